@@ -1,0 +1,1 @@
+//! Adaptation: feature cache, loss, optimiser, trainer and acceptance. It must not know the command line.

@@ -1,0 +1,2 @@
+//! The frozen model: bundle, import, tokeniser, preprocessing and the two towers. It must not know prompts
+//! that are being trained.

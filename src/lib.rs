@@ -1,0 +1,17 @@
+//! The runtime that lets a camera teach itself: a frozen, quantised CLIP whose text prompt is adapted on the
+//! device by tuning two low-rank factors, about 500 numbers (RLP / DIP, arXiv 2312.10813).
+//!
+//! Bottom to top: [`rng`] (deterministic random numbers), [`ops`] (operators with their vector-Jacobian
+//! products), [`autodiff`] (the sweep over the text tower), [`clip`] (the frozen model), [`prompt`] (what is
+//! trained), [`adapt`] (training and acceptance), [`frames`] (where pictures come from), [`store`] (what is
+//! kept on disk) and [`cli`] (the commands). No module knows the one above it.
+
+pub mod adapt;
+pub mod autodiff;
+pub mod cli;
+pub mod clip;
+pub mod frames;
+pub mod ops;
+pub mod prompt;
+pub mod rng;
+pub mod store;
