@@ -1,0 +1,221 @@
+//! The trained numbers: two low-rank factors (RLP, arXiv 2312.10813) or the full context table (CoOp, arXiv
+//! 2109.01134), both as a change to the frozen template. It must not know the loss or the optimiser.
+
+use crate::rng::Rng;
+use ndarray::Array2;
+use std::fmt;
+use std::str::FromStr;
+
+/// Standard deviation of the factor that does not start at zero, about that of CLIP's token embeddings.
+pub const INIT_STD: f32 = 0.02;
+
+/// What is tuned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Two factors of low rank.
+    Rlp,
+    /// The whole context table, the baseline.
+    Coop,
+}
+
+impl Method {
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Rlp => "rlp",
+            Method::Coop => "coop",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = FactorsError;
+
+    fn from_str(name: &str) -> Result<Method, FactorsError> {
+        [Method::Rlp, Method::Coop]
+            .into_iter()
+            .find(|method| method.name() == name)
+            .ok_or_else(|| FactorsError::UnknownMethod {
+                name: name.to_owned(),
+            })
+    }
+}
+
+/// Why factors cannot be made.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FactorsError {
+    #[error("rank {rank} does not fit a context of {tokens} tokens of width {width}: choose a rank from 1 to {}", tokens.min(width))]
+    Rank {
+        rank: usize,
+        tokens: usize,
+        width: usize,
+    },
+    #[error("there is no method {name:?}: choose rlp or coop")]
+    UnknownMethod { name: String },
+}
+
+/// The two factors of a change of rank r to an `[n, d]` context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Factors {
+    /// `[n, r]`, one row a context token.
+    pub u: Array2<f32>,
+    /// `[r, d]`, one column a dimension of the text tower.
+    pub v: Array2<f32>,
+}
+
+impl Factors {
+    /// Factors whose product is exactly zero, so that training starts at the zero-shot template: `u` is small
+    /// and normal, drawn from `seed`, and `v` is zero. (The other way round, the first step could only move
+    /// the context along the random rows of `v`.)
+    pub fn init(
+        tokens: usize,
+        width: usize,
+        rank: usize,
+        seed: u64,
+    ) -> Result<Factors, FactorsError> {
+        if rank == 0 || rank > tokens.min(width) {
+            return Err(FactorsError::Rank {
+                rank,
+                tokens,
+                width,
+            });
+        }
+        let mut rng = Rng::new(seed);
+        let u = Array2::from_shape_simple_fn((tokens, rank), || INIT_STD * rng.normal());
+        Ok(Factors {
+            u,
+            v: Array2::zeros((rank, width)),
+        })
+    }
+
+    /// `U V`, `[n, d]`.
+    pub fn product(&self) -> Array2<f32> {
+        self.u.dot(&self.v)
+    }
+
+    /// How many numbers are trained: `n r + r d`.
+    pub fn parameters(&self) -> usize {
+        self.u.len() + self.v.len()
+    }
+}
+
+/// The trained change to the context: `P = P_init + delta.matrix()`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delta {
+    /// RLP: the product of two factors.
+    LowRank(Factors),
+    /// CoOp: any `[n, d]` table.
+    Full(Array2<f32>),
+}
+
+impl Delta {
+    /// A change of exactly zero, ready to be trained. `rank` and `seed` matter to [`Method::Rlp`] only.
+    pub fn init(
+        method: Method,
+        tokens: usize,
+        width: usize,
+        rank: usize,
+        seed: u64,
+    ) -> Result<Delta, FactorsError> {
+        match method {
+            Method::Rlp => Factors::init(tokens, width, rank, seed).map(Delta::LowRank),
+            Method::Coop => Ok(Delta::Full(Array2::zeros((tokens, width)))),
+        }
+    }
+
+    /// The change as a table, `[n, d]`.
+    pub fn matrix(&self) -> Array2<f32> {
+        match self {
+            Delta::LowRank(factors) => factors.product(),
+            Delta::Full(table) => table.clone(),
+        }
+    }
+
+    /// `(n, d)`: context tokens and width.
+    pub fn shape(&self) -> (usize, usize) {
+        match self {
+            Delta::LowRank(factors) => (factors.u.nrows(), factors.v.ncols()),
+            Delta::Full(table) => table.dim(),
+        }
+    }
+
+    /// The greatest rank the change can have.
+    pub fn rank(&self) -> usize {
+        match self {
+            Delta::LowRank(factors) => factors.u.ncols(),
+            Delta::Full(table) => table.nrows().min(table.ncols()),
+        }
+    }
+
+    /// How many numbers were trained.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Delta::LowRank(factors) => factors.parameters(),
+            Delta::Full(table) => table.len(),
+        }
+    }
+
+    /// The method this form belongs to.
+    pub fn method(&self) -> Method {
+        match self {
+            Delta::LowRank(_) => Method::Rlp,
+            Delta::Full(_) => Method::Coop,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_starts_at_the_template_with_something_to_move() {
+        let factors = Factors::init(4, 512, 1, 7).unwrap();
+        assert_eq!(factors.product(), Array2::<f32>::zeros((4, 512)));
+        assert!(factors.u.iter().all(|x| *x != 0.0));
+        assert_eq!(factors.parameters(), 516);
+        assert_eq!(
+            Delta::init(Method::Coop, 4, 512, 1, 7)
+                .unwrap()
+                .parameters(),
+            2048
+        );
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_factors_every_time() {
+        assert_eq!(Factors::init(4, 16, 2, 3), Factors::init(4, 16, 2, 3));
+        assert_ne!(Factors::init(4, 16, 2, 3), Factors::init(4, 16, 2, 4));
+    }
+
+    #[test]
+    fn a_rank_above_the_context_is_refused_in_a_sentence() {
+        let message = Factors::init(4, 512, 5, 0).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "rank 5 does not fit a context of 4 tokens of width 512: choose a rank from 1 to 4"
+        );
+        assert!(Factors::init(4, 512, 0, 0).is_err());
+        assert!(Factors::init(4, 512, 4, 0).is_ok());
+    }
+
+    #[test]
+    fn methods_are_read_by_name() {
+        assert_eq!("coop".parse(), Ok(Method::Coop));
+        assert_eq!("rlp".parse(), Ok(Method::Rlp));
+        assert!(
+            "RLP2"
+                .parse::<Method>()
+                .unwrap_err()
+                .to_string()
+                .contains("RLP2")
+        );
+    }
+}

@@ -1,0 +1,296 @@
+//! Label files: one label a line, checked before anything uses them. It must not know pictures or models.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The most labels of one prompt.
+pub const MAX_LABELS: usize = 10_000;
+/// The longest label name, and the longest words for one, in bytes.
+pub const MAX_LABEL_BYTES: usize = 200;
+/// The largest label file that is read: every label at its longest, with room for comments.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+
+/// One class: the name that is reported and names folders, and the words the text tower reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// As reported; safe as the name of a folder.
+    pub name: String,
+    /// As written into the template.
+    pub words: String,
+}
+
+/// What is wrong with one label.
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LabelFault {
+    #[error("it has no name")]
+    NoName,
+    #[error("it has no words for the prompt")]
+    NoWords,
+    #[error("it is {0} bytes long, {MAX_LABEL_BYTES} are allowed")]
+    TooLong(usize),
+    #[error("it has a control character or an invisible change of writing direction")]
+    ControlCharacter,
+    #[error("a name begins with no dot and holds no / or \\, since it also names a folder")]
+    NotAFolderName,
+}
+
+/// Why labels cannot be used. Lines count from 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabelsError {
+    #[error("cannot read the label file {file}: {source}")]
+    Read {
+        file: String,
+        source: std::io::Error,
+    },
+    #[error("the label file {file} is above {} MiB: this is not a list of labels", MAX_FILE_BYTES >> 20)]
+    FileTooLarge { file: String },
+    #[error("{file}, line {line}: this is not UTF-8 text; save the label file as UTF-8")]
+    NotText { file: String, line: usize },
+    #[error("{file}, line {line}: the label {label:?} cannot be used: {fault}")]
+    Fault {
+        file: String,
+        line: usize,
+        label: String,
+        fault: LabelFault,
+    },
+    #[error(
+        "{file}, line {line}: the label {label:?} is already on line {first_line}; remove one of them"
+    )]
+    Duplicate {
+        file: String,
+        line: usize,
+        first_line: usize,
+        label: String,
+    },
+    #[error(
+        "{file}, line {line}: the label {label:?} reads {words:?} like the one on line {first_line}; give one of them other words, as in \"{label} = some other words\""
+    )]
+    SameWords {
+        file: String,
+        line: usize,
+        first_line: usize,
+        label: String,
+        words: String,
+    },
+    #[error("{file} holds no label: write one label a line")]
+    Empty { file: String },
+    #[error("{file}, line {line}: there are more than {MAX_LABELS} labels; use a shorter list")]
+    TooMany { file: String, line: usize },
+}
+
+impl Label {
+    /// A label called `name`. Without `words` the name itself is read; in both, underscores read as spaces.
+    pub fn new(name: &str, words: Option<&str>) -> Result<Label, LabelFault> {
+        let name = name.trim();
+        let words = words.unwrap_or(name).replace('_', " ");
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        if name.is_empty() {
+            return Err(LabelFault::NoName);
+        }
+        if words.is_empty() {
+            return Err(LabelFault::NoWords);
+        }
+        for text in [name, &words] {
+            if text.len() > MAX_LABEL_BYTES {
+                return Err(LabelFault::TooLong(text.len()));
+            }
+            if text
+                .chars()
+                .any(|c| c.is_control() || is_direction_override(c))
+            {
+                return Err(LabelFault::ControlCharacter);
+            }
+        }
+        if name.starts_with('.') || name.contains(['/', '\\']) {
+            return Err(LabelFault::NotAFolderName);
+        }
+        Ok(Label {
+            name: name.into(),
+            words,
+        })
+    }
+}
+
+/// Reads the label file at `path`: one label a line, blank lines and lines that begin with `#` skipped,
+/// optionally `label = words for the prompt`. A byte order mark and any line ends are tolerated.
+pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
+    let file = || path.display().to_string();
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|source| LabelsError::Read {
+            file: file(),
+            source,
+        })?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(LabelsError::FileTooLarge { file: file() });
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &file()),
+        Err(error) => {
+            let line = 1 + bytes[..error.valid_up_to()]
+                .iter()
+                .filter(|&&byte| byte == b'\n')
+                .count();
+            Err(LabelsError::NotText { file: file(), line })
+        }
+    }
+}
+
+/// Reads labels from `text`, which came from `file`. At least one label comes back; whether one class is enough
+/// is for the caller to say.
+pub fn parse(text: &str, file: &str) -> Result<Vec<Label>, LabelsError> {
+    let file = || file.to_owned();
+    let mut labels: Vec<Label> = Vec::new();
+    let mut line_of_name = HashMap::new();
+    let mut line_of_words = HashMap::new();
+    for (line, text) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        let text = text.trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        if labels.len() == MAX_LABELS {
+            return Err(LabelsError::TooMany { file: file(), line });
+        }
+        let (name, words) = match text.split_once('=') {
+            Some((name, words)) => (name.trim(), Some(words)),
+            None => (text, None),
+        };
+        let label = Label::new(name, words).map_err(|fault| {
+            let label = name.chars().take(60).collect();
+            LabelsError::Fault {
+                file: file(),
+                line,
+                label,
+                fault,
+            }
+        })?;
+        if let Some(first_line) = line_of_name.insert(label.name.clone(), line) {
+            return Err(LabelsError::Duplicate {
+                file: file(),
+                line,
+                first_line,
+                label: label.name,
+            });
+        }
+        if let Some(first_line) = line_of_words.insert(label.words.to_lowercase(), line) {
+            let Label { name: label, words } = label;
+            return Err(LabelsError::SameWords {
+                file: file(),
+                line,
+                first_line,
+                label,
+                words,
+            });
+        }
+        labels.push(label);
+    }
+    if labels.is_empty() {
+        Err(LabelsError::Empty { file: file() })
+    } else {
+        Ok(labels)
+    }
+}
+
+/// Characters that reorder the text around them, with which one label can be made to look like another.
+fn is_direction_override(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        parse(text, "labels.txt").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn comments_words_underscores_and_windows_files_are_understood() {
+        let text =
+            "\u{feff}# shelf 3\r\n\r\n  fire_extinguisher\r\nok = a closed_door \r\nschraube\r\n";
+        let labels = parse(text, "labels.txt").unwrap();
+        let pairs: Vec<_> = labels
+            .iter()
+            .map(|label| (label.name.as_str(), label.words.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [
+                ("fire_extinguisher", "fire extinguisher"),
+                ("ok", "a closed door"),
+                ("schraube", "schraube")
+            ]
+        );
+    }
+
+    #[test]
+    fn one_class_is_returned_and_none_is_refused() {
+        assert_eq!(parse("猫", "labels.txt").unwrap().len(), 1);
+        assert_eq!(
+            refusal("# nothing\n\n"),
+            "labels.txt holds no label: write one label a line"
+        );
+    }
+
+    #[test]
+    fn duplicates_name_both_lines() {
+        assert!(
+            refusal("cat\ndog\ncat\n")
+                .starts_with("labels.txt, line 3: the label \"cat\" is already on line 1")
+        );
+        let message = refusal("red_cup\n# again\nRed cup\n");
+        assert!(
+            message.starts_with("labels.txt, line 3") && message.contains("line 1"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn labels_that_would_escape_a_folder_or_a_line_are_refused() {
+        for bad in [
+            "../etc",
+            ".hidden",
+            "a/b",
+            "a\\b",
+            "a\u{1b}[2J",
+            "a\u{202e}b",
+            "= words",
+            "a =",
+            "___",
+        ] {
+            assert!(
+                refusal(&format!("cat\n{bad}\n")).starts_with("labels.txt, line 2"),
+                "{bad:?}"
+            );
+        }
+        assert!(parse("a.b\nc..d\nС кириллицей", "labels.txt").is_ok());
+    }
+
+    #[test]
+    fn limits_hold_at_their_edge() {
+        let longest = "x".repeat(MAX_LABEL_BYTES);
+        assert!(parse(&longest, "labels.txt").is_ok());
+        assert!(refusal(&format!("{longest}x")).contains("201 bytes"));
+        let many: String = (0..MAX_LABELS).map(|i| format!("label {i}\n")).collect();
+        assert_eq!(parse(&many, "labels.txt").unwrap().len(), MAX_LABELS);
+        assert!(refusal(&(many + "one more")).contains("line 10001"));
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_say_where_and_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.txt");
+        assert!(read(&path).unwrap_err().to_string().contains("labels.txt"));
+        std::fs::write(&path, b"cat\n\xff\xfe\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("line 2"));
+        std::fs::write(&path, vec![b'#'; MAX_FILE_BYTES as usize + 1]).unwrap();
+        assert!(matches!(read(&path), Err(LabelsError::FileTooLarge { .. })));
+        std::fs::write(&path, "cat\ndog\n").unwrap();
+        assert_eq!(read(&path).unwrap().len(), 2);
+    }
+}

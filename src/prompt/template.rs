@@ -1,0 +1,299 @@
+//! The sentence a class name stands in, and where its tokens lie. It must not know the text tower; the
+//! tokeniser comes in as a function.
+
+use super::labels::Label;
+use std::fmt;
+
+/// Where the class name goes.
+const PLACE: &str = "{}";
+/// The longest template, in bytes; towers read far fewer tokens than that.
+const MAX_BYTES: usize = 1000;
+
+/// Why a template cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TemplateError {
+    #[error(
+        "the template {template:?} has {found} places for the label: write {{}} exactly once, as in \"a photo of a {{}}.\""
+    )]
+    Places { template: String, found: usize },
+    #[error(
+        "the template {template:?} has no word before {{}}: those words are what is tuned, so write at least one, as in \"a photo of a {{}}.\""
+    )]
+    NoContext { template: String },
+    #[error("the template {template:?} has a control character: use plain text")]
+    ControlCharacter { template: String },
+    #[error("the template is {bytes} bytes long: keep it within {MAX_BYTES}")]
+    TooLong { bytes: usize },
+    #[error(
+        "the words before {{}} in the template {template:?} run together with the label {label:?}: put a space between them"
+    )]
+    RunsTogether { template: String, label: String },
+    #[error(
+        "the label {label:?} reads as no token at all: give it words, as in \"{label} = some words\""
+    )]
+    NoTokens { label: String },
+    #[error(
+        "the label {label:?} in the template {template:?} is {over} tokens too long for the model, which reads {context_length}: shorten its words or the template"
+    )]
+    TooManyTokens {
+        label: String,
+        template: String,
+        over: usize,
+        context_length: usize,
+    },
+    #[error("the tokeniser cannot read {text:?}: {reason}")]
+    Tokenizer { text: String, reason: String },
+}
+
+/// A sentence with one place for the class name. The words before the place are the context that is tuned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    before: String,
+    after: String,
+}
+
+impl Default for Template {
+    /// CLIP's own template, `a photo of a {}.`
+    fn default() -> Template {
+        Template {
+            before: "a photo of a ".into(),
+            after: ".".into(),
+        }
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}{PLACE}{}", self.before, self.after)
+    }
+}
+
+/// Token ids of every class in a template, cut where the tuned context ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenLayout {
+    /// The ids of the words before the class name, the same for every class: n of them, without the start token.
+    pub context: Vec<u32>,
+    /// For each class the ids after the context: its name, the words after it, and the end token.
+    pub suffixes: Vec<Vec<u32>>,
+}
+
+impl Template {
+    /// Reads a template such as `a photo of a {}.`
+    pub fn parse(text: &str) -> Result<Template, TemplateError> {
+        let template = || text.to_owned();
+        if text.len() > MAX_BYTES {
+            return Err(TemplateError::TooLong { bytes: text.len() });
+        }
+        if text.chars().any(char::is_control) {
+            return Err(TemplateError::ControlCharacter {
+                template: template(),
+            });
+        }
+        let found = text.matches(PLACE).count();
+        let Some((before, after)) = text.split_once(PLACE).filter(|_| found == 1) else {
+            return Err(TemplateError::Places {
+                template: template(),
+                found,
+            });
+        };
+        if !before.contains(char::is_alphanumeric) {
+            return Err(TemplateError::NoContext {
+                template: template(),
+            });
+        }
+        Ok(Template {
+            before: before.into(),
+            after: after.into(),
+        })
+    }
+
+    /// The sentence for one class.
+    pub fn text(&self, label: &Label) -> String {
+        format!("{}{}{}", self.before, label.words, self.after)
+    }
+
+    /// Lays out the tokens of every label. `encode` gives the ids of a text without start and end tokens;
+    /// `context_length` is how many tokens the text tower reads, start and end included.
+    pub fn layout<E: fmt::Display>(
+        &self,
+        encode: impl Fn(&str) -> Result<Vec<u32>, E>,
+        end_token: u32,
+        labels: &[Label],
+        context_length: usize,
+    ) -> Result<TokenLayout, TemplateError> {
+        let encode = |text: &str| {
+            encode(text).map_err(|error| TemplateError::Tokenizer {
+                text: text.into(),
+                reason: error.to_string(),
+            })
+        };
+        let context = encode(self.before.trim())?;
+        if context.is_empty() {
+            return Err(TemplateError::NoContext {
+                template: self.to_string(),
+            });
+        }
+        let after = encode(self.after.trim())?;
+        let suffix = |label: &Label| {
+            let name = || label.name.clone();
+            let ids = encode(&self.text(label))?;
+            let Some(suffix) = ids.strip_prefix(context.as_slice()) else {
+                return Err(TemplateError::RunsTogether {
+                    template: self.to_string(),
+                    label: name(),
+                });
+            };
+            if suffix.len() <= after.len() && encode(&label.words)?.is_empty() {
+                return Err(TemplateError::NoTokens { label: name() });
+            }
+            let tokens = ids.len() + 2;
+            if tokens > context_length {
+                return Err(TemplateError::TooManyTokens {
+                    label: name(),
+                    template: self.to_string(),
+                    over: tokens - context_length,
+                    context_length,
+                });
+            }
+            Ok([suffix, &[end_token]].concat())
+        };
+        let suffixes = labels.iter().map(suffix).collect::<Result<_, _>>()?;
+        Ok(TokenLayout { context, suffixes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    const END: u32 = 9999;
+
+    /// Like CLIP's tokeniser in what matters here: runs of letters and runs of punctuation are words of their
+    /// own, and a word may be several tokens (here one every four characters), the last marked as such.
+    fn encode(text: &str) -> Result<Vec<u32>, Infallible> {
+        let mut words: Vec<Vec<char>> = Vec::new();
+        let mut last = ' ';
+        for c in text.chars() {
+            if c.is_whitespace() != last.is_whitespace()
+                || c.is_alphanumeric() != last.is_alphanumeric()
+            {
+                words.push(Vec::new());
+            }
+            if let Some(word) = words.last_mut().filter(|_| !c.is_whitespace()) {
+                word.push(c);
+            }
+            last = c;
+        }
+        let hash =
+            |piece: &[char], end: u32| piece.iter().fold(end, |id, &c| (id * 31 + c as u32) % 9973);
+        let ids = |word: Vec<char>| {
+            let mut ids: Vec<u32> = word.chunks(4).map(|piece| hash(piece, 0)).collect();
+            if let (Some(id), Some(piece)) = (ids.last_mut(), word.chunks(4).last()) {
+                *id = hash(piece, 1);
+            }
+            ids
+        };
+        Ok(words.into_iter().flat_map(ids).collect())
+    }
+
+    fn labels(names: &[&str]) -> Vec<Label> {
+        names
+            .iter()
+            .map(|name| Label::new(name, None).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_template_needs_one_place_and_a_word_before_it() {
+        for (text, part) in [
+            ("a photo", "0 places"),
+            ("a {} and a {}", "2 places"),
+            ("{} in the fog", "no word before"),
+            ("... {}", "no word before"),
+            ("a\tphoto of {}", "control character"),
+        ] {
+            let message = Template::parse(text).unwrap_err().to_string();
+            assert!(message.contains(part), "{text:?}: {message}");
+        }
+        assert!(Template::parse(&format!("{} {{}}", "a".repeat(2000))).is_err());
+        assert_eq!(Template::parse("a photo of a {}."), Ok(Template::default()));
+        assert_eq!(
+            Template::parse("das Bild: {}").unwrap().to_string(),
+            "das Bild: {}"
+        );
+    }
+
+    #[test]
+    fn the_parts_of_a_layout_make_the_whole_sentence() {
+        let classes = labels(&["cat", "fire_extinguisher", "3 bolts"]);
+        for text in ["a photo of a {}.", "bild von {} im nebel", "photograph:{}"] {
+            let template = Template::parse(text).unwrap();
+            let layout = template.layout(encode, END, &classes, 77).unwrap();
+            for (label, suffix) in classes.iter().zip(&layout.suffixes) {
+                let whole = encode(&template.text(label)).unwrap();
+                assert_eq!(
+                    [layout.context.clone(), suffix.clone()].concat(),
+                    [whole, vec![END]].concat()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_context_does_not_depend_on_the_class() {
+        let template = Template::default();
+        let one = template.layout(encode, END, &labels(&["cat"]), 77).unwrap();
+        let other = template
+            .layout(encode, END, &labels(&["zebra crossing"]), 77)
+            .unwrap();
+        assert_eq!(one.context, other.context);
+        let glued = Template::parse("a super{}").unwrap();
+        let message = glued
+            .layout(encode, END, &labels(&["cat"]), 77)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("\"cat\"") && message.contains("space"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_label_too_long_for_the_model_is_named_with_its_excess() {
+        let classes = labels(&["cat", "extraordinarily long"]);
+        let needed = 2 + encode("a photo of a extraordinarily long.").unwrap().len();
+        assert!(
+            Template::default()
+                .layout(encode, END, &classes, needed)
+                .is_ok()
+        );
+        let error = Template::default()
+            .layout(encode, END, &classes, needed - 3)
+            .unwrap_err();
+        assert!(
+            matches!(&error, TemplateError::TooManyTokens { label, over: 3, .. } if label == "extraordinarily long"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_label_without_tokens_and_a_failing_tokeniser_are_reported() {
+        let deaf = |text: &str| encode(&text.replace("cat", ""));
+        let error = Template::default()
+            .layout(deaf, END, &labels(&["cat"]), 77)
+            .unwrap_err();
+        assert_eq!(
+            error,
+            TemplateError::NoTokens {
+                label: "cat".into()
+            }
+        );
+        let broken = |_: &str| Err("the table is empty");
+        let error = Template::default()
+            .layout(broken, END, &labels(&["cat"]), 77)
+            .unwrap_err();
+        assert!(error.to_string().contains("the table is empty"));
+    }
+}
