@@ -1,1 +1,3 @@
-//! Where pictures come from: folders and drawn demo scenes. It must not know what is done with them.
+//! Where pictures come from. Knows nothing of what is done with them.
+
+pub mod demo;
