@@ -140,26 +140,42 @@ impl Preprocess {
         if width == 0 || height == 0 {
             return Err(PreprocessError::Empty);
         }
-        let (left, span_x) = self.window(width, height);
-        let (top, span_y) = self.window(height, width);
-        let filter = match self.filter {
-            Filter::Bicubic => FilterType::CatmullRom,
-            Filter::Bilinear => FilterType::Bilinear,
+        let (left, columns) = self.window(width, height);
+        let (top, rows) = self.window(height, width);
+        let (filter, support) = match self.filter {
+            Filter::Bicubic => (FilterType::CatmullRom, 2.0),
+            Filter::Bilinear => (FilterType::Bilinear, 1.0),
         };
-        let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(filter))
-            .crop(left, top, span_x, span_y);
         let failed = |reason: String| PreprocessError::Resize {
             size: self.size,
             reason,
         };
-        let source = images::ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3)
-            .map_err(|e| failed(e.to_string()))?;
-        let mut square = images::Image::new(self.size, self.size, PixelType::U8x3);
-        Resizer::new()
-            .resize(&source, &mut square, &options)
-            .map_err(|e| failed(e.to_string()))?;
-        RgbImage::from_raw(self.size, self.size, square.into_vec())
+        let resample = |source: images::ImageRef, height: u32, window: [f64; 4]| {
+            let [left, top, columns, rows] = window;
+            let options = ResizeOptions::new()
+                .resize_alg(ResizeAlg::Convolution(filter))
+                .crop(left, top, columns, rows);
+            let mut out = images::Image::new(self.size, height, PixelType::U8x3);
+            match Resizer::new().resize(&source, &mut out, &options) {
+                Ok(()) => Ok(out.into_vec()),
+                Err(error) => Err(failed(error.to_string())),
+            }
+        };
+        let view = |bytes, width, height| {
+            images::ImageRef::new(width, height, bytes, PixelType::U8x3)
+                .map_err(|error| failed(error.to_string()))
+        };
+        // Rows before columns, as PIL up to 12 (later ones nearly always) does: the bytes between the two passes are rounded and clipped, so the order
+        // shows. Only the rows that the second pass reaches are computed.
+        let reach = support * (rows / f64::from(self.size)).max(1.0);
+        let first = (top - reach).floor().max(0.0);
+        let end = (top + rows + reach).ceil().min(f64::from(height));
+        let between = (end - first) as u32;
+        let source = view(picture.as_raw(), width, height)?;
+        let narrow = resample(source, between, [left, first, columns, end - first])?;
+        let source = view(&narrow, self.size, between)?;
+        let window = [0.0, top - first, f64::from(self.size), rows];
+        RgbImage::from_raw(self.size, self.size, resample(source, self.size, window)?)
             .ok_or_else(|| failed("its buffer has another size".into()))
     }
 
@@ -350,7 +366,10 @@ mod tests {
             let ours = preprocess.square(&picture(&format!("{name}.png"))).unwrap();
             let (mean, largest) = difference(&ours, &picture(&file));
             println!("{file}: mean {mean:.4}, largest {largest}");
-            assert!(mean <= 0.3, "{file}: mean {mean}, largest {largest}");
+            // PIL 13 begins with the columns where the height shrinks more than the width; up to 12 it never did.
+            let columns_first = file.starts_with("tall") || file.starts_with("thin.64.squash");
+            let tolerance = if columns_first { 0.3 } else { 0.02 };
+            assert!(mean <= tolerance, "{file}: mean {mean}, largest {largest}");
             compared += 1;
         }
         assert!(compared >= 20, "{compared} fixtures found");

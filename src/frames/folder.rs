@@ -215,7 +215,7 @@ fn hidden(path: &Path) -> bool {
 fn is_picture(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     let known = |known: &&str| extension.eq_ignore_ascii_case(OsStr::new(known));
-    EXTENSIONS.iter().any(|extension| known(extension))
+    EXTENSIONS.iter().any(known)
 }
 
 /// The folders a label may mean: the one with its very name, or all that differ in case and underscores only.
