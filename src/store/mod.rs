@@ -1,1 +1,88 @@
-//! What is kept on disk: prompt files, written atomically. It must not know how prompts are made.
+//! What is kept on disk: prompt files, written atomically, with their history. It must not know how prompts
+//! are made.
+
+pub mod atomic;
+pub mod file_system;
+pub mod format;
+pub mod home;
+pub mod record;
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod survival;
+
+pub use format::{decode, digest, encode};
+pub use home::{Generation, Home, Listed, Loaded, Saved};
+pub use record::{Calibration, Metrics, PromptRecord, Provenance};
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why something could not be kept or read back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    #[error("{file} is not a prompt file: it does not begin like one")]
+    NotAPrompt { file: String },
+    #[error(
+        "{file} is damaged: it is {found} bytes long and should be {expected}; copy it again or roll back"
+    )]
+    Length {
+        file: String,
+        expected: u64,
+        found: u64,
+    },
+    #[error("{file} is damaged: its checksum does not match; copy it again or roll back")]
+    Checksum { file: String },
+    #[error(
+        "{file} is a prompt file of version {version}, and this program reads up to version {supported}: update edge-rlp"
+    )]
+    NewerVersion {
+        file: String,
+        version: u16,
+        supported: u16,
+    },
+    #[error("{file} cannot be used as a prompt: {fault}")]
+    Invalid { file: String, fault: String },
+    #[error("{file} is above {} MiB: this is not a prompt file", format::MAX_FILE_BYTES >> 20)]
+    TooLarge { file: String },
+    #[error(
+        "{file} was trained for the model {trained_for} ({trained_for_fingerprint}) and cannot be used with {model} ({model_fingerprint}): choose that model or adapt again"
+    )]
+    OtherModel {
+        file: String,
+        trained_for: String,
+        trained_for_fingerprint: String,
+        model: String,
+        model_fingerprint: String,
+    },
+    #[error(
+        "{name:?} cannot name a prompt: use 1 to {} letters, digits, '-', '_' and '.', not first '.' or '-', nor .rlp at the end",
+        home::MAX_NAME_BYTES
+    )]
+    Name { name: String },
+    #[error("there is no prompt {name} in {folder}: `edge-rlp prompt list` names those that are")]
+    NotFound { name: String, folder: PathBuf },
+    #[error(
+        "the prompt {name} has no generation {sequence}: `edge-rlp prompt history {name}` names those that are"
+    )]
+    NoGeneration { name: String, sequence: u64 },
+    #[error("the prompt {name} has no generation before {sequence} to go back to")]
+    NothingEarlier { name: String, sequence: u64 },
+    #[error("no generation of the prompt {name} can be read, the newest because: {newest}")]
+    AllDamaged {
+        name: String,
+        newest: Box<StoreError>,
+    },
+    #[error(
+        "the prompt {name} has used up its sequence numbers: remove it or save under another name"
+    )]
+    SequenceEnd { name: String },
+    #[error("cannot write {}: {source}; make that folder writable with room to spare, or choose another with EDGE_RLP_HOME", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is in use by another edge-rlp{holder}: wait for it to end and try again", root.display())]
+    Locked { root: PathBuf, holder: String },
+}

@@ -1,0 +1,76 @@
+//! Makes `prompts/golden-v1.rlp`, the prompt file that every later release must read. It is written once a format
+//! version and never again; this shows what is in it:
+//!
+//!     cargo run --release --example golden_prompt -- prompts/golden-v1.rlp
+
+use edge_rlp::prompt::{Delta, Factors, Label, Template, density};
+use edge_rlp::rng::Rng;
+use edge_rlp::store::{
+    Calibration, Metrics, PromptRecord, Provenance, atomic, encode, file_system::Disk,
+};
+use ndarray::Array2;
+use std::error::Error;
+use std::path::Path;
+
+/// Ten things on a workbench; one label has words of its own.
+const LABELS: [(&str, Option<&str>); 10] = [
+    ("mug", None),
+    ("key", None),
+    ("bolt", None),
+    ("washer", Some("metal washer")),
+    ("scissors", None),
+    ("bottle", None),
+    ("work_glove", None),
+    ("hammer", None),
+    ("Schlüssel", Some("spanner")),
+    ("empty", Some("empty shelf")),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = std::env::args_os()
+        .nth(1)
+        .ok_or("usage: golden_prompt FILE")?;
+    atomic::write(&Disk, Path::new(&path), &encode(&golden()?)?)?;
+    Ok(())
+}
+
+fn golden() -> Result<PromptRecord, Box<dyn Error>> {
+    let (tokens, width, seed) = (4, 512, 7);
+    let mut rng = Rng::with_stream(seed, 1);
+    let mut normal = |rows, deviation: f32| {
+        Array2::from_shape_simple_fn((rows, width), || deviation * rng.normal())
+    };
+    let context = normal(tokens, 0.02);
+    let factors = Factors {
+        v: normal(1, 0.3),
+        ..Factors::init(tokens, width, 1, seed)?
+    };
+    let labels = LABELS.iter().map(|(name, words)| Label::new(name, *words));
+    Ok(PromptRecord {
+        model_name: "golden".into(),
+        model_fingerprint: *blake3::hash(b"no model has these weights").as_bytes(),
+        template: Template::default(),
+        labels: labels.collect::<Result<_, _>>()?,
+        context_singular_values: density::singular_values((context + factors.product()).view()),
+        delta: Delta::LowRank(factors),
+        seed,
+        metrics: Metrics {
+            zero_shot_accuracy: 0.625,
+            adapted_accuracy: 0.875,
+            images: 160,
+            holdout_images: 40,
+            steps: 60,
+        },
+        calibration: Some(Calibration {
+            temperature: 1.25,
+            unknown_threshold: 0.5,
+        }),
+        provenance: Provenance {
+            device: "example".into(),
+            seconds: 4.5,
+            created_unix: Some(1_763_769_600),
+            sequence: 3,
+            restores: None,
+        },
+    })
+}

@@ -1,0 +1,171 @@
+//! The few operations on files that keeping something safely needs, behind a trait so that tests can make each
+//! of them fail. It must not know what is kept.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+/// Operations on files and folders. Names of entries reach the disk for certain only with
+/// [`FileSystem::sync_dir`] on their folder.
+pub trait FileSystem: Send + Sync {
+    /// Makes one folder; its parent exists.
+    fn create_dir(&self, folder: &Path) -> io::Result<()>;
+    /// Makes the names in `folder` outlive a power cut.
+    fn sync_dir(&self, folder: &Path) -> io::Result<()>;
+    /// Writes a file from the start, replacing what was there. On success its bytes outlive a power cut.
+    fn write_synced(&self, file: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Gives a file another name in the same folder, replacing what had that name, in one step.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// The bytes of a file, `limit + 1` at most, so that a caller sees that there are too many.
+    fn read(&self, file: &Path, limit: u64) -> io::Result<Vec<u8>>;
+    /// The names in a folder, in order; names that are not Unicode are none of ours and left out.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// Removes a file.
+    fn remove_file(&self, file: &Path) -> io::Result<()>;
+    /// Removes an empty folder.
+    fn remove_dir(&self, folder: &Path) -> io::Result<()>;
+    /// The lock on `file`, held until it is dropped, or none where another process holds it.
+    fn try_lock(&self, file: &Path) -> io::Result<Option<Lock>>;
+}
+
+/// A lock that is held; a file system without other processes has nothing to hold.
+#[derive(Debug)]
+pub struct Lock {
+    pub(super) _file: Option<File>,
+}
+
+/// The disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl FileSystem for Disk {
+    fn create_dir(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir(folder)
+    }
+
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        // Windows has no such operation, and some file systems (FAT, FUSE) answer that they have none.
+        if cfg!(not(unix)) {
+            return Ok(());
+        }
+        match File::open(folder)?.sync_all() {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn write_synced(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
+        // Never through a link that someone left under this name.
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut opened = OpenOptions::new().write(true).create_new(true).open(file)?;
+        opened.write_all(bytes)?;
+        opened.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn read(&self, file: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(file)?
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn remove_file(&self, file: &Path) -> io::Result<()> {
+        fs::remove_file(file)
+    }
+
+    fn remove_dir(&self, folder: &Path) -> io::Result<()> {
+        fs::remove_dir(folder)
+    }
+
+    fn try_lock(&self, file: &Path) -> io::Result<Option<Lock>> {
+        let mut opened = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(file)?;
+        match opened.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        // Who holds it, for the message of the one who waits; no loss if it cannot be written.
+        let _ = opened
+            .set_len(0)
+            .and_then(|()| write!(opened, "{}", std::process::id()));
+        Ok(Some(Lock {
+            _file: Some(opened),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_does_what_the_trait_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        Disk.write_synced(&a, b"first").unwrap();
+        Disk.write_synced(&a, b"1st").unwrap();
+        Disk.write_synced(&b, b"second").unwrap();
+        assert_eq!(Disk.list(folder.path()).unwrap(), ["a", "b"]);
+        Disk.rename(&b, &a).unwrap();
+        Disk.sync_dir(folder.path()).unwrap();
+        assert_eq!(Disk.read(&a, 100).unwrap(), b"second");
+        assert_eq!(Disk.read(&a, 3).unwrap(), b"seco");
+        Disk.remove_file(&a).unwrap();
+        Disk.remove_dir(folder.path()).unwrap();
+        assert!(Disk.list(folder.path()).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn writing_replaces_a_link_and_not_what_it_points_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, "mine").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        Disk.write_synced(&link, b"other").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"mine");
+        assert_eq!(fs::read(&link).unwrap(), b"other");
+    }
+
+    #[test]
+    fn a_lock_is_held_until_it_is_dropped_and_names_its_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lock");
+        let lock = Disk.try_lock(&file).unwrap().unwrap();
+        assert!(Disk.try_lock(&file).unwrap().is_none());
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            std::process::id().to_string()
+        );
+        drop(lock);
+        assert!(Disk.try_lock(&file).unwrap().is_some());
+    }
+}

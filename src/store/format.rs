@@ -1,0 +1,357 @@
+//! The bytes of a prompt file (`docs/prompt-file.md` describes each): magic, version, length, payload, checksum.
+//! It must not know where files lie.
+
+use super::StoreError;
+use super::record::{Calibration, MAX_TOKENS, MAX_WIDTH, Metrics, PromptRecord, Provenance};
+use crate::prompt::{Delta, Factors, Label, Template};
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+/// Begins every prompt file, in every version; like PNG's, it shows a transfer that changed line ends.
+pub const MAGIC: [u8; 8] = *b"\x89RLP\r\n\x1a\n";
+/// The version that is written.
+pub const VERSION: u16 = 1;
+/// The largest file that is read: a full table of a big model with the longest labels is far below.
+pub const MAX_FILE_BYTES: u64 = 16 << 20;
+
+const HEADER_BYTES: usize = 14;
+const CHECKSUM_BYTES: usize = 32;
+
+/// Version 1's payload, in postcard's encoding. The order and the types are frozen: what must change becomes
+/// another struct and another version.
+#[derive(Serialize, Deserialize)]
+struct PayloadV1 {
+    trained: TrainedV1,
+    provenance: Provenance,
+}
+
+/// What the same run with the same seed makes again, byte for byte.
+#[derive(Serialize, Deserialize)]
+struct TrainedV1 {
+    model_name: String,
+    model_fingerprint: [u8; 32],
+    template: String,
+    labels: Vec<(String, String)>,
+    tokens: u32,
+    width: u32,
+    delta: DeltaV1,
+    context_singular_values: Vec<f32>,
+    seed: u64,
+    metrics: Metrics,
+    calibration: Option<Calibration>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum DeltaV1 {
+    LowRank { rank: u32, u: Vec<f32>, v: Vec<f32> },
+    Full { table: Vec<f32> },
+}
+
+/// The file of `record`. A record that could not be read back is refused.
+pub fn encode(record: &PromptRecord) -> Result<Vec<u8>, StoreError> {
+    let invalid = |fault: String| StoreError::Invalid {
+        file: "the new prompt".into(),
+        fault,
+    };
+    if let Some(fault) = record.fault() {
+        return Err(invalid(fault));
+    }
+    let payload = PayloadV1 {
+        trained: trained(record),
+        provenance: record.provenance.clone(),
+    };
+    let payload = postcard::to_stdvec(&payload).map_err(|error| invalid(error.to_string()))?;
+    let length = u32::try_from(payload.len()).map_err(|error| invalid(error.to_string()))?;
+    let mut file = Vec::with_capacity(HEADER_BYTES + payload.len() + CHECKSUM_BYTES);
+    file.extend(MAGIC);
+    file.extend(VERSION.to_le_bytes());
+    file.extend(length.to_le_bytes());
+    file.extend(payload);
+    file.extend(blake3::hash(&file).as_bytes());
+    if file.len() as u64 > MAX_FILE_BYTES {
+        return Err(StoreError::TooLarge {
+            file: "the new prompt".into(),
+        });
+    }
+    Ok(file)
+}
+
+/// Reads a prompt from the bytes of `file`, checking everything: any flipped bit, any missing byte, any shape
+/// or number that makes no sense is refused.
+pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
+    let named = || file.to_owned();
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(StoreError::TooLarge { file: named() });
+    }
+    if !bytes.starts_with(&MAGIC) {
+        return Err(StoreError::NotAPrompt { file: named() });
+    }
+    let cut_short = |expected: usize| StoreError::Length {
+        file: named(),
+        expected: expected as u64,
+        found: bytes.len() as u64,
+    };
+    let (_, rest) = bytes.split_at(MAGIC.len());
+    let Some((&[v0, v1, l0, l1, l2, l3], rest)) = rest.split_first_chunk::<6>() else {
+        return Err(cut_short(HEADER_BYTES + CHECKSUM_BYTES));
+    };
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    if rest.len().checked_sub(CHECKSUM_BYTES) != Some(length) {
+        return Err(cut_short(
+            HEADER_BYTES
+                .saturating_add(length)
+                .saturating_add(CHECKSUM_BYTES),
+        ));
+    }
+    let (sealed, checksum) = bytes.split_at(HEADER_BYTES + length);
+    if blake3::hash(sealed).as_bytes() != checksum {
+        return Err(StoreError::Checksum { file: named() });
+    }
+    let payload = &sealed[HEADER_BYTES..];
+    let invalid = |fault: String| StoreError::Invalid {
+        file: named(),
+        fault,
+    };
+    let record = match u16::from_le_bytes([v0, v1]) {
+        1 => decode_v1(payload).map_err(invalid)?,
+        0 => return Err(invalid("there is no version 0 of prompt files".into())),
+        version => {
+            return Err(StoreError::NewerVersion {
+                file: named(),
+                version,
+                supported: VERSION,
+            });
+        }
+    };
+    match record.fault() {
+        Some(fault) => Err(invalid(fault)),
+        None => Ok(record),
+    }
+}
+
+/// BLAKE3 of everything but the provenance: two runs with the same seed on the same machine agree in it.
+pub fn digest(record: &PromptRecord) -> Result<blake3::Hash, StoreError> {
+    let bytes = postcard::to_stdvec(&trained(record)).map_err(|error| StoreError::Invalid {
+        file: "the prompt".into(),
+        fault: error.to_string(),
+    })?;
+    Ok(blake3::hash(&bytes))
+}
+
+fn trained(record: &PromptRecord) -> TrainedV1 {
+    let numbers = |table: &Array2<f32>| table.iter().copied().collect();
+    let (tokens, width) = record.delta.shape();
+    TrainedV1 {
+        model_name: record.model_name.clone(),
+        model_fingerprint: record.model_fingerprint,
+        template: record.template.to_string(),
+        labels: record
+            .labels
+            .iter()
+            .map(|l| (l.name.clone(), l.words.clone()))
+            .collect(),
+        tokens: tokens as u32,
+        width: width as u32,
+        delta: match &record.delta {
+            Delta::LowRank(factors) => DeltaV1::LowRank {
+                rank: factors.u.ncols() as u32,
+                u: numbers(&factors.u),
+                v: numbers(&factors.v),
+            },
+            Delta::Full(table) => DeltaV1::Full {
+                table: numbers(table),
+            },
+        },
+        context_singular_values: record.context_singular_values.clone(),
+        seed: record.seed,
+        metrics: record.metrics.clone(),
+        calibration: record.calibration.clone(),
+    }
+}
+
+fn decode_v1(payload: &[u8]) -> Result<PromptRecord, String> {
+    let (
+        PayloadV1 {
+            trained,
+            provenance,
+        },
+        rest,
+    ) = postcard::take_from_bytes(payload).map_err(|error| error.to_string())?;
+    if !rest.is_empty() {
+        return Err(format!("{} bytes follow the payload", rest.len()));
+    }
+    let (tokens, width) = (trained.tokens as usize, trained.width as usize);
+    if tokens > MAX_TOKENS || width > MAX_WIDTH {
+        return Err(format!(
+            "a context of {tokens} tokens of width {width} cannot be"
+        ));
+    }
+    let table = |what: &str, rows, columns, numbers: Vec<f32>| {
+        let found = numbers.len();
+        Array2::from_shape_vec((rows, columns), numbers)
+            .map_err(|_| format!("{what} has {found} numbers and should have {rows} x {columns}"))
+    };
+    let delta = match trained.delta {
+        DeltaV1::LowRank { rank, u, v } => {
+            let rank = rank as usize;
+            if rank > MAX_TOKENS {
+                return Err(format!("rank {rank} does not fit {tokens} tokens"));
+            }
+            let (u, v) = (table("U", tokens, rank, u)?, table("V", rank, width, v)?);
+            Delta::LowRank(Factors { u, v })
+        }
+        DeltaV1::Full { table: numbers } => {
+            Delta::Full(table("the context", tokens, width, numbers)?)
+        }
+    };
+    Ok(PromptRecord {
+        model_name: trained.model_name,
+        model_fingerprint: trained.model_fingerprint,
+        template: Template::parse(&trained.template).map_err(|error| error.to_string())?,
+        labels: trained
+            .labels
+            .into_iter()
+            .map(|(name, words)| Label { name, words })
+            .collect(),
+        delta,
+        context_singular_values: trained.context_singular_values,
+        seed: trained.seed,
+        metrics: trained.metrics,
+        calibration: trained.calibration,
+        provenance,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::record;
+    use super::*;
+
+    const GOLDEN: &[u8] = include_bytes!("../../prompts/golden-v1.rlp");
+
+    /// A file whose framing and checksum are right, whatever its payload and version.
+    fn sealed(version: u16, payload: &[u8]) -> Vec<u8> {
+        let mut file = MAGIC.to_vec();
+        file.extend(version.to_le_bytes());
+        file.extend((payload.len() as u32).to_le_bytes());
+        file.extend(payload);
+        file.extend(blake3::hash(&file).as_bytes());
+        file
+    }
+
+    fn payload(file: &[u8]) -> &[u8] {
+        &file[HEADER_BYTES..file.len() - CHECKSUM_BYTES]
+    }
+
+    #[test]
+    fn every_kind_of_record_comes_back_as_it_was() {
+        let low_rank = record();
+        let mut full = record();
+        full.delta = Delta::Full(low_rank.delta.matrix());
+        full.context_singular_values.clear();
+        full.calibration = None;
+        full.provenance.created_unix = None;
+        full.provenance.restores = Some(3);
+        full.labels = vec![Label::new("猫", Some("a кошка")).unwrap()];
+        for record in [low_rank, full] {
+            assert_eq!(decode(&encode(&record).unwrap(), "x.rlp").unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn the_golden_file_is_read_and_written_byte_for_byte() {
+        let record = decode(GOLDEN, "golden-v1.rlp").unwrap();
+        assert_eq!((record.delta.shape(), record.labels.len()), ((4, 512), 10));
+        assert_eq!(encode(&record).unwrap(), GOLDEN);
+    }
+
+    #[test]
+    fn ten_labels_at_rank_one_and_width_512_stay_below_4_kib() {
+        assert!(encode(&record()).unwrap().len() < 4096);
+        assert!(GOLDEN.len() < 4096, "{}", GOLDEN.len());
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let mut bytes = GOLDEN.to_vec();
+        for bit in 0..8 * bytes.len() {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bytes, "golden").is_err(), "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert!(decode(&bytes, "golden").is_ok());
+    }
+
+    #[test]
+    fn every_truncation_and_every_extension_is_refused() {
+        for length in 0..GOLDEN.len() {
+            assert!(
+                decode(&GOLDEN[..length], "golden").is_err(),
+                "length {length}"
+            );
+        }
+        assert!(decode(&[GOLDEN, &[0]].concat(), "golden").is_err());
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_name() {
+        let message = decode(&sealed(2, b"whatever"), "new.rlp")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("new.rlp") && message.contains("version 2"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_payload_with_the_right_checksum_is_still_checked() {
+        let good = encode(&record()).unwrap();
+        let refused = |payload: &[u8]| decode(&sealed(1, payload), "x.rlp").unwrap_err();
+        assert!(matches!(
+            refused(&[payload(&good), &[0]].concat()),
+            StoreError::Invalid { .. }
+        ));
+        for length in 0..payload(&good).len() {
+            assert!(matches!(
+                refused(&payload(&good)[..length]),
+                StoreError::Invalid { .. }
+            ));
+        }
+        // A length of 2^60 strings or numbers must be refused before anything is allocated for it.
+        assert!(matches!(refused(&[0xff; 64]), StoreError::Invalid { .. }));
+    }
+
+    #[test]
+    fn shapes_that_contradict_the_numbers_are_refused() {
+        let mut wire = trained(&record());
+        wire.tokens = 5;
+        let provenance = Provenance::default();
+        let bytes = postcard::to_stdvec(&PayloadV1 {
+            trained: wire,
+            provenance,
+        })
+        .unwrap();
+        let message = decode(&sealed(1, &bytes), "x.rlp").unwrap_err().to_string();
+        assert!(
+            message.contains("U has 4 numbers and should have 5 x 1"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_read_back_is_not_written() {
+        let mut broken = record();
+        broken.metrics.adapted_accuracy = f32::NAN;
+        assert!(encode(&broken).is_err());
+    }
+
+    #[test]
+    fn the_digest_depends_on_the_training_and_not_on_the_place() {
+        let mut elsewhere = record();
+        elsewhere.provenance = Provenance::default();
+        assert_eq!(digest(&elsewhere).unwrap(), digest(&record()).unwrap());
+        elsewhere.seed += 1;
+        assert_ne!(digest(&elsewhere).unwrap(), digest(&record()).unwrap());
+    }
+}

@@ -1,0 +1,660 @@
+//! The home folder: prompts by name, each with its history of generations. It must not know how the folder was
+//! chosen.
+//!
+//! `prompts/NAME.rlp` is the prompt in use, `prompts/NAME.history/000001.rlp` and so on are all its generations,
+//! that one included. A generation enters the history before it comes into use, so whatever interrupts a save,
+//! the prompt in use is whole and the history has it.
+
+use super::StoreError;
+use super::atomic;
+use super::file_system::{Disk, FileSystem, Lock};
+use super::format::{self, MAX_FILE_BYTES};
+use super::record::{MAX_SEQUENCE, PromptRecord};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest name of a prompt, in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+/// How many generations of a prompt are kept.
+pub const RETENTION: usize = 10;
+/// How long a second writer waits for the first.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+const EXTENSION: &str = ".rlp";
+const HISTORY: &str = ".history";
+
+/// A home folder. Readers never wait; writers take turns by a lock.
+#[derive(Clone)]
+pub struct Home {
+    root: PathBuf,
+    files: Arc<dyn FileSystem>,
+    retention: usize,
+    lock_wait: Duration,
+}
+
+/// A prompt that was read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub record: PromptRecord,
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// The size of that file.
+    pub bytes: usize,
+    /// Why this is an older generation than the one asked for, if it is.
+    pub warning: Option<String>,
+}
+
+/// One prompt of the home folder.
+#[derive(Debug)]
+pub struct Listed {
+    pub name: String,
+    pub prompt: Result<Loaded, StoreError>,
+}
+
+/// One generation of a prompt.
+#[derive(Debug)]
+pub struct Generation {
+    pub sequence: u64,
+    pub path: PathBuf,
+    pub prompt: Result<Loaded, StoreError>,
+    /// Whether this is the prompt in use.
+    pub current: bool,
+}
+
+/// What a save wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    pub path: PathBuf,
+    pub bytes: usize,
+    pub sequence: u64,
+}
+
+impl Home {
+    /// The home folder at `root`, which is made when something is first saved.
+    pub fn new(root: impl Into<PathBuf>) -> Home {
+        Home::with_files(root, Arc::new(Disk))
+    }
+
+    /// A home folder on any file system.
+    pub fn with_files(root: impl Into<PathBuf>, files: Arc<dyn FileSystem>) -> Home {
+        Home {
+            root: root.into(),
+            files,
+            retention: RETENTION,
+            lock_wait: LOCK_WAIT,
+        }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the prompt `name` lies, or would lie.
+    pub fn prompt_path(&self, name: &str) -> Result<PathBuf, StoreError> {
+        check_name(name)?;
+        Ok(self.prompts().join(format!("{name}{EXTENSION}")))
+    }
+
+    /// All prompts by name; a damaged one comes as its error.
+    pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        let names: BTreeSet<String> = self
+            .names_in(&self.prompts())?
+            .iter()
+            .filter_map(|file| file.strip_suffix(EXTENSION).or(file.strip_suffix(HISTORY)))
+            .filter(|name| check_name(name).is_ok())
+            .map(str::to_owned)
+            .collect();
+        let listed = names.into_iter().map(|name| Listed {
+            prompt: self.load(&name),
+            name,
+        });
+        // An empty folder of generations is no prompt.
+        Ok(listed
+            .filter(|l| !matches!(l.prompt, Err(StoreError::NotFound { .. })))
+            .collect())
+    }
+
+    /// The prompt of a name, or of a file where `prompt` holds a separator or ends with `.rlp`. Where the newest
+    /// generation of a named prompt is damaged or missing, the newest that is whole comes back with a warning.
+    pub fn load(&self, prompt: &str) -> Result<Loaded, StoreError> {
+        if prompt.contains(['/', '\\']) || prompt.ends_with(EXTENSION) {
+            return self.read(Path::new(prompt));
+        }
+        let path = self.prompt_path(prompt)?;
+        let newest = match self.read(&path) {
+            Err(error) if !matches!(error, StoreError::NewerVersion { .. }) => error,
+            result => return result,
+        };
+        let generations = self.sequences(prompt)?;
+        for sequence in generations.iter().rev() {
+            if let Ok(mut loaded) = self.read(&self.generation_path(prompt, *sequence)) {
+                let warning = format!("{newest}; using generation {sequence} from the history");
+                loaded.warning = Some(warning);
+                return Ok(loaded);
+            }
+        }
+        match newest {
+            StoreError::Read { source, .. }
+                if source.kind() == io::ErrorKind::NotFound && generations.is_empty() =>
+            {
+                Err(StoreError::NotFound {
+                    name: prompt.into(),
+                    folder: self.prompts(),
+                })
+            }
+            newest => Err(StoreError::AllDamaged {
+                name: prompt.into(),
+                newest: newest.into(),
+            }),
+        }
+    }
+
+    /// The generations of a prompt that are kept, oldest first.
+    pub fn history(&self, name: &str) -> Result<Vec<Generation>, StoreError> {
+        let current = self.load(name)?.record.provenance.sequence;
+        let generation = |sequence| {
+            let path = self.generation_path(name, sequence);
+            Generation {
+                sequence,
+                prompt: self.read(&path),
+                path,
+                current: sequence == current,
+            }
+        };
+        Ok(self.sequences(name)?.into_iter().map(generation).collect())
+    }
+
+    /// Keeps `record` as the next generation of the prompt `name` and brings it into use. The sequence number
+    /// is given here.
+    pub fn save(&self, name: &str, record: &PromptRecord) -> Result<Saved, StoreError> {
+        let _lock = self.lock(name)?;
+        self.save_locked(name, record, None)
+    }
+
+    /// Brings back an earlier generation, as a new one: generation `to`, or the one before that in use.
+    pub fn rollback(&self, name: &str, to: Option<u64>) -> Result<Saved, StoreError> {
+        let _lock = self.lock(name)?;
+        let origin = |loaded: &Loaded| {
+            let provenance = &loaded.record.provenance;
+            provenance.restores.unwrap_or(provenance.sequence)
+        };
+        let record = match to {
+            Some(sequence) => {
+                if !self.sequences(name)?.contains(&sequence) {
+                    return Err(StoreError::NoGeneration {
+                        name: name.into(),
+                        sequence,
+                    });
+                }
+                self.read(&self.generation_path(name, sequence))?
+            }
+            None => {
+                let current = origin(&self.load(name)?);
+                let readable = self
+                    .history(name)?
+                    .into_iter()
+                    .filter_map(|g| g.prompt.ok());
+                readable
+                    .filter(|loaded| origin(loaded) < current)
+                    .max_by_key(origin)
+                    .ok_or(StoreError::NothingEarlier {
+                        name: name.into(),
+                        sequence: current,
+                    })?
+            }
+        };
+        self.save_locked(name, &record.record, Some(origin(&record)))
+    }
+
+    /// Removes a prompt and its history.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.prompt_path(name)?;
+        let _lock = self.lock(name)?;
+        let (folder, sequences) = (self.history_folder(name), self.sequences(name)?);
+        let there = self
+            .names_in(&self.prompts())?
+            .contains(&format!("{name}{EXTENSION}"));
+        if !there && sequences.is_empty() {
+            return Err(StoreError::NotFound {
+                name: name.into(),
+                folder: self.prompts(),
+            });
+        }
+        // The history first: as long as anything is left, the prompt in use is.
+        let files = &*self.files;
+        let removed = (|| {
+            atomic::clean(files, &folder);
+            for sequence in &sequences {
+                files.remove_file(&self.generation_path(name, *sequence))?;
+            }
+            if !sequences.is_empty() {
+                files.sync_dir(&folder)?;
+            }
+            // It stays where someone has put something else into it.
+            let _ = files.remove_dir(&folder);
+            if there {
+                files.remove_file(&path)?;
+            }
+            files.sync_dir(&self.prompts())
+        })();
+        removed.map_err(|source| StoreError::Write { path, source })
+    }
+
+    fn save_locked(
+        &self,
+        name: &str,
+        record: &PromptRecord,
+        restores: Option<u64>,
+    ) -> Result<Saved, StoreError> {
+        let path = self.prompt_path(name)?;
+        let folder = self.history_folder(name);
+        atomic::create_folder(&*self.files, &folder).map_err(|source| StoreError::Write {
+            path: folder.clone(),
+            source,
+        })?;
+        atomic::clean(&*self.files, &self.prompts());
+        atomic::clean(&*self.files, &folder);
+        self.adopt(name, &path)?;
+        let next = 1 + self.sequences(name)?.last().copied().unwrap_or(0);
+        let mut record = record.clone();
+        record.provenance.restores = restores;
+        let (bytes, sequence) = self.add_generation(name, record, next)?;
+        self.write(&path, &bytes)?;
+        let sequences = self.sequences(name)?;
+        for old in &sequences[..sequences.len().saturating_sub(self.retention)] {
+            // The prompt is saved; what is left over goes with the next one.
+            let _ = self.files.remove_file(&self.generation_path(name, *old));
+        }
+        Ok(Saved {
+            path,
+            bytes: bytes.len(),
+            sequence,
+        })
+    }
+
+    /// A file that was copied over the prompt in use is no generation yet: it becomes one before it is replaced.
+    fn adopt(&self, name: &str, path: &Path) -> Result<(), StoreError> {
+        let Ok(current) = self.read(path) else {
+            return Ok(());
+        };
+        let sequence = current.record.provenance.sequence;
+        let kept = self.read(&self.generation_path(name, sequence));
+        if kept.is_ok_and(|kept| kept.record == current.record) {
+            return Ok(());
+        }
+        let next = 1 + self.sequences(name)?.last().copied().unwrap_or(0);
+        self.add_generation(name, current.record, next.max(sequence))
+            .map(|_| ())
+    }
+
+    fn add_generation(
+        &self,
+        name: &str,
+        mut record: PromptRecord,
+        sequence: u64,
+    ) -> Result<(Vec<u8>, u64), StoreError> {
+        if sequence > MAX_SEQUENCE {
+            return Err(StoreError::SequenceEnd { name: name.into() });
+        }
+        record.provenance.sequence = sequence;
+        let bytes = format::encode(&record)?;
+        self.write(&self.generation_path(name, sequence), &bytes)?;
+        Ok((bytes, sequence))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        atomic::write(&*self.files, path, bytes).map_err(|source| StoreError::Write {
+            path: path.into(),
+            source,
+        })
+    }
+
+    fn read(&self, path: &Path) -> Result<Loaded, StoreError> {
+        let bytes = self
+            .files
+            .read(path, MAX_FILE_BYTES)
+            .map_err(|source| StoreError::Read {
+                path: path.into(),
+                source,
+            })?;
+        let record = format::decode(&bytes, &path.display().to_string())?;
+        Ok(Loaded {
+            record,
+            path: path.into(),
+            bytes: bytes.len(),
+            warning: None,
+        })
+    }
+
+    /// The sequence numbers in the history of a prompt, ascending.
+    fn sequences(&self, name: &str) -> Result<Vec<u64>, StoreError> {
+        let number = |file: &String| -> Option<u64> {
+            let sequence = file.strip_suffix(EXTENSION)?.parse().ok()?;
+            ((1..=MAX_SEQUENCE).contains(&sequence) && *file == generation_name(sequence))
+                .then_some(sequence)
+        };
+        let mut numbers: Vec<u64> = self
+            .names_in(&self.history_folder(name))?
+            .iter()
+            .filter_map(number)
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The names in a folder; none where it does not exist.
+    fn names_in(&self, folder: &Path) -> Result<Vec<String>, StoreError> {
+        match self.files.list(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            result => result.map_err(|source| StoreError::Read {
+                path: folder.into(),
+                source,
+            }),
+        }
+    }
+
+    fn prompts(&self) -> PathBuf {
+        self.root.join("prompts")
+    }
+
+    fn history_folder(&self, name: &str) -> PathBuf {
+        self.prompts().join(format!("{name}{HISTORY}"))
+    }
+
+    fn generation_path(&self, name: &str, sequence: u64) -> PathBuf {
+        self.history_folder(name).join(generation_name(sequence))
+    }
+
+    /// Waits for the writers' lock; the name is checked before anything is made.
+    fn lock(&self, name: &str) -> Result<Lock, StoreError> {
+        check_name(name)?;
+        let failed = |source| StoreError::Write {
+            path: self.root.clone(),
+            source,
+        };
+        atomic::create_folder(&*self.files, &self.root).map_err(failed)?;
+        let file = self.root.join("lock");
+        let deadline = Instant::now() + self.lock_wait;
+        loop {
+            if let Some(lock) = self.files.try_lock(&file).map_err(failed)? {
+                return Ok(lock);
+            }
+            if Instant::now() >= deadline {
+                let holder = self.files.read(&file, 20).unwrap_or_default();
+                let holder = String::from_utf8_lossy(&holder).parse::<u32>();
+                let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
+                return Err(StoreError::Locked {
+                    root: self.root.clone(),
+                    holder,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn generation_name(sequence: u64) -> String {
+    format!("{sequence:06}{EXTENSION}")
+}
+
+fn check_name(name: &str) -> Result<(), StoreError> {
+    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fine = (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.chars().all(allowed)
+        && !name.starts_with(['.', '-'])
+        && !name.ends_with(EXTENSION);
+    if fine {
+        Ok(())
+    } else {
+        Err(StoreError::Name { name: name.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::faults::FaultyDisk;
+    use super::super::record::tests::record;
+    use super::*;
+
+    fn home() -> (FaultyDisk, Home) {
+        let disk = FaultyDisk::default();
+        (disk.clone(), Home::with_files("/home", Arc::new(disk)))
+    }
+
+    /// A record that can be told from others by its seed.
+    fn seeded(seed: u64) -> PromptRecord {
+        PromptRecord { seed, ..record() }
+    }
+
+    fn saved(home: &Home, seeds: std::ops::RangeInclusive<u64>) {
+        for seed in seeds {
+            assert_eq!(home.save("shelf", &seeded(seed)).unwrap().sequence, seed);
+        }
+    }
+
+    fn seed(home: &Home) -> u64 {
+        home.load("shelf").unwrap().record.seed
+    }
+
+    fn sequences(home: &Home) -> Vec<u64> {
+        home.history("shelf")
+            .unwrap()
+            .iter()
+            .map(|generation| generation.sequence)
+            .collect()
+    }
+
+    #[test]
+    fn a_saved_prompt_is_loaded_listed_and_in_its_history() {
+        let (_, home) = home();
+        assert!(home.list().unwrap().is_empty());
+        saved(&home, 1..=2);
+        home.save("door", &seeded(9)).unwrap();
+        let loaded = home.load("shelf").unwrap();
+        assert_eq!(
+            (loaded.record.seed, loaded.record.provenance.sequence),
+            (2, 2)
+        );
+        assert_eq!(loaded.warning, None);
+        let listed: Vec<_> = home
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|listed| listed.name)
+            .collect();
+        assert_eq!(listed, ["door", "shelf"]);
+        let current: Vec<_> = home
+            .history("shelf")
+            .unwrap()
+            .iter()
+            .map(|g| (g.sequence, g.current))
+            .collect();
+        assert_eq!(current, [(1, false), (2, true)]);
+    }
+
+    #[test]
+    fn only_the_last_generations_are_kept_and_numbers_are_not_used_again() {
+        let (_, home) = home();
+        saved(&home, 1..=13);
+        assert_eq!(sequences(&home), (4..=13).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn rollback_goes_back_step_by_step_and_never_forward() {
+        let (_, home) = home();
+        saved(&home, 1..=3);
+        assert_eq!(home.rollback("shelf", None).unwrap().sequence, 4);
+        assert_eq!(seed(&home), 2);
+        home.rollback("shelf", None).unwrap();
+        assert_eq!(seed(&home), 1);
+        let error = home.rollback("shelf", None).unwrap_err();
+        assert!(
+            matches!(error, StoreError::NothingEarlier { sequence: 1, .. }),
+            "{error}"
+        );
+        assert_eq!(home.rollback("shelf", Some(3)).unwrap().sequence, 6);
+        assert_eq!(
+            home.load("shelf").unwrap().record.provenance.restores,
+            Some(3)
+        );
+        assert_eq!(seed(&home), 3);
+        assert!(matches!(
+            home.rollback("shelf", Some(77)),
+            Err(StoreError::NoGeneration { .. })
+        ));
+        assert_eq!(sequences(&home), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn any_damage_to_the_newest_generation_falls_back_with_a_warning() {
+        let (disk, home) = home();
+        saved(&home, 1..=2);
+        let current = home.prompt_path("shelf").unwrap();
+        disk.flip(&current, 1000);
+        let loaded = home.load("shelf").unwrap();
+        assert_eq!(loaded.record.seed, 2);
+        let warning = loaded.warning.unwrap();
+        assert!(
+            warning.contains("shelf.rlp") && warning.contains("generation 2"),
+            "{warning}"
+        );
+        disk.flip(&home.generation_path("shelf", 2), 77);
+        assert_eq!(seed(&home), 1);
+        disk.flip(&home.generation_path("shelf", 1), 77);
+        assert!(matches!(
+            home.load("shelf"),
+            Err(StoreError::AllDamaged { .. })
+        ));
+        assert!(home.list().unwrap()[0].prompt.is_err());
+        assert_eq!(home.save("shelf", &seeded(3)).unwrap().sequence, 3);
+        assert_eq!(seed(&home), 3);
+    }
+
+    #[test]
+    fn a_newer_version_is_not_taken_for_damage() {
+        let (disk, home) = home();
+        saved(&home, 1..=1);
+        let path = home.prompt_path("shelf").unwrap();
+        let mut bytes = disk.read(&path, MAX_FILE_BYTES).unwrap();
+        bytes.truncate(bytes.len() - 32);
+        bytes[8] = 9;
+        let checksum = blake3::hash(&bytes);
+        bytes.extend(checksum.as_bytes());
+        disk.write_synced(&path, &bytes).unwrap();
+        assert!(matches!(
+            home.load("shelf"),
+            Err(StoreError::NewerVersion { version: 9, .. })
+        ));
+    }
+
+    #[test]
+    fn a_file_copied_in_from_elsewhere_becomes_a_generation_before_it_is_replaced() {
+        let (disk, home) = home();
+        saved(&home, 1..=2);
+        let mut foreign = seeded(50);
+        foreign.provenance.sequence = 1;
+        let bytes = format::encode(&foreign).unwrap();
+        disk.write_synced(&home.prompt_path("shelf").unwrap(), &bytes)
+            .unwrap();
+        assert_eq!(home.save("shelf", &seeded(51)).unwrap().sequence, 4);
+        let seeds: Vec<_> = home
+            .history("shelf")
+            .unwrap()
+            .into_iter()
+            .map(|g| g.prompt.unwrap().record.seed)
+            .collect();
+        assert_eq!(seeds, [1, 2, 50, 51]);
+    }
+
+    #[test]
+    fn names_that_leave_the_folder_or_hide_in_it_are_refused() {
+        let (disk, home) = home();
+        let long = "x".repeat(65);
+        for name in [
+            "", ".", "..", ".x", "-x", "a/b", "a\\b", "a b", "a\0", "a.rlp", &long,
+        ] {
+            assert!(
+                matches!(home.save(name, &record()), Err(StoreError::Name { .. })),
+                "{name:?}"
+            );
+        }
+        assert_eq!(disk.operations(), 0);
+        for name in ["x", "regal-3.nacht", "货架", &long[1..]] {
+            home.save(name, &record()).unwrap();
+            assert!(home.load(name).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_removed_prompt_is_gone_with_its_history() {
+        let (_, home) = home();
+        saved(&home, 1..=2);
+        home.remove("shelf").unwrap();
+        assert!(matches!(
+            home.load("shelf"),
+            Err(StoreError::NotFound { .. })
+        ));
+        assert!(home.list().unwrap().is_empty());
+        assert!(matches!(
+            home.remove("shelf"),
+            Err(StoreError::NotFound { .. })
+        ));
+    }
+
+    #[test]
+    fn on_a_real_disk_prompts_are_files_that_load_by_path_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().join("deep/home"));
+        let saved = home.save("shelf", &seeded(4)).unwrap();
+        assert_eq!(
+            std::fs::metadata(&saved.path).unwrap().len(),
+            saved.bytes as u64
+        );
+        let elsewhere = folder.path().join("copy.rlp");
+        std::fs::copy(&saved.path, &elsewhere).unwrap();
+        assert_eq!(
+            home.load(elsewhere.to_str().unwrap()).unwrap().record.seed,
+            4
+        );
+        let missing = home
+            .load(folder.path().join("none.rlp").to_str().unwrap())
+            .unwrap_err();
+        assert!(missing.to_string().contains("none.rlp"), "{missing}");
+    }
+
+    #[test]
+    fn a_second_writer_waits_and_then_says_who_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut home = Home::new(folder.path());
+        home.lock_wait = Duration::from_millis(50);
+        saved(&home, 1..=1);
+        let lock = home.lock("shelf").unwrap();
+        let message = home.save("shelf", &seeded(2)).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("process {}", std::process::id())),
+            "{message}"
+        );
+        assert_eq!(seed(&home), 1, "readers do not wait");
+        drop(lock);
+        saved(&home, 2..=2);
+    }
+
+    #[test]
+    fn a_home_that_cannot_be_made_is_a_sentence_with_the_path_and_the_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "not a folder").unwrap();
+        let message = Home::new(file.join("home"))
+            .save("shelf", &record())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("file") && message.contains("EDGE_RLP_HOME"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,317 @@
+//! What a prompt file holds, and when it makes sense. It must not know bytes or files.
+
+use super::StoreError;
+use crate::prompt::labels::{MAX_LABEL_BYTES, MAX_LABELS};
+use crate::prompt::{Delta, Label, Method, Template};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+/// The most context tokens of a prompt; known text towers read 77 at most.
+pub const MAX_TOKENS: usize = 1024;
+/// The greatest width of a prompt; known text towers are 1280 wide at most.
+pub const MAX_WIDTH: usize = 16_384;
+/// The longest name of a model or a device, in bytes.
+const MAX_NAME_BYTES: usize = 200;
+/// The greatest sequence number of a generation.
+pub const MAX_SEQUENCE: u64 = 999_999_999;
+
+/// A trained prompt with everything needed to use it, to judge it and to tell where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptRecord {
+    /// The model it was trained for, as people call it.
+    pub model_name: String,
+    /// BLAKE3 of that model's weights: the prompt is of no use with any other.
+    pub model_fingerprint: [u8; 32],
+    pub template: Template,
+    pub labels: Vec<Label>,
+    /// The trained change to the template's context.
+    pub delta: Delta,
+    /// Singular values of the whole context `P = P_init + delta`, largest first; empty where not recorded.
+    pub context_singular_values: Vec<f32>,
+    pub seed: u64,
+    pub metrics: Metrics,
+    pub calibration: Option<Calibration>,
+    pub provenance: Provenance,
+}
+
+/// How training went. Accuracies are top-1 on the held-out pictures, from 0 to 1.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    pub zero_shot_accuracy: f32,
+    pub adapted_accuracy: f32,
+    /// Pictures trained on.
+    pub images: u32,
+    /// Pictures held out for the comparison.
+    pub holdout_images: u32,
+    /// Optimiser steps.
+    pub steps: u32,
+}
+
+/// How scores become probabilities, and when a picture shows none of the labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The scores are divided by it before the softmax; above 0.
+    pub temperature: f32,
+    /// The least probability, from 0 to 1, of a picture that is not unknown.
+    pub unknown_threshold: f32,
+}
+
+/// Where and when a prompt was made: everything that may differ between two runs with the same seed.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The machine, in words.
+    pub device: String,
+    /// Seconds the whole adaptation took.
+    pub seconds: f32,
+    /// Seconds since 1970, where the machine has a clock that can be trusted.
+    pub created_unix: Option<u64>,
+    /// The generation of this prompt in its home folder, from 1; 0 before it was kept.
+    pub sequence: u64,
+    /// The generation this one brings back, if it came from a rollback.
+    pub restores: Option<u64>,
+}
+
+impl PromptRecord {
+    /// What was tuned.
+    pub fn method(&self) -> Method {
+        self.delta.method()
+    }
+
+    /// Refuses a model other than the one the prompt was trained for, naming both. `file` is where the prompt
+    /// came from.
+    pub fn check_model(
+        &self,
+        file: &str,
+        name: &str,
+        fingerprint: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        if self.model_fingerprint == *fingerprint {
+            return Ok(());
+        }
+        Err(StoreError::OtherModel {
+            file: file.into(),
+            trained_for: self.model_name.clone(),
+            trained_for_fingerprint: short_hex(&self.model_fingerprint),
+            model: name.into(),
+            model_fingerprint: short_hex(fingerprint),
+        })
+    }
+
+    /// What is wrong with the record, in words, if anything: shapes against ranks, numbers, texts, sizes.
+    pub(super) fn fault(&self) -> Option<String> {
+        named("model", &self.model_name, 1)
+            .or_else(|| named("device", &self.provenance.device, 0))
+            .or_else(|| labels_fault(&self.labels))
+            .or_else(|| delta_fault(&self.delta))
+            .or_else(|| self.numbers_fault())
+    }
+
+    fn numbers_fault(&self) -> Option<String> {
+        let share = |x: f32| (0.0..=1.0).contains(&x);
+        let (tokens, width) = self.delta.shape();
+        let spectrum = &self.context_singular_values;
+        let fault = if !share(self.metrics.zero_shot_accuracy)
+            || !share(self.metrics.adapted_accuracy)
+        {
+            "an accuracy is not between 0 and 1"
+        } else if !(self.provenance.seconds.is_finite() && self.provenance.seconds >= 0.0) {
+            "the time taken is not a duration"
+        } else if self.provenance.sequence > MAX_SEQUENCE {
+            "its sequence number is too large"
+        } else if !(spectrum.is_empty() || spectrum.len() == tokens.min(width)) {
+            "the singular values are not as many as the context has"
+        } else if !spectrum.iter().all(|x| x.is_finite() && *x >= 0.0)
+            || !spectrum.is_sorted_by(|a, b| a >= b)
+        {
+            "the singular values are not numbers from 0 up, largest first"
+        } else if self.calibration.as_ref().is_some_and(|calibration| {
+            let temperature = calibration.temperature;
+            !(temperature.is_finite() && temperature > 0.0 && share(calibration.unknown_threshold))
+        }) {
+            "the calibration is not a temperature above 0 and a threshold between 0 and 1"
+        } else {
+            return None;
+        };
+        Some(fault.into())
+    }
+}
+
+fn labels_fault(labels: &[Label]) -> Option<String> {
+    if labels.is_empty() || labels.len() > MAX_LABELS {
+        return Some(format!(
+            "it has {} labels, 1 to {MAX_LABELS} are allowed",
+            labels.len()
+        ));
+    }
+    let mut names = HashSet::new();
+    labels
+        .iter()
+        .find_map(|label| match Label::new(&label.name, Some(&label.words)) {
+            Err(fault) => {
+                let name: String = label.name.chars().take(MAX_LABEL_BYTES).collect();
+                Some(format!("the label {name:?} cannot be used: {fault}"))
+            }
+            Ok(clean) if clean != *label => {
+                Some(format!("the label {:?} has stray spaces", label.name))
+            }
+            Ok(_) if !names.insert(&label.name) => {
+                Some(format!("the label {:?} is there twice", label.name))
+            }
+            Ok(_) => None,
+        })
+}
+
+fn delta_fault(delta: &Delta) -> Option<String> {
+    let (tokens, width) = delta.shape();
+    if !(1..=MAX_TOKENS).contains(&tokens) || !(1..=MAX_WIDTH).contains(&width) {
+        return Some(format!(
+            "a context of {tokens} tokens of width {width} cannot be"
+        ));
+    }
+    let finite = match delta {
+        Delta::LowRank(factors) => {
+            let rank = factors.u.ncols();
+            if rank == 0 || rank > tokens.min(width) || factors.v.nrows() != rank {
+                return Some(format!(
+                    "rank {rank} does not fit {tokens} tokens of width {width}"
+                ));
+            }
+            factors.u.iter().chain(&factors.v).all(|x| x.is_finite())
+        }
+        Delta::Full(table) => table.iter().all(|x| x.is_finite()),
+    };
+    (!finite).then(|| "a trained number is not finite".into())
+}
+
+fn named(what: &str, name: &str, at_least: usize) -> Option<String> {
+    let fine =
+        (at_least..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control);
+    (!fine).then(|| {
+        format!("the name of the {what} is not {at_least} to {MAX_NAME_BYTES} bytes of plain text")
+    })
+}
+
+/// The first eight digits, enough to tell two models apart at a glance.
+fn short_hex(fingerprint: &[u8; 32]) -> String {
+    fingerprint
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::prompt::{Factors, density};
+    use crate::rng::Rng;
+    use ndarray::Array2;
+
+    /// A prompt of rank 1 at width 512 with ten labels.
+    pub fn record() -> PromptRecord {
+        let mut rng = Rng::new(11);
+        let mut factors = Factors::init(4, 512, 1, 11).unwrap();
+        factors.v = Array2::from_shape_simple_fn((1, 512), || 0.3 * rng.normal());
+        let context = Array2::from_shape_simple_fn((4, 512), || 0.02 * rng.normal());
+        let names = [
+            "mug",
+            "key",
+            "bolt",
+            "washer",
+            "scissors",
+            "bottle",
+            "glove",
+            "hammer",
+            "red_lamp",
+            "empty shelf",
+        ];
+        PromptRecord {
+            model_name: "default".into(),
+            model_fingerprint: *blake3::hash(b"weights").as_bytes(),
+            template: Template::default(),
+            labels: names
+                .iter()
+                .map(|name| Label::new(name, None).unwrap())
+                .collect(),
+            context_singular_values: density::singular_values((context + factors.product()).view()),
+            delta: Delta::LowRank(factors),
+            seed: 11,
+            metrics: Metrics {
+                zero_shot_accuracy: 0.625,
+                adapted_accuracy: 0.875,
+                images: 160,
+                holdout_images: 40,
+                steps: 60,
+            },
+            calibration: Some(Calibration {
+                temperature: 1.25,
+                unknown_threshold: 0.5,
+            }),
+            provenance: Provenance {
+                device: "a test".into(),
+                seconds: 1.5,
+                created_unix: Some(1_700_000_000),
+                sequence: 1,
+                restores: None,
+            },
+        }
+    }
+
+    #[test]
+    fn a_sound_record_has_no_fault_and_each_broken_one_has() {
+        assert_eq!(record().fault(), None);
+        type Damage = fn(&mut PromptRecord);
+        let damages: [(&str, Damage); 15] = [
+            ("model", |r| r.model_name.clear()),
+            ("model", |r| r.model_name = "a\nb".into()),
+            ("device", |r| r.provenance.device = "x".repeat(201)),
+            ("0 labels", |r| r.labels.clear()),
+            ("twice", |r| r.labels[1] = r.labels[0].clone()),
+            ("\"../etc\"", |r| r.labels[0].name = "../etc".into()),
+            ("stray", |r| r.labels[0].words = " mug".into()),
+            ("finite", |r| {
+                r.delta = Delta::Full(Array2::from_elem((4, 512), f32::NAN))
+            }),
+            ("0 tokens", |r| {
+                r.delta = Delta::Full(Array2::zeros((0, 512)))
+            }),
+            ("rank 5", |r| {
+                let (u, v) = (Array2::zeros((4, 5)), Array2::zeros((5, 512)));
+                r.delta = Delta::LowRank(Factors { u, v });
+            }),
+            ("accuracy", |r| r.metrics.adapted_accuracy = 1.5),
+            ("duration", |r| r.provenance.seconds = f32::INFINITY),
+            ("sequence", |r| r.provenance.sequence = MAX_SEQUENCE + 1),
+            ("singular", |r| r.context_singular_values.reverse()),
+            ("calibration", |r| {
+                r.calibration = Some(Calibration {
+                    temperature: 0.0,
+                    unknown_threshold: 0.5,
+                });
+            }),
+        ];
+        for (part, damage) in damages {
+            let mut broken = record();
+            damage(&mut broken);
+            let fault = broken.fault().unwrap_or_default();
+            assert!(fault.contains(part), "{part}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_of_another_model_is_refused_with_both_names() {
+        let record = record();
+        assert!(
+            record
+                .check_model("shelf.rlp", "default", &record.model_fingerprint)
+                .is_ok()
+        );
+        let message = record
+            .check_model("shelf.rlp", "vit-b-32", &[7; 32])
+            .unwrap_err()
+            .to_string();
+        for part in ["shelf.rlp", "default", "vit-b-32", "07070707"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}
