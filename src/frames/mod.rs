@@ -5,4 +5,4 @@ pub mod folder;
 pub mod picture;
 
 pub use folder::{FolderError, LabelledPictures, labelled_folder, pictures_in};
-pub use picture::{PictureError, read_picture};
+pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_picture};
