@@ -37,6 +37,7 @@ struct TrainedV1 {
     delta: DeltaV1,
     context_singular_values: Vec<f32>,
     seed: u64,
+    recipe: String,
     metrics: Metrics,
     calibration: Option<Calibration>,
 }
@@ -164,6 +165,7 @@ fn trained(record: &PromptRecord) -> TrainedV1 {
         },
         context_singular_values: record.context_singular_values.clone(),
         seed: record.seed,
+        recipe: record.recipe.clone(),
         metrics: record.metrics.clone(),
         calibration: record.calibration.clone(),
     }
@@ -216,6 +218,7 @@ fn decode_v1(payload: &[u8]) -> Result<PromptRecord, String> {
         delta,
         context_singular_values: trained.context_singular_values,
         seed: trained.seed,
+        recipe: trained.recipe,
         metrics: trained.metrics,
         calibration: trained.calibration,
         provenance,
