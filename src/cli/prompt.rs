@@ -273,6 +273,7 @@ fn page(name: &str, loaded: &Loaded) -> anyhow::Result<Vec<String>> {
     ];
     let mut lines: Vec<String> = rows
         .iter()
+        .filter(|(_, value)| !value.is_empty())
         .map(|(key, value)| format!("{key:<13}{value}"))
         .collect();
     lines.push("singular values, and information density (the share of the first)".into());
@@ -424,7 +425,7 @@ mod tests {
             "a photo of a {}.",
             "rlp, rank 1",
             "516 (4 tokens of width 512)",
-            "2385",
+            "bytes        2396",
             "62.5 % before (zero-shot), 87.5 % after, on 40 held-out pictures",
             "washer = metal washer",
             "work_glove, hammer",
