@@ -99,6 +99,22 @@ impl Home {
         Ok(self.prompts().join(format!("{name}{EXTENSION}")))
     }
 
+    /// Whether something could be saved here, tried out with a file that goes away again: to be asked before
+    /// work that would be lost otherwise.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let folder = self.prompts();
+        let trial = folder.join(format!(".trial.{}.tmp", std::process::id()));
+        atomic::create_folder(&*self.files, &folder)
+            .and_then(|()| self.files.write_synced(&trial, b"trial"))
+            .map_err(|source| StoreError::Write {
+                path: folder,
+                source,
+            })?;
+        // Another process that is saving may have cleaned it up already.
+        let _ = self.files.remove_file(&trial);
+        Ok(())
+    }
+
     /// All prompts by name; a damaged one comes as its error.
     pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
         let names: BTreeSet<String> = self

@@ -1,7 +1,7 @@
 //! What holds of a home folder, fault by fault; `survival` does it for every operation in turn.
 
 use super::*;
-use crate::store::faults::FaultyDisk;
+use crate::store::faults::{Fault, FaultyDisk};
 use crate::store::record::tests::record;
 
 fn home() -> (FaultyDisk, Home) {
@@ -248,12 +248,27 @@ fn a_home_that_cannot_be_made_is_a_sentence_with_the_path_and_the_cure() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "not a folder").unwrap();
-    let message = Home::new(file.join("home"))
-        .save("shelf", &record())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains("file") && message.contains("EDGE_RLP_HOME"),
-        "{message}"
-    );
+    let home = Home::new(file.join("home"));
+    for error in [
+        home.save("shelf", &record()).unwrap_err(),
+        home.check_writable().unwrap_err(),
+    ] {
+        let message = error.to_string();
+        assert!(
+            message.contains("file") && message.contains("EDGE_RLP_HOME"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_shows_before_the_work_and_a_good_one_keeps_no_trace_of_the_trial() {
+    let (disk, home) = home();
+    home.check_writable().unwrap();
+    assert!(disk.list(&home.prompts()).unwrap().is_empty());
+    disk.fault_at(disk.operations() + 1, Fault::FailFromThere);
+    assert!(matches!(
+        home.check_writable(),
+        Err(StoreError::Write { .. })
+    ));
 }
