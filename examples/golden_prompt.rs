@@ -54,6 +54,7 @@ fn golden() -> Result<PromptRecord, Box<dyn Error>> {
         context_singular_values: density::singular_values((context + factors.product()).view()),
         delta: Delta::LowRank(factors),
         seed,
+        recipe: "an example".into(),
         metrics: Metrics {
             zero_shot_accuracy: 0.625,
             adapted_accuracy: 0.875,

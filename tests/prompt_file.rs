@@ -1,1 +1,118 @@
+//! `docs/prompt-file.md` against a real file: every row of its last table is at the place and has the bytes and the
+//! value that it says, the rows leave out nothing, and the library reads the same from them.
 
+use edge_rlp::prompt::Delta;
+use edge_rlp::store;
+
+const PAGE: &str = include_str!("../docs/prompt-file.md");
+const GOLDEN: &[u8] = include_bytes!("../prompts/golden-v1.rlp");
+
+struct Row<'a> {
+    field: &'a str,
+    value: &'a str,
+    documented: &'a str,
+    bytes: &'a [u8],
+}
+
+/// The rows of the table, each with its bytes of the file; panics where they overlap or leave a gap.
+fn rows() -> Vec<Row<'static>> {
+    let (_, table) = PAGE
+        .split_once("| offset | length | bytes | field | value |")
+        .unwrap();
+    let mut next = 0;
+    let mut rows = Vec::new();
+    for line in table.lines().skip(2) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [offset, length, documented, field, value] = cells[..] else {
+            panic!("{line}")
+        };
+        assert_eq!(offset.parse(), Ok(next), "{line}");
+        let bytes = &GOLDEN[next..next + length.parse::<usize>().unwrap()];
+        next += bytes.len();
+        rows.push(Row {
+            field,
+            value,
+            documented: documented.trim_matches('`'),
+            bytes,
+        });
+    }
+    assert_eq!(next, GOLDEN.len());
+    rows
+}
+
+/// The number that the bytes are, as the page defines its forms.
+fn number(row: &Row) -> u64 {
+    let fixed = matches!(row.field, "version" | "payload length");
+    let bits = if fixed { 8 } else { 7 };
+    row.bytes.iter().rev().fold(0, |number, byte| {
+        (number << bits) | (u64::from(*byte) & ((1 << bits) - 1))
+    })
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|chunk| f32::from_le_bytes(*chunk))
+        .collect()
+}
+
+#[test]
+fn every_documented_byte_and_value_is_in_the_file() {
+    let mut checked = 0;
+    for row in rows() {
+        let hex: Vec<String> = row
+            .bytes
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let more = if row.bytes.len() > 8 { " ..." } else { "" };
+        assert_eq!(
+            format!("{}{more}", hex.join(" ")),
+            row.documented,
+            "{}",
+            row.field
+        );
+
+        let plain = row.value.split(':').next().unwrap_or_default();
+        if let Ok(value) = plain.parse::<u64>() {
+            assert_eq!(number(&row), value, "{}", row.field);
+        } else if let Ok(value) = row.value.parse::<f32>() {
+            assert_eq!(floats(row.bytes), [value], "{}", row.field);
+        } else if let Some(text) = row.value.strip_prefix('`').filter(|_| row.field != "magic") {
+            assert_eq!(
+                std::str::from_utf8(row.bytes),
+                Ok(text.trim_end_matches('`')),
+                "{}",
+                row.field
+            );
+        } else {
+            continue;
+        }
+        checked += 1;
+    }
+    assert!(checked > 60, "{checked}");
+}
+
+#[test]
+fn the_library_reads_what_the_page_says() {
+    let record = store::decode(GOLDEN, "golden-v1.rlp").unwrap();
+    let rows = rows();
+    let row = |field: &str| rows.iter().find(|row| row.field == field).unwrap();
+    let Delta::LowRank(factors) = &record.delta else {
+        panic!("the golden prompt is of low rank")
+    };
+    assert_eq!(factors.u.as_slice().unwrap(), floats(row("U").bytes));
+    assert_eq!(factors.v.as_slice().unwrap(), floats(row("V").bytes));
+    assert_eq!(record.model_fingerprint, row("model fingerprint").bytes);
+    assert_eq!(record.provenance.sequence, number(row("sequence")));
+    assert_eq!(
+        record.provenance.created_unix,
+        Some(number(row("seconds since 1970")))
+    );
+    assert_eq!(record.labels[8].words, "spanner");
+    let sealed = &GOLDEN[..GOLDEN.len() - 32];
+    assert_eq!(row("checksum").bytes, blake3::hash(sealed).as_bytes());
+}

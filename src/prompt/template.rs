@@ -42,6 +42,8 @@ pub enum TemplateError {
         over: usize,
         context_length: usize,
     },
+    #[error("{text:?} holds the token that ends a text for the model: leave it out")]
+    EndToken { text: String },
     #[error("the tokeniser cannot read {text:?}: {reason}")]
     Tokenizer { text: String, reason: String },
 }
@@ -123,10 +125,15 @@ impl Template {
         context_length: usize,
     ) -> Result<TokenLayout, TemplateError> {
         let encode = |text: &str| {
-            encode(text).map_err(|error| TemplateError::Tokenizer {
-                text: text.into(),
+            let text_here = || text.to_owned();
+            let ids = encode(text).map_err(|error| TemplateError::Tokenizer {
+                text: text_here(),
                 reason: error.to_string(),
-            })
+            })?;
+            match ids.contains(&end_token) {
+                true => Err(TemplateError::EndToken { text: text_here() }),
+                false => Ok(ids),
+            }
         };
         let context = encode(self.before.trim())?;
         if context.is_empty() {
@@ -166,36 +173,16 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::convert::Infallible;
+    use crate::clip::tokenizer::{CLIP_MERGES, Tokenizer, TokenizerError};
+    use std::sync::LazyLock;
 
-    const END: u32 = 9999;
+    const END: u32 = 2047;
 
-    /// Like CLIP's tokeniser in what matters here: runs of letters and runs of punctuation are words of their
-    /// own, and a word may be several tokens (here one every four characters), the last marked as such.
-    fn encode(text: &str) -> Result<Vec<u32>, Infallible> {
-        let mut words: Vec<Vec<char>> = Vec::new();
-        let mut last = ' ';
-        for c in text.chars() {
-            if c.is_whitespace() != last.is_whitespace()
-                || c.is_alphanumeric() != last.is_alphanumeric()
-            {
-                words.push(Vec::new());
-            }
-            if let Some(word) = words.last_mut().filter(|_| !c.is_whitespace()) {
-                word.push(c);
-            }
-            last = c;
-        }
-        let hash =
-            |piece: &[char], end: u32| piece.iter().fold(end, |id, &c| (id * 31 + c as u32) % 9973);
-        let ids = |word: Vec<char>| {
-            let mut ids: Vec<u32> = word.chunks(4).map(|piece| hash(piece, 0)).collect();
-            if let (Some(id), Some(piece)) = (ids.last_mut(), word.chunks(4).last()) {
-                *id = hash(piece, 1);
-            }
-            ids
-        };
-        Ok(words.into_iter().flat_map(ids).collect())
+    /// CLIP's own tokeniser, with few merges so that long words are many tokens.
+    fn encode(text: &str) -> Result<Vec<u32>, TokenizerError> {
+        static CLIP: LazyLock<Tokenizer> =
+            LazyLock::new(|| Tokenizer::clip(CLIP_MERGES, 2048).unwrap());
+        CLIP.encode(text)
     }
 
     fn labels(names: &[&str]) -> Vec<Label> {
@@ -279,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_without_tokens_and_a_failing_tokeniser_are_reported() {
+    fn labels_and_tokenisers_that_yield_no_text_are_reported() {
         let deaf = |text: &str| encode(&text.replace("cat", ""));
         let error = Template::default()
             .layout(deaf, END, &labels(&["cat"]), 77)
@@ -289,6 +276,11 @@ mod tests {
             TemplateError::NoTokens {
                 label: "cat".into()
             }
+        );
+        let ending = Template::default().layout(encode, END, &labels(&["a<|endoftext|>b"]), 77);
+        assert!(
+            matches!(ending, Err(TemplateError::EndToken { .. })),
+            "{ending:?}"
         );
         let broken = |_: &str| Err("the table is empty");
         let error = Template::default()

@@ -99,6 +99,22 @@ impl Home {
         Ok(self.prompts().join(format!("{name}{EXTENSION}")))
     }
 
+    /// Whether something could be saved here, tried out with a file that goes away again: to be asked before
+    /// work that would be lost otherwise.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let folder = self.prompts();
+        let trial = folder.join(format!(".trial.{}.tmp", std::process::id()));
+        atomic::create_folder(&*self.files, &folder)
+            .and_then(|()| self.files.write_synced(&trial, b"trial"))
+            .map_err(|source| StoreError::Write {
+                path: folder,
+                source,
+            })?;
+        // Another process that is saving may have cleaned it up already.
+        let _ = self.files.remove_file(&trial);
+        Ok(())
+    }
+
     /// All prompts by name; a damaged one comes as its error.
     pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
         let names: BTreeSet<String> = self
@@ -120,10 +136,12 @@ impl Home {
 
     /// The prompt of a name, or of a file where `prompt` holds a separator or ends with `.rlp`. Where the newest
     /// generation of a named prompt is damaged or missing, the newest that is whole comes back with a warning.
-    pub fn load(&self, prompt: &str) -> Result<Loaded, StoreError> {
-        if prompt.contains(['/', '\\']) || prompt.ends_with(EXTENSION) {
-            return self.read(Path::new(prompt));
-        }
+    pub fn load(&self, prompt: impl AsRef<Path>) -> Result<Loaded, StoreError> {
+        let file = prompt.as_ref();
+        let is_name = |text: &&str| !text.contains(['/', '\\']) && !text.ends_with(EXTENSION);
+        let Some(prompt) = file.to_str().filter(is_name) else {
+            return self.read(file);
+        };
         let path = self.prompt_path(prompt)?;
         let newest = match self.read(&path) {
             Err(error) if !matches!(error, StoreError::NewerVersion { .. }) => error,
@@ -153,19 +171,33 @@ impl Home {
         }
     }
 
-    /// The generations of a prompt that are kept, oldest first.
+    /// The generations of a prompt that are kept, oldest first. A file that was copied over the prompt in use
+    /// and is no generation yet comes last.
     pub fn history(&self, name: &str) -> Result<Vec<Generation>, StoreError> {
-        let current = self.load(name)?.record.provenance.sequence;
+        let in_use = self.load(name)?;
         let generation = |sequence| {
             let path = self.generation_path(name, sequence);
+            let prompt = self.read(&path);
+            let current = prompt
+                .as_ref()
+                .is_ok_and(|loaded| loaded.record == in_use.record);
             Generation {
                 sequence,
-                prompt: self.read(&path),
                 path,
-                current: sequence == current,
+                prompt,
+                current,
             }
         };
-        Ok(self.sequences(name)?.into_iter().map(generation).collect())
+        let mut generations: Vec<_> = self.sequences(name)?.into_iter().map(generation).collect();
+        if !generations.iter().any(|generation| generation.current) {
+            generations.push(Generation {
+                sequence: in_use.record.provenance.sequence,
+                path: in_use.path.clone(),
+                prompt: Ok(in_use),
+                current: true,
+            });
+        }
+        Ok(generations)
     }
 
     /// Keeps `record` as the next generation of the prompt `name` and brings it into use. The sequence number
@@ -415,246 +447,4 @@ fn check_name(name: &str) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::faults::FaultyDisk;
-    use super::super::record::tests::record;
-    use super::*;
-
-    fn home() -> (FaultyDisk, Home) {
-        let disk = FaultyDisk::default();
-        (disk.clone(), Home::with_files("/home", Arc::new(disk)))
-    }
-
-    /// A record that can be told from others by its seed.
-    fn seeded(seed: u64) -> PromptRecord {
-        PromptRecord { seed, ..record() }
-    }
-
-    fn saved(home: &Home, seeds: std::ops::RangeInclusive<u64>) {
-        for seed in seeds {
-            assert_eq!(home.save("shelf", &seeded(seed)).unwrap().sequence, seed);
-        }
-    }
-
-    fn seed(home: &Home) -> u64 {
-        home.load("shelf").unwrap().record.seed
-    }
-
-    fn sequences(home: &Home) -> Vec<u64> {
-        home.history("shelf")
-            .unwrap()
-            .iter()
-            .map(|generation| generation.sequence)
-            .collect()
-    }
-
-    #[test]
-    fn a_saved_prompt_is_loaded_listed_and_in_its_history() {
-        let (_, home) = home();
-        assert!(home.list().unwrap().is_empty());
-        saved(&home, 1..=2);
-        home.save("door", &seeded(9)).unwrap();
-        let loaded = home.load("shelf").unwrap();
-        assert_eq!(
-            (loaded.record.seed, loaded.record.provenance.sequence),
-            (2, 2)
-        );
-        assert_eq!(loaded.warning, None);
-        let listed: Vec<_> = home
-            .list()
-            .unwrap()
-            .into_iter()
-            .map(|listed| listed.name)
-            .collect();
-        assert_eq!(listed, ["door", "shelf"]);
-        let current: Vec<_> = home
-            .history("shelf")
-            .unwrap()
-            .iter()
-            .map(|g| (g.sequence, g.current))
-            .collect();
-        assert_eq!(current, [(1, false), (2, true)]);
-    }
-
-    #[test]
-    fn only_the_last_generations_are_kept_and_numbers_are_not_used_again() {
-        let (_, home) = home();
-        saved(&home, 1..=13);
-        assert_eq!(sequences(&home), (4..=13).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn rollback_goes_back_step_by_step_and_never_forward() {
-        let (_, home) = home();
-        saved(&home, 1..=3);
-        assert_eq!(home.rollback("shelf", None).unwrap().sequence, 4);
-        assert_eq!(seed(&home), 2);
-        home.rollback("shelf", None).unwrap();
-        assert_eq!(seed(&home), 1);
-        let error = home.rollback("shelf", None).unwrap_err();
-        assert!(
-            matches!(error, StoreError::NothingEarlier { sequence: 1, .. }),
-            "{error}"
-        );
-        assert_eq!(home.rollback("shelf", Some(3)).unwrap().sequence, 6);
-        assert_eq!(
-            home.load("shelf").unwrap().record.provenance.restores,
-            Some(3)
-        );
-        assert_eq!(seed(&home), 3);
-        assert!(matches!(
-            home.rollback("shelf", Some(77)),
-            Err(StoreError::NoGeneration { .. })
-        ));
-        assert_eq!(sequences(&home), [1, 2, 3, 4, 5, 6]);
-    }
-
-    #[test]
-    fn any_damage_to_the_newest_generation_falls_back_with_a_warning() {
-        let (disk, home) = home();
-        saved(&home, 1..=2);
-        let current = home.prompt_path("shelf").unwrap();
-        disk.flip(&current, 1000);
-        let loaded = home.load("shelf").unwrap();
-        assert_eq!(loaded.record.seed, 2);
-        let warning = loaded.warning.unwrap();
-        assert!(
-            warning.contains("shelf.rlp") && warning.contains("generation 2"),
-            "{warning}"
-        );
-        disk.flip(&home.generation_path("shelf", 2), 77);
-        assert_eq!(seed(&home), 1);
-        disk.flip(&home.generation_path("shelf", 1), 77);
-        assert!(matches!(
-            home.load("shelf"),
-            Err(StoreError::AllDamaged { .. })
-        ));
-        assert!(home.list().unwrap()[0].prompt.is_err());
-        assert_eq!(home.save("shelf", &seeded(3)).unwrap().sequence, 3);
-        assert_eq!(seed(&home), 3);
-    }
-
-    #[test]
-    fn a_newer_version_is_not_taken_for_damage() {
-        let (disk, home) = home();
-        saved(&home, 1..=1);
-        let path = home.prompt_path("shelf").unwrap();
-        let mut bytes = disk.read(&path, MAX_FILE_BYTES).unwrap();
-        bytes.truncate(bytes.len() - 32);
-        bytes[8] = 9;
-        let checksum = blake3::hash(&bytes);
-        bytes.extend(checksum.as_bytes());
-        disk.write_synced(&path, &bytes).unwrap();
-        assert!(matches!(
-            home.load("shelf"),
-            Err(StoreError::NewerVersion { version: 9, .. })
-        ));
-    }
-
-    #[test]
-    fn a_file_copied_in_from_elsewhere_becomes_a_generation_before_it_is_replaced() {
-        let (disk, home) = home();
-        saved(&home, 1..=2);
-        let mut foreign = seeded(50);
-        foreign.provenance.sequence = 1;
-        let bytes = format::encode(&foreign).unwrap();
-        disk.write_synced(&home.prompt_path("shelf").unwrap(), &bytes)
-            .unwrap();
-        assert_eq!(home.save("shelf", &seeded(51)).unwrap().sequence, 4);
-        let seeds: Vec<_> = home
-            .history("shelf")
-            .unwrap()
-            .into_iter()
-            .map(|g| g.prompt.unwrap().record.seed)
-            .collect();
-        assert_eq!(seeds, [1, 2, 50, 51]);
-    }
-
-    #[test]
-    fn names_that_leave_the_folder_or_hide_in_it_are_refused() {
-        let (disk, home) = home();
-        let long = "x".repeat(65);
-        for name in [
-            "", ".", "..", ".x", "-x", "a/b", "a\\b", "a b", "a\0", "a.rlp", &long,
-        ] {
-            assert!(
-                matches!(home.save(name, &record()), Err(StoreError::Name { .. })),
-                "{name:?}"
-            );
-        }
-        assert_eq!(disk.operations(), 0);
-        for name in ["x", "regal-3.nacht", "货架", &long[1..]] {
-            home.save(name, &record()).unwrap();
-            assert!(home.load(name).is_ok());
-        }
-    }
-
-    #[test]
-    fn a_removed_prompt_is_gone_with_its_history() {
-        let (_, home) = home();
-        saved(&home, 1..=2);
-        home.remove("shelf").unwrap();
-        assert!(matches!(
-            home.load("shelf"),
-            Err(StoreError::NotFound { .. })
-        ));
-        assert!(home.list().unwrap().is_empty());
-        assert!(matches!(
-            home.remove("shelf"),
-            Err(StoreError::NotFound { .. })
-        ));
-    }
-
-    #[test]
-    fn on_a_real_disk_prompts_are_files_that_load_by_path_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let home = Home::new(folder.path().join("deep/home"));
-        let saved = home.save("shelf", &seeded(4)).unwrap();
-        assert_eq!(
-            std::fs::metadata(&saved.path).unwrap().len(),
-            saved.bytes as u64
-        );
-        let elsewhere = folder.path().join("copy.rlp");
-        std::fs::copy(&saved.path, &elsewhere).unwrap();
-        assert_eq!(
-            home.load(elsewhere.to_str().unwrap()).unwrap().record.seed,
-            4
-        );
-        let missing = home
-            .load(folder.path().join("none.rlp").to_str().unwrap())
-            .unwrap_err();
-        assert!(missing.to_string().contains("none.rlp"), "{missing}");
-    }
-
-    #[test]
-    fn a_second_writer_waits_and_then_says_who_holds_the_lock() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut home = Home::new(folder.path());
-        home.lock_wait = Duration::from_millis(50);
-        saved(&home, 1..=1);
-        let lock = home.lock("shelf").unwrap();
-        let message = home.save("shelf", &seeded(2)).unwrap_err().to_string();
-        assert!(
-            message.contains(&format!("process {}", std::process::id())),
-            "{message}"
-        );
-        assert_eq!(seed(&home), 1, "readers do not wait");
-        drop(lock);
-        saved(&home, 2..=2);
-    }
-
-    #[test]
-    fn a_home_that_cannot_be_made_is_a_sentence_with_the_path_and_the_cure() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, "not a folder").unwrap();
-        let message = Home::new(file.join("home"))
-            .save("shelf", &record())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("file") && message.contains("EDGE_RLP_HOME"),
-            "{message}"
-        );
-    }
-}
+mod tests;

@@ -10,8 +10,8 @@ use std::collections::HashSet;
 pub const MAX_TOKENS: usize = 1024;
 /// The greatest width of a prompt; known text towers are 1280 wide at most.
 pub const MAX_WIDTH: usize = 16_384;
-/// The longest name of a model or a device, in bytes.
-const MAX_NAME_BYTES: usize = 200;
+/// The longest name of a model or a device, and the longest recipe, in bytes.
+const MAX_WORDS_BYTES: usize = 200;
 /// The greatest sequence number of a generation.
 pub const MAX_SEQUENCE: u64 = 999_999_999;
 
@@ -29,6 +29,8 @@ pub struct PromptRecord {
     /// Singular values of the whole context `P = P_init + delta`, largest first; empty where not recorded.
     pub context_singular_values: Vec<f32>,
     pub seed: u64,
+    /// How it was trained, in words: optimiser, dropout, views. May be empty.
+    pub recipe: String,
     pub metrics: Metrics,
     pub calibration: Option<Calibration>,
     pub provenance: Provenance,
@@ -99,8 +101,9 @@ impl PromptRecord {
 
     /// What is wrong with the record, in words, if anything: shapes against ranks, numbers, texts, sizes.
     pub(super) fn fault(&self) -> Option<String> {
-        named("model", &self.model_name, 1)
-            .or_else(|| named("device", &self.provenance.device, 0))
+        words_fault("name of the model", &self.model_name, 1)
+            .or_else(|| words_fault("recipe", &self.recipe, 0))
+            .or_else(|| words_fault("device", &self.provenance.device, 0))
             .or_else(|| labels_fault(&self.labels))
             .or_else(|| delta_fault(&self.delta))
             .or_else(|| self.numbers_fault())
@@ -183,12 +186,12 @@ fn delta_fault(delta: &Delta) -> Option<String> {
     (!finite).then(|| "a trained number is not finite".into())
 }
 
-fn named(what: &str, name: &str, at_least: usize) -> Option<String> {
-    let fine =
-        (at_least..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control);
-    (!fine).then(|| {
-        format!("the name of the {what} is not {at_least} to {MAX_NAME_BYTES} bytes of plain text")
-    })
+/// Words of at most [`MAX_WORDS_BYTES`] bytes without control characters, or what is wrong.
+fn words_fault(what: &str, words: &str, at_least: usize) -> Option<String> {
+    let length = at_least..=MAX_WORDS_BYTES;
+    let fine = length.contains(&words.len()) && !words.contains(char::is_control);
+    (!fine)
+        .then(|| format!("the {what} is not {at_least} to {MAX_WORDS_BYTES} bytes of plain text"))
 }
 
 /// The first eight digits, enough to tell two models apart at a glance.
@@ -236,6 +239,7 @@ pub(super) mod tests {
             context_singular_values: density::singular_values((context + factors.product()).view()),
             delta: Delta::LowRank(factors),
             seed: 11,
+            recipe: "a test".into(),
             metrics: Metrics {
                 zero_shot_accuracy: 0.625,
                 adapted_accuracy: 0.875,
@@ -261,7 +265,8 @@ pub(super) mod tests {
     fn a_sound_record_has_no_fault_and_each_broken_one_has() {
         assert_eq!(record().fault(), None);
         type Damage = fn(&mut PromptRecord);
-        let damages: [(&str, Damage); 15] = [
+        let damages: [(&str, Damage); 16] = [
+            ("recipe", |r| r.recipe = "\u{1b}[2J".into()),
             ("model", |r| r.model_name.clear()),
             ("model", |r| r.model_name = "a\nb".into()),
             ("device", |r| r.provenance.device = "x".repeat(201)),
