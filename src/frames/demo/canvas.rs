@@ -202,41 +202,36 @@ impl Canvas {
 
 /// Two box averages each way over `size * size` values; `radius` in pixels, fractions allowed.
 pub fn blur<const N: usize>(values: &mut [[f32; N]], size: usize, radius: f32) {
-    let mut line = vec![[0.0; N]; size];
+    let mut other = values.to_vec();
     for _ in 0..2 {
-        for start in 0..size {
-            blur_line(values, start * size, 1, &mut line, radius);
-        }
-        for start in 0..size {
-            blur_line(values, start, size, &mut line, radius);
+        blur_down(values, &mut other, size, radius);
+        blur_down(&other, values, size, radius);
+        for row in 0..size {
+            for column in 0..row {
+                values.swap(row * size + column, column * size + row);
+            }
         }
     }
 }
 
-/// One box average over the `line.len()` values at `start`, `start + step`, ...; edges are continued outwards.
-fn blur_line<const N: usize>(values: &mut [[f32; N]], start: usize, step: usize, line: &mut [[f32; N]], radius: f32) {
-    let last = line.len() as i32 - 1;
-    for (index, value) in line.iter_mut().enumerate() {
-        *value = values[start + index * step];
-    }
+/// One box average down every column; edges are continued outwards. Whole rows at a time, for the vector units.
+fn blur_down<const N: usize>(from: &[[f32; N]], to: &mut [[f32; N]], size: usize, radius: f32) {
     let whole = radius as i32;
     let part = radius - whole as f32;
     let norm = 1.0 / (2.0 * radius + 1.0);
-    let near = |index: i32| line[index.clamp(0, last) as usize];
-    let mut sum = [0.0; N];
+    let row = |index: i32| &from[index.clamp(0, size as i32 - 1) as usize * size..][..size];
+    let mut sums = vec![[0.0; N]; size];
     for index in -whole..=whole {
-        let value = near(index);
-        for channel in 0..N {
-            sum[channel] += value[channel];
+        for (sum, value) in sums.iter_mut().zip(row(index)) {
+            *sum = std::array::from_fn(|i| sum[i] + value[i]);
         }
     }
-    for index in 0..=last {
-        let (before, after) = (near(index - whole - 1), near(index + whole + 1));
-        let leaving = near(index - whole);
-        let out = &mut values[start + index as usize * step];
-        for channel in 0..N {
-            out[channel] = (sum[channel] + part * (before[channel] + after[channel])) * norm;
-            sum[channel] += after[channel] - leaving[channel];
+    for (index, out) in (0..).zip(to.chunks_exact_mut(size)) {
+        let (before, after, leaving) = (row(index - whole - 1), row(index + whole + 1), row(index - whole));
+        for column in 0..size {
+            let (sum, before, after) = (&mut sums[column], before[column], after[column]);
+            out[column] = std::array::from_fn(|i| (sum[i] + part * (before[i] + after[i])) * norm);
+            *sum = std::array::from_fn(|i| sum[i] + after[i] - leaving[column][i]);
         }
     }
 }

@@ -45,7 +45,7 @@ pub fn draw(canvas: &mut Canvas, parts: &[Part], tint: Colour, pattern: usize, r
             let (cover, tone) = drawing[index];
             let near = height[index][0];
             let cast = at(x - sx, y - sy);
-            if near <= 0.0 && cast <= 0.0 {
+            if near <= 1e-4 && cast <= 1e-4 {
                 continue;
             }
             let pixel = &mut canvas.pixels[index];
