@@ -40,7 +40,10 @@ pub struct Canvas {
 impl Canvas {
     /// A picture whose pixel at `(x, y)` (centres, fractions of the side) is `paint(x, y)`.
     pub fn paint(size: usize, mut paint: impl FnMut(f32, f32) -> Colour) -> Canvas {
-        let mut canvas = Canvas { size, pixels: vec![[0.0; 3]; size * size] };
+        let mut canvas = Canvas {
+            size,
+            pixels: vec![[0.0; 3]; size * size],
+        };
         canvas.map(|x, y, _| paint(x, y));
         canvas
     }
@@ -115,7 +118,11 @@ impl Canvas {
         let (x0, y0) = (fx as usize, fy as usize);
         let (x1, y1) = ((x0 + 1).min(self.size - 1), (y0 + 1).min(self.size - 1));
         let row = |y: usize| {
-            mix(self.pixels[y * self.size + x0], self.pixels[y * self.size + x1], fx - x0 as f32)
+            mix(
+                self.pixels[y * self.size + x0],
+                self.pixels[y * self.size + x1],
+                fx - x0 as f32,
+            )
         };
         mix(row(y0), row(y1), fy - y0 as f32)
     }
@@ -131,9 +138,9 @@ impl Canvas {
                 (sum as f32 - 30.0) / 9.219_544
             };
             let shared = draw(3) * grey;
-            for channel in 0..3 {
-                pixel[channel] += shared + draw(channel as u32) * colour;
-            }
+            *pixel = std::array::from_fn(|channel| {
+                pixel[channel] + shared + draw(channel as u32) * colour
+            });
         }
     }
 
@@ -167,14 +174,21 @@ impl Canvas {
         let reach = half + pixel_width;
         let (dx, dy) = (bx - ax, by - ay);
         let length = (dx * dx + dy * dy).max(1e-9);
-        self.each_near(ax.min(bx) - reach, ax.max(bx) + reach, ay.min(by) - reach, ay.max(by) + reach, |x, y, pixel| {
-            let t = (((x - ax) * dx + (y - ay) * dy) / length).clamp(0.0, 1.0);
-            let distance = (x - ax - t * dx).hypot(y - ay - t * dy);
-            let cover = ((half - distance) / pixel_width + 0.5).clamp(0.0, (2.0 * half / pixel_width).min(1.0));
-            if cover > 0.0 {
-                *pixel = paint(*pixel, cover);
-            }
-        });
+        self.each_near(
+            ax.min(bx) - reach,
+            ax.max(bx) + reach,
+            ay.min(by) - reach,
+            ay.max(by) + reach,
+            |x, y, pixel| {
+                let t = (((x - ax) * dx + (y - ay) * dy) / length).clamp(0.0, 1.0);
+                let distance = (x - ax - t * dx).hypot(y - ay - t * dy);
+                let cover = ((half - distance) / pixel_width + 0.5)
+                    .clamp(0.0, (2.0 * half / pixel_width).min(1.0));
+                if cover > 0.0 {
+                    *pixel = paint(*pixel, cover);
+                }
+            },
+        );
     }
 
     /// Visits the pixels of a rectangle (fractions of the side), as far as they lie in the picture.
@@ -193,7 +207,10 @@ impl Canvas {
         };
         for row in span(top, bottom) {
             for column in span(left, right) {
-                let (x, y) = ((column as f32 + 0.5) / size as f32, (row as f32 + 0.5) / size as f32);
+                let (x, y) = (
+                    (column as f32 + 0.5) / size as f32,
+                    (row as f32 + 0.5) / size as f32,
+                );
                 visit(x, y, &mut self.pixels[row * size + column]);
             }
         }
@@ -227,7 +244,11 @@ fn blur_down<const N: usize>(from: &[[f32; N]], to: &mut [[f32; N]], size: usize
         }
     }
     for (index, out) in (0..).zip(to.chunks_exact_mut(size)) {
-        let (before, after, leaving) = (row(index - whole - 1), row(index + whole + 1), row(index - whole));
+        let (before, after, leaving) = (
+            row(index - whole - 1),
+            row(index + whole + 1),
+            row(index - whole),
+        );
         for column in 0..size {
             let (sum, before, after) = (&mut sums[column], before[column], after[column]);
             out[column] = std::array::from_fn(|i| (sum[i] + part * (before[i] + after[i])) * norm);
@@ -246,8 +267,14 @@ pub struct Field {
 impl Field {
     /// A field of `columns * rows` cells, both at least 1.
     pub fn new(rng: &mut Rng, columns: usize, rows: usize) -> Field {
-        let values = (0..(columns + 1) * (rows + 1)).map(|_| rng.range(-1.0, 1.0)).collect();
-        Field { columns, rows, values }
+        let values = (0..(columns + 1) * (rows + 1))
+            .map(|_| rng.range(-1.0, 1.0))
+            .collect();
+        Field {
+            columns,
+            rows,
+            values,
+        }
     }
 
     /// The value at `(x, y)`, fractions of the side.
@@ -264,6 +291,10 @@ impl Field {
         let lerp = |a: f32, b: f32, t: f32| a + (b - a) * t;
         let top = lerp(self.values[corner], self.values[corner + 1], tx);
         let below = corner + self.columns + 1;
-        lerp(top, lerp(self.values[below], self.values[below + 1], tx), ty)
+        lerp(
+            top,
+            lerp(self.values[below], self.values[below + 1], tx),
+            ty,
+        )
     }
 }
