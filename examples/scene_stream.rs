@@ -47,8 +47,14 @@ fn main() -> Result<()> {
             println!("{}", vocabulary());
             return Ok(());
         }
-        let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
-        let number = || value.parse::<u64>().with_context(|| format!("{flag} {value}: not a whole number"));
+        let value = arguments
+            .next()
+            .with_context(|| format!("{flag} needs a value"))?;
+        let number = || {
+            value
+                .parse::<u64>()
+                .with_context(|| format!("{flag} {value}: not a whole number"))
+        };
         match flag.as_str() {
             "--seed" => options.seed = number()?,
             "--start" => options.start = number()?,
@@ -82,8 +88,11 @@ fn vocabulary() -> serde_json::Value {
         .iter()
         .map(|condition| serde_json::json!({"name": condition.name, "held_out": condition.held_out, "words": condition.words}))
         .collect();
-    let pairs = (0..demo::CLASSES.len()).flat_map(|class| (0..demo::COLOURS.len()).map(move |colour| (class, colour)));
-    let reserved: Vec<_> = pairs.filter(|&(class, colour)| demo::reserved(class, colour)).collect();
+    let pairs = (0..demo::CLASSES.len())
+        .flat_map(|class| (0..demo::COLOURS.len()).map(move |colour| (class, colour)));
+    let reserved: Vec<_> = pairs
+        .filter(|&(class, colour)| demo::reserved(class, colour))
+        .collect();
     serde_json::json!({
         "classes": demo::CLASSES, "colours": demo::COLOURS, "patterns": demo::PATTERNS,
         "backgrounds": demo::BACKGROUNDS, "conditions": conditions, "reserved": reserved,
@@ -125,19 +134,39 @@ fn write_records(options: &Options) -> Result<()> {
 /// The bytes of one batch of records.
 fn make_batch(options: &Options, batch: u64) -> Result<Vec<u8>> {
     let classes: Vec<usize> = (0..demo::CLASSES.len()).collect();
-    let choice = Choice { classes: &classes, conditions: &options.conditions, reserved: options.reserved };
-    let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
+    let choice = Choice {
+        classes: &classes,
+        conditions: &options.conditions,
+        reserved: options.reserved,
+    };
+    let bicubic = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
+        .use_alpha(false);
     let mut resizer = Resizer::new();
     let mut small = Image::new(options.size, options.size, PixelType::U8x3);
     let mut bytes = Vec::new();
     let from = batch * BATCH;
     for index in from..(from + BATCH).min(options.count) {
-        let spec = demo::sample(&mut Rng::with_stream(options.seed, options.start.wrapping_add(index)), &choice);
-        for attribute in [spec.class, spec.colour, spec.pattern, spec.background, spec.condition] {
+        let spec = demo::sample(
+            &mut Rng::with_stream(options.seed, options.start.wrapping_add(index)),
+            &choice,
+        );
+        for attribute in [
+            spec.class,
+            spec.colour,
+            spec.pattern,
+            spec.background,
+            spec.condition,
+        ] {
             bytes.extend_from_slice(&(attribute as u32).to_le_bytes());
         }
         let picture = demo::draw(&spec, demo::SIZE);
-        let large = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)?;
+        let large = ImageRef::new(
+            picture.width(),
+            picture.height(),
+            picture.as_raw(),
+            PixelType::U8x3,
+        )?;
         resizer.resize(&large, &mut small, &bicubic)?;
         bytes.extend_from_slice(small.buffer());
     }

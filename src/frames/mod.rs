@@ -1,8 +1,10 @@
-//! Where pictures come from: files, folders and drawn demo scenes. It must not know what is done with them.
+//! Where pictures come from: cameras, files, folders and drawn demo scenes. It must not know what is done with them.
 
 pub mod demo;
 pub mod folder;
 pub mod picture;
+pub mod source;
 
 pub use folder::{FolderError, LabelledPictures, labelled_folder, pictures_in};
 pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_picture};
+pub use source::{CameraSource, Frame, FramesError};

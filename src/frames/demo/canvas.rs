@@ -40,7 +40,10 @@ pub struct Canvas {
 impl Canvas {
     /// A picture whose pixel at `(x, y)` (centres, fractions of the side) is `paint(x, y)`.
     pub fn paint(size: usize, mut paint: impl FnMut(f32, f32) -> Colour) -> Canvas {
-        let mut canvas = Canvas { size, pixels: vec![[0.0; 3]; size * size] };
+        let mut canvas = Canvas {
+            size,
+            pixels: vec![[0.0; 3]; size * size],
+        };
         canvas.map(|x, y, _| paint(x, y));
         canvas
     }
@@ -115,7 +118,11 @@ impl Canvas {
         let (x0, y0) = (fx as usize, fy as usize);
         let (x1, y1) = ((x0 + 1).min(self.size - 1), (y0 + 1).min(self.size - 1));
         let row = |y: usize| {
-            mix(self.pixels[y * self.size + x0], self.pixels[y * self.size + x1], fx - x0 as f32)
+            mix(
+                self.pixels[y * self.size + x0],
+                self.pixels[y * self.size + x1],
+                fx - x0 as f32,
+            )
         };
         mix(row(y0), row(y1), fy - y0 as f32)
     }
@@ -131,9 +138,9 @@ impl Canvas {
                 (sum as f32 - 30.0) / 9.219_544
             };
             let shared = draw(3) * grey;
-            for channel in 0..3 {
-                pixel[channel] += shared + draw(channel as u32) * colour;
-            }
+            *pixel = std::array::from_fn(|channel| {
+                pixel[channel] + shared + draw(channel as u32) * colour
+            });
         }
     }
 
@@ -167,14 +174,21 @@ impl Canvas {
         let reach = half + pixel_width;
         let (dx, dy) = (bx - ax, by - ay);
         let length = (dx * dx + dy * dy).max(1e-9);
-        self.each_near(ax.min(bx) - reach, ax.max(bx) + reach, ay.min(by) - reach, ay.max(by) + reach, |x, y, pixel| {
-            let t = (((x - ax) * dx + (y - ay) * dy) / length).clamp(0.0, 1.0);
-            let distance = (x - ax - t * dx).hypot(y - ay - t * dy);
-            let cover = ((half - distance) / pixel_width + 0.5).clamp(0.0, (2.0 * half / pixel_width).min(1.0));
-            if cover > 0.0 {
-                *pixel = paint(*pixel, cover);
-            }
-        });
+        self.each_near(
+            ax.min(bx) - reach,
+            ax.max(bx) + reach,
+            ay.min(by) - reach,
+            ay.max(by) + reach,
+            |x, y, pixel| {
+                let t = (((x - ax) * dx + (y - ay) * dy) / length).clamp(0.0, 1.0);
+                let distance = (x - ax - t * dx).hypot(y - ay - t * dy);
+                let cover = ((half - distance) / pixel_width + 0.5)
+                    .clamp(0.0, (2.0 * half / pixel_width).min(1.0));
+                if cover > 0.0 {
+                    *pixel = paint(*pixel, cover);
+                }
+            },
+        );
     }
 
     /// Visits the pixels of a rectangle (fractions of the side), as far as they lie in the picture.
@@ -193,7 +207,10 @@ impl Canvas {
         };
         for row in span(top, bottom) {
             for column in span(left, right) {
-                let (x, y) = ((column as f32 + 0.5) / size as f32, (row as f32 + 0.5) / size as f32);
+                let (x, y) = (
+                    (column as f32 + 0.5) / size as f32,
+                    (row as f32 + 0.5) / size as f32,
+                );
                 visit(x, y, &mut self.pixels[row * size + column]);
             }
         }
@@ -202,41 +219,40 @@ impl Canvas {
 
 /// Two box averages each way over `size * size` values; `radius` in pixels, fractions allowed.
 pub fn blur<const N: usize>(values: &mut [[f32; N]], size: usize, radius: f32) {
-    let mut line = vec![[0.0; N]; size];
+    let mut other = values.to_vec();
     for _ in 0..2 {
-        for start in 0..size {
-            blur_line(values, start * size, 1, &mut line, radius);
-        }
-        for start in 0..size {
-            blur_line(values, start, size, &mut line, radius);
+        blur_down(values, &mut other, size, radius);
+        blur_down(&other, values, size, radius);
+        for row in 0..size {
+            for column in 0..row {
+                values.swap(row * size + column, column * size + row);
+            }
         }
     }
 }
 
-/// One box average over the `line.len()` values at `start`, `start + step`, ...; edges are continued outwards.
-fn blur_line<const N: usize>(values: &mut [[f32; N]], start: usize, step: usize, line: &mut [[f32; N]], radius: f32) {
-    let last = line.len() as i32 - 1;
-    for (index, value) in line.iter_mut().enumerate() {
-        *value = values[start + index * step];
-    }
+/// One box average down every column; edges are continued outwards. Whole rows at a time, for the vector units.
+fn blur_down<const N: usize>(from: &[[f32; N]], to: &mut [[f32; N]], size: usize, radius: f32) {
     let whole = radius as i32;
     let part = radius - whole as f32;
     let norm = 1.0 / (2.0 * radius + 1.0);
-    let near = |index: i32| line[index.clamp(0, last) as usize];
-    let mut sum = [0.0; N];
+    let row = |index: i32| &from[index.clamp(0, size as i32 - 1) as usize * size..][..size];
+    let mut sums = vec![[0.0; N]; size];
     for index in -whole..=whole {
-        let value = near(index);
-        for channel in 0..N {
-            sum[channel] += value[channel];
+        for (sum, value) in sums.iter_mut().zip(row(index)) {
+            *sum = std::array::from_fn(|i| sum[i] + value[i]);
         }
     }
-    for index in 0..=last {
-        let (before, after) = (near(index - whole - 1), near(index + whole + 1));
-        let leaving = near(index - whole);
-        let out = &mut values[start + index as usize * step];
-        for channel in 0..N {
-            out[channel] = (sum[channel] + part * (before[channel] + after[channel])) * norm;
-            sum[channel] += after[channel] - leaving[channel];
+    for (index, out) in (0..).zip(to.chunks_exact_mut(size)) {
+        let (before, after, leaving) = (
+            row(index - whole - 1),
+            row(index + whole + 1),
+            row(index - whole),
+        );
+        for column in 0..size {
+            let (sum, before, after) = (&mut sums[column], before[column], after[column]);
+            out[column] = std::array::from_fn(|i| (sum[i] + part * (before[i] + after[i])) * norm);
+            *sum = std::array::from_fn(|i| sum[i] + after[i] - leaving[column][i]);
         }
     }
 }
@@ -251,8 +267,14 @@ pub struct Field {
 impl Field {
     /// A field of `columns * rows` cells, both at least 1.
     pub fn new(rng: &mut Rng, columns: usize, rows: usize) -> Field {
-        let values = (0..(columns + 1) * (rows + 1)).map(|_| rng.range(-1.0, 1.0)).collect();
-        Field { columns, rows, values }
+        let values = (0..(columns + 1) * (rows + 1))
+            .map(|_| rng.range(-1.0, 1.0))
+            .collect();
+        Field {
+            columns,
+            rows,
+            values,
+        }
     }
 
     /// The value at `(x, y)`, fractions of the side.
@@ -269,6 +291,10 @@ impl Field {
         let lerp = |a: f32, b: f32, t: f32| a + (b - a) * t;
         let top = lerp(self.values[corner], self.values[corner + 1], tx);
         let below = corner + self.columns + 1;
-        lerp(top, lerp(self.values[below], self.values[below + 1], tx), ty)
+        lerp(
+            top,
+            lerp(self.values[below], self.values[below + 1], tx),
+            ty,
+        )
     }
 }

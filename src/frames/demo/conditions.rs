@@ -18,8 +18,18 @@ pub struct Condition {
     apply: fn(&mut Canvas, &mut Rng, f32),
 }
 
-const fn trained(name: &'static str, words: &'static str, apply: fn(&mut Canvas, &mut Rng, f32)) -> Condition {
-    Condition { name, held_out: false, words, strength: 1.0, apply }
+const fn trained(
+    name: &'static str,
+    words: &'static str,
+    apply: fn(&mut Canvas, &mut Rng, f32),
+) -> Condition {
+    Condition {
+        name,
+        held_out: false,
+        words,
+        strength: 1.0,
+        apply,
+    }
 }
 
 const fn held_out(
@@ -28,7 +38,13 @@ const fn held_out(
     strength: f32,
     apply: fn(&mut Canvas, &mut Rng, f32),
 ) -> Condition {
-    Condition { name, held_out: true, words, strength, apply }
+    Condition {
+        name,
+        held_out: true,
+        words,
+        strength,
+        apply,
+    }
 }
 
 /// All conditions. The strengths of the held-out ones were chosen so that the features move and the class stays readable.
@@ -51,7 +67,9 @@ pub const CONDITIONS: [Condition; 14] = [
 
 /// Applies condition `condition` (an index into [`CONDITIONS`]) to `canvas`.
 pub fn apply(condition: usize, canvas: &mut Canvas, rng: &mut Rng) {
-    let Condition { apply, strength, .. } = CONDITIONS[condition];
+    let Condition {
+        apply, strength, ..
+    } = CONDITIONS[condition];
     apply(canvas, rng, strength);
 }
 
@@ -71,13 +89,25 @@ fn night(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
     canvas.map(|x, y, c| {
         let near = (-6.0 * ((x - lamp.0).powi(2) + (y - lamp.1).powi(2))).exp();
         let light = gain + 0.25 * near;
-        mix(c, [c[0] * light * 0.85, c[1] * light * 0.92, c[2] * light * 1.15 + 0.02], strength)
+        mix(
+            c,
+            [
+                c[0] * light * 0.85,
+                c[1] * light * 0.92,
+                c[2] * light * 1.15 + 0.02,
+            ],
+            strength,
+        )
     });
     canvas.noise(rng, 0.025 * strength, 0.02 * strength);
 }
 
 fn fog(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
-    let (thick, slope, banks) = (rng.range(0.42, 0.64), rng.range(-0.25, 0.25), Field::new(rng, 3, 3));
+    let (thick, slope, banks) = (
+        rng.range(0.42, 0.64),
+        rng.range(-0.25, 0.25),
+        Field::new(rng, 3, 3),
+    );
     let grey = [rng.range(0.72, 0.86); 3];
     canvas.blur(0.006 * strength);
     canvas.map(|x, y, c| {
@@ -96,14 +126,24 @@ fn noise(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
 }
 
 fn overexposed(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
-    let (gain, lift) = (1.0 + strength * rng.range(0.15, 0.4), strength * rng.range(0.08, 0.18));
+    let (gain, lift) = (
+        1.0 + strength * rng.range(0.15, 0.4),
+        strength * rng.range(0.08, 0.18),
+    );
     let centre = anywhere(rng);
     canvas.map(|_, _, c| c.map(|v| v * gain + lift));
-    canvas.spot(centre, (0.6, 0.6), 1.0, |c, w| mix(c, [1.1; 3], 0.35 * strength * w));
+    canvas.spot(centre, (0.6, 0.6), 1.0, |c, w| {
+        mix(c, [1.1; 3], 0.35 * strength * w)
+    });
 }
 
 fn vignette(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
-    let cast: Colour = *rng.pick(&[[1.1, 0.88, 0.6], [0.75, 1.1, 0.78], [1.1, 0.75, 1.0], [0.72, 0.92, 1.12]]);
+    let cast: Colour = *rng.pick(&[
+        [1.1, 0.88, 0.6],
+        [0.75, 1.1, 0.78],
+        [1.1, 0.75, 1.0],
+        [0.72, 0.92, 1.12],
+    ]);
     let dark = rng.range(1.1, 1.7);
     canvas.map(|x, y, c| {
         let fall = (1.0 - dark * ((x - 0.5).powi(2) + (y - 0.5).powi(2))).max(0.12);
@@ -119,7 +159,12 @@ fn rain(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
     for _ in 0..(strength * rng.range(24.0, 44.0)) as usize {
         let (from, length) = (anywhere(rng), rng.range(0.08, 0.2));
         let bright = strength * rng.range(0.25, 0.5);
-        canvas.line(from, (from.0 + slant * length, from.1 + length), 0.004, |c, w| mix(c, [0.9; 3], bright * w));
+        canvas.line(
+            from,
+            (from.0 + slant * length, from.1 + length),
+            0.004,
+            |c, w| mix(c, [0.9; 3], bright * w),
+        );
     }
 }
 
@@ -139,32 +184,45 @@ fn dusk(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
 
 /// Near infrared: no colour, tones partly turned over, warm spots that glow.
 fn infrared(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
-    canvas.blur(0.008 * strength);
-    let (bias, contrast) = (rng.range(0.08, 0.18), rng.range(0.5, 0.65));
+    canvas.blur(0.006 * strength);
+    let (bias, contrast) = (rng.range(0.06, 0.14), rng.range(0.62, 0.78));
     canvas.map(|_, _, c| {
-        let heat = 0.6 * c[0] + 0.3 * c[1] + 0.1 * c[2];
+        let heat = 0.5 * c[0] + 0.4 * c[1] + 0.1 * c[2];
         mix(c, [bias + contrast * (1.0 - heat); 3], strength)
     });
     for _ in 0..2 + rng.below(3) {
-        let (centre, radius) = (anywhere(rng), rng.range(0.12, 0.3));
-        let glow = strength * rng.range(0.35, 0.65);
-        canvas.spot(centre, (radius, radius * rng.range(0.6, 1.0)), 1.0, |c, w| mix(c, [0.97; 3], glow * w));
+        let (centre, radius) = (anywhere(rng), rng.range(0.1, 0.24));
+        let glow = strength * rng.range(0.3, 0.55);
+        canvas.spot(
+            centre,
+            (radius, radius * rng.range(0.6, 1.0)),
+            1.0,
+            |c, w| mix(c, [0.97; 3], glow * w),
+        );
     }
     let rows = rng.range(90.0, 140.0);
     canvas.map(|_, y, c| scale(c, 1.0 + 0.08 * strength * (y * rows * 2.0).sin()));
-    canvas.noise(rng, 0.05 * strength, 0.0);
+    canvas.noise(rng, 0.035 * strength, 0.0);
 }
 
 /// Under water: red is gone, everything veiled and bent, caustics play over it.
 fn underwater(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
     let (phase, bend) = (rng.range(0.0, TAU), 0.014 * strength);
-    canvas.warp(|x, y| (bend * (14.0 * y + phase).sin(), bend * (11.0 * x + 1.7 * phase).sin()));
+    canvas.warp(|x, y| {
+        (
+            bend * (14.0 * y + phase).sin(),
+            bend * (11.0 * x + 1.7 * phase).sin(),
+        )
+    });
     canvas.blur(0.01 * strength);
-    let (veil, depth) = ([0.03, rng.range(0.3, 0.42), rng.range(0.4, 0.52)], rng.range(0.38, 0.52));
+    let (veil, depth) = (
+        [0.03, rng.range(0.3, 0.42), rng.range(0.4, 0.52)],
+        rng.range(0.2, 0.36),
+    );
     let web = (Field::new(rng, 6, 6), Field::new(rng, 9, 9));
     canvas.map(|x, y, c| {
-        let filtered = [0.28 * c[0] + 0.06, 0.72 * c[1] + 0.08, 0.8 * c[2] + 0.12];
-        let ray = 1.0 - smoothstep(0.0, 0.16, (web.0.at(x, y) + 0.5 * web.1.at(x, y)).abs());
+        let filtered = [0.38 * c[0] + 0.04, 0.72 * c[1] + 0.08, 0.8 * c[2] + 0.12];
+        let ray = 1.0 - smoothstep(0.0, 0.12, (web.0.at(x, y) + 0.5 * web.1.at(x, y)).abs());
         let water = mix(filtered, veil, depth).map(|v| v + 0.22 * ray);
         mix(c, water, strength)
     });
@@ -172,7 +230,10 @@ fn underwater(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
 
 /// Against the light: a dark foreground under glare.
 fn backlit(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
-    let (sun, gain) = ((rng.range(0.1, 0.9), rng.range(0.0, 0.5)), rng.range(0.28, 0.4));
+    let (sun, gain) = (
+        (rng.range(0.1, 0.9), rng.range(0.0, 0.5)),
+        rng.range(0.28, 0.4),
+    );
     let warm = [1.0, 0.93, 0.78];
     let (arms, phase) = (rng.range(3.0, 7.0).floor(), rng.range(0.0, TAU));
     canvas.map(|x, y, c| {
@@ -186,9 +247,14 @@ fn backlit(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
     });
     for step in 1..4 {
         let t = step as f32 * rng.range(0.3, 0.45);
-        let centre = (sun.0 + t * (0.5 - sun.0) * 2.0, sun.1 + t * (0.5 - sun.1) * 2.0);
+        let centre = (
+            sun.0 + t * (0.5 - sun.0) * 2.0,
+            sun.1 + t * (0.5 - sun.1) * 2.0,
+        );
         let radius = rng.range(0.04, 0.1);
-        canvas.spot(centre, (radius, radius), 0.3, |c, w| mix(c, [0.75, 0.95, 0.8], 0.25 * strength * w));
+        canvas.spot(centre, (radius, radius), 0.3, |c, w| {
+            mix(c, [0.75, 0.95, 0.8], 0.25 * strength * w)
+        });
     }
 }
 
@@ -207,7 +273,15 @@ fn dusty_lens(canvas: &mut Canvas, rng: &mut Rng, strength: f32) {
     });
     for _ in 0..(strength * rng.range(14.0, 26.0)) as usize {
         let (centre, radius) = (anywhere(rng), rng.range(0.015, 0.07));
-        let (tone, cover) = ([*rng.pick(&[0.22, 0.3, 0.85]); 3], strength * rng.range(0.3, 0.6));
-        canvas.spot(centre, (radius, radius * rng.range(0.7, 1.0)), 0.6, |c, w| mix(c, tone, cover * w));
+        let (tone, cover) = (
+            [*rng.pick(&[0.22, 0.3, 0.85]); 3],
+            strength * rng.range(0.3, 0.6),
+        );
+        canvas.spot(
+            centre,
+            (radius, radius * rng.range(0.7, 1.0)),
+            0.6,
+            |c, w| mix(c, tone, cover * w),
+        );
     }
 }

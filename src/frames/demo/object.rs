@@ -2,19 +2,29 @@
 //! Knows nothing of what the shapes are, nor of conditions.
 
 use super::canvas::{Canvas, Colour, blur, luma, mix, scale, smoothstep};
-use super::shapes::Part;
+use super::sketch::Part;
 use crate::rng::Rng;
 use tiny_skia::{Color, Paint, Pixmap, Shader, Transform};
 
 /// The names of the colours.
-pub const COLOURS: [&str; 10] = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black"];
+pub const COLOURS: [&str; 10] = [
+    "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "white", "black",
+];
 
 /// The names of the surface patterns.
 pub const PATTERNS: [&str; 5] = ["plain", "striped", "dotted", "checked", "zigzag"];
 
 const TINTS: [Colour; 10] = [
-    [0.83, 0.12, 0.11], [0.96, 0.5, 0.07], [0.96, 0.86, 0.14], [0.12, 0.6, 0.2], [0.12, 0.3, 0.84],
-    [0.5, 0.17, 0.68], [0.97, 0.52, 0.72], [0.44, 0.25, 0.12], [0.95, 0.95, 0.93], [0.1, 0.1, 0.12],
+    [0.83, 0.12, 0.11],
+    [0.96, 0.5, 0.07],
+    [0.96, 0.86, 0.14],
+    [0.12, 0.6, 0.2],
+    [0.12, 0.3, 0.84],
+    [0.5, 0.17, 0.68],
+    [0.97, 0.52, 0.72],
+    [0.44, 0.25, 0.12],
+    [0.95, 0.95, 0.93],
+    [0.1, 0.1, 0.12],
 ];
 
 /// The tint of colour `colour`, a little varied.
@@ -25,19 +35,34 @@ pub fn tint(colour: usize, rng: &mut Rng) -> Colour {
 /// Draws `parts` in colour `tint` with pattern `pattern` over `canvas`, at a random place, size and angle.
 pub fn draw(canvas: &mut Canvas, parts: &[Part], tint: Colour, pattern: usize, rng: &mut Rng) {
     let size = canvas.size;
-    let Some(placed) = place(parts, size as f32, rng) else { return };
-    let Some(drawing) = rasterise(parts, placed, size) else { return };
+    let Some(placed) = place(parts, size as f32, rng) else {
+        return;
+    };
+    let Some(drawing) = rasterise(parts, placed, size) else {
+        return;
+    };
     let mut height: Vec<[f32; 1]> = drawing.iter().map(|&(cover, _)| [cover]).collect();
     blur(&mut height, size, 0.022 * size as f32);
 
     let sun = rng.range(0.0, std::f32::consts::TAU);
     let (lx, ly) = (sun.cos(), sun.sin());
-    let (bulge, slope, gloss) = (rng.range(0.9, 1.5), rng.range(0.05, 0.22), rng.range(0.0, 0.5));
+    let (bulge, slope, gloss) = (
+        rng.range(0.9, 1.5),
+        rng.range(0.05, 0.22),
+        rng.range(0.0, 0.5),
+    );
     let (shadow, reach) = (rng.range(0.25, 0.55), rng.range(0.02, 0.06) * size as f32);
     let (sx, sy) = ((lx * reach) as i32, (ly * reach) as i32);
-    let at = |x: i32, y: i32| height[(y.clamp(0, size as i32 - 1) * size as i32 + x.clamp(0, size as i32 - 1)) as usize][0];
+    let at = |x: i32, y: i32| {
+        height[(y.clamp(0, size as i32 - 1) * size as i32 + x.clamp(0, size as i32 - 1)) as usize]
+            [0]
+    };
     let surface = Surface::new(pattern, tint, placed, rng);
-    let rim: Colour = if luma(tint) > 0.45 { scale(tint, 0.3) } else { mix(tint, [1.0; 3], 0.75) };
+    let rim: Colour = if luma(tint) > 0.45 {
+        scale(tint, 0.3)
+    } else {
+        mix(tint, [1.0; 3], 0.75)
+    };
 
     for y in 0..size as i32 {
         for x in 0..size as i32 {
@@ -45,7 +70,7 @@ pub fn draw(canvas: &mut Canvas, parts: &[Part], tint: Colour, pattern: usize, r
             let (cover, tone) = drawing[index];
             let near = height[index][0];
             let cast = at(x - sx, y - sy);
-            if near <= 0.0 && cast <= 0.0 {
+            if near <= 1e-4 && cast <= 1e-4 {
                 continue;
             }
             let pixel = &mut canvas.pixels[index];
@@ -55,8 +80,14 @@ pub fn draw(canvas: &mut Canvas, parts: &[Part], tint: Colour, pattern: usize, r
             if cover > 0.0 {
                 let (gx, gy) = (at(x + 1, y) - at(x - 1, y), at(x, y + 1) - at(x, y - 1));
                 let lit = (gx * lx + gy * ly) * bulge;
-                let across = ((x as f32 / size as f32 - 0.5) * lx + (y as f32 / size as f32 - 0.5) * ly) * slope * -2.0;
-                let painted = scale(surface.at(x as f32 + 0.5, y as f32 + 0.5), tone * (1.0 + lit + across));
+                let across = ((x as f32 / size as f32 - 0.5) * lx
+                    + (y as f32 / size as f32 - 0.5) * ly)
+                    * slope
+                    * -2.0;
+                let painted = scale(
+                    surface.at(x as f32 + 0.5, y as f32 + 0.5),
+                    tone * (1.0 + lit + across),
+                );
                 let shiny = mix(painted, [1.0; 3], gloss * smoothstep(0.12, 0.4, lit));
                 *pixel = mix(*pixel, shiny, cover);
             }
@@ -69,9 +100,18 @@ fn place(parts: &[Part], size: f32, rng: &mut Rng) -> Option<Transform> {
     let mirror = if rng.chance(0.5) { -1.0 } else { 1.0 };
     let stretch = rng.range(0.9, 1.1);
     let turned = Transform::from_scale(mirror * stretch, 1.0 / stretch)
-        .post_concat(Transform::from_row(1.0, 0.0, rng.range(-0.12, 0.12), 1.0, 0.0, 0.0))
+        .post_concat(Transform::from_row(
+            1.0,
+            0.0,
+            rng.range(-0.12, 0.12),
+            1.0,
+            0.0,
+            0.0,
+        ))
         .post_concat(Transform::from_rotate(rng.range(-35.0, 35.0)));
-    let bounds = parts.iter().filter_map(|part| part.path.clone().transform(turned)?.compute_tight_bounds());
+    let bounds = parts
+        .iter()
+        .filter_map(|part| part.path.clone().transform(turned)?.compute_tight_bounds());
     let (mut left, mut top, mut right, mut bottom) = (f32::MAX, f32::MAX, f32::MIN, f32::MIN);
     for rect in bounds {
         (left, top) = (left.min(rect.left()), top.min(rect.top()));
@@ -97,7 +137,11 @@ fn rasterise(parts: &[Part], placed: Transform, size: usize) -> Option<Vec<(f32,
         // Half the tone, so that brighter than the object fits too.
         let grey = (part.tone * 0.5).clamp(0.0, 1.0);
         let colour = Color::from_rgba(grey, grey, grey, 1.0)?;
-        let paint = Paint { shader: Shader::SolidColor(colour), anti_alias: true, ..Paint::default() };
+        let paint = Paint {
+            shader: Shader::SolidColor(colour),
+            anti_alias: true,
+            ..Paint::default()
+        };
         pixmap.fill_path(&part.path, &paint, part.rule, placed, None);
     }
     let tones = pixmap.pixels().iter().map(|pixel| {
@@ -125,7 +169,12 @@ impl Surface {
         let dark = scale(tint, 1.0 - depth * smoothstep(0.05, 0.3, bright));
         let light = mix(tint, [1.0; 3], (0.55 - bright).clamp(0.0, 0.28));
         let period = rng.range(0.26, 0.38);
-        let angle = rng.range(-0.4, 0.4) + if rng.chance(0.5) { std::f32::consts::FRAC_PI_2 } else { 0.0 };
+        let angle = rng.range(-0.4, 0.4)
+            + if rng.chance(0.5) {
+                std::f32::consts::FRAC_PI_2
+            } else {
+                0.0
+            };
         let per_pixel = 1.0 / placed.get_scale().0.abs().max(1e-3);
         Surface {
             pattern,
@@ -151,11 +200,53 @@ impl Surface {
             2 => 0.31 - (u - u.floor() - 0.5).hypot(v - v.floor() - 0.5),
             3 => {
                 let (a, b) = (wave(u * 0.8), wave(v * 0.8));
-                if (a > 0.0) == (b > 0.0) { a.abs().min(b.abs()) } else { -a.abs().min(b.abs()) }
+                if (a > 0.0) == (b > 0.0) {
+                    a.abs().min(b.abs())
+                } else {
+                    -a.abs().min(b.abs())
+                }
             }
             4 => wave(u + 1.1 * wave(v * 0.8).abs() * 2.0),
             _ => return mix(self.light, self.dark, 0.15),
         };
-        mix(self.light, self.dark, smoothstep(-self.softness, self.softness, inside))
+        mix(
+            self.light,
+            self.dark,
+            smoothstep(-self.softness, self.softness, inside),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shapes::{CLASSES, parts};
+    use super::*;
+
+    #[test]
+    fn objects_lie_wholly_in_the_picture_and_fill_a_good_part_of_it() {
+        const SIZE: usize = 96;
+        let mut rng = Rng::new(2);
+        for (class, name) in CLASSES.iter().enumerate() {
+            for _ in 0..40 {
+                let parts = parts(class, &mut rng);
+                let placed = place(&parts, SIZE as f32, &mut rng).unwrap();
+                let drawing = rasterise(&parts, placed, SIZE).unwrap();
+                let covered = (0..SIZE * SIZE).filter(|&index| drawing[index].0 > 0.5);
+                let places: Vec<_> = covered.map(|index| (index % SIZE, index / SIZE)).collect();
+                let span = |axis: fn(&(usize, usize)) -> usize| {
+                    (
+                        places.iter().map(axis).min().unwrap(),
+                        places.iter().map(axis).max().unwrap(),
+                    )
+                };
+                let ((left, right), (top, bottom)) = (span(|at| at.0), span(|at| at.1));
+                assert!(
+                    left > 0 && top > 0 && right < SIZE - 1 && bottom < SIZE - 1,
+                    "{name} is cut off"
+                );
+                let extent = (right - left).max(bottom - top) as f32 / SIZE as f32;
+                assert!((0.45..=0.87).contains(&extent), "{name}: {extent}");
+            }
+        }
     }
 }

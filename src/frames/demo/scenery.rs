@@ -7,36 +7,56 @@ use crate::rng::Rng;
 pub const BACKGROUNDS: [&str; 6] = ["grass", "wood", "tiles", "sand", "sky", "concrete"];
 
 /// The typical colour of each background, in the order of [`BACKGROUNDS`].
-const TYPICAL: [Colour; 6] =
-    [[0.33, 0.52, 0.2], [0.62, 0.43, 0.26], [0.74, 0.79, 0.82], [0.86, 0.75, 0.54], [0.47, 0.68, 0.92], [0.57, 0.57, 0.56]];
+const TYPICAL: [Colour; 6] = [
+    [0.33, 0.52, 0.2],
+    [0.62, 0.43, 0.26],
+    [0.74, 0.79, 0.82],
+    [0.86, 0.75, 0.54],
+    [0.47, 0.68, 0.92],
+    [0.57, 0.57, 0.56],
+];
 
 /// Paints background `background`, bright or dark enough that an object of colour `object` stands out from it.
 pub fn draw(background: usize, object: Colour, size: usize, rng: &mut Rng) -> Canvas {
     let jitter: Colour = std::array::from_fn(|_| rng.range(-0.05, 0.05));
-    let base = scale(mix(TYPICAL[background], [0.5; 3], rng.range(0.0, 0.15)), rng.range(0.85, 1.1));
+    let base = scale(
+        mix(TYPICAL[background], [0.5; 3], rng.range(0.0, 0.15)),
+        rng.range(0.85, 1.1),
+    );
     let base = set_off(std::array::from_fn(|i| base[i] + jitter[i]), object);
-    const PAINT: [fn(Colour, usize, &mut Rng) -> Canvas; 6] = [grass, wood, tiles, sand, sky, concrete];
+    const PAINT: [fn(Colour, usize, &mut Rng) -> Canvas; 6] =
+        [grass, wood, tiles, sand, sky, concrete];
     let mut canvas = PAINT[background](base, size, rng);
     clutter(&mut canvas, base, background, rng);
     canvas
 }
 
 /// How far apart two colours look: luminance first, then hue.
-pub fn contrast(a: Colour, b: Colour) -> f32 {
+fn contrast(a: Colour, b: Colour) -> f32 {
     let (la, lb) = (luma(a), luma(b));
     let chroma: f32 = (0..3).map(|i| ((a[i] - la) - (b[i] - lb)).powi(2)).sum();
     ((la - lb).powi(2) + 0.3 * chroma).sqrt()
 }
 
+/// The contrast an object must have against its background.
+const ENOUGH: f32 = 0.3;
+
 /// `base`, made darker or lighter (as another light would) until `object` stands out from it.
 fn set_off(base: Colour, object: Colour) -> Colour {
-    const ENOUGH: f32 = 0.3;
     let toned = |step: i32| {
         let amount = step as f32 * 0.08;
-        if step < 0 { scale(base, 1.0 + amount) } else { mix(base, [0.97; 3], amount) }
+        if step < 0 {
+            scale(base, 1.0 + amount)
+        } else {
+            mix(base, [0.97; 3], amount)
+        }
     };
     let near_first = [0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5, -6, 6, -7, 7];
-    near_first.map(toned).into_iter().find(|&tone| contrast(tone, object) >= ENOUGH).unwrap_or(base)
+    near_first
+        .map(toned)
+        .into_iter()
+        .find(|&tone| contrast(tone, object) >= ENOUGH)
+        .unwrap_or(base)
 }
 
 fn grass(base: Colour, size: usize, rng: &mut Rng) -> Canvas {
@@ -44,7 +64,10 @@ fn grass(base: Colour, size: usize, rng: &mut Rng) -> Canvas {
     let dry = [base[0] + 0.12, base[1] + 0.06, base[2]];
     Canvas::paint(size, |x, y| {
         let patch = patches.at(x, y);
-        scale(mix(base, dry, 0.5 + 0.5 * patch), 1.0 + 0.3 * blades.at(x, y) + 0.08 * patch)
+        scale(
+            mix(base, dry, 0.5 + 0.5 * patch),
+            1.0 + 0.3 * blades.at(x, y) + 0.08 * patch,
+        )
     })
 }
 
@@ -58,9 +81,12 @@ fn wood(base: Colour, size: usize, rng: &mut Rng) -> Canvas {
         let (along, across) = if upright { (y, x) } else { (x, y) };
         let place = across * planks + offset;
         let plank = place as usize;
-        let seam = smoothstep(0.0, 0.05, (place.fract() - 0.5).abs() * -1.0 + 0.5);
+        let seam = smoothstep(0.0, 0.05, 0.5 - (place.fract() - 0.5).abs());
         let fibre = grain.at(along, (across + 0.03 * drift.at(x, y)).abs());
-        scale(base, tones[plank % tones.len()] * (1.0 + 0.13 * fibre) * (0.6 + 0.4 * seam))
+        scale(
+            base,
+            tones[plank % tones.len()] * (1.0 + 0.13 * fibre) * (0.6 + 0.4 * seam),
+        )
     })
 }
 
@@ -71,10 +97,17 @@ fn tiles(base: Colour, size: usize, rng: &mut Rng) -> Canvas {
     let grout = scale(base, rng.range(0.62, 0.75));
     Canvas::paint(size, |x, y| {
         let (u, v) = (x * count + left, y * count + top);
-        let edge = u.fract().min(1.0 - u.fract()).min(v.fract().min(1.0 - v.fract()));
+        let edge = u
+            .fract()
+            .min(1.0 - u.fract())
+            .min(v.fract().min(1.0 - v.fract()));
         let tile = tones[(u as usize * 8 + v as usize) % tones.len()];
         let glaze = 1.0 + 0.05 * (1.0 - u.fract() - v.fract());
-        mix(grout, scale(base, tile * glaze), smoothstep(0.02, 0.06, edge))
+        mix(
+            grout,
+            scale(base, tile * glaze),
+            smoothstep(0.02, 0.06, edge),
+        )
     })
 }
 
@@ -84,7 +117,10 @@ fn sand(base: Colour, size: usize, rng: &mut Rng) -> Canvas {
     Canvas::paint(size, |x, y| {
         let dune = dunes.at(x, y);
         let ripple = (ripples * (y + turn * x) + 3.0 * dune).sin();
-        scale(base, 1.0 + 0.045 * ripple + 0.1 * grains.at(x, y) + 0.05 * dune)
+        scale(
+            base,
+            1.0 + 0.045 * ripple + 0.1 * grains.at(x, y) + 0.05 * dune,
+        )
     })
 }
 
@@ -101,11 +137,18 @@ fn sky(base: Colour, size: usize, rng: &mut Rng) -> Canvas {
 
 fn concrete(base: Colour, size: usize, rng: &mut Rng) -> Canvas {
     let (stains, grit) = (Field::new(rng, 6, 6), Field::new(rng, 48, 48));
-    let mut canvas = Canvas::paint(size, |x, y| scale(base, 1.0 + 0.09 * stains.at(x, y) + 0.09 * grit.at(x, y)));
+    let mut canvas = Canvas::paint(size, |x, y| {
+        scale(base, 1.0 + 0.09 * stains.at(x, y) + 0.09 * grit.at(x, y))
+    });
     let mut from = (rng.uniform(), rng.uniform());
     for _ in 0..rng.below(5) {
-        let to = (from.0 + rng.range(-0.25, 0.25), from.1 + rng.range(-0.25, 0.25));
-        canvas.line(from, to, 0.004, |pixel, cover| scale(pixel, 1.0 - 0.4 * cover));
+        let to = (
+            from.0 + rng.range(-0.25, 0.25),
+            from.1 + rng.range(-0.25, 0.25),
+        );
+        canvas.line(from, to, 0.004, |pixel, cover| {
+            scale(pixel, 1.0 - 0.4 * cover)
+        });
         from = to;
     }
     canvas
@@ -116,19 +159,55 @@ fn clutter(canvas: &mut Canvas, base: Colour, background: usize, rng: &mut Rng) 
     let airborne = BACKGROUNDS[background] == "sky";
     for _ in 0..rng.below(7) {
         let centre = (rng.uniform(), rng.uniform());
-        let tone = scale(mix(base, [rng.uniform(), rng.uniform(), rng.uniform()], 0.35), rng.range(0.6, 1.25));
+        let tone = scale(
+            mix(base, [rng.uniform(), rng.uniform(), rng.uniform()], 0.35),
+            rng.range(0.6, 1.25),
+        );
         let radius = rng.range(0.015, 0.045);
         match rng.below(3) {
             0 if !airborne => {
                 let below = (centre.0 + 0.3 * radius, centre.1 + 0.4 * radius);
-                canvas.spot(below, (1.2 * radius, radius), 0.6, |pixel, cover| scale(pixel, 1.0 - 0.4 * cover));
-                canvas.spot(centre, (radius, radius * 0.8), 0.3, |pixel, cover| mix(pixel, tone, cover));
+                canvas.spot(below, (1.2 * radius, radius), 0.6, |pixel, cover| {
+                    scale(pixel, 1.0 - 0.4 * cover)
+                });
+                canvas.spot(centre, (radius, radius * 0.8), 0.3, |pixel, cover| {
+                    mix(pixel, tone, cover)
+                });
             }
             1 => {
-                let to = (centre.0 + rng.range(-0.2, 0.2), centre.1 + rng.range(-0.2, 0.2));
-                canvas.line(centre, to, 0.006, |pixel, cover| mix(pixel, tone, 0.6 * cover));
+                let to = (
+                    centre.0 + rng.range(-0.2, 0.2),
+                    centre.1 + rng.range(-0.2, 0.2),
+                );
+                canvas.line(centre, to, 0.006, |pixel, cover| {
+                    mix(pixel, tone, 0.6 * cover)
+                });
             }
-            _ => canvas.spot(centre, (2.5 * radius, 2.0 * radius), 1.0, |pixel, cover| mix(pixel, tone, 0.5 * cover)),
+            _ => canvas.spot(centre, (2.5 * radius, 2.0 * radius), 1.0, |pixel, cover| {
+                mix(pixel, tone, 0.5 * cover)
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::object::{COLOURS, tint};
+    use super::*;
+
+    #[test]
+    fn any_object_stands_out_from_any_background() {
+        let mut rng = Rng::new(1);
+        for base in TYPICAL {
+            for (colour, name) in COLOURS.iter().enumerate() {
+                for _ in 0..50 {
+                    let tint = tint(colour, &mut rng);
+                    assert!(
+                        contrast(set_off(base, tint), tint) >= ENOUGH,
+                        "{name} on {base:?}"
+                    );
+                }
+            }
         }
     }
 }
