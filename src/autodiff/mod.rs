@@ -1,2 +1,13 @@
 //! The reverse sweep over a text transformer: which operators stand on the path of the prompt, in what order,
 //! and what to keep. It must not know files, tokenisers or training.
+//!
+//! Three exact savings (none is an approximation): rows of a shared prefix are computed once; the last block has
+//! queries and an MLP only where a feature is read; no weight has a gradient, so backward costs one product a
+//! linear layer.
+
+mod block;
+pub mod random;
+mod transformer;
+
+pub use block::{BlockWeights, LinearWeights, NormWeights};
+pub use transformer::{Tape, TextTransformer, TransformerWeights};

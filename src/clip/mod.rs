@@ -2,7 +2,11 @@
 //! that are being trained.
 
 pub mod preprocess;
+pub mod text_tower;
 pub mod tokenizer;
 
 pub use preprocess::Preprocess;
+pub use text_tower::{
+    BlockWeights, LinearWeights, NormWeights, TextTower, TextTowerError, TextTowerWeights,
+};
 pub use tokenizer::Tokenizer;

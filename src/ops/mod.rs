@@ -1,2 +1,22 @@
 //! Operators of both towers, each with its forward and its vector-Jacobian product side by side. They know
-//! numbers and shapes, not models.
+//! numbers and shapes, not models. A residual connection needs no file: its forward is a sum and its product
+//! with a gradient is that gradient, twice.
+
+pub mod activation;
+pub mod attention;
+pub mod embedding;
+pub mod layer_norm;
+pub mod linear;
+pub mod matmul;
+pub mod normalise;
+pub mod real;
+pub mod rows;
+
+pub use activation::Activation;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
+pub use real::Real;
+pub use rows::RowLayout;
+
+#[cfg(test)]
+pub(crate) mod check;

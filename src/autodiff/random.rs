@@ -1,0 +1,68 @@
+//! Random towers for tests and benchmarks: shapes like CLIP's, activations of a realistic size.
+
+use ndarray::{Array1, Array2};
+
+use super::{BlockWeights, LinearWeights, NormWeights, TransformerWeights};
+use crate::ops::Activation;
+use crate::rng::Rng;
+
+/// The sizes of a text transformer.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of a token row.
+    pub width: usize,
+    /// Of a feature.
+    pub joint: usize,
+    /// How many blocks.
+    pub blocks: usize,
+    /// Divides the width.
+    pub heads: usize,
+}
+
+/// Weights drawn from `rng`, with an MLP four times as wide as a row.
+pub fn weights(rng: &mut Rng, sizes: Sizes, activation: Activation) -> TransformerWeights {
+    let Sizes {
+        width,
+        joint,
+        blocks,
+        heads,
+    } = sizes;
+    let block = |rng: &mut Rng| BlockWeights {
+        norm1: norm(rng, width),
+        query: linear(rng, width, width),
+        key: linear(rng, width, width),
+        value: linear(rng, width, width),
+        out: linear(rng, width, width),
+        norm2: norm(rng, width),
+        up: linear(rng, 4 * width, width),
+        down: linear(rng, width, 4 * width),
+    };
+    TransformerWeights {
+        blocks: (0..blocks).map(|_| block(rng)).collect(),
+        final_norm: norm(rng, width),
+        projection: matrix(rng, joint, width, (width as f32).powf(-0.5)),
+        projection_bias: Array1::zeros(joint),
+        heads,
+        activation,
+    }
+}
+
+/// Normal numbers times `scale`, `[rows, columns]`.
+pub fn matrix(rng: &mut Rng, rows: usize, columns: usize, scale: f32) -> Array2<f32> {
+    Array2::from_shape_simple_fn((rows, columns), || scale * rng.normal())
+}
+
+fn linear(rng: &mut Rng, out: usize, inner: usize) -> LinearWeights {
+    LinearWeights {
+        weight: matrix(rng, out, inner, (inner as f32).powf(-0.5)),
+        bias: Array1::from_shape_simple_fn(out, || 0.1 * rng.normal()),
+    }
+}
+
+fn norm(rng: &mut Rng, width: usize) -> NormWeights {
+    NormWeights {
+        gain: Array1::from_shape_simple_fn(width, || 1.0 + 0.1 * rng.normal()),
+        bias: Array1::from_shape_simple_fn(width, || 0.1 * rng.normal()),
+        epsilon: 1e-5,
+    }
+}

@@ -1,0 +1,143 @@
+use super::*;
+use crate::autodiff::random::{self, Sizes, matrix};
+use crate::rng::Rng;
+
+fn weights() -> TextTowerWeights {
+    let mut rng = Rng::new(31);
+    let sizes = Sizes {
+        width: 32,
+        joint: 24,
+        blocks: 3,
+        heads: 4,
+    };
+    let transformer = random::weights(&mut rng, sizes, Activation::QuickGelu);
+    TextTowerWeights {
+        token_embedding: matrix(&mut rng, 50, 32, 1.0),
+        positions: matrix(&mut rng, 12, 32, 0.3),
+        blocks: transformer.blocks,
+        final_norm: transformer.final_norm,
+        projection: transformer.projection,
+        projection_bias: None,
+        heads: transformer.heads,
+        activation: transformer.activation,
+        start_token: 48,
+        end_token: 49,
+    }
+}
+
+fn refusal(change: impl FnOnce(&mut TextTowerWeights)) -> String {
+    let mut weights = weights();
+    change(&mut weights);
+    TextTower::new(weights)
+        .err()
+        .expect("a refusal")
+        .to_string()
+}
+
+#[test]
+fn a_prompt_of_token_rows_has_the_features_of_its_tokens() {
+    let tower = TextTower::new(weights()).unwrap();
+    let context = [3, 1, 4, 1];
+    let suffixes = vec![vec![5, 9, 49], vec![2, 49], vec![6, 5, 3, 5, 49]];
+    let whole: Vec<Vec<u32>> = suffixes
+        .iter()
+        .map(|s| [&[48], &context[..], s].concat())
+        .collect();
+    let plain = tower.encode(&whole).unwrap();
+    let rows = tower.token_rows(&context).unwrap();
+    let shared = tower.class_features(rows.view(), &suffixes).unwrap();
+    assert_eq!(plain.dim(), (3, 24));
+    assert!((&plain - &shared).iter().all(|e| e.abs() < 1e-5));
+    assert_eq!(tower.forward(rows.view(), &suffixes).unwrap().0, shared);
+    assert!(
+        plain
+            .rows()
+            .into_iter()
+            .all(|row| (row.dot(&row) - 1.0).abs() < 1e-5)
+    );
+}
+
+#[test]
+fn many_texts_are_encoded_in_passes_without_changing_one() {
+    let tower = TextTower::new(weights()).unwrap();
+    let texts: Vec<Vec<u32>> = (0..100)
+        .map(|i| vec![48, i % 48, (i * 7) % 48, 49])
+        .collect();
+    let together = tower.encode(&texts).unwrap();
+    for index in [0, 63, 64, 99] {
+        let alone = tower.encode(&texts[index..=index]).unwrap();
+        assert!(
+            (&together.row(index) - &alone.row(0))
+                .iter()
+                .all(|e| e.abs() < 1e-5)
+        );
+    }
+    assert_eq!(tower.encode(&[]).unwrap().dim(), (0, 24));
+}
+
+#[test]
+fn the_same_question_has_the_same_bits() {
+    let (one, two) = (
+        TextTower::new(weights()).unwrap(),
+        TextTower::new(weights()).unwrap(),
+    );
+    let context = one.token_rows(&[1, 2, 3, 4]).unwrap();
+    let suffixes = vec![vec![5, 49], vec![6, 7, 49]];
+    let ask = |tower: &TextTower| {
+        let (features, tape) = tower.forward(context.view(), &suffixes).unwrap();
+        let gradient = tower.backward(&tape, features.view());
+        (features, gradient)
+    };
+    assert_eq!(ask(&one), ask(&two));
+}
+
+#[test]
+fn bad_texts_are_refused_by_number() {
+    let tower = TextTower::new(weights()).unwrap();
+    let message = |texts: &[Vec<u32>]| tower.encode(texts).unwrap_err().to_string();
+    assert!(message(&[vec![48, 49], vec![48, 50, 49]]).starts_with("text 1 holds token 50"));
+    assert!(message(&[vec![48, 49], vec![]]).starts_with("text 1 has no tokens"));
+    assert!(message(&[vec![1; 13]]).starts_with("text 0 takes 13 tokens, but the model reads 12"));
+    let wide = tower
+        .class_features(Array2::zeros((4, 31)).view(), &[vec![49]])
+        .unwrap_err();
+    assert!(
+        wide.to_string()
+            .starts_with("the prompt's rows are 31 wide")
+    );
+    assert!(matches!(
+        tower.token_rows(&[99]),
+        Err(TextTowerError::Token { token: 99, .. })
+    ));
+    // A context that leaves no room is refused, also where there are no classes at all.
+    let long = tower.class_features(Array2::zeros((40, 32)).view(), &[vec![49]]);
+    assert!(matches!(
+        long,
+        Err(TextTowerError::TooLong { tokens: 42, .. })
+    ));
+    assert_eq!(
+        tower
+            .class_features(Array2::zeros((40, 32)).view(), &[])
+            .unwrap()
+            .dim(),
+        (0, 24)
+    );
+}
+
+#[test]
+fn tensors_of_a_wrong_shape_are_refused_by_name() {
+    let found = refusal(|w| w.blocks[1].key.weight = Array2::zeros((32, 31)));
+    assert!(
+        found.starts_with("the text tower's block 1 key weight has shape [32, 31]"),
+        "{found}"
+    );
+    assert!(refusal(|w| w.blocks[2].down.bias = Array1::zeros(3)).contains("block 2 down bias"));
+    assert!(refusal(|w| w.blocks[0].norm2.gain = Array1::zeros(3)).contains("block 0 norm2 gain"));
+    assert!(refusal(|w| w.positions = Array2::zeros((12, 3))).contains("positions"));
+    assert!(refusal(|w| w.projection = Array2::zeros((24, 3))).contains("projection"));
+    assert!(refusal(|w| w.projection_bias = Some(Array1::zeros(3))).contains("projection bias"));
+    assert!(refusal(|w| w.heads = 5).contains("5 heads"));
+    assert!(refusal(|w| w.heads = 0).contains("0 heads"));
+    assert!(refusal(|w| w.blocks.clear()).contains("0 blocks"));
+    assert!(refusal(|w| w.end_token = 50).contains("token 50"));
+}

@@ -1,0 +1,132 @@
+//! The activations of CLIP's text towers, each with its slope. They must not know the layer around them.
+
+use ndarray::Array2;
+
+use super::Real;
+
+/// What stands between the two linear layers of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`: OpenAI's CLIP.
+    QuickGelu,
+    /// `x * (1 + erf(x / sqrt 2)) / 2`: the exact GELU of OpenCLIP.
+    Gelu,
+    /// `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2`: SigLIP.
+    GeluTanh,
+}
+
+impl Activation {
+    /// Replaces every number by its activation and returns the slopes there, which is all that backward needs:
+    /// the gradient of the input is the slope times that of the output.
+    pub fn forward<T: Real>(self, x: &mut Array2<T>) -> Array2<T> {
+        match self {
+            Activation::QuickGelu => map(x, quick_gelu),
+            Activation::Gelu => map(x, gelu),
+            Activation::GeluTanh => map(x, gelu_tanh),
+        }
+    }
+}
+
+/// Applies `function`, which yields a value and its slope, in place; returns the slopes.
+fn map<T: Real>(x: &mut Array2<T>, function: impl Fn(T) -> (T, T)) -> Array2<T> {
+    let mut slopes = Array2::zeros(x.dim());
+    ndarray::Zip::from(x)
+        .and(&mut slopes)
+        .for_each(|x, slope| (*x, *slope) = function(*x));
+    slopes
+}
+
+/// The logistic function and its slope, neither of which loses digits where it is near zero.
+#[inline(always)]
+fn sigmoid<T: Real>(x: T) -> (T, T) {
+    let e = (-x).exponential();
+    let gate = T::one() / (T::one() + e);
+    (gate, e * gate * gate)
+}
+
+#[inline(always)]
+fn quick_gelu<T: Real>(x: T) -> (T, T) {
+    let scale = T::of(1.702);
+    let (gate, slope) = sigmoid(scale * x);
+    (x * gate, gate + scale * x * slope)
+}
+
+#[inline(always)]
+fn gelu<T: Real>(x: T) -> (T, T) {
+    let gate = T::of(0.5) * (T::one() + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf());
+    let density = T::of(0.398_942_280_401_432_7) * (T::of(-0.5) * x * x).exponential();
+    (x * gate, gate + x * density)
+}
+
+#[inline(always)]
+fn gelu_tanh<T: Real>(x: T) -> (T, T) {
+    // (1 + tanh z) / 2 = sigmoid(2 z)
+    let (scale, cubic) = (T::of(2.0 * 0.797_884_560_802_865_4), T::of(0.044_715));
+    let (gate, slope) = sigmoid(scale * (x + cubic * x * x * x));
+    let inner = scale * (T::one() + T::of(3.0) * cubic * x * x);
+    (x * gate, gate + x * slope * inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{assert_product, random};
+    use crate::rng::Rng;
+
+    const ALL: [Activation; 3] = [
+        Activation::QuickGelu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+    ];
+
+    #[test]
+    fn slopes_match_central_differences() {
+        let mut rng = Rng::new(5);
+        let (x, dy) = (random(&mut rng, (4, 9)) * 2.0, random(&mut rng, (4, 9)));
+        for activation in ALL {
+            let slopes = activation.forward(&mut x.clone());
+            let forward = |x: &Array2<f64>| {
+                let mut y = x.clone();
+                activation.forward(&mut y);
+                y
+            };
+            assert_product(forward, &x, &dy, &(&slopes * &dy));
+        }
+    }
+
+    #[test]
+    fn values_are_the_reference_ones() {
+        // torch.nn.functional.gelu, the same with approximate="tanh", and x * sigmoid(1.702 x), at 1 and -2.
+        let expected = [
+            [0.845_795_765_932_8, -0.064_341_376_855_8],
+            [0.841_344_746_068_5, -0.045_500_263_896_4],
+            [0.841_191_990_608_3, -0.045_402_305_912_2],
+        ];
+        for (activation, expected) in ALL.into_iter().zip(expected) {
+            let mut x = ndarray::arr2(&[[1.0f64, -2.0]]);
+            activation.forward(&mut x);
+            let error = (x - ndarray::arr2(&[expected])).mapv(f64::abs);
+            assert!(error.iter().all(|&e| e < 1e-9), "{activation:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn f32_stays_close_to_f64_and_finite() {
+        for activation in ALL {
+            for step in -400..=400 {
+                let x = f64::from(step) / 4.0;
+                let (mut narrow, mut wide) = (ndarray::arr2(&[[x as f32]]), ndarray::arr2(&[[x]]));
+                let slopes = (
+                    activation.forward(&mut narrow),
+                    activation.forward(&mut wide),
+                );
+                let close = |a: f32, b: f64| (f64::from(a) - b).abs() < 1e-6 * b.abs().max(1.0);
+                assert!(close(narrow[[0, 0]], wide[[0, 0]]), "{activation:?} at {x}");
+                assert!(
+                    close(slopes.0[[0, 0]], slopes.1[[0, 0]]),
+                    "{activation:?} at {x}"
+                );
+            }
+        }
+    }
+}

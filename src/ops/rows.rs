@@ -1,0 +1,82 @@
+//! Which rows of a matrix belong together: a prefix that every sequence starts with, kept once, then what each
+//! sequence adds to it. It must not know what the tokens are.
+
+use std::ops::Range;
+
+/// The rows of many causal sequences that share a prefix: first the prefix, then each sequence's own rows.
+/// With an empty prefix, whole sequences one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowLayout {
+    prefix: usize,
+    /// The first own row of the sequence that each row after the prefix belongs to.
+    starts: Vec<usize>,
+    ends: Vec<usize>,
+}
+
+impl RowLayout {
+    /// A prefix of `prefix` rows, then sequences that add `lengths` rows each.
+    pub fn new(prefix: usize, lengths: impl IntoIterator<Item = usize>) -> RowLayout {
+        let mut layout = RowLayout {
+            prefix,
+            starts: Vec::new(),
+            ends: Vec::new(),
+        };
+        for length in lengths {
+            let start = layout.rows();
+            layout.starts.extend(std::iter::repeat_n(start, length));
+            layout.ends.push(layout.rows().saturating_sub(1));
+        }
+        layout
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.prefix + self.starts.len()
+    }
+
+    /// How many of them are the shared prefix.
+    pub fn prefix(&self) -> usize {
+        self.prefix
+    }
+
+    /// The last row of each sequence: where CLIP reads a text's feature.
+    pub fn ends(&self) -> &[usize] {
+        &self.ends
+    }
+
+    /// How many tokens stand before this row in its sequence.
+    pub fn position(&self, row: usize) -> usize {
+        if row < self.prefix {
+            row
+        } else {
+            self.prefix + row - self.starts[row - self.prefix]
+        }
+    }
+
+    /// The rows that a causal query at `row` sees: those of the prefix, then those of its own sequence.
+    pub fn visible(&self, row: usize) -> [Range<usize>; 2] {
+        if row < self.prefix {
+            [0..row + 1, 0..0]
+        } else {
+            [0..self.prefix, self.starts[row - self.prefix]..row + 1]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_sees_the_prefix_and_its_own_past() {
+        let layout = RowLayout::new(2, [1, 3]);
+        assert_eq!((layout.rows(), layout.ends()), (6, &[2, 5][..]));
+        assert_eq!(layout.visible(1), [0..2, 0..0]);
+        assert_eq!(layout.visible(2), [0..2, 2..3]);
+        assert_eq!(layout.visible(4), [0..2, 3..5]);
+        assert_eq!(
+            (0..6).map(|row| layout.position(row)).collect::<Vec<_>>(),
+            [0, 1, 2, 2, 3, 4]
+        );
+    }
+}
