@@ -1,10 +1,19 @@
 //! The frozen model: bundle, import, tokeniser, preprocessing and the two towers. It must not know prompts
 //! that are being trained.
 
+pub mod bundle;
+pub mod image_tower;
+pub mod import;
+mod layout;
+pub mod model;
 pub mod preprocess;
 pub mod text_tower;
 pub mod tokenizer;
 
+pub use bundle::Fingerprint;
+pub use image_tower::ImageTower;
+pub use layout::{Parity, Precision};
+pub use model::{Model, ModelError};
 pub use preprocess::Preprocess;
 pub use text_tower::{
     BlockWeights, LinearWeights, NormWeights, TextTower, TextTowerError, TextTowerWeights,

@@ -1,0 +1,190 @@
+//! The image tower: a tract model, kept in the bundle as the text of its graph (NNEF) and a table of tensors, so that
+//! opening one neither parses ONNX nor simplifies a graph anew. It must not know where pictures come from.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ndarray::{Array1, Array3, Axis};
+use thiserror::Error;
+use tract_core::ops::nn::GeluExact;
+use tract_core::prelude::*;
+use tract_nnef::ast::{Identifier, ProtoModel, dump::Dumper, parse::parse_document};
+use tract_nnef::internal::{Nnef, Registry};
+
+/// Why an image tower cannot be built or run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ImageTowerError {
+    #[error("tract cannot {doing} the image tower: {reason}")]
+    Tract { doing: &'static str, reason: String },
+    #[error(
+        "the image tower takes pictures of shape {expected:?}, but got {found:?}; use the model's own preprocessing"
+    )]
+    Pixels {
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    #[error(
+        "the image tower must map one picture [1, 3, height, width] to one feature vector, but it maps {input} to {output}"
+    )]
+    Interface { input: String, output: String },
+    #[error(
+        "the image tower yields a feature vector that is zero or not finite; the model is broken"
+    )]
+    Features,
+}
+
+/// Runs `work`; an error of tract, and even a panic inside it, becomes ours.
+pub(super) fn guarded<T>(
+    doing: &'static str,
+    work: impl FnOnce() -> TractResult<T>,
+) -> Result<T, ImageTowerError> {
+    let reason = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error
+            .chain()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": "),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or(panic.downcast_ref::<&str>().copied())
+                .unwrap_or("it panicked")
+                .to_owned()
+        }
+    };
+    Err(ImageTowerError::Tract {
+        doing,
+        reason: reason.replace('\n', " "),
+    })
+}
+
+/// tract's NNEF with the one operator of a ViT that it has no word for.
+fn nnef() -> Nnef {
+    let mut registry = Registry::new("edge_rlp");
+    registry.register_unit_element_wise("edge_rlp_gelu_exact", &GeluExact {});
+    tract_nnef::nnef().with_registry(registry)
+}
+
+/// A graph as text, and the tensors that it refers to by name, sorted by name.
+pub(super) struct GraphText {
+    pub text: String,
+    pub tensors: Vec<(String, Arc<Tensor>)>,
+}
+
+/// Writes a decluttered model down. Node names become labels of tensors, so they must be plain identifiers.
+pub(super) fn write_graph(model: &TypedModel) -> Result<GraphText, ImageTowerError> {
+    guarded("write down", || {
+        let nnef = nnef();
+        let proto = tract_nnef::ser::to_proto_model(&nnef, model)?;
+        let mut text = Vec::new();
+        Dumper::new(&nnef, &mut text).document(&proto.doc)?;
+        let mut tensors: Vec<_> = proto
+            .tensors
+            .into_iter()
+            .map(|(name, tensor)| (name.0, tensor))
+            .collect();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(GraphText {
+            text: String::from_utf8(text)?,
+            tensors,
+        })
+    })
+}
+
+/// The frozen image tower, ready to run. Cheap to clone; clones run on any thread.
+#[derive(Clone)]
+pub struct ImageTower {
+    plan: Arc<TypedRunnableModel>,
+    shape: [usize; 3],
+    joint_width: usize,
+}
+
+impl ImageTower {
+    /// Builds the tower from what [`write_graph`] wrote.
+    pub(super) fn read(
+        text: &str,
+        tensors: impl IntoIterator<Item = (String, Arc<Tensor>)>,
+    ) -> Result<ImageTower, ImageTowerError> {
+        let model = guarded("read", || {
+            let tensors = tensors
+                .into_iter()
+                .map(|(name, tensor)| (Identifier(name), tensor))
+                .collect();
+            let doc = parse_document(text)?;
+            let proto = ProtoModel {
+                doc,
+                tensors,
+                quantization: None,
+                resources: Default::default(),
+            };
+            proto.validate()?;
+            nnef()
+                .translate(&proto, TypedModel::default())
+                .map_err(|(_, error)| error)
+        })?;
+        ImageTower::new(model)
+    }
+
+    /// Optimises `model` for this machine. It takes one picture `[1, 3, height, width]` and yields `[1, e]`.
+    pub(super) fn new(model: TypedModel) -> Result<ImageTower, ImageTowerError> {
+        let (input, output) = guarded("inspect", || {
+            Ok((
+                model.input_fact(0)?.shape.clone(),
+                model.output_fact(0)?.shape.clone(),
+            ))
+        })?;
+        let (shape, joint_width) = match (input.as_concrete(), output.as_concrete()) {
+            (Some(&[1, 3, height, width]), Some(&[1, joint])) => ([3, height, width], joint),
+            _ => {
+                let (input, output) = (format!("{input:?}"), format!("{output:?}"));
+                return Err(ImageTowerError::Interface { input, output });
+            }
+        };
+        let plan = guarded("optimise", || model.into_optimized()?.into_runnable())?;
+        Ok(ImageTower {
+            plan,
+            shape,
+            joint_width,
+        })
+    }
+
+    /// Channels, height and width of the picture that the tower takes.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// e, the length of a feature vector.
+    pub fn joint_width(&self) -> usize {
+        self.joint_width
+    }
+
+    /// The L2-normalised features `[e]` of one preprocessed picture `[3, height, width]`.
+    pub fn encode(&self, pixels: &Array3<f32>) -> Result<Array1<f32>, ImageTowerError> {
+        if pixels.shape() != self.shape {
+            return Err(ImageTowerError::Pixels {
+                expected: self.shape.to_vec(),
+                found: pixels.shape().to_vec(),
+            });
+        }
+        let input = pixels
+            .view()
+            .insert_axis(Axis(0))
+            .as_standard_layout()
+            .into_owned()
+            .into_tensor();
+        let features = guarded("run", || {
+            let output = self.plan.run(tvec!(input.into()))?;
+            Ok(output[0]
+                .to_plain_array_view::<f32>()?
+                .iter()
+                .copied()
+                .collect::<Array1<f32>>())
+        })?;
+        let norm = features.dot(&features).sqrt();
+        if !norm.is_finite() || norm == 0.0 {
+            return Err(ImageTowerError::Features);
+        }
+        Ok(features / norm)
+    }
+}

@@ -1,0 +1,242 @@
+//! Which tensors of a bundle make which tower: written here and read here, name by name. It must not know where the
+//! weights came from.
+
+use std::sync::Arc;
+
+use ndarray::{ArrayView1, ArrayView2};
+use serde::{Deserialize, Serialize};
+use tract_core::prelude::{IntoTensor, Tensor};
+
+use super::bundle::{Bundle, BundleError, BundleWriter};
+use super::preprocess::Preprocess;
+use super::text_tower::{BlockWeights, LinearWeights, NormWeights, TextTowerWeights};
+use crate::ops::Activation;
+
+/// What a bundle says of a model beside its tensors; takes part in the fingerprint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    pub preprocess: Preprocess,
+    /// s: features' inner products are multiplied by it before the softmax.
+    pub logit_scale: f32,
+    pub text: TextDescription,
+}
+
+/// The shape of the text tower as far as its tensors do not tell it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextDescription {
+    pub blocks: u32,
+    pub heads: u32,
+    pub activation: Activation,
+    /// Of every layer norm.
+    pub epsilon: f32,
+    pub projection_bias: bool,
+    pub start_token: u32,
+    pub end_token: u32,
+}
+
+/// A model's name and provenance; not part of the fingerprint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    pub name: String,
+    pub precision: Precision,
+    pub parity: Parity,
+}
+
+/// How large matrices are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    /// Eight bits, symmetric, one scale for each output channel.
+    Int8,
+    F32,
+}
+
+/// The lowest cosine, over the probes of the import, between features of the original and of the bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parity {
+    pub image: f32,
+    pub text: f32,
+}
+
+/// The bundle's entry with the Hugging Face tokenizer.json.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+const GRAPH: &str = "image.graph";
+const IMAGE: &str = "image.weights.";
+
+impl TextDescription {
+    pub(super) fn of(weights: &TextTowerWeights) -> TextDescription {
+        TextDescription {
+            blocks: weights.blocks.len() as u32,
+            heads: weights.heads as u32,
+            activation: weights.activation,
+            epsilon: weights.final_norm.epsilon,
+            projection_bias: weights.projection_bias.is_some(),
+            start_token: weights.start_token,
+            end_token: weights.end_token,
+        }
+    }
+}
+
+/// Writes tensors in one precision.
+pub(super) struct WeightWriter<'a> {
+    pub bundle: &'a mut BundleWriter,
+    pub precision: Precision,
+}
+
+impl WeightWriter<'_> {
+    fn matrix(&mut self, name: &str, matrix: ArrayView2<f32>) {
+        match self.precision {
+            Precision::Int8 => self.bundle.int8(name, matrix.into_dyn(), 0),
+            Precision::F32 => self.bundle.f32(name, matrix.into_dyn()),
+        }
+    }
+
+    fn vector(&mut self, name: &str, vector: ArrayView1<f32>) {
+        self.bundle.f32(name, vector.into_dyn());
+    }
+
+    fn linear(&mut self, name: &str, linear: &LinearWeights) {
+        self.matrix(&format!("{name}.weight"), linear.weight.view());
+        self.vector(&format!("{name}.bias"), linear.bias.view());
+    }
+
+    fn norm(&mut self, name: &str, norm: &NormWeights) {
+        self.vector(&format!("{name}.gain"), norm.gain.view());
+        self.vector(&format!("{name}.bias"), norm.bias.view());
+    }
+
+    /// The text tower. Embeddings are matrices with a scale for each row; positions stay floats.
+    pub fn text(&mut self, weights: &TextTowerWeights) {
+        self.matrix("text.token_embedding", weights.token_embedding.view());
+        self.bundle
+            .f32("text.positions", weights.positions.view().into_dyn());
+        for (index, block) in weights.blocks.iter().enumerate() {
+            let name = |part: &str| format!("text.blocks.{index}.{part}");
+            self.norm(&name("norm1"), &block.norm1);
+            self.linear(&name("query"), &block.query);
+            self.linear(&name("key"), &block.key);
+            self.linear(&name("value"), &block.value);
+            self.linear(&name("out"), &block.out);
+            self.norm(&name("norm2"), &block.norm2);
+            self.linear(&name("up"), &block.up);
+            self.linear(&name("down"), &block.down);
+        }
+        self.norm("text.final_norm", &weights.final_norm);
+        self.matrix("text.projection", weights.projection.view());
+        if let Some(bias) = &weights.projection_bias {
+            self.vector("text.projection_bias", bias.view());
+        }
+    }
+
+    /// The image tower: its graph, and its tensors, each with the axis of its output channels if it is a weight.
+    pub fn image(
+        &mut self,
+        graph: &str,
+        tensors: &[(String, Arc<Tensor>, Option<usize>)],
+    ) -> Result<(), String> {
+        self.bundle.bytes(GRAPH, graph.as_bytes());
+        for (name, tensor, channels) in tensors {
+            let label = format!("{IMAGE}{name}");
+            if let Ok(integers) = tensor.to_plain_array_view::<i64>() {
+                self.bundle.i64(&label, integers);
+                continue;
+            }
+            let floats = tensor.to_plain_array_view::<f32>();
+            let floats = floats.map_err(|_| format!("{name} holds {:?}", tensor.datum_type()))?;
+            match (self.precision, channels) {
+                (Precision::Int8, &Some(axis)) => self.bundle.int8(&label, floats, axis),
+                _ => self.bundle.f32(&label, floats),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct TextReader<'a> {
+    bundle: &'a Bundle,
+    epsilon: f32,
+}
+
+impl TextReader<'_> {
+    fn linear(&self, name: &str) -> Result<LinearWeights, BundleError> {
+        let (weight, bias) = (
+            self.bundle.array(&format!("{name}.weight"))?,
+            self.bundle.array(&format!("{name}.bias"))?,
+        );
+        Ok(LinearWeights { weight, bias })
+    }
+
+    fn norm(&self, name: &str) -> Result<NormWeights, BundleError> {
+        let (gain, bias) = (
+            self.bundle.array(&format!("{name}.gain"))?,
+            self.bundle.array(&format!("{name}.bias"))?,
+        );
+        Ok(NormWeights {
+            gain,
+            bias,
+            epsilon: self.epsilon,
+        })
+    }
+
+    fn block(&self, index: u32) -> Result<BlockWeights, BundleError> {
+        let name = |part: &str| format!("text.blocks.{index}.{part}");
+        Ok(BlockWeights {
+            norm1: self.norm(&name("norm1"))?,
+            query: self.linear(&name("query"))?,
+            key: self.linear(&name("key"))?,
+            value: self.linear(&name("value"))?,
+            out: self.linear(&name("out"))?,
+            norm2: self.norm(&name("norm2"))?,
+            up: self.linear(&name("up"))?,
+            down: self.linear(&name("down"))?,
+        })
+    }
+}
+
+/// The weights of the text tower, as floats.
+pub(super) fn read_text(
+    bundle: &Bundle,
+    text: &TextDescription,
+) -> Result<TextTowerWeights, BundleError> {
+    let reader = TextReader {
+        bundle,
+        epsilon: text.epsilon,
+    };
+    Ok(TextTowerWeights {
+        token_embedding: bundle.array("text.token_embedding")?,
+        positions: bundle.array("text.positions")?,
+        blocks: (0..text.blocks)
+            .map(|index| reader.block(index))
+            .collect::<Result<_, _>>()?,
+        final_norm: reader.norm("text.final_norm")?,
+        projection: bundle.array("text.projection")?,
+        projection_bias: text
+            .projection_bias
+            .then(|| bundle.array("text.projection_bias"))
+            .transpose()?,
+        heads: text.heads as usize,
+        activation: text.activation,
+        start_token: text.start_token,
+        end_token: text.end_token,
+    })
+}
+
+/// The graph of the image tower and its tensors, as floats and integers.
+pub(super) fn read_image(
+    bundle: &Bundle,
+) -> Result<(&str, Vec<(String, Arc<Tensor>)>), BundleError> {
+    let graph = std::str::from_utf8(bundle.bytes(GRAPH)?);
+    let graph = graph.map_err(|error| BundleError::Damaged {
+        what: format!("the image tower's graph: {error}"),
+    })?;
+    let names = bundle
+        .names()
+        .filter_map(|label| Some((label, label.strip_prefix(IMAGE)?)));
+    let tensors = names.map(|(label, name)| {
+        let tensor = match bundle.i64(label)? {
+            Some(integers) => integers.into_tensor(),
+            None => bundle.f32(label)?.into_tensor(),
+        };
+        Ok((name.to_owned(), Arc::new(tensor)))
+    });
+    Ok((graph, tensors.collect::<Result<_, BundleError>>()?))
+}

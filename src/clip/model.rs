@@ -1,0 +1,171 @@
+//! A model as the rest of the program sees it: both towers, tokeniser, preprocessing and logit scale, opened from one
+//! bundle. It must not know where bundles are kept nor how they are made.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use image::RgbImage;
+use ndarray::Array1;
+use serde::Serialize;
+use thiserror::Error;
+
+use super::bundle::{Bundle, BundleError, Fingerprint};
+use super::image_tower::{ImageTower, ImageTowerError};
+use super::layout::{About, Description, Parity, Precision, TOKENIZER, read_image, read_text};
+use super::preprocess::{Preprocess, PreprocessError};
+use super::text_tower::{TextTower, TextTowerError};
+use super::tokenizer::{Tokenizer, TokenizerError};
+use crate::ops::Activation;
+
+/// The model that the project trains itself (models/default).
+static DEFAULT: &[u8] = include_bytes!("../../models/default/default.rlpm");
+
+/// Why a model cannot be opened or used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Image(#[from] ImageTowerError),
+    #[error(transparent)]
+    Text(#[from] TextTowerError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    #[error("the model's parts do not fit each other: {0}; import the model anew")]
+    Mismatch(String),
+}
+
+/// A frozen CLIP.
+pub struct Model {
+    pub name: String,
+    pub fingerprint: Fingerprint,
+    pub tokenizer: Tokenizer,
+    pub preprocess: Preprocess,
+    pub image: ImageTower,
+    pub text: TextTower,
+    /// s, already exponentiated: 100 for OpenAI's weights.
+    pub logit_scale: f32,
+    summary: Summary,
+}
+
+/// What there is to say about a model, for `model show`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub name: String,
+    pub fingerprint: String,
+    /// Size of the bundle.
+    pub bytes: usize,
+    pub parameters: u64,
+    pub precision: Precision,
+    pub parity: Parity,
+    pub image_size: [usize; 2],
+    pub joint_width: usize,
+    pub text_width: usize,
+    pub text_blocks: u32,
+    pub text_heads: u32,
+    pub activation: Activation,
+    pub context_length: usize,
+    pub vocabulary: usize,
+    pub logit_scale: f32,
+}
+
+impl Model {
+    /// Opens the bundle at `path` by memory map and checks all of it.
+    pub fn open(path: &Path) -> Result<Model, ModelError> {
+        Model::from_bundle(&Bundle::open(path)?)
+    }
+
+    /// Opens a bundle held in memory.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Model, ModelError> {
+        Model::from_bundle(&Bundle::from_bytes(bytes)?)
+    }
+
+    /// The default model, which is part of the program.
+    pub fn embedded() -> Result<Model, ModelError> {
+        Model::from_bundle(&Bundle::from_static(DEFAULT)?)
+    }
+
+    fn from_bundle(bundle: &Bundle) -> Result<Model, ModelError> {
+        let description: Description = bundle.description()?;
+        let about: About = bundle.about()?;
+        let tokenizer = Tokenizer::from_json(bundle.bytes(TOKENIZER)?)?;
+        description.preprocess.check()?;
+        let text = TextTower::new(read_text(bundle, &description.text)?)?;
+        let (graph, tensors) = read_image(bundle)?;
+        let image = ImageTower::read(graph, tensors)?;
+
+        let mismatch = |what: &str, a: usize, b: usize| match a == b {
+            true => Ok(()),
+            false => Err(ModelError::Mismatch(format!("{what} ({a} and {b})"))),
+        };
+        mismatch(
+            "features of picture and text differ in length",
+            image.joint_width(),
+            text.joint_width(),
+        )?;
+        let size = description.preprocess.size as usize;
+        let [_, height, width] = image.shape();
+        mismatch(
+            "pictures are prepared at another size than the image tower takes",
+            size,
+            height,
+        )?;
+        mismatch(
+            "pictures are prepared at another size than the image tower takes",
+            size,
+            width,
+        )?;
+        if tokenizer.vocabulary_size() > text.vocabulary() {
+            let (has, takes) = (tokenizer.vocabulary_size(), text.vocabulary());
+            return Err(ModelError::Mismatch(format!(
+                "the tokeniser knows {has} tokens, the text tower {takes}"
+            )));
+        }
+        if !(description.logit_scale.is_finite() && description.logit_scale > 0.0) {
+            return Err(ModelError::Mismatch(format!(
+                "the logit scale is {}",
+                description.logit_scale
+            )));
+        }
+        let summary = Summary {
+            name: about.name.clone(),
+            fingerprint: bundle.fingerprint().to_string(),
+            bytes: bundle.size(),
+            parameters: bundle.parameters(),
+            precision: about.precision,
+            parity: about.parity,
+            image_size: [height, width],
+            joint_width: text.joint_width(),
+            text_width: text.width(),
+            text_blocks: description.text.blocks,
+            text_heads: description.text.heads,
+            activation: description.text.activation,
+            context_length: text.context_length(),
+            vocabulary: text.vocabulary(),
+            logit_scale: description.logit_scale,
+        };
+        Ok(Model {
+            name: about.name,
+            fingerprint: bundle.fingerprint(),
+            tokenizer,
+            preprocess: description.preprocess,
+            image,
+            text,
+            logit_scale: description.logit_scale,
+            summary,
+        })
+    }
+
+    /// The L2-normalised features `[e]` of a picture of any size.
+    pub fn encode_image(&self, picture: &RgbImage) -> Result<Array1<f32>, ModelError> {
+        Ok(self.image.encode(&self.preprocess.apply(picture)?)?)
+    }
+
+    /// Sizes, precision, parity: what `model show` prints.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+}
