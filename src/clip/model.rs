@@ -169,3 +169,135 @@ impl Model {
         &self.summary
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::import::{Overrides, from_directory, import};
+    use ndarray::ArrayView1;
+
+    /// What onnxruntime computes from the default model's towers (models/default/parity.py).
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        texts: Vec<String>,
+        sequences: Vec<Vec<u32>>,
+        text: Vec<Vec<f32>>,
+        image: Vec<Vec<f32>>,
+    }
+
+    fn folder() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/default"))
+    }
+
+    fn expected() -> Expected {
+        serde_json::from_slice(&std::fs::read(folder().join("parity.json")).unwrap()).unwrap()
+    }
+
+    /// The pictures of models/default/parity.py.
+    fn picture(index: i64, size: u32) -> RgbImage {
+        RgbImage::from_fn(size, size, |x, y| {
+            let (x, y, side) = (i64::from(x), i64::from(y), i64::from(size));
+            let rings = ((x - side / 2).pow(2) + (y - side / 3).pow(2)) / (4 + 9 * index);
+            image::Rgb([1, 2, 3].map(|c| (rings * (index % 2) + x * (2 + index) + y * c) as u8))
+        })
+    }
+
+    fn cosine(a: ArrayView1<f32>, b: ArrayView1<f32>) -> f32 {
+        a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt()
+    }
+
+    /// The lowest cosines between the model's features and onnxruntime's: pictures, texts.
+    fn lowest_cosines(model: &Model) -> (f32, f32) {
+        let expected = expected();
+        let image = expected.image.iter().enumerate().map(|(index, features)| {
+            let found = model
+                .encode_image(&picture(index as i64, model.preprocess.size))
+                .unwrap();
+            cosine(ArrayView1::from(features), found.view())
+        });
+        let found = model.text.encode(&expected.sequences).unwrap();
+        let text = expected.text.iter().zip(found.outer_iter());
+        let text = text.map(|(features, found)| cosine(ArrayView1::from(features), found));
+        (
+            image.fold(f32::INFINITY, f32::min),
+            text.fold(f32::INFINITY, f32::min),
+        )
+    }
+
+    #[test]
+    fn the_embedded_default_computes_what_onnxruntime_does() {
+        let model = Model::embedded().unwrap();
+        let (image, text) = lowest_cosines(&model);
+        println!("embedded, int8: image {image}, text {text}");
+        assert!(
+            image >= 0.995 && text >= 0.995,
+            "image {image}, text {text}"
+        );
+        assert!(DEFAULT.len() <= 8 << 20, "{} bytes", DEFAULT.len());
+    }
+
+    #[test]
+    fn the_default_in_floats_is_the_original() {
+        let mut options = from_directory(folder(), &Overrides::default()).unwrap();
+        options.precision = Precision::F32;
+        let (image, text) =
+            lowest_cosines(&Model::from_bytes(import(&options).unwrap().0).unwrap());
+        println!("f32: image {image}, text {text}");
+        assert!(
+            image >= 0.99999 && text >= 0.99999,
+            "image {image}, text {text}"
+        );
+    }
+
+    #[test]
+    fn the_embedded_default_is_made_from_the_files_beside_it() {
+        let (bundle, _) =
+            import(&from_directory(folder(), &Overrides::default()).unwrap()).unwrap();
+        let (made, embedded) = (
+            Model::from_bytes(bundle).unwrap(),
+            Model::embedded().unwrap(),
+        );
+        assert_eq!(
+            made.fingerprint, embedded.fingerprint,
+            "run `cargo run --release --example import_default`"
+        );
+    }
+
+    #[test]
+    fn the_default_reads_texts_as_its_training_did() {
+        let model = Model::embedded().unwrap();
+        for (text, sequence) in expected().texts.iter().zip(&expected().sequences) {
+            let (start, end) = (model.tokenizer.start_token(), model.tokenizer.end_token());
+            let words = model.tokenizer.encode(text).unwrap();
+            assert_eq!(&[&[start][..], &words, &[end]].concat(), sequence, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_on_disk_is_the_one_in_the_program() {
+        let (disk, embedded) = (
+            Model::open(&folder().join("default.rlpm")).unwrap(),
+            Model::embedded().unwrap(),
+        );
+        assert_eq!(disk.summary(), embedded.summary());
+        assert_eq!(disk.summary().context_length, 32);
+        let missing = Model::open(Path::new("no-such-file.rlpm"));
+        assert!(matches!(
+            missing,
+            Err(ModelError::Bundle(BundleError::Io(_)))
+        ));
+    }
+
+    #[test]
+    fn towers_run_on_many_threads_with_equal_results() {
+        let model = Model::embedded().unwrap();
+        let encode = || model.encode_image(&picture(1, 80)).unwrap();
+        let alone = encode();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(encode)).collect();
+            threads
+                .into_iter()
+                .for_each(|thread| assert_eq!(thread.join().unwrap(), alone));
+        });
+    }
+}

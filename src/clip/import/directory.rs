@@ -133,3 +133,72 @@ fn read(path: &Path) -> Result<Vec<u8>, DirectoryError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREPROCESSOR: &str = r#"{"size": 64, "crop_size": 64, "resample": 3, "do_resize": true,
+        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}"#;
+
+    fn folder(config: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("visual.onnx", ""),
+            ("textual.onnx", ""),
+            ("tokenizer.json", "{}"),
+            ("config.json", config),
+            ("preprocessor_config.json", PREPROCESSOR),
+        ] {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn the_files_say_all_that_is_needed() {
+        let folder = folder(
+            r#"{"name": "tiny", "logit_scale": 14.5, "text_config": {"max_position_embeddings": 32}}"#,
+        );
+        let options = from_directory(folder.path(), &Overrides::default()).unwrap();
+        assert_eq!(
+            (
+                options.name.as_str(),
+                options.logit_scale,
+                options.context_length
+            ),
+            ("tiny", 14.5, 32)
+        );
+        assert_eq!(options.preprocess.size, 64);
+        assert!(options.image.ends_with("visual.onnx") && options.text.ends_with("textual.onnx"));
+        let given = Overrides {
+            name: Some("mine".into()),
+            logit_scale: Some(100.0),
+            ..Overrides::default()
+        };
+        let options = from_directory(folder.path(), &given).unwrap();
+        assert_eq!(
+            (options.name.as_str(), options.logit_scale),
+            ("mine", 100.0)
+        );
+    }
+
+    #[test]
+    fn what_no_file_says_is_asked_for() {
+        let incomplete = folder(r#"{"text_config": {"max_position_embeddings": 32}}"#);
+        let error = from_directory(incomplete.path(), &Overrides::default()).unwrap_err();
+        assert!(error.to_string().contains("logit scale"), "{error}");
+        std::fs::remove_file(incomplete.path().join("tokenizer.json")).unwrap();
+        let given = Overrides {
+            logit_scale: Some(100.0),
+            ..Overrides::default()
+        };
+        let error = from_directory(incomplete.path(), &given).unwrap_err();
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
+        let empty = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            from_directory(empty.path(), &given),
+            Err(DirectoryError::NoTowers { .. })
+        ));
+    }
+}

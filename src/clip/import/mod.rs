@@ -313,4 +313,72 @@ mod tests {
         open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
         open_clip_dynamo_gelu: "openclip-gelu-dynamo18",
     }
+
+    fn refusal(options: &ImportOptions) -> String {
+        match import(options) {
+            Ok((_, report)) => panic!("imported with {:?}", report.parity),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn swapped_towers_are_named() {
+        let (mut options, _) = fixture("hf-dynamo18");
+        std::mem::swap(&mut options.image, &mut options.text);
+        assert!(refusal(&options).contains("swapped"));
+        options.image.clone_from(&options.text);
+        assert!(refusal(&options).contains("swapped"));
+    }
+
+    #[test]
+    fn cut_and_broken_files_are_refused_without_a_panic() {
+        let (mut options, _) = fixture("openclip-gelu-dynamo18");
+        let (folder, whole) = (
+            tempfile::tempdir().unwrap(),
+            std::fs::read(&options.text).unwrap(),
+        );
+        options.text = folder.path().join("text.onnx");
+        for cut in [0, 1, 100, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&options.text, &whole[..cut]).unwrap();
+            assert!(refusal(&options).contains("text.onnx"), "cut at {cut}");
+        }
+        // Every alignment of four such bytes is not a number.
+        let mut broken = whole.clone();
+        broken[whole.len() / 2..][..64].fill(0xff);
+        std::fs::write(&options.text, &broken).unwrap();
+        assert!(refusal(&options).contains("not finite"));
+    }
+
+    #[test]
+    fn towers_of_different_models_do_not_make_a_bundle() {
+        let (mut options, _) = fixture("hf-dynamo18");
+        options.preprocess.size = 32;
+        assert!(!refusal(&options).is_empty());
+        let (mut options, _) = fixture("hf-dynamo18");
+        options.tokenizer_json = Tokenizer::clip(CLIP_MERGES, 600)
+            .unwrap()
+            .to_json_bytes()
+            .unwrap();
+        assert!(refusal(&options).contains("tokenizer"));
+    }
+
+    #[test]
+    fn a_bundle_is_the_same_whenever_it_is_made() {
+        let (options, _) = fixture("hf-sdpa-ts17");
+        assert_eq!(import(&options).unwrap().0, import(&options).unwrap().0);
+    }
+
+    #[test]
+    fn a_cosine_that_is_not_enough_needs_force() {
+        let (mut options, _) = fixture("openclip-quick-ts17");
+        // With start and end token swapped, the original pools elsewhere than the bundle.
+        let json = String::from_utf8(options.tokenizer_json).unwrap();
+        let swapped = json
+            .replace("<|startoftext|>", "<|x|>")
+            .replace("<|endoftext|>", "<|startoftext|>");
+        options.tokenizer_json = swapped.replace("<|x|>", "<|endoftext|>").into_bytes();
+        assert!(refusal(&options).contains("cosine"));
+        options.force = true;
+        assert!(import(&options).unwrap().1.parity.text < LOWEST_PARITY);
+    }
 }
