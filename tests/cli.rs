@@ -91,7 +91,7 @@ fn the_same_seed_trains_the_same_numbers() {
         let flags = [
             "adapt",
             "--camera",
-            "demo:backlit",
+            "demo:squeezed",
             "--prompt",
             name,
             "--seed",

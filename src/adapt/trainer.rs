@@ -30,9 +30,9 @@ pub struct Recipe {
 impl Default for Recipe {
     fn default() -> Recipe {
         Recipe {
-            steps: 100,
-            learning_rate: 0.1,
-            dropout: 0.1,
+            steps: 300,
+            learning_rate: 0.3,
+            dropout: 0.0,
             anchor: 0.0,
             seed: 0,
         }
