@@ -37,7 +37,9 @@ const IMAGE_PROBES: usize = 4;
 #[derive(Clone, Debug)]
 pub struct ImportOptions {
     pub name: String,
+    /// The file with the image tower.
     pub image: PathBuf,
+    /// The file with the text tower; the same one where both are in it.
     pub text: PathBuf,
     /// Hugging Face's tokenizer.json.
     pub tokenizer_json: Vec<u8>,
@@ -88,7 +90,11 @@ pub enum ImportError {
 /// Makes a bundle, and proves that it computes what the files do.
 pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), ImportError> {
     let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
-    let text = onnx::text(&options.text, options.context_length)?;
+    let feed = onnx::Feed {
+        size: options.preprocess.size as usize,
+        length: options.context_length,
+    };
+    let text = onnx::text(&options.text, feed)?;
     let weights = text::recognise(
         &text.decluttered,
         tokenizer.start_token(),
@@ -98,7 +104,7 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         path: options.text.clone(),
         source,
     })?;
-    let image = onnx::image(&options.image, options.preprocess.size as usize)?;
+    let image = onnx::image(&options.image, feed)?;
     let (graph, tensors) = image::image_graph(image.decluttered)?;
 
     let description = Description {
@@ -242,10 +248,15 @@ mod tests {
             .join("tests/fixtures/import")
             .join(case);
         let expected = std::fs::read(folder.join("expected.json")).unwrap();
+        let file = |name: &str| {
+            Some(folder.join(name))
+                .filter(|file| file.exists())
+                .unwrap_or(folder.join("model.onnx"))
+        };
         let options = ImportOptions {
             name: case.to_owned(),
-            image: folder.join("visual.onnx"),
-            text: folder.join("textual.onnx"),
+            image: file("visual.onnx"),
+            text: file("textual.onnx"),
             tokenizer_json: Tokenizer::clip(CLIP_MERGES, VOCABULARY)
                 .unwrap()
                 .to_json_bytes()
@@ -310,6 +321,7 @@ mod tests {
         transformers_sdpa_opset_17_gelu: "hf-sdpa-ts17",
         transformers_static_tanh_gelu: "hf-tanh-static",
         transformers_dynamo_opset_18: "hf-dynamo18",
+        transformers_both_towers_in_one_file: "hf-combined",
         open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
         open_clip_dynamo_gelu: "openclip-gelu-dynamo18",
     }
