@@ -138,8 +138,8 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         text: text_parity(&text.original, &model)?,
     };
     let Parity { image, text } = about.parity;
-    // Written so that a cosine that is not a number is refused, too.
-    if !(image >= LOWEST_PARITY && text >= LOWEST_PARITY) && !options.force {
+    let sound = image >= LOWEST_PARITY && text >= LOWEST_PARITY;
+    if !(sound || options.force) {
         return Err(ImportError::Parity { image, text });
     }
     let bundle = writer.finish(&description, &about)?;
@@ -330,6 +330,34 @@ mod tests {
         match import(options) {
             Ok((_, report)) => panic!("imported with {:?}", report.parity),
             Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_text_tower_that_is_not_clips_is_refused_by_part_and_node() {
+        for (case, part, node) in [
+            (
+                "refused-relu",
+                "QuickGELU or GELU",
+                "/text_model/encoder/layers.1/mlp",
+            ),
+            (
+                "refused-siglip",
+                "causal mask",
+                "/encoder/layers.0/self_attn",
+            ),
+        ] {
+            let (mut options, _) = fixture("hf-tanh-static");
+            options.text = options
+                .text
+                .with_file_name("..")
+                .join(case)
+                .join("textual.onnx");
+            let refusal = refusal(&options);
+            assert!(
+                refusal.contains(part) && refusal.contains(node),
+                "{refusal}"
+            );
         }
     }
 

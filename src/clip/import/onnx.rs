@@ -100,10 +100,7 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
     let mut wanted_inputs = Vec::new();
     for (index, outlet) in model.inputs.clone().into_iter().enumerate() {
         let name = model.node(outlet.node).name.clone();
-        let fact = model
-            .outlet_fact(outlet)
-            .map(Clone::clone)
-            .unwrap_or_default();
+        let fact = model.outlet_fact(outlet).cloned().unwrap_or_default();
         let kind = fact
             .datum_type
             .concretize()
