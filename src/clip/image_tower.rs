@@ -66,7 +66,7 @@ fn nnef() -> Nnef {
     tract_nnef::nnef().with_registry(registry)
 }
 
-/// A graph as text, and the tensors that it refers to by name, sorted by name.
+/// A graph as text, and the tensors that it refers to by name.
 pub(super) struct GraphText {
     pub text: String,
     pub tensors: Vec<(String, Arc<Tensor>)>,
@@ -102,16 +102,14 @@ pub struct ImageTower {
 
 impl ImageTower {
     /// Builds the tower from what [`write_graph`] wrote.
-    pub(super) fn read(
-        text: &str,
-        tensors: impl IntoIterator<Item = (String, Arc<Tensor>)>,
-    ) -> Result<ImageTower, ImageTowerError> {
+    pub(super) fn read(graph: GraphText) -> Result<ImageTower, ImageTowerError> {
         let model = guarded("read", || {
-            let tensors = tensors
+            let tensors = graph
+                .tensors
                 .into_iter()
                 .map(|(name, tensor)| (Identifier(name), tensor))
                 .collect();
-            let doc = parse_document(text)?;
+            let doc = parse_document(&graph.text)?;
             let proto = ProtoModel {
                 doc,
                 tensors,
@@ -186,5 +184,76 @@ impl ImageTower {
             return Err(ImageTowerError::Features);
         }
         Ok(features / norm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(body: &str) -> GraphText {
+        let header =
+            "version 1.0;\nextension tract_registry tract_core;\ngraph network(x) -> (y) {\n";
+        let text = format!(
+            "{header}x = tract_core_external(shape = [1, 3, 2, 2], datum_type = 'f32');\n{body}\n}}\n"
+        );
+        GraphText {
+            text,
+            tensors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn features_are_of_length_one() {
+        let tower = ImageTower::read(graph("y = reshape(x, shape = [1, 12]);")).unwrap();
+        assert_eq!((tower.shape(), tower.joint_width()), ([3, 2, 2], 12));
+        let features = tower.encode(&Array3::from_elem((3, 2, 2), 5.0)).unwrap();
+        assert!((features.dot(&features) - 1.0).abs() < 1e-6);
+        assert!(features.iter().all(|&f| (f - features[0]).abs() < 1e-6));
+    }
+
+    #[test]
+    fn pixels_that_cannot_be_encoded_are_errors() {
+        let tower = ImageTower::read(graph("y = reshape(x, shape = [1, 12]);")).unwrap();
+        let error = |pixels| tower.encode(&pixels).unwrap_err();
+        assert!(matches!(
+            error(Array3::zeros((3, 2, 3))),
+            ImageTowerError::Pixels { .. }
+        ));
+        assert!(matches!(
+            error(Array3::zeros((3, 2, 2))),
+            ImageTowerError::Features
+        ));
+        assert!(matches!(
+            error(Array3::from_elem((3, 2, 2), f32::NAN)),
+            ImageTowerError::Features
+        ));
+    }
+
+    #[test]
+    fn graphs_that_are_no_image_tower_are_errors() {
+        let error = |graph| ImageTower::read(graph).err().unwrap();
+        assert!(matches!(
+            error(graph("y = x;")),
+            ImageTowerError::Interface { .. }
+        ));
+        assert!(matches!(
+            error(graph("y = nonsense(x);")),
+            ImageTowerError::Tract { .. }
+        ));
+        assert!(matches!(
+            error(graph(
+                "y = variable<scalar>(label = 'none', shape = [1, 2]);"
+            )),
+            ImageTowerError::Tract { .. }
+        ));
+        let text = String::from("\u{0}not a graph");
+        assert!(matches!(
+            error(GraphText {
+                text,
+                tensors: Vec::new()
+            }),
+            ImageTowerError::Tract { .. }
+        ));
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tract_core::prelude::{IntoTensor, Tensor};
 
 use super::bundle::{Bundle, BundleError, BundleWriter};
+use super::image_tower::GraphText;
 use super::preprocess::Preprocess;
 use super::text_tower::{BlockWeights, LinearWeights, NormWeights, TextTowerWeights};
 use crate::ops::Activation;
@@ -220,12 +221,10 @@ pub(super) fn read_text(
     })
 }
 
-/// The graph of the image tower and its tensors, as floats and integers.
-pub(super) fn read_image(
-    bundle: &Bundle,
-) -> Result<(&str, Vec<(String, Arc<Tensor>)>), BundleError> {
-    let graph = std::str::from_utf8(bundle.bytes(GRAPH)?);
-    let graph = graph.map_err(|error| BundleError::Damaged {
+/// The graph of the image tower with its tensors, as floats and integers.
+pub(super) fn read_image(bundle: &Bundle) -> Result<GraphText, BundleError> {
+    let text = std::str::from_utf8(bundle.bytes(GRAPH)?);
+    let text = text.map_err(|error| BundleError::Damaged {
         what: format!("the image tower's graph: {error}"),
     })?;
     let names = bundle
@@ -238,5 +237,8 @@ pub(super) fn read_image(
         };
         Ok((name.to_owned(), Arc::new(tensor)))
     });
-    Ok((graph, tensors.collect::<Result<_, BundleError>>()?))
+    Ok(GraphText {
+        text: text.to_owned(),
+        tensors: tensors.collect::<Result<_, BundleError>>()?,
+    })
 }

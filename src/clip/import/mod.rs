@@ -37,7 +37,9 @@ const IMAGE_PROBES: usize = 4;
 #[derive(Clone, Debug)]
 pub struct ImportOptions {
     pub name: String,
+    /// The file with the image tower.
     pub image: PathBuf,
+    /// The file with the text tower; the same one where both are in it.
     pub text: PathBuf,
     /// Hugging Face's tokenizer.json.
     pub tokenizer_json: Vec<u8>,
@@ -88,7 +90,11 @@ pub enum ImportError {
 /// Makes a bundle, and proves that it computes what the files do.
 pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), ImportError> {
     let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
-    let text = onnx::text(&options.text, options.context_length)?;
+    let feed = onnx::Feed {
+        size: options.preprocess.size as usize,
+        length: options.context_length,
+    };
+    let text = onnx::text(&options.text, feed)?;
     let weights = text::recognise(
         &text.decluttered,
         tokenizer.start_token(),
@@ -98,7 +104,7 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         path: options.text.clone(),
         source,
     })?;
-    let image = onnx::image(&options.image, options.preprocess.size as usize)?;
+    let image = onnx::image(&options.image, feed)?;
     let (graph, tensors) = image::image_graph(image.decluttered)?;
 
     let description = Description {
@@ -132,8 +138,8 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         text: text_parity(&text.original, &model)?,
     };
     let Parity { image, text } = about.parity;
-    // Written so that a cosine that is not a number is refused, too.
-    if !(image >= LOWEST_PARITY && text >= LOWEST_PARITY) && !options.force {
+    let sound = image >= LOWEST_PARITY && text >= LOWEST_PARITY;
+    if !(sound || options.force) {
         return Err(ImportError::Parity { image, text });
     }
     let bundle = writer.finish(&description, &about)?;
@@ -242,10 +248,15 @@ mod tests {
             .join("tests/fixtures/import")
             .join(case);
         let expected = std::fs::read(folder.join("expected.json")).unwrap();
+        let file = |name: &str| {
+            Some(folder.join(name))
+                .filter(|file| file.exists())
+                .unwrap_or(folder.join("model.onnx"))
+        };
         let options = ImportOptions {
             name: case.to_owned(),
-            image: folder.join("visual.onnx"),
-            text: folder.join("textual.onnx"),
+            image: file("visual.onnx"),
+            text: file("textual.onnx"),
             tokenizer_json: Tokenizer::clip(CLIP_MERGES, VOCABULARY)
                 .unwrap()
                 .to_json_bytes()
@@ -310,6 +321,7 @@ mod tests {
         transformers_sdpa_opset_17_gelu: "hf-sdpa-ts17",
         transformers_static_tanh_gelu: "hf-tanh-static",
         transformers_dynamo_opset_18: "hf-dynamo18",
+        transformers_both_towers_in_one_file: "hf-combined",
         open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
         open_clip_dynamo_gelu: "openclip-gelu-dynamo18",
     }
@@ -318,6 +330,34 @@ mod tests {
         match import(options) {
             Ok((_, report)) => panic!("imported with {:?}", report.parity),
             Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_text_tower_that_is_not_clips_is_refused_by_part_and_node() {
+        for (case, part, node) in [
+            (
+                "refused-relu",
+                "QuickGELU or GELU",
+                "/text_model/encoder/layers.1/mlp",
+            ),
+            (
+                "refused-siglip",
+                "causal mask",
+                "/encoder/layers.0/self_attn",
+            ),
+        ] {
+            let (mut options, _) = fixture("hf-tanh-static");
+            options.text = options
+                .text
+                .with_file_name("..")
+                .join(case)
+                .join("textual.onnx");
+            let refusal = refusal(&options);
+            assert!(
+                refusal.contains(part) && refusal.contains(node),
+                "{refusal}"
+            );
         }
     }
 

@@ -32,82 +32,48 @@ pub struct Tower {
     pub decluttered: TypedModel,
 }
 
-/// Opens the image tower at `path` for pictures of `size` by `size` pixels.
-pub fn image(path: &Path, size: usize) -> Result<Tower, OnnxError> {
-    let mut model = parse(path)?;
-    let interface = |what: String| OnnxError::Interface {
-        path: path.to_owned(),
-        what,
-    };
-    let kinds = input_kinds(&model).map_err(interface)?;
-    if kinds[..] != [f32::datum_type()] {
-        return Err(interface(format!(
-            "takes {kinds:?}, not one picture of floats; are picture and text swapped?"
-        )));
-    }
-    tower(path, |()| {
-        model.set_input_fact(
-            0,
-            InferenceFact::dt_shape(f32::datum_type(), [1, 3, size, size]),
-        )?;
-        Ok(model)
-    })
+/// What is fed to a model, one item at a time.
+#[derive(Clone, Copy)]
+pub struct Feed {
+    /// Pixels a side of a picture.
+    pub size: usize,
+    /// Tokens of a sequence, for files that leave it open.
+    pub length: usize,
 }
 
-/// Opens the text tower at `path` for sequences of `length` tokens, or of the length that the file itself fixes. Inputs
-/// beside the token ids become constants: an attention mask that hides nothing, positions that count.
-pub fn text(path: &Path, length: usize) -> Result<Tower, OnnxError> {
-    let mut model = parse(path)?;
-    let interface = |what: String| OnnxError::Interface {
-        path: path.to_owned(),
-        what,
-    };
-    let kinds = input_kinds(&model).map_err(interface)?;
-    if kinds.is_empty()
-        || kinds
-            .iter()
-            .any(|kind| !kind.is_integer() && *kind != bool::datum_type())
-    {
-        return Err(interface(format!(
-            "takes {kinds:?}, not token ids; are picture and text swapped?"
-        )));
-    }
-    tower(path, |()| {
-        let declared = model
-            .input_fact(0)?
-            .shape
-            .dim(1)
-            .and_then(|dim| dim.concretize()?.to_usize().ok());
-        let shape = [1, declared.unwrap_or(length)];
-        let mut ids = Vec::new();
-        for (index, outlet) in model.inputs.clone().into_iter().enumerate() {
-            model.set_input_fact(index, InferenceFact::dt_shape(kinds[index], shape))?;
-            let name = model.node(outlet.node).name.to_lowercase();
-            let constant = match () {
-                () if name.contains("mask") => tract_ndarray::Array2::<i64>::ones(shape),
-                () if name.contains("position") => {
-                    tract_ndarray::Array2::from_shape_fn(shape, |(_, at)| at as i64)
-                }
-                () => {
-                    ids.push(outlet);
-                    continue;
-                }
-            };
-            let constant = constant
-                .into_tensor()
-                .cast_to_dt(kinds[index])?
-                .into_owned()
-                .into_arc_tensor();
-            model.node_mut(outlet.node).op = Box::new(Const::new(constant)?);
+/// Opens the image tower of the file at `path`, which may hold a text tower, too.
+pub fn image(path: &Path, feed: Feed) -> Result<Tower, OnnxError> {
+    tower(path, feed, Role::Picture)
+}
+
+/// Opens the text tower of the file at `path`, which may hold an image tower, too. Inputs beside the token ids become
+/// constants: an attention mask that hides nothing, positions that count.
+pub fn text(path: &Path, feed: Feed) -> Result<Tower, OnnxError> {
+    tower(path, feed, Role::Tokens)
+}
+
+/// What an input is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Picture,
+    Tokens,
+    Mask,
+    Positions,
+}
+
+impl Role {
+    fn of(name: &str, kind: DatumType) -> Result<Role, String> {
+        let name = name.to_lowercase();
+        match kind {
+            kind if kind.is_float() => Ok(Role::Picture),
+            kind if !kind.is_integer() && kind != bool::datum_type() => Err(format!(
+                "its input `{name}` of {kind:?} is neither a picture nor token ids"
+            )),
+            _ if name.contains("mask") => Ok(Role::Mask),
+            _ if name.contains("position") => Ok(Role::Positions),
+            _ => Ok(Role::Tokens),
         }
-        ensure!(
-            ids.len() == 1,
-            "{} of its inputs could be token ids, 1 was expected",
-            ids.len()
-        );
-        model.set_input_outlets(&ids)?;
-        Ok(model)
-    })
+    }
 }
 
 fn parse(path: &Path) -> Result<InferenceModel, OnnxError> {
@@ -120,46 +86,115 @@ fn parse(path: &Path) -> Result<InferenceModel, OnnxError> {
     })
 }
 
-fn input_kinds(model: &InferenceModel) -> Result<Vec<DatumType>, String> {
-    let facts = model.inputs.iter().map(|&outlet| model.outlet_fact(outlet));
-    let kinds = facts
-        .map(|fact| fact.ok()?.datum_type.concretize())
-        .collect::<Option<Vec<_>>>();
-    kinds.ok_or_else(|| "does not say what its inputs are".to_owned())
-}
-
-/// Types and simplifies the model that `prepare` yields, and keeps the one output that is a feature vector.
-fn tower(
-    path: &Path,
-    prepare: impl FnOnce(()) -> TractResult<InferenceModel>,
-) -> Result<Tower, OnnxError> {
-    let typed = guarded("type", || prepare(())?.into_typed());
-    let mut original = typed.map_err(|source| OnnxError::Tract {
+/// Types and simplifies the part of the model at `path` that makes features of the one input of the role `wanted`.
+fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
+    let tract = |source| OnnxError::Tract {
         path: path.to_owned(),
         source,
-    })?;
-    let output = features(&original).map_err(|what| OnnxError::Interface {
+    };
+    let interface = |what: String| OnnxError::Interface {
         path: path.to_owned(),
         what,
-    })?;
+    };
+    let mut model = parse(path)?;
+    let mut wanted_inputs = Vec::new();
+    for (index, outlet) in model.inputs.clone().into_iter().enumerate() {
+        let name = model.node(outlet.node).name.clone();
+        let fact = model.outlet_fact(outlet).cloned().unwrap_or_default();
+        let kind = fact
+            .datum_type
+            .concretize()
+            .ok_or_else(|| interface(format!("input `{name}` has no type")))?;
+        let role = Role::of(&name, kind).map_err(interface)?;
+        if role == wanted {
+            wanted_inputs.push(outlet);
+        }
+        guarded("type", || fix_input(&mut model, index, role, kind, feed)).map_err(tract)?;
+    }
+    let &[input] = &wanted_inputs[..] else {
+        let what = if wanted == Role::Picture {
+            "pictures"
+        } else {
+            "token ids"
+        };
+        let count = wanted_inputs.len();
+        return Err(interface(format!(
+            "has {count} inputs for {what}, not one; are image and text tower swapped?"
+        )));
+    };
+    let original = guarded("type", || {
+        // Constants are no longer inputs; what remains is pictures and tokens.
+        let remaining = model
+            .inputs
+            .iter()
+            .copied()
+            .filter(|at| !model.node(at.node).op_is::<Const>());
+        let remaining: Vec<OutletId> = remaining.collect();
+        model.set_input_outlets(&remaining)?;
+        let name = model.node(input.node).name.clone();
+        let typed = model.into_typed()?;
+        let input = typed
+            .inputs
+            .iter()
+            .copied()
+            .find(|at| typed.node(at.node).name == name);
+        Ok((input.context("the input is lost")?, typed))
+    });
+    let (input, mut original) = original.map_err(tract)?;
+    let output = features(&original, input).map_err(interface)?;
     let simplified = guarded("simplify", || {
+        original.set_input_outlets(&[input])?;
         original.select_output_outlets(&[output])?;
+        original.compact()?;
         let mut decluttered = original.clone().into_decluttered()?;
         decluttered.prop_consts()?;
-        Ok((original, decluttered))
+        Ok(Tower {
+            original,
+            decluttered,
+        })
     });
-    let (original, decluttered) = simplified.map_err(|source| OnnxError::Tract {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Tower {
-        original,
-        decluttered,
-    })
+    simplified.map_err(tract)
 }
 
-/// The output of shape `[1, e]`; where there are several, the only one that is called an embedding or features.
-fn features(model: &TypedModel) -> Result<OutletId, String> {
+/// Gives an input its shape, and its value if it only says what all inputs are like.
+fn fix_input(
+    model: &mut InferenceModel,
+    index: usize,
+    role: Role,
+    kind: DatumType,
+    feed: Feed,
+) -> TractResult<()> {
+    if role == Role::Picture {
+        return model.set_input_fact(
+            index,
+            InferenceFact::dt_shape(kind, [1, 3, feed.size, feed.size]),
+        );
+    }
+    let declared = model
+        .input_fact(index)?
+        .shape
+        .dim(1)
+        .and_then(|dim| dim.concretize()?.to_usize().ok());
+    let shape = [1, declared.unwrap_or(feed.length)];
+    model.set_input_fact(index, InferenceFact::dt_shape(kind, shape))?;
+    let value = match role {
+        Role::Mask => tract_ndarray::Array2::<i64>::ones(shape),
+        Role::Positions => tract_ndarray::Array2::from_shape_fn(shape, |(_, at)| at as i64),
+        Role::Picture | Role::Tokens => return Ok(()),
+    };
+    let value = value
+        .into_tensor()
+        .cast_to_dt(kind)?
+        .into_owned()
+        .into_arc_tensor();
+    let node = model.inputs[index].node;
+    model.node_mut(node).op = Box::new(Const::new(value)?);
+    Ok(())
+}
+
+/// The output of shape `[1, e]` that depends on `input` alone; where there are several, the only one that is called an
+/// embedding or features.
+fn features(model: &TypedModel, input: OutletId) -> Result<OutletId, String> {
     let name = |outlet: &OutletId| {
         let label = model
             .outlet_label(*outlet)
@@ -173,7 +208,7 @@ fn features(model: &TypedModel) -> Result<OutletId, String> {
                 .as_concrete()
                 .filter(|_| fact.datum_type.is_float())
         });
-        matches!(shape, Some([1, width]) if *width > 1)
+        matches!(shape, Some([1, width]) if *width > 1) && sources(model, **outlet) == [input]
     });
     let outputs: Vec<OutletId> = outputs.copied().collect();
     let named: Vec<_> = outputs
@@ -190,4 +225,20 @@ fn features(model: &TypedModel) -> Result<OutletId, String> {
             ))
         }
     }
+}
+
+/// The inputs of the model that a value depends on.
+fn sources(model: &TypedModel, outlet: OutletId) -> Vec<OutletId> {
+    let (mut open, mut seen) = (vec![outlet.node], vec![false; model.nodes.len()]);
+    while let Some(node) = open.pop() {
+        if !std::mem::replace(&mut seen[node], true) {
+            open.extend(model.node(node).inputs.iter().map(|input| input.node));
+        }
+    }
+    model
+        .inputs
+        .iter()
+        .copied()
+        .filter(|input| seen[input.node])
+        .collect()
 }

@@ -1,0 +1,292 @@
+//! Opens a bundle by memory map, checks all of it, and hands out its tensors. It must not know what they mean.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use ndarray::{Array, ArrayD, Dimension, IxDyn};
+use serde::de::DeserializeOwned;
+
+use super::{
+    ALIGNMENT, BundleError, CHECKED, Encoding, Entry, Fingerprint, MAGIC, MAX_HEADER, MAX_RANK,
+    PRELUDE, VERSION, checksum, damaged, fingerprint,
+};
+
+#[derive(Clone)]
+enum Storage {
+    Mapped(Arc<Mmap>),
+    Static(&'static [u8]),
+    Owned(Arc<[u8]>),
+}
+
+impl Storage {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Storage::Mapped(map) => map,
+            Storage::Static(bytes) => bytes,
+            Storage::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// An open bundle. Its bytes stay where they are (memory map, program image) until a tensor is asked for.
+#[derive(Clone)]
+pub struct Bundle {
+    storage: Storage,
+    entries: BTreeMap<String, Entry>,
+    description: Range<usize>,
+    about: Range<usize>,
+    data: usize,
+    fingerprint: Fingerprint,
+}
+
+impl Bundle {
+    /// Maps the file at `path` into memory and checks all of it.
+    pub fn open(path: &Path) -> Result<Bundle, BundleError> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Err(BundleError::NotABundle);
+        }
+        // SAFETY: a map is undefined behaviour only if the file changes under it. Bundles are never written in place:
+        // an import writes a temporary file and renames it, which leaves a mapped file as it was. Should something
+        // else write into it all the same, the bytes are only ever read as plain numbers, within bounds that were
+        // checked against the length of the map.
+        let map = unsafe { Mmap::map(&file)? };
+        Bundle::check(Storage::Mapped(Arc::new(map)))
+    }
+
+    /// Reads a bundle that is part of the program.
+    pub fn from_static(bytes: &'static [u8]) -> Result<Bundle, BundleError> {
+        Bundle::check(Storage::Static(bytes))
+    }
+
+    /// Reads a bundle from memory.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Bundle, BundleError> {
+        Bundle::check(Storage::Owned(bytes.into()))
+    }
+
+    fn check(storage: Storage) -> Result<Bundle, BundleError> {
+        let bytes = storage.bytes();
+        if !bytes.starts_with(&MAGIC) {
+            return Err(BundleError::NotABundle);
+        }
+        let found = bytes.len() as u64;
+        let number = |at: usize| {
+            let field = bytes
+                .get(at..at + 4)
+                .and_then(|field| field.try_into().ok())
+                .map(u32::from_le_bytes);
+            field.ok_or(BundleError::Truncated {
+                found,
+                expected: PRELUDE as u64,
+            })
+        };
+        let version = number(8)?;
+        if version > VERSION {
+            return Err(BundleError::Newer { found: version });
+        }
+        let lengths = [
+            number(12)? as usize,
+            number(16)? as usize,
+            number(20)? as usize,
+        ];
+        let expected = u64::from(number(24)?) | u64::from(number(28)?) << 32;
+        if found < PRELUDE as u64 || found != expected {
+            return Err(BundleError::Truncated {
+                found,
+                expected: expected.max(PRELUDE as u64),
+            });
+        }
+        if lengths.iter().any(|&length| length > MAX_HEADER) {
+            return Err(damaged("its header is larger than any model's"));
+        }
+        let description = PRELUDE..PRELUDE + lengths[0];
+        let table = description.end..description.end + lengths[1];
+        let about = table.end..table.end + lengths[2];
+        let data = about.end.next_multiple_of(ALIGNMENT);
+        let header = bytes
+            .get(..data)
+            .ok_or_else(|| damaged("its header is longer than the file"))?;
+        if checksum(header, about.start) != header[CHECKED..PRELUDE] {
+            return Err(damaged("the checksum of its header does not fit"));
+        }
+        let fingerprint = fingerprint(&header[PRELUDE..table.end], &bytes[data..]);
+        if fingerprint.0 != header[CHECKED - 32..CHECKED] {
+            return Err(damaged("its weights do not fit its fingerprint"));
+        }
+        let entries: Vec<Entry> = decode(&header[table], "the table of tensors")?;
+        let entries = entries
+            .into_iter()
+            .map(|entry| (entry.name.clone(), entry))
+            .collect();
+        Ok(Bundle {
+            entries,
+            description,
+            about,
+            data,
+            fingerprint,
+            storage,
+        })
+    }
+
+    /// What tells this model from every other.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Bytes of the whole file.
+    pub fn size(&self) -> usize {
+        self.storage.bytes().len()
+    }
+
+    /// What [`BundleWriter::finish`] was given as `description`.
+    pub fn description<D: DeserializeOwned>(&self) -> Result<D, BundleError> {
+        decode(
+            &self.storage.bytes()[self.description.clone()],
+            "the description of the model",
+        )
+    }
+
+    /// What [`BundleWriter::finish`] was given as `about`.
+    pub fn about<A: DeserializeOwned>(&self) -> Result<A, BundleError> {
+        decode(
+            &self.storage.bytes()[self.about.clone()],
+            "the name and provenance of the model",
+        )
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Numbers kept as floats.
+    pub fn parameters(&self) -> u64 {
+        let numbers = self
+            .entries
+            .values()
+            .filter(|e| matches!(e.encoding, Encoding::F32 | Encoding::Int8 { .. }));
+        numbers
+            .map(|entry| entry.shape.iter().product::<u64>())
+            .sum()
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry, BundleError> {
+        self.entries.get(name).ok_or_else(|| BundleError::Missing {
+            name: name.to_owned(),
+        })
+    }
+
+    /// `count` numbers of `size` bytes at `offset` of the data, within bounds.
+    fn slice(&self, name: &str, offset: u64, count: u64, size: u64) -> Result<&[u8], BundleError> {
+        let data = &self.storage.bytes()[self.data..];
+        let end = count
+            .checked_mul(size)
+            .and_then(|length| length.checked_add(offset));
+        end.and_then(|end| data.get(usize::try_from(offset).ok()?..usize::try_from(end).ok()?))
+            .ok_or_else(|| damaged(format!("tensor `{name}` reaches beyond the end")))
+    }
+
+    /// The shape of an entry and how many numbers that is.
+    fn shape(&self, entry: &Entry) -> Result<(Vec<usize>, u64), BundleError> {
+        let count = entry
+            .shape
+            .iter()
+            .try_fold(1u64, |count, &n| count.checked_mul(n));
+        let shape: Option<Vec<usize>> = entry
+            .shape
+            .iter()
+            .map(|&n| usize::try_from(n).ok())
+            .collect();
+        match (shape, count) {
+            (Some(shape), Some(count)) if shape.len() <= MAX_RANK => Ok((shape, count)),
+            _ => Err(damaged(format!(
+                "tensor `{}` has an impossible shape",
+                entry.name
+            ))),
+        }
+    }
+
+    /// The tensor `name` as floats; integers are multiplied by their scales.
+    pub fn f32(&self, name: &str) -> Result<ArrayD<f32>, BundleError> {
+        let entry = self.entry(name)?;
+        let (shape, count) = self.shape(entry)?;
+        let floats = |bytes: &[u8]| -> Vec<f32> { numbers(bytes, f32::from_le_bytes) };
+        let values = match entry.encoding {
+            Encoding::F32 => floats(self.slice(name, entry.offset, count, 4)?),
+            Encoding::Int8 { axis, scales } => {
+                let axis = usize::from(axis);
+                let channels = *entry
+                    .shape
+                    .get(axis)
+                    .ok_or_else(|| damaged(format!("tensor `{name}` has no axis {axis}")))?;
+                let scales = floats(self.slice(name, scales, channels, 4)?);
+                let bytes = self.slice(name, entry.offset, count, 1)?;
+                let inner: usize = shape[axis + 1..].iter().product();
+                let mut values = Vec::with_capacity(bytes.len());
+                for (run, &scale) in bytes.chunks_exact(inner.max(1)).zip(scales.iter().cycle()) {
+                    values.extend(run.iter().map(|&q| f32::from(q as i8) * scale));
+                }
+                values
+            }
+            Encoding::I64 | Encoding::Bytes => {
+                return Err(damaged(format!("tensor `{name}` does not hold floats")));
+            }
+        };
+        ArrayD::from_shape_vec(IxDyn(&shape), values)
+            .map_err(|error| damaged(format!("tensor `{name}`: {error}")))
+    }
+
+    /// The tensor `name` as floats of a known rank.
+    pub fn array<D: Dimension>(&self, name: &str) -> Result<Array<f32, D>, BundleError> {
+        let array = self.f32(name)?;
+        let found = array.shape().to_vec();
+        let rank = D::NDIM.unwrap_or(found.len());
+        array.into_dimensionality().map_err(|_| BundleError::Rank {
+            name: name.to_owned(),
+            found,
+            rank,
+        })
+    }
+
+    /// The integers `name`, or nothing where `name` holds something else.
+    pub fn i64(&self, name: &str) -> Result<Option<ArrayD<i64>>, BundleError> {
+        let entry = self.entry(name)?;
+        if entry.encoding != Encoding::I64 {
+            return Ok(None);
+        }
+        let (shape, count) = self.shape(entry)?;
+        let values = numbers(
+            self.slice(name, entry.offset, count, 8)?,
+            i64::from_le_bytes,
+        );
+        let array = ArrayD::from_shape_vec(IxDyn(&shape), values);
+        array
+            .map(Some)
+            .map_err(|error| damaged(format!("tensor `{name}`: {error}")))
+    }
+
+    /// The text or bytes `name`.
+    pub fn bytes(&self, name: &str) -> Result<&[u8], BundleError> {
+        let entry = self.entry(name)?;
+        let (_, count) = self.shape(entry)?;
+        self.slice(name, entry.offset, count, 1)
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, BundleError> {
+    postcard::from_bytes(bytes)
+        .map_err(|error| damaged(format!("{what} cannot be decoded: {error}")))
+}
+
+fn numbers<const SIZE: usize, T>(bytes: &[u8], number: fn([u8; SIZE]) -> T) -> Vec<T> {
+    bytes
+        .as_chunks::<SIZE>()
+        .0
+        .iter()
+        .map(|&chunk| number(chunk))
+        .collect()
+}

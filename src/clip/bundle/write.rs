@@ -1,0 +1,138 @@
+//! Collects tensors and yields the bytes of a bundle. It must not know where the bytes go.
+
+use ndarray::{ArrayViewD, Axis};
+use serde::Serialize;
+
+use super::{
+    ALIGNMENT, BundleError, CHECKED, Encoding, Entry, MAGIC, PRELUDE, VERSION, checksum, damaged,
+    fingerprint,
+};
+
+/// Collects the tensors of a bundle and then yields its bytes.
+#[derive(Clone, Default)]
+pub struct BundleWriter {
+    entries: Vec<Entry>,
+    data: Vec<u8>,
+    not_finite: Option<String>,
+}
+
+impl BundleWriter {
+    fn push(&mut self, bytes: impl IntoIterator<Item = u8>) -> u64 {
+        self.data
+            .resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
+        let offset = self.data.len() as u64;
+        self.data.extend(bytes);
+        offset
+    }
+
+    fn entry(&mut self, name: &str, shape: &[usize], encoding: Encoding, offset: u64) {
+        let shape = shape.iter().map(|&n| n as u64).collect();
+        self.entries.push(Entry {
+            name: name.to_owned(),
+            shape,
+            encoding,
+            offset,
+        });
+    }
+
+    fn notice(&mut self, name: &str, values: &ArrayViewD<f32>) {
+        if self.not_finite.is_none() && !values.iter().all(|v| v.is_finite()) {
+            self.not_finite = Some(name.to_owned());
+        }
+    }
+
+    /// Keeps `values` as they are.
+    pub fn f32(&mut self, name: &str, values: ArrayViewD<f32>) {
+        self.notice(name, &values);
+        let offset = self.push(values.iter().flat_map(|v| v.to_le_bytes()));
+        self.entry(name, values.shape(), Encoding::F32, offset);
+    }
+
+    /// Keeps integers as they are.
+    pub fn i64(&mut self, name: &str, values: ArrayViewD<i64>) {
+        let offset = self.push(values.iter().flat_map(|v| v.to_le_bytes()));
+        self.entry(name, values.shape(), Encoding::I64, offset);
+    }
+
+    /// Keeps `values` in eight bits, symmetric, with one scale for each index of `axis`: the largest magnitude becomes
+    /// 127.
+    pub fn int8(&mut self, name: &str, values: ArrayViewD<f32>, axis: usize) {
+        self.notice(name, &values);
+        let scales: Vec<f32> = values
+            .axis_iter(Axis(axis))
+            .map(|channel| channel.iter().fold(0f32, |most, v| most.max(v.abs())) / 127.0)
+            .collect();
+        let mut quotients = values.to_owned();
+        for (mut channel, &scale) in quotients.axis_iter_mut(Axis(axis)).zip(&scales) {
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            channel.mapv_inplace(|v| (v * inverse).round());
+        }
+        let scales = self.push(scales.iter().flat_map(|s| s.to_le_bytes()));
+        let offset = self.push(quotients.iter().map(|&q| (q as i8) as u8));
+        self.entry(
+            name,
+            values.shape(),
+            Encoding::Int8 {
+                axis: axis as u8,
+                scales,
+            },
+            offset,
+        );
+    }
+
+    /// Keeps a text or any other bytes.
+    pub fn bytes(&mut self, name: &str, bytes: &[u8]) {
+        let offset = self.push(bytes.iter().copied());
+        self.entry(name, &[bytes.len()], Encoding::Bytes, offset);
+    }
+
+    /// The whole file. `description` takes part in the fingerprint, `about` (name, provenance) does not.
+    pub fn finish<D: Serialize, A: Serialize>(
+        self,
+        description: &D,
+        about: &A,
+    ) -> Result<Vec<u8>, BundleError> {
+        if let Some(name) = self.not_finite {
+            return Err(BundleError::NotFinite { name });
+        }
+        let encode =
+            |error: postcard::Error| damaged(format!("its header cannot be written: {error}"));
+        let description = postcard::to_stdvec(description).map_err(encode)?;
+        let table = postcard::to_stdvec(&self.entries).map_err(encode)?;
+        let about = postcard::to_stdvec(about).map_err(encode)?;
+        let identity = [&description[..], &table].concat();
+        let start = (PRELUDE + identity.len() + about.len()).next_multiple_of(ALIGNMENT);
+        let mut file = Vec::with_capacity(start + self.data.len());
+        file.extend(MAGIC);
+        for number in [
+            VERSION,
+            description.len() as u32,
+            table.len() as u32,
+            about.len() as u32,
+        ] {
+            file.extend(number.to_le_bytes());
+        }
+        file.extend(((start + self.data.len()) as u64).to_le_bytes());
+        file.extend(fingerprint(&identity, &self.data).0);
+        file.extend([0; PRELUDE - CHECKED]);
+        file.extend(&identity);
+        file.extend(&about);
+        file.resize(start, 0);
+        let checksum = checksum(&file, PRELUDE + identity.len());
+        file[CHECKED..PRELUDE].copy_from_slice(&checksum);
+        file.extend(self.data);
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+impl BundleWriter {
+    /// A writer whose table says what it likes.
+    pub(super) fn forged(entries: Vec<Entry>, data: Vec<u8>) -> BundleWriter {
+        BundleWriter {
+            entries,
+            data,
+            not_finite: None,
+        }
+    }
+}
