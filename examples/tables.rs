@@ -5,13 +5,13 @@
 //!     cargo run --release --example tables -- base-to-new   # trained on half of the classes
 //!     cargo run --release --example tables -- ablation      # initialisation, dropout, rank
 //!
-//! Every figure is a mean over seeds on 50 test pictures a class; features are computed once and kept in memory.
+//! A bundle file after the name of the table measures that model instead of the one compiled in. Every figure is a mean over seeds on 50 test pictures a class; features are computed once and kept in memory.
 
 use anyhow::{Result, bail};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Loaded, extract};
 use edge_rlp::adapt::loss::accuracy;
 use edge_rlp::adapt::probe::Probe;
-use edge_rlp::adapt::trainer::{Recipe, Shots, train};
+use edge_rlp::adapt::trainer::{Objective, Recipe, Shots, train};
 use edge_rlp::adapt::{Options, Outcome, adapt};
 use edge_rlp::clip::Model;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Choice, Purpose, Reserved, SceneSpec};
@@ -31,7 +31,10 @@ const UNSEEN_SEED: u64 = 2_000_000;
 const PENALTY: f32 = 1e-3;
 
 fn main() -> Result<()> {
-    let model = Model::embedded()?;
+    let model = match std::env::args().nth(2) {
+        Some(bundle) => Model::open(bundle.as_ref())?,
+        None => Model::embedded()?,
+    };
     match std::env::args().nth(1).as_deref() {
         Some("model") => zero_shot(&model),
         Some("adaptation") => adaptation(&model),
@@ -365,22 +368,57 @@ fn ablation(model: &Model) -> Result<()> {
     let tasks = halves(model)?;
     println!("{BASE_NEW_HEAD}");
     BaseNew::measure(model, &tasks, &|_, _, _, _| Ok(None))?.row("zero-shot template", 0);
-    for rank in [1, 2, 4] {
-        for dropout in [0.0, 0.1, 0.3, 0.5] {
-            let options = Options {
-                rank,
-                recipe: Recipe {
-                    dropout,
-                    ..Recipe::default()
-                },
-                ..Options::default()
-            };
-            let found = with_options(model, &tasks, options)?;
-            found.row(
-                &format!("rank {rank}, dropout {dropout}"),
-                parameters(model, Method::Rlp, rank)?,
-            );
-        }
+    let default = Options::default();
+    let variants = [
+        ("rlp, rank 1: the default", default),
+        (
+            "dropout 0.1",
+            with_recipe(Recipe {
+                dropout: 0.1,
+                ..default.recipe
+            }),
+        ),
+        (
+            "dropout 0.3",
+            with_recipe(Recipe {
+                dropout: 0.3,
+                ..default.recipe
+            }),
+        ),
+        (
+            "dropout 0.5",
+            with_recipe(Recipe {
+                dropout: 0.5,
+                ..default.recipe
+            }),
+        ),
+        (
+            "no pull towards the template",
+            with_recipe(Recipe {
+                anchor: 0.0,
+                ..default.recipe
+            }),
+        ),
+        (
+            "100 steps",
+            with_recipe(Recipe {
+                steps: 100,
+                ..default.recipe
+            }),
+        ),
+        (
+            "learning rate 0.3",
+            with_recipe(Recipe {
+                learning_rate: 0.3,
+                ..default.recipe
+            }),
+        ),
+        ("rank 2", Options { rank: 2, ..default }),
+        ("rank 4", Options { rank: 4, ..default }),
+    ];
+    for (name, options) in variants {
+        with_options(model, &tasks, options)?
+            .row(name, parameters(model, Method::Rlp, options.rank)?);
     }
     let found = with_options(
         model,
@@ -401,6 +439,13 @@ fn ablation(model: &Model) -> Result<()> {
     Ok(())
 }
 
+fn with_recipe(recipe: Recipe) -> Options {
+    Options {
+        recipe,
+        ..Options::default()
+    }
+}
+
 /// Initialisation off: the context is `U V` alone, both factors random, as if there were no template. What comes
 /// back is the change that turns the template into that context.
 fn without_template(
@@ -418,25 +463,22 @@ fn without_template(
         v: Array2::from_shape_simple_fn((1, width), || spread * rng.normal()),
     };
     let (features, labels) = set.all_views(&(0..set.labels.len()).collect::<Vec<_>>());
-    let shots = Shots {
-        features: features.view(),
-        labels: &labels,
+    let objective = Objective {
+        tower: &model.text,
+        layout,
+        initial: &Array2::zeros((tokens, width)),
+        shots: Shots {
+            features: features.view(),
+            labels: &labels,
+        },
+        scale: model.logit_scale,
     };
     let recipe = Recipe {
         seed,
         ..Recipe::default()
     };
-    let start = Delta::LowRank(factors);
-    let zero = Array2::zeros((tokens, width));
-    let trained = train(
-        &model.text,
-        layout,
-        &zero,
-        start,
-        shots,
-        model.logit_scale,
-        &recipe,
-        &mut |_| ControlFlow::Continue(()),
-    )?;
+    let trained = train(&objective, Delta::LowRank(factors), &recipe, &mut |_| {
+        ControlFlow::Continue(())
+    })?;
     Ok(Delta::Full(trained.delta.matrix() - template))
 }

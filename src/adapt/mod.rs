@@ -13,7 +13,7 @@ use crate::rng::Rng;
 use features::FeatureSet;
 use ndarray::Array2;
 use std::ops::ControlFlow;
-use trainer::{Recipe, Shots, StepReport, Trained, train};
+use trainer::{Objective, Recipe, Shots, StepReport, Trained, train};
 
 /// Why adapting failed.
 #[derive(Debug, thiserror::Error)]
@@ -118,9 +118,15 @@ pub fn adapt(
         options.seed,
     )?;
     let (features, truth) = pictures.all_views(&split.train);
-    let shots = Shots {
-        features: features.view(),
-        labels: &truth,
+    let objective = Objective {
+        tower,
+        layout,
+        initial: &initial,
+        shots: Shots {
+            features: features.view(),
+            labels: &truth,
+        },
+        scale,
     };
     let recipe = Recipe {
         seed: options.seed,
@@ -130,9 +136,7 @@ pub fn adapt(
         delta,
         history,
         finished,
-    } = train(
-        tower, layout, &initial, delta, shots, scale, &recipe, progress,
-    )?;
+    } = train(&objective, delta, &recipe, progress)?;
     if !finished {
         return Err(AdaptError::Stopped);
     }

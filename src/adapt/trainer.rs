@@ -31,9 +31,9 @@ impl Default for Recipe {
     fn default() -> Recipe {
         Recipe {
             steps: 300,
-            learning_rate: 0.3,
+            learning_rate: 0.1,
             dropout: 0.0,
-            anchor: 0.0,
+            anchor: 1.0,
             seed: 0,
         }
     }
@@ -46,6 +46,19 @@ pub struct Shots<'a> {
     pub features: ArrayView2<'a, f32>,
     /// A class index for each picture.
     pub labels: &'a [usize],
+}
+
+/// What is to be learnt: which context of which tower is moved, and towards what.
+#[derive(Clone, Copy)]
+pub struct Objective<'a> {
+    pub tower: &'a TextTower,
+    /// The tokens of the labels.
+    pub layout: &'a TokenLayout,
+    /// The context that is changed, `[n, d]`: the template's token embeddings.
+    pub initial: &'a Array2<f32>,
+    pub shots: Shots<'a>,
+    /// The model's logit scale.
+    pub scale: f32,
 }
 
 /// Where training stands after a step.
@@ -72,22 +85,25 @@ pub struct Trained {
     pub finished: bool,
 }
 
-/// Trains `delta`, a change to the context `initial [n, d]`, on `shots`.
+/// Trains `delta`, a change to the context of `objective`.
 ///
 /// `progress` is called after every step and may end training; what was reached by then is returned.
 ///
 /// # Errors
 /// If the tower refuses the layout, or the loss stops being a number.
 pub fn train(
-    tower: &TextTower,
-    layout: &TokenLayout,
-    initial: &Array2<f32>,
+    objective: &Objective,
     mut delta: Delta,
-    shots: Shots,
-    scale: f32,
     recipe: &Recipe,
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<Trained, AdaptError> {
+    let Objective {
+        tower,
+        layout,
+        initial,
+        shots,
+        scale,
+    } = *objective;
     let unit = root_mean_square(initial);
     let schedule = Schedule {
         peak: recipe.learning_rate,

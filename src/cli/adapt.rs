@@ -131,74 +131,139 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         AdaptError::Factors(error @ FactorsError::Rank { .. }) => usage(error),
         error => error.into(),
     })?;
-    let training_seconds = training.elapsed().as_secs_f64();
-
-    let base = model.text.token_rows(&layout.context)?;
-    let prompt_spectrum = density::singular_values((&base + &outcome.delta.matrix()).view());
-    let record = PromptRecord {
-        model_name: model.name.clone(),
-        model_fingerprint: model.fingerprint.0,
-        template,
-        labels: pictures.labels.clone(),
-        delta: outcome.delta.clone(),
-        context_singular_values: prompt_spectrum.clone(),
-        seed: arguments.seed,
-        recipe: recipe_in_words(&options),
-        metrics: Metrics {
-            zero_shot_accuracy: outcome.zero_shot_accuracy,
-            adapted_accuracy: outcome.adapted_accuracy,
-            images: (set.labels.len() - outcome.holdout_pictures) as u32,
-            holdout_images: outcome.holdout_pictures as u32,
-            steps: outcome.history.len() as u32,
-        },
-        calibration: None,
-        provenance: Provenance {
-            device: device(),
-            seconds: started.elapsed().as_secs_f32(),
-            created_unix: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .ok()
-                .map(|since| since.as_secs()),
-            ..Provenance::default()
-        },
+    let adapted = Adapted {
+        model: &model,
+        pictures: &pictures,
+        set: &set,
+        options,
+        outcome,
+        features_seconds,
+        training_seconds: training.elapsed().as_secs_f64(),
+        started,
     };
-    let kept = outcome.accepted || arguments.force;
+    let context_matrix = model.text.token_rows(&layout.context)? + adapted.outcome.delta.matrix();
+    let record = adapted.record(template, density::singular_values(context_matrix.view()));
+    let kept = adapted.outcome.accepted || arguments.force;
     let saved = match kept {
         true => Some(context.home.save(&arguments.prompt, &record)?),
         false => None,
     };
-    let density_1 = density::information_density(&prompt_spectrum, 1);
-    context.output.object(&json!({
-        "prompt": arguments.prompt,
-        "path": saved.as_ref().map(|saved| saved.path.display().to_string()),
-        "bytes": saved.as_ref().map(|saved| saved.bytes),
-        "sequence": saved.as_ref().map(|saved| saved.sequence),
-        "model": { "name": model.name, "fingerprint": model.fingerprint.to_string() },
-        "labels": names,
-        "method": options.method.name(),
-        "rank": outcome.delta.rank(),
-        "parameters": outcome.delta.parameters(),
-        "images": set.labels.len(),
-        "skipped_images": pictures.len() - set.labels.len(),
-        "holdout_images": outcome.holdout_pictures,
-        "steps": outcome.history.len(),
-        "zero_shot_accuracy": outcome.zero_shot_accuracy,
-        "adapted_accuracy": outcome.adapted_accuracy,
-        "accepted": outcome.accepted,
-        "kept": kept,
-        "information_density": density_1,
-        "seconds": {
-            "features": features_seconds,
-            "training": training_seconds,
-            "total": started.elapsed().as_secs_f64(),
-        },
-    }))?;
-    tell(&arguments, &outcome, saved.as_ref(), started, context);
+    context
+        .output
+        .object(&adapted.report(&arguments.prompt, &record, saved.as_ref()))?;
+    adapted.tell(&arguments.prompt, saved.as_ref(), context);
     Ok(if kept {
         Exit::Done
     } else {
         Exit::NothingAccepted
     })
+}
+
+/// All that an adaptation used and gave.
+struct Adapted<'a> {
+    model: &'a Model,
+    pictures: &'a LabelledPictures,
+    set: &'a FeatureSet,
+    options: Options,
+    outcome: Outcome,
+    features_seconds: f64,
+    training_seconds: f64,
+    started: Instant,
+}
+
+impl Adapted<'_> {
+    /// The prompt file's content; `spectrum` holds the singular values of the whole context.
+    fn record(&self, template: Template, spectrum: Vec<f32>) -> PromptRecord {
+        let outcome = &self.outcome;
+        PromptRecord {
+            model_name: self.model.name.clone(),
+            model_fingerprint: self.model.fingerprint.0,
+            template,
+            labels: self.pictures.labels.clone(),
+            delta: outcome.delta.clone(),
+            context_singular_values: spectrum,
+            seed: self.options.seed,
+            recipe: recipe_in_words(&self.options),
+            metrics: Metrics {
+                zero_shot_accuracy: outcome.zero_shot_accuracy,
+                adapted_accuracy: outcome.adapted_accuracy,
+                images: (self.set.labels.len() - outcome.holdout_pictures) as u32,
+                holdout_images: outcome.holdout_pictures as u32,
+                steps: outcome.history.len() as u32,
+            },
+            calibration: None,
+            provenance: Provenance {
+                device: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+                seconds: self.started.elapsed().as_secs_f32(),
+                created_unix: SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .ok()
+                    .map(|since| since.as_secs()),
+                ..Provenance::default()
+            },
+        }
+    }
+
+    /// The object that `--json` ends with.
+    fn report(
+        &self,
+        prompt: &str,
+        record: &PromptRecord,
+        saved: Option<&Saved>,
+    ) -> serde_json::Value {
+        let (model, outcome) = (self.model, &self.outcome);
+        json!({
+            "prompt": prompt,
+            "path": saved.map(|saved| saved.path.display().to_string()),
+            "bytes": saved.map(|saved| saved.bytes),
+            "sequence": saved.map(|saved| saved.sequence),
+            "model": { "name": model.name, "fingerprint": model.fingerprint.to_string() },
+            "labels": record.labels.iter().map(|label| &label.name).collect::<Vec<_>>(),
+            "method": self.options.method.name(),
+            "rank": outcome.delta.rank(),
+            "parameters": outcome.delta.parameters(),
+            "images": self.set.labels.len(),
+            "skipped_images": self.pictures.len() - self.set.labels.len(),
+            "holdout_images": outcome.holdout_pictures,
+            "steps": outcome.history.len(),
+            "zero_shot_accuracy": outcome.zero_shot_accuracy,
+            "adapted_accuracy": outcome.adapted_accuracy,
+            "accepted": outcome.accepted,
+            "kept": saved.is_some(),
+            "information_density": density::information_density(&record.context_singular_values, 1),
+            "seconds": {
+                "features": self.features_seconds,
+                "training": self.training_seconds,
+                "total": self.started.elapsed().as_secs_f64(),
+            },
+        })
+    }
+
+    fn tell(&self, prompt: &str, saved: Option<&Saved>, context: &Context) {
+        let judged = match self.outcome.holdout_pictures {
+            0 => "the training pictures (none were held out)".to_owned(),
+            count => format!("{count} held-out pictures"),
+        };
+        context.output.line(format!(
+            "accuracy on {judged}: zero-shot {}, adapted {}",
+            percent(self.outcome.zero_shot_accuracy),
+            percent(self.outcome.adapted_accuracy),
+        ));
+        match saved {
+            Some(saved) => context.output.line(format!(
+                "kept as prompt {prompt:?}, generation {}: {} numbers, {} bytes, {} ({:.1} s)",
+                saved.sequence,
+                self.outcome.delta.parameters(),
+                saved.bytes,
+                saved.path.display(),
+                self.started.elapsed().as_secs_f32(),
+            )),
+            None => context.output.line(
+                "not kept: the trained prompt is worse than the plain template on the held-out pictures, so what was in \
+                 use stays in use (--force keeps it all the same)",
+            ),
+        }
+    }
 }
 
 fn options(arguments: &Arguments) -> anyhow::Result<Options> {
@@ -306,45 +371,6 @@ fn enough(set: &FeatureSet, labels: &[Label]) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn tell(
-    arguments: &Arguments,
-    outcome: &Outcome,
-    saved: Option<&Saved>,
-    started: Instant,
-    context: &Context,
-) {
-    let output = &context.output;
-    let judged = match outcome.holdout_pictures {
-        0 => "the training pictures (none were held out)".to_owned(),
-        count => format!("{count} held-out pictures"),
-    };
-    output.line(format!(
-        "accuracy on {judged}: zero-shot {}, adapted {}",
-        percent(outcome.zero_shot_accuracy),
-        percent(outcome.adapted_accuracy),
-    ));
-    match saved {
-        Some(saved) => output.line(format!(
-            "kept prompt {:?}, generation {}: {} numbers, {} bytes, {} ({:.1} s)",
-            arguments.prompt,
-            saved.sequence,
-            outcome.delta.parameters(),
-            saved.bytes,
-            saved.path.display(),
-            started.elapsed().as_secs_f32(),
-        )),
-        None => output.line(
-            "not kept: the trained prompt is worse than the plain template on the held-out pictures, so the old \
-             prompt stays in use (--force keeps it all the same)",
-        ),
-    }
-}
-
-/// This machine in a few words, for the prompt's provenance.
-fn device() -> String {
-    format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
 /// The choices that are no part of the numbers, in words, for the prompt file.
