@@ -321,6 +321,7 @@ mod tests {
         transformers_sdpa_opset_17_gelu: "hf-sdpa-ts17",
         transformers_static_tanh_gelu: "hf-tanh-static",
         transformers_dynamo_opset_18: "hf-dynamo18",
+        transformers_float16: "hf-float16",
         transformers_both_towers_in_one_file: "hf-combined",
         open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
         open_clip_dynamo_gelu: "openclip-gelu-dynamo18",

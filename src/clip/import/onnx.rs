@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tract_core::floats::FloatPrecisionTranslator;
 use tract_core::internal::*;
 use tract_core::ops::konst::Const;
+use tract_core::transform::ModelTransform;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::Factoid;
 
@@ -132,7 +134,7 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
         let remaining: Vec<OutletId> = remaining.collect();
         model.set_input_outlets(&remaining)?;
         let name = model.node(input.node).name.clone();
-        let typed = model.into_typed()?;
+        let typed = in_f32(model.into_typed()?)?;
         let input = typed
             .inputs
             .iter()
@@ -154,6 +156,16 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
         })
     });
     simplified.map_err(tract)
+}
+
+/// Half precision is for storage: everything is computed in f32.
+fn in_f32(mut model: TypedModel) -> TractResult<TypedModel> {
+    let half = f16::datum_type();
+    let mut outputs = model.nodes.iter().flat_map(|node| &node.outputs);
+    if outputs.any(|output| output.fact.datum_type == half) {
+        FloatPrecisionTranslator::new(half, f32::datum_type()).transform(&mut model)?;
+    }
+    Ok(model)
 }
 
 /// Gives an input its shape, and its value if it only says what all inputs are like.
