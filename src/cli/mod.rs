@@ -1,9 +1,180 @@
 //! The command line: flags become one resolved configuration, a command runs, an exit code says how it went.
+//! Only this module and those below it read the environment, print, or know `anyhow`.
 
+mod adapt;
+mod classify;
+mod demo;
+mod model;
+mod output;
+mod pictures;
+mod prompt;
+
+use crate::store::Home;
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use output::Output;
 use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Teach a camera its own labels: a frozen CLIP, adapted on the device by tuning a few hundred numbers.
+#[derive(Parser)]
+#[command(name = "edge-rlp", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(flatten)]
+    global: GlobalArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 finished but nothing was accepted \
+                          or something asked for was missing.";
+
+#[derive(clap::Args)]
+struct GlobalArguments {
+    /// Print JSON for machines on standard output; everything for people goes to standard error
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing but results, warnings and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Say more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Where models and prompts are kept [default: the platform's data folder]
+    #[arg(
+        long,
+        global = true,
+        env = "EDGE_RLP_HOME",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    home: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a prompt on labelled pictures, and keep it if it is at least as good as the plain template
+    Adapt(adapt::Arguments),
+    /// Name what pictures show
+    Classify(classify::Arguments),
+    /// List, show and roll back prompts
+    #[command(subcommand)]
+    Prompt(prompt::Command),
+    /// Write a folder of drawn pictures to try everything on without a camera
+    Demo(demo::Arguments),
+}
+
+/// What every command is given.
+struct Context {
+    home: Home,
+    output: Output,
+    /// Set by Ctrl-C and SIGTERM: finish what is in hand, then end.
+    stop: Arc<AtomicBool>,
+}
+
+impl Context {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.output.is_closed()
+    }
+}
+
+/// How a command that did not fail ended.
+enum Exit {
+    Done,
+    /// Finished, but nothing was accepted or something asked for was missing.
+    NothingAccepted,
+}
+
+/// A mistake on the command line that only shows once files or models are looked at: exit code 2.
+#[derive(Debug)]
+struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// An error of the library that only another command line can cure.
+fn usage(error: impl fmt::Display) -> anyhow::Error {
+    UsageError(error.to_string()).into()
+}
 
 /// Runs the command that `arguments` (program name first) ask for.
-pub fn run(_arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Only a closed pipe can make this fail, and then nobody is left to tell.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match dispatch(arguments) {
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::NothingAccepted) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {}", sentence(&error));
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
+    let context = Context {
+        home: home(global.home)?,
+        output: Output::new(global.json, global.quiet, global.verbose),
+        stop: stop_on_signals(),
+    };
+    match command {
+        Command::Adapt(arguments) => adapt::run(arguments, &context),
+        Command::Classify(arguments) => classify::run(arguments, &context),
+        Command::Prompt(command) => prompt::run(command, &context),
+        Command::Demo(arguments) => demo::run(arguments, &context),
+    }
+}
+
+fn home(given: Option<PathBuf>) -> anyhow::Result<Home> {
+    let root = match given {
+        Some(root) if !root.as_os_str().is_empty() => root,
+        _ => directories::ProjectDirs::from("", "", "edge-rlp")
+            .context("this account has no home folder: say with --home DIR or EDGE_RLP_HOME where to keep prompts")?
+            .data_dir()
+            .to_owned(),
+    };
+    Ok(Home::new(root))
+}
+
+/// A flag that the first Ctrl-C or SIGTERM sets; the second one ends the program at once.
+fn stop_on_signals() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    // Without a handler the program still ends on Ctrl-C, only less gently.
+    let _ = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    stop
+}
+
+/// An error and its causes in one line, leaving out a cause that the message before it already tells.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }

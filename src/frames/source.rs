@@ -121,7 +121,7 @@ mod tests {
             "dir:some/where",
             "-",
             "demo:clear",
-            "demo:underwater",
+            "demo:peephole",
         ] {
             assert_eq!(text.parse::<CameraSource>().unwrap().to_string(), text);
         }
@@ -146,7 +146,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            message.contains("moonlight") && message.contains("dusty-lens"),
+            message.contains("moonlight") && message.contains("peephole"),
             "{message}"
         );
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Standard deviation of the factor that does not start at zero, about that of CLIP's token embeddings.
-pub const INIT_STD: f32 = 0.02;
+pub const INIT_STD: f32 = 1.0;
 
 /// What is tuned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -130,7 +130,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let write = |name: &str, seed| {
             let out = home.path().join(name);
-            write_folder(&out, &options("dusty-lens", seed)).unwrap();
+            write_folder(&out, &options("peephole", seed)).unwrap();
             fs::read(out.join("test/key/0002.png")).unwrap()
         };
         let first = write("a", 1);

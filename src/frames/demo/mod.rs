@@ -158,15 +158,18 @@ pub fn draw(spec: &SceneSpec, size: usize) -> RgbImage {
 
 /// What scenes are drawn for. Each purpose has random numbers of its own, apart from those of the default
 /// model's training, which takes the streams from 0 up.
-#[derive(Clone, Copy)]
-enum Purpose {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The live demo camera.
     Live = 1,
+    /// Pictures to adapt to.
     Train,
+    /// Pictures to judge by.
     Test,
 }
 
 /// Scene `index` of a sequence in which the classes take turns, all colours alike.
-fn scene(purpose: Purpose, condition: usize, seed: u64, index: u64) -> SceneSpec {
+pub fn scene(purpose: Purpose, condition: usize, seed: u64, index: u64) -> SceneSpec {
     let mut rng = Rng::with_stream(seed, ((purpose as u64) << 56) | index);
     let class = (index % CLASSES.len() as u64) as usize;
     sample(

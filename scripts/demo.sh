@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Builds edge-rlp and runs the main job on drawn pictures: adapt to a camera condition that the default model has
+# never seen, then classify new pictures without and with the prompt. Usage: scripts/demo.sh [CONDITION]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+condition="${1:-infrared}"
+scripts/setup.sh
+cargo build --release --quiet --bin edge-rlp
+edge_rlp=target/release/edge-rlp
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+export EDGE_RLP_HOME="${EDGE_RLP_HOME:-target/demo-home}"
+
+step() { printf '\n$ %s\n' "$*"; }
+
+step edge-rlp demo --out pictures --condition "$condition"
+$edge_rlp demo --out "$work/pictures" --condition "$condition" | sed "s|$work/||"
+
+step edge-rlp adapt --images pictures
+$edge_rlp adapt --images "$work/pictures"
+
+step edge-rlp classify pictures/test --labels pictures/labels.txt "   # before: the plain template"
+$edge_rlp classify "$work/pictures/test" --labels "$work/pictures/labels.txt" >"$work/before"
+
+step edge-rlp classify pictures/test "   # after: the prompt"
+$edge_rlp classify "$work/pictures/test" >"$work/after"
+
+step edge-rlp classify --camera "demo:$condition" --frames 5 --every-frame
+$edge_rlp classify --camera "demo:$condition" --frames 5 --every-frame
+
+step edge-rlp prompt show default
+$edge_rlp prompt show default

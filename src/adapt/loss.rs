@@ -1,0 +1,131 @@
+//! The loss: cross-entropy of pictures against the text features of their labels, and accuracy beside it. It
+//! must not know how either feature was made.
+
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+/// What one pass over all pictures gives.
+#[derive(Debug, Clone)]
+pub struct LossReport {
+    /// Mean cross-entropy of `softmax(scale * image . text)`, in nats.
+    pub loss: f32,
+    /// Share of pictures whose best label is the right one, in `0..=1`.
+    pub accuracy: f32,
+    /// Gradient of the loss with respect to the text features, `[classes, joint]`.
+    pub text_gradient: Array2<f32>,
+}
+
+/// Cross-entropy of `images [pictures, joint]` against `texts [classes, joint]`, both L2-normalised, with its
+/// vector-Jacobian product for `texts`. `labels` holds a class index for each picture.
+pub fn cross_entropy(
+    images: ArrayView2<f32>,
+    labels: &[usize],
+    texts: ArrayView2<f32>,
+    scale: f32,
+) -> LossReport {
+    let pictures = labels.len().max(1) as f32;
+    let mut probabilities = probabilities(images, texts, scale);
+    let (mut loss, mut correct) = (0.0f64, 0usize);
+    for (mut row, &label) in probabilities.outer_iter_mut().zip(labels) {
+        correct += usize::from(best(row.view()) == label);
+        loss -= f64::from(row[label].max(f32::MIN_POSITIVE).ln());
+        row[label] -= 1.0;
+    }
+    LossReport {
+        loss: (loss / f64::from(pictures)) as f32,
+        accuracy: correct as f32 / pictures,
+        text_gradient: probabilities.t().dot(&images) * (scale / pictures),
+    }
+}
+
+/// `softmax(scale * images . texts)`, `[pictures, classes]`.
+pub fn probabilities(images: ArrayView2<f32>, texts: ArrayView2<f32>, scale: f32) -> Array2<f32> {
+    let mut scores = images.dot(&texts.t());
+    for mut row in scores.outer_iter_mut() {
+        let highest = row.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        row.mapv_inplace(|score| (scale * (score - highest)).exp());
+        let total = row.sum();
+        row /= total;
+    }
+    scores
+}
+
+/// Share of pictures whose best label is the right one, in `0..=1`; 0 without pictures.
+pub fn accuracy(images: ArrayView2<f32>, labels: &[usize], texts: ArrayView2<f32>) -> f32 {
+    let scores = images.dot(&texts.t());
+    let right = scores
+        .outer_iter()
+        .zip(labels)
+        .filter(|(row, label)| best(row.view()) == **label)
+        .count();
+    right as f32 / labels.len().max(1) as f32
+}
+
+/// The index of the highest score; the first one on a tie.
+pub fn best(scores: ArrayView1<f32>) -> usize {
+    let mut winner = 0;
+    for (index, &score) in scores.iter().enumerate() {
+        if score > scores[winner] {
+            winner = index;
+        }
+    }
+    winner
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    fn unit_rows(rng: &mut Rng, rows: usize, width: usize) -> Array2<f32> {
+        let mut drawn = Array2::from_shape_simple_fn((rows, width), || rng.normal());
+        for mut row in drawn.outer_iter_mut() {
+            let norm = row.dot(&row).sqrt();
+            row /= norm;
+        }
+        drawn
+    }
+
+    #[test]
+    fn gradient_matches_central_differences() {
+        let mut rng = Rng::new(5);
+        let images = unit_rows(&mut rng, 7, 6);
+        let texts = unit_rows(&mut rng, 3, 6);
+        let labels = [0, 1, 2, 2, 1, 0, 0];
+        let loss = |texts: &Array2<f32>| {
+            let scores = images.dot(&texts.t()).mapv(|x| f64::from(x) * 10.0);
+            let total: f64 = scores
+                .outer_iter()
+                .zip(&labels)
+                .map(|(row, &label)| row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[label])
+                .sum();
+            total / labels.len() as f64
+        };
+        let report = cross_entropy(images.view(), &labels, texts.view(), 10.0);
+        assert!((f64::from(report.loss) - loss(&texts)).abs() < 1e-5);
+        for index in [(0, 0), (1, 3), (2, 5)] {
+            let step = 1e-2;
+            let (mut above, mut below) = (texts.clone(), texts.clone());
+            above[index] += step;
+            below[index] -= step;
+            let difference = (loss(&above) - loss(&below)) / f64::from(2.0 * step);
+            let found = f64::from(report.text_gradient[index]);
+            assert!(
+                (difference - found).abs() <= 1e-3 * difference.abs().max(0.1),
+                "{difference} {found}"
+            );
+        }
+    }
+
+    #[test]
+    fn far_scores_neither_overflow_nor_lose_the_loss() {
+        let images = ndarray::arr2(&[[1.0f32, 0.0]]);
+        let texts = ndarray::arr2(&[[1.0f32, 0.0], [-1.0, 0.0]]);
+        let report = cross_entropy(images.view(), &[1], texts.view(), 100.0);
+        assert!(
+            report.loss.is_finite() && report.loss > 80.0,
+            "{}",
+            report.loss
+        );
+        assert!(report.text_gradient.iter().all(|x| x.is_finite()));
+    }
+}

@@ -1,0 +1,360 @@
+//! `edge-rlp adapt`: pictures in, features once, a prompt trained on them, and the prompt kept if it does no harm.
+
+use super::output::percent;
+use super::pictures::LabelledPictures;
+use super::{Context, Exit, model, usage};
+use crate::adapt::features::{self, Extraction, FeatureSet};
+use crate::adapt::trainer::{Recipe, StepReport};
+use crate::adapt::{self, AdaptError, Options, Outcome};
+use crate::clip::Model;
+use crate::frames::{CameraSource, FramesError};
+use crate::prompt::{FactorsError, Label, Method, Template, density};
+use crate::store::{Metrics, PromptRecord, Provenance, Saved};
+use serde_json::json;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Fewer readable pictures a label than this are too few to learn from and to judge by.
+const FEWEST_SHOTS: usize = 2;
+
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("source").required(true))]
+pub struct Arguments {
+    /// Learn from a camera: demo or demo:CONDITION draws pictures and labels them itself
+    #[arg(long, value_name = "SRC", group = "source")]
+    camera: Option<String>,
+    /// Learn from a folder with one sub-folder of pictures a label
+    #[arg(long, value_name = "DIR", group = "source")]
+    images: Option<PathBuf>,
+    /// One label a line, optionally "label = words for the prompt" [default: the folder's labels.txt or
+    /// sub-folders, or all that the demo camera draws]
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// A model of the home folder, or a bundle file [default: the one inside the program]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// What to call the prompt
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    prompt: String,
+    /// Pictures to use of each label [default: all of a folder, 16 of a camera]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    shots: Option<u32>,
+    /// The sentence labels stand in; the words before {} are what is tuned
+    #[arg(long, value_name = "TEXT", default_value = "a photo of a {}.")]
+    template: String,
+    /// Rank of the two factors
+    #[arg(long, value_name = "R", default_value_t = 1)]
+    rank: usize,
+    /// rlp tunes two low-rank factors, coop the whole context
+    #[arg(long, value_name = "METHOD", default_value = "rlp")]
+    method: String,
+    /// Views of each picture to train on: itself and random crops
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    views: u32,
+    /// Share of each label's pictures kept from training, to compare with zero-shot on
+    #[arg(long, value_name = "F", default_value_t = 0.25)]
+    holdout: f32,
+    /// Same seed, same pictures: same prompt
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Training steps
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Option<u32>,
+    /// Share of the prompt's change dropped at random in each step
+    #[arg(long, value_name = "P")]
+    dropout: Option<f32>,
+    /// Keep the prompt even where it is worse than zero-shot
+    #[arg(long)]
+    force: bool,
+    /// Processor cores to use [default: all]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    // All that can be wrong with the flags is found before the first picture is touched.
+    let template = Template::parse(&arguments.template).map_err(usage)?;
+    let options = options(&arguments)?;
+    context.home.prompt_path(&arguments.prompt).map_err(usage)?;
+    let pictures = pictures(&arguments, context)?;
+    let names: Vec<String> = pictures
+        .labels
+        .iter()
+        .map(|label| label.name.clone())
+        .collect();
+    if names.len() < 2 {
+        return Err(AdaptError::OneClass.into());
+    }
+    context.home.check_writable()?;
+    let model = model::open(arguments.model.as_deref(), context)?;
+    let layout = template.layout(
+        |text| model.tokenizer.encode(text),
+        model.tokenizer.end_token(),
+        &pictures.labels,
+        model.text.context_length(),
+    )?;
+
+    let set = extract(&model, &pictures, &arguments, context)?;
+    let features_seconds = started.elapsed().as_secs_f64();
+    enough(&set, &pictures.labels)?;
+
+    let training = Instant::now();
+    let bar = context
+        .output
+        .progress("training", options.recipe.steps as u64);
+    let mut progress = |report: &StepReport| {
+        bar.set_position(report.step as u64);
+        bar.set_message(format!(
+            "loss {:.4}, accuracy {}",
+            report.loss,
+            percent(report.accuracy)
+        ));
+        if context.stopped() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let outcome = adapt::adapt(
+        &model.text,
+        &layout,
+        &names,
+        &set,
+        model.logit_scale,
+        &options,
+        &mut progress,
+    );
+    bar.finish_and_clear();
+    let outcome = outcome.map_err(|error| match error {
+        AdaptError::Factors(error @ FactorsError::Rank { .. }) => usage(error),
+        error => error.into(),
+    })?;
+    let training_seconds = training.elapsed().as_secs_f64();
+
+    let base = model.text.token_rows(&layout.context)?;
+    let prompt_spectrum = density::singular_values((&base + &outcome.delta.matrix()).view());
+    let record = PromptRecord {
+        model_name: model.name.clone(),
+        model_fingerprint: model.fingerprint.0,
+        template,
+        labels: pictures.labels.clone(),
+        delta: outcome.delta.clone(),
+        context_singular_values: prompt_spectrum.clone(),
+        seed: arguments.seed,
+        recipe: recipe_in_words(&options),
+        metrics: Metrics {
+            zero_shot_accuracy: outcome.zero_shot_accuracy,
+            adapted_accuracy: outcome.adapted_accuracy,
+            images: (set.labels.len() - outcome.holdout_pictures) as u32,
+            holdout_images: outcome.holdout_pictures as u32,
+            steps: outcome.history.len() as u32,
+        },
+        calibration: None,
+        provenance: Provenance {
+            device: device(),
+            seconds: started.elapsed().as_secs_f32(),
+            created_unix: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .ok()
+                .map(|since| since.as_secs()),
+            ..Provenance::default()
+        },
+    };
+    let kept = outcome.accepted || arguments.force;
+    let saved = match kept {
+        true => Some(context.home.save(&arguments.prompt, &record)?),
+        false => None,
+    };
+    let density_1 = density::information_density(&prompt_spectrum, 1);
+    context.output.object(&json!({
+        "prompt": arguments.prompt,
+        "path": saved.as_ref().map(|saved| saved.path.display().to_string()),
+        "bytes": saved.as_ref().map(|saved| saved.bytes),
+        "sequence": saved.as_ref().map(|saved| saved.sequence),
+        "model": { "name": model.name, "fingerprint": model.fingerprint.to_string() },
+        "labels": names,
+        "method": options.method.name(),
+        "rank": outcome.delta.rank(),
+        "parameters": outcome.delta.parameters(),
+        "images": set.labels.len(),
+        "skipped_images": pictures.len() - set.labels.len(),
+        "holdout_images": outcome.holdout_pictures,
+        "steps": outcome.history.len(),
+        "zero_shot_accuracy": outcome.zero_shot_accuracy,
+        "adapted_accuracy": outcome.adapted_accuracy,
+        "accepted": outcome.accepted,
+        "kept": kept,
+        "information_density": density_1,
+        "seconds": {
+            "features": features_seconds,
+            "training": training_seconds,
+            "total": started.elapsed().as_secs_f64(),
+        },
+    }))?;
+    tell(&arguments, &outcome, saved.as_ref(), started, context);
+    Ok(if kept {
+        Exit::Done
+    } else {
+        Exit::NothingAccepted
+    })
+}
+
+fn options(arguments: &Arguments) -> anyhow::Result<Options> {
+    let method: Method = arguments.method.parse().map_err(usage)?;
+    let default = Recipe::default();
+    let dropout = arguments.dropout.unwrap_or(default.dropout);
+    for (flag, share) in [("--holdout", arguments.holdout), ("--dropout", dropout)] {
+        if !(0.0..1.0).contains(&share) {
+            return Err(usage(format!(
+                "{flag} {share}: give a share from 0 up to, but not including, 1"
+            )));
+        }
+    }
+    let steps = arguments
+        .steps
+        .map_or(default.steps, |steps| steps as usize);
+    Ok(Options {
+        method,
+        rank: arguments.rank,
+        holdout: arguments.holdout,
+        seed: arguments.seed,
+        recipe: Recipe {
+            steps,
+            dropout,
+            ..default
+        },
+    })
+}
+
+fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<LabelledPictures> {
+    let labels = arguments.labels.as_deref();
+    let shots = arguments.shots.map(|shots| shots as usize);
+    match (&arguments.images, &arguments.camera) {
+        (Some(dir), _) => {
+            LabelledPictures::from_folder(dir, labels, shots, arguments.seed, context)
+        }
+        (None, Some(source)) => {
+            let source: CameraSource = source.parse().map_err(usage)?;
+            let CameraSource::Demo(condition) = source else {
+                return Err(usage(FramesError::NotServed(source)));
+            };
+            LabelledPictures::from_demo(condition, labels, shots, arguments.seed)
+        }
+        (None, None) => Err(usage(
+            "say where pictures come from: --camera SRC or --images DIR",
+        )),
+    }
+}
+
+fn extract(
+    model: &Model,
+    pictures: &LabelledPictures,
+    arguments: &Arguments,
+    context: &Context,
+) -> anyhow::Result<FeatureSet> {
+    let extraction = Extraction {
+        views: arguments.views as usize,
+        seed: arguments.seed,
+        threads: threads(arguments.threads),
+    };
+    let bar = context.output.progress("pictures", pictures.len() as u64);
+    let load = |index| pictures.load(index);
+    let done = |count: usize| bar.set_position(count as u64);
+    let set = features::extract(
+        model,
+        pictures.len(),
+        extraction,
+        &load,
+        &done,
+        &context.stop,
+    );
+    bar.finish_and_clear();
+    let warnings = pictures.warnings();
+    for warning in &warnings {
+        context.output.warn(format!("{warning}; skipped"));
+    }
+    if !warnings.is_empty() {
+        context.output.warn(format!(
+            "{} of {} pictures were skipped",
+            warnings.len(),
+            pictures.len()
+        ));
+    }
+    if context.stopped() {
+        return Err(AdaptError::Stopped.into());
+    }
+    Ok(set?)
+}
+
+/// Cores to use: as asked for, else all there are.
+pub fn threads(asked: Option<usize>) -> usize {
+    asked
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        .max(1)
+}
+
+fn enough(set: &FeatureSet, labels: &[Label]) -> anyhow::Result<()> {
+    for (class, label) in labels.iter().enumerate() {
+        let found = set.labels.iter().filter(|&&of| of == class).count();
+        anyhow::ensure!(
+            found >= FEWEST_SHOTS,
+            "the label {:?} has {found} usable picture{}: give it at least {FEWEST_SHOTS}, better 16",
+            label.name,
+            if found == 1 { "" } else { "s" },
+        );
+    }
+    Ok(())
+}
+
+fn tell(
+    arguments: &Arguments,
+    outcome: &Outcome,
+    saved: Option<&Saved>,
+    started: Instant,
+    context: &Context,
+) {
+    let output = &context.output;
+    let judged = match outcome.holdout_pictures {
+        0 => "the training pictures (none were held out)".to_owned(),
+        count => format!("{count} held-out pictures"),
+    };
+    output.line(format!(
+        "accuracy on {judged}: zero-shot {}, adapted {}",
+        percent(outcome.zero_shot_accuracy),
+        percent(outcome.adapted_accuracy),
+    ));
+    match saved {
+        Some(saved) => output.line(format!(
+            "kept prompt {:?}, generation {}: {} numbers, {} bytes, {} ({:.1} s)",
+            arguments.prompt,
+            saved.sequence,
+            outcome.delta.parameters(),
+            saved.bytes,
+            saved.path.display(),
+            started.elapsed().as_secs_f32(),
+        )),
+        None => output.line(
+            "not kept: the trained prompt is worse than the plain template on the held-out pictures, so the old \
+             prompt stays in use (--force keeps it all the same)",
+        ),
+    }
+}
+
+/// This machine in a few words, for the prompt's provenance.
+fn device() -> String {
+    format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
+}
+
+/// The choices that are no part of the numbers, in words, for the prompt file.
+fn recipe_in_words(options: &Options) -> String {
+    let Recipe {
+        steps,
+        learning_rate,
+        dropout,
+        anchor,
+        ..
+    } = options.recipe;
+    format!("adam, {steps} steps, rate {learning_rate}, dropout {dropout}, anchor {anchor}")
+}

@@ -1,0 +1,106 @@
+//! What people and machines read. With `--json` standard output carries JSON alone; everything for people goes
+//! to standard error. Without it, results go to standard output, and progress, warnings and errors to standard
+//! error. It must not know any command.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The two streams and how much to say.
+pub struct Output {
+    json: bool,
+    quiet: bool,
+    verbose: u8,
+    /// Set once standard output is gone (`edge-rlp ... | head`): no reason to fail, but a reason to stop.
+    closed: AtomicBool,
+}
+
+impl Output {
+    /// Output for `--json`, `--quiet` and a count of `-v`.
+    pub fn new(json: bool, quiet: bool, verbose: u8) -> Output {
+        Output {
+            json,
+            quiet,
+            verbose,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether standard output is for machines.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether nobody reads standard output any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// One line of results for people, on standard output; nothing with `--json`.
+    pub fn line(&self, text: impl Display) {
+        if !self.json {
+            self.write(&text.to_string());
+        }
+    }
+
+    /// One JSON object on a line of its own, on standard output; nothing without `--json`.
+    pub fn object(&self, value: &impl Serialize) -> serde_json::Result<()> {
+        if self.json {
+            self.write(&serde_json::to_string(value)?);
+        }
+        Ok(())
+    }
+
+    /// What is going on, for people, on standard error; nothing with `--quiet`.
+    pub fn note(&self, text: impl Display) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// What only `-v` shows.
+    pub fn detail(&self, text: impl Display) {
+        if self.verbose > 0 && !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Something that went wrong without stopping the work.
+    pub fn warn(&self, text: impl Display) {
+        eprintln!("warning: {text}");
+    }
+
+    /// A progress bar of `length` steps, seen on a terminal only. `what` stands before it, in a few words.
+    pub fn progress(&self, what: &'static str, length: u64) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(Some(length), self.target());
+        let style = ProgressStyle::with_template("{prefix:>9} {bar:30} {pos}/{len} {msg}");
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.with_prefix(what)
+    }
+
+    fn target(&self) -> ProgressDrawTarget {
+        match io::stderr().is_terminal() && !self.quiet {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        }
+    }
+
+    fn write(&self, line: &str) {
+        let mut stdout = io::stdout().lock();
+        if writeln!(stdout, "{line}")
+            .and_then(|()| stdout.flush())
+            .is_err()
+        {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A share as people read it: `87.5 %`.
+pub fn percent(share: f32) -> String {
+    format!("{:.1} %", 100.0 * share)
+}

@@ -1,0 +1,168 @@
+//! Labelled pictures for `adapt`: from a folder, or from the demo camera, whose generator stands in for the
+//! person who labels. It decides what is taken; decoding happens later, one picture at a time.
+
+use super::{Context, UsageError};
+use crate::adapt::features::Loaded;
+use crate::frames::demo::{self, CLASSES, Purpose, SceneSpec};
+use crate::frames::{MAX_PIXELS, labelled_folder, read_picture};
+use crate::prompt::{Label, labels};
+use crate::rng::Rng;
+use anyhow::Context as _;
+use image::RgbImage;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Pictures a label that the demo camera gives unless `--shots` says otherwise.
+const DEMO_SHOTS: usize = 16;
+
+/// What to train on, in order; nothing is decoded yet.
+pub struct LabelledPictures {
+    pub labels: Vec<Label>,
+    pictures: Vec<(Source, usize)>,
+    unreadable: Mutex<Vec<(usize, String)>>,
+}
+
+enum Source {
+    File(PathBuf),
+    Scene(SceneSpec),
+}
+
+impl LabelledPictures {
+    /// Up to `shots` pictures a label from a folder with one sub-folder a label, chosen at random from `seed`.
+    pub fn from_folder(
+        dir: &Path,
+        labels: Option<&Path>,
+        shots: Option<usize>,
+        seed: u64,
+        context: &Context,
+    ) -> anyhow::Result<LabelledPictures> {
+        let listed = dir.join("labels.txt");
+        let labels = match labels {
+            Some(file) => labels::read(file)?,
+            None if listed.is_file() => labels::read(&listed)?,
+            None => folder_names(dir)?,
+        };
+        let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
+        let found = labelled_folder(dir, &names)?;
+        for folder in &found.unused {
+            context.output.warn(format!(
+                "{}: no label has this folder's name; left out",
+                folder.display()
+            ));
+        }
+        let mut rng = Rng::with_stream(seed, CHOICE_STREAM);
+        let mut pictures = Vec::new();
+        for (class, mut paths) in found.paths.into_iter().enumerate() {
+            if let Some(shots) = shots.filter(|&shots| shots < paths.len()) {
+                rng.shuffle(&mut paths);
+                paths.truncate(shots);
+                paths.sort();
+            }
+            pictures.extend(paths.into_iter().map(|path| (Source::File(path), class)));
+        }
+        Ok(LabelledPictures {
+            labels,
+            pictures,
+            unreadable: Mutex::default(),
+        })
+    }
+
+    /// `shots` drawn pictures a label under a condition of the demo camera.
+    pub fn from_demo(
+        condition: usize,
+        labels: Option<&Path>,
+        shots: Option<usize>,
+        seed: u64,
+    ) -> anyhow::Result<LabelledPictures> {
+        let labels = match labels {
+            Some(file) => labels::read(file)?,
+            None => CLASSES
+                .iter()
+                .map(|name| Label::new(name, None))
+                .collect::<Result<_, _>>()?,
+        };
+        let mut pictures = Vec::new();
+        for (index, label) in labels.iter().enumerate() {
+            let class = CLASSES
+                .iter()
+                .position(|name| *name == label.name)
+                .ok_or_else(|| {
+                    let known = CLASSES.join(", ");
+                    UsageError(format!(
+                        "the demo camera draws no {:?}: it draws {known}",
+                        label.name
+                    ))
+                })?;
+            // The same scenes as those that `demo --out` writes for this seed.
+            for shot in 0..shots.unwrap_or(DEMO_SHOTS) {
+                let turn = (shot * CLASSES.len() + class) as u64;
+                let scene = demo::scene(Purpose::Train, condition, seed, turn);
+                pictures.push((Source::Scene(scene), index));
+            }
+        }
+        Ok(LabelledPictures {
+            labels,
+            pictures,
+            unreadable: Mutex::default(),
+        })
+    }
+
+    /// How many pictures there are, readable or not.
+    pub fn len(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// Picture `index`, decoded or drawn. Called from several threads.
+    pub fn load(&self, index: usize) -> Loaded {
+        let (source, class) = &self.pictures[index];
+        match source.read() {
+            Ok(picture) => Loaded::Picture(picture, *class),
+            Err(reason) => {
+                self.unreadable().push((index, reason));
+                Loaded::Skipped
+            }
+        }
+    }
+
+    /// Why pictures could not be read, in their order.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut unreadable = std::mem::take(&mut *self.unreadable());
+        unreadable.sort();
+        unreadable.into_iter().map(|(_, reason)| reason).collect()
+    }
+
+    fn unreadable(&self) -> std::sync::MutexGuard<'_, Vec<(usize, String)>> {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    fn read(&self) -> Result<RgbImage, String> {
+        match self {
+            Source::File(path) => read_picture(path, MAX_PIXELS).map_err(|error| error.to_string()),
+            Source::Scene(scene) => Ok(demo::draw(scene, demo::SIZE)),
+        }
+    }
+}
+
+/// Keeps the choice of shots apart from other uses of the same seed.
+const CHOICE_STREAM: u64 = 0xc401ce;
+
+/// A label for each sub-folder of `dir`, or of its `train`.
+fn folder_names(dir: &Path) -> anyhow::Result<Vec<Label>> {
+    let no_labels: [&str; 0] = [];
+    let folders = labelled_folder(dir, &no_labels)?.unused;
+    anyhow::ensure!(
+        !folders.is_empty(),
+        "{}: put the pictures of each label into a sub-folder of its name",
+        dir.display()
+    );
+    let label = |folder: &PathBuf| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        Label::new(&name, None)
+            .with_context(|| format!("{}: its name cannot be a label", folder.display()))
+    };
+    folders.iter().map(label).collect()
+}
