@@ -82,7 +82,7 @@ fn parse(path: &Path) -> Result<InferenceModel, OnnxError> {
     let onnx = tract_onnx::onnx()
         .with_ignore_output_shapes(true)
         .with_ignore_value_info(true);
-    guarded("parse", || onnx.model_for_path(path)).map_err(|source| OnnxError::Tract {
+    guarded("parse the file", || onnx.model_for_path(path)).map_err(|source| OnnxError::Tract {
         path: path.to_owned(),
         source,
     })
@@ -111,7 +111,10 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
         if role == wanted {
             wanted_inputs.push(outlet);
         }
-        guarded("type", || fix_input(&mut model, index, role, kind, feed)).map_err(tract)?;
+        guarded("type the graph", || {
+            fix_input(&mut model, index, role, kind, feed)
+        })
+        .map_err(tract)?;
     }
     let &[input] = &wanted_inputs[..] else {
         let what = if wanted == Role::Picture {
@@ -124,7 +127,7 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
             "has {count} inputs for {what}, not one; are image and text tower swapped?"
         )));
     };
-    let original = guarded("type", || {
+    let original = guarded("type the graph", || {
         // Constants are no longer inputs; what remains is pictures and tokens.
         let remaining = model
             .inputs
@@ -144,7 +147,7 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
     });
     let (input, mut original) = original.map_err(tract)?;
     let output = features(&original, input).map_err(interface)?;
-    let simplified = guarded("simplify", || {
+    let simplified = guarded("simplify the graph", || {
         original.set_input_outlets(&[input])?;
         original.select_output_outlets(&[output])?;
         original.compact()?;
