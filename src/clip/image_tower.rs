@@ -15,7 +15,7 @@ use tract_nnef::internal::{Nnef, Registry};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImageTowerError {
-    #[error("tract cannot {doing} the image tower: {reason}")]
+    #[error("tract cannot {doing}: {reason}")]
     Tract { doing: &'static str, reason: String },
     #[error(
         "the image tower takes pictures of shape {expected:?}, but got {found:?}; use the model's own preprocessing"
@@ -74,7 +74,7 @@ pub(super) struct GraphText {
 
 /// Writes a decluttered model down. Node names become labels of tensors, so they must be plain identifiers.
 pub(super) fn write_graph(model: &TypedModel) -> Result<GraphText, ImageTowerError> {
-    guarded("write down", || {
+    guarded("write the image tower down", || {
         let nnef = nnef();
         let proto = tract_nnef::ser::to_proto_model(&nnef, model)?;
         let mut text = Vec::new();
@@ -103,7 +103,7 @@ pub struct ImageTower {
 impl ImageTower {
     /// Builds the tower from what [`write_graph`] wrote.
     pub(super) fn read(graph: GraphText) -> Result<ImageTower, ImageTowerError> {
-        let model = guarded("read", || {
+        let model = guarded("read the image tower", || {
             let tensors = graph
                 .tensors
                 .into_iter()
@@ -126,7 +126,7 @@ impl ImageTower {
 
     /// Optimises `model` for this machine. It takes one picture `[1, 3, height, width]` and yields `[1, e]`.
     pub(super) fn new(model: TypedModel) -> Result<ImageTower, ImageTowerError> {
-        let (input, output) = guarded("inspect", || {
+        let (input, output) = guarded("type the image tower", || {
             Ok((
                 model.input_fact(0)?.shape.clone(),
                 model.output_fact(0)?.shape.clone(),
@@ -139,7 +139,9 @@ impl ImageTower {
                 return Err(ImageTowerError::Interface { input, output });
             }
         };
-        let plan = guarded("optimise", || model.into_optimized()?.into_runnable())?;
+        let plan = guarded("optimise the image tower", || {
+            model.into_optimized()?.into_runnable()
+        })?;
         Ok(ImageTower {
             plan,
             shape,
@@ -171,7 +173,7 @@ impl ImageTower {
             .as_standard_layout()
             .into_owned()
             .into_tensor();
-        let features = guarded("run", || {
+        let features = guarded("run the image tower", || {
             let output = self.plan.run(tvec!(input.into()))?;
             Ok(output[0]
                 .to_plain_array_view::<f32>()?

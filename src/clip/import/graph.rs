@@ -202,11 +202,17 @@ impl<'a> Walker<'a> {
             .chain(&contracted)
             .map(|&(_, own)| own)
             .collect();
+        if order.len() != weight.ndim() {
+            return None;
+        }
         let matrix = weight
             .permuted_axes(order)
             .as_standard_layout()
             .into_owned();
-        Some((input, matrix.into_shape_with_order(shape).ok()?))
+        Some((
+            self.behind(input),
+            matrix.into_shape_with_order(shape).ok()?,
+        ))
     }
 
     /// A linear layer that ends at `outlet`, possibly a piece of a fused one, possibly scaled.

@@ -18,7 +18,7 @@ pub type ImageGraph = (String, Vec<(String, Arc<Tensor>, Option<usize>)>);
 
 /// Writes the decluttered `model` of an image tower down.
 pub fn image_graph(mut model: TypedModel) -> Result<ImageGraph, ImageTowerError> {
-    let (model, axes) = guarded("rewrite", || {
+    let (model, axes) = guarded("rewrite the image tower", || {
         tract_nnef::ser::rewrite_model(&mut model)?;
         model.compact()?;
         // Names of exporters hold characters that NNEF has no place for; numbers are shorter, too.

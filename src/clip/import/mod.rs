@@ -154,13 +154,17 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
 
 /// The lowest cosine between what the original image tower and the bundle's make of random pictures.
 fn image_parity(original: &TypedModel, model: &Model) -> Result<f32, ImportError> {
-    let plan = guarded("prepare", || original.clone().into_runnable())?;
+    let plan = guarded("prepare the original image tower", || {
+        original.clone().into_runnable()
+    })?;
     let mut rng = Rng::new(0);
     let mut lowest = f32::INFINITY;
     for probe in 0..IMAGE_PROBES {
         let pixels = probe_picture(&mut rng, model.image.shape(), probe);
         let input = pixels.clone().insert_axis(Axis(0)).into_tensor();
-        let expected = guarded("run", || features(plan.run(tvec!(input.into()))?))?;
+        let expected = guarded("run the original image tower", || {
+            features(plan.run(tvec!(input.into()))?)
+        })?;
         lowest = lowest.min(cosine(
             &expected,
             &model.image.encode(&pixels).map_err(ModelError::from)?,
@@ -185,7 +189,9 @@ fn probe_picture(
 
 /// The lowest cosine between what the original text tower and the bundle's make of random sentences.
 fn text_parity(original: &TypedModel, model: &Model) -> Result<f32, ImportError> {
-    let plan = guarded("prepare", || original.clone().into_runnable())?;
+    let plan = guarded("prepare the original text tower", || {
+        original.clone().into_runnable()
+    })?;
     let length = model.text.context_length();
     let (start, end) = (model.tokenizer.start_token(), model.tokenizer.end_token());
     let mut rng = Rng::new(0);
@@ -201,12 +207,14 @@ fn text_parity(original: &TypedModel, model: &Model) -> Result<f32, ImportError>
         })
         .collect();
     let found: Array2<f32> = model.text.encode(&sequences).map_err(ModelError::from)?;
-    let kind = guarded("inspect", || Ok(original.input_fact(0)?.datum_type))?;
+    let kind = guarded("type the original text tower", || {
+        Ok(original.input_fact(0)?.datum_type)
+    })?;
     let mut lowest = f32::INFINITY;
     for (sequence, found) in sequences.iter().zip(found.outer_iter()) {
         let ids = (0..length).map(|at| i64::from(sequence.get(at).copied().unwrap_or(end)));
         let ids = Array1::from_iter(ids).insert_axis(Axis(0)).into_tensor();
-        let expected = guarded("run", || {
+        let expected = guarded("run the original text tower", || {
             features(plan.run(tvec!(ids.cast_to_dt(kind)?.into_owned().into()))?)
         })?;
         lowest = lowest.min(cosine(&expected, &found.to_owned()));
@@ -321,6 +329,7 @@ mod tests {
         transformers_sdpa_opset_17_gelu: "hf-sdpa-ts17",
         transformers_static_tanh_gelu: "hf-tanh-static",
         transformers_dynamo_opset_18: "hf-dynamo18",
+        transformers_float16: "hf-float16",
         transformers_both_towers_in_one_file: "hf-combined",
         open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
         open_clip_dynamo_gelu: "openclip-gelu-dynamo18",

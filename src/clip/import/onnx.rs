@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tract_core::floats::FloatPrecisionTranslator;
 use tract_core::internal::*;
 use tract_core::ops::konst::Const;
+use tract_core::transform::ModelTransform;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::Factoid;
 
@@ -80,7 +82,7 @@ fn parse(path: &Path) -> Result<InferenceModel, OnnxError> {
     let onnx = tract_onnx::onnx()
         .with_ignore_output_shapes(true)
         .with_ignore_value_info(true);
-    guarded("parse", || onnx.model_for_path(path)).map_err(|source| OnnxError::Tract {
+    guarded("parse the file", || onnx.model_for_path(path)).map_err(|source| OnnxError::Tract {
         path: path.to_owned(),
         source,
     })
@@ -109,7 +111,10 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
         if role == wanted {
             wanted_inputs.push(outlet);
         }
-        guarded("type", || fix_input(&mut model, index, role, kind, feed)).map_err(tract)?;
+        guarded("type the graph", || {
+            fix_input(&mut model, index, role, kind, feed)
+        })
+        .map_err(tract)?;
     }
     let &[input] = &wanted_inputs[..] else {
         let what = if wanted == Role::Picture {
@@ -122,7 +127,7 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
             "has {count} inputs for {what}, not one; are image and text tower swapped?"
         )));
     };
-    let original = guarded("type", || {
+    let original = guarded("type the graph", || {
         // Constants are no longer inputs; what remains is pictures and tokens.
         let remaining = model
             .inputs
@@ -132,7 +137,7 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
         let remaining: Vec<OutletId> = remaining.collect();
         model.set_input_outlets(&remaining)?;
         let name = model.node(input.node).name.clone();
-        let typed = model.into_typed()?;
+        let typed = in_f32(model.into_typed()?)?;
         let input = typed
             .inputs
             .iter()
@@ -142,7 +147,7 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
     });
     let (input, mut original) = original.map_err(tract)?;
     let output = features(&original, input).map_err(interface)?;
-    let simplified = guarded("simplify", || {
+    let simplified = guarded("simplify the graph", || {
         original.set_input_outlets(&[input])?;
         original.select_output_outlets(&[output])?;
         original.compact()?;
@@ -154,6 +159,16 @@ fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
         })
     });
     simplified.map_err(tract)
+}
+
+/// Half precision is for storage: everything is computed in f32.
+fn in_f32(mut model: TypedModel) -> TractResult<TypedModel> {
+    let half = f16::datum_type();
+    let mut outputs = model.nodes.iter().flat_map(|node| &node.outputs);
+    if outputs.any(|output| output.fact.datum_type == half) {
+        FloatPrecisionTranslator::new(half, f32::datum_type()).transform(&mut model)?;
+    }
+    Ok(model)
 }
 
 /// Gives an input its shape, and its value if it only says what all inputs are like.

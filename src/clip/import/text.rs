@@ -77,6 +77,9 @@ pub fn recognise(
         length: graph.volume(input),
         width: 0,
     };
+    if this.length == 0 {
+        return Err(this.unrecognised("a sequence of at least one token", input));
+    }
     let output = this.before_normalisation(output);
     let projection = graph
         .linear(output)
