@@ -11,10 +11,9 @@
 //!                  [--conditions train|all|NAME] [--reserved skip|only|any] [--vocabulary]
 
 use anyhow::{Context, Result, bail};
+use edge_rlp::clip::Preprocess;
 use edge_rlp::frames::demo::{self, Choice, Reserved};
 use edge_rlp::rng::Rng;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use std::io::{ErrorKind, Write};
 use std::sync::mpsc;
 
@@ -139,11 +138,7 @@ fn make_batch(options: &Options, batch: u64) -> Result<Vec<u8>> {
         conditions: &options.conditions,
         reserved: options.reserved,
     };
-    let bicubic = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-        .use_alpha(false);
-    let mut resizer = Resizer::new();
-    let mut small = Image::new(options.size, options.size, PixelType::U8x3);
+    let preprocess = Preprocess::clip(options.size);
     let mut bytes = Vec::new();
     let from = batch * BATCH;
     for index in from..(from + BATCH).min(options.count) {
@@ -161,14 +156,7 @@ fn make_batch(options: &Options, batch: u64) -> Result<Vec<u8>> {
             bytes.extend_from_slice(&(attribute as u32).to_le_bytes());
         }
         let picture = demo::draw(&spec, demo::SIZE);
-        let large = ImageRef::new(
-            picture.width(),
-            picture.height(),
-            picture.as_raw(),
-            PixelType::U8x3,
-        )?;
-        resizer.resize(&large, &mut small, &bicubic)?;
-        bytes.extend_from_slice(small.buffer());
+        bytes.extend_from_slice(preprocess.square(&picture)?.as_raw());
     }
     Ok(bytes)
 }

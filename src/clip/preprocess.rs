@@ -1,7 +1,9 @@
 //! A picture to the numbers an image tower takes: resize with antialiasing, crop, scale, normalise, as PIL and
 //! Hugging Face's image processors do. It must not know where pictures come from, nor which tower takes them.
 
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
@@ -150,25 +152,23 @@ impl Preprocess {
             size: self.size,
             reason,
         };
-        let resample = |source: images::ImageRef, height: u32, window: [f64; 4]| {
+        // Typed pictures: the untyped call compiles every pixel format there is into this crate, a minute's work.
+        let resample = |source: &TypedImageRef<U8x3>, height: u32, window: [f64; 4]| {
             let [left, top, columns, rows] = window;
             let options = ResizeOptions::new()
                 .resize_alg(ResizeAlg::Convolution(filter))
                 .crop(left, top, columns, rows);
-            let mut out = images::Image::new(self.size, height, PixelType::U8x3);
-            match Resizer::new().resize(&source, &mut out, &options) {
-                Ok(()) => Ok(out.into_vec()),
+            let mut out = TypedImage::<U8x3>::new(self.size, height);
+            match Resizer::new().resize_typed(source, &mut out, &options) {
+                Ok(()) => Ok(out),
                 Err(error) => Err(failed(error.to_string())),
             }
         };
-        let view = |bytes, width, height| {
-            images::ImageRef::new(width, height, bytes, PixelType::U8x3)
-                .map_err(|error| failed(error.to_string()))
-        };
-        let source = view(picture.as_raw(), width, height)?;
+        let source = TypedImageRef::from_buffer(width, height, picture.as_raw())
+            .map_err(|error| failed(error.to_string()))?;
         let square = if self.resize == Resize::Squash && width < self.size && height > self.size {
             // Columns first where rows first would need more room than the picture itself.
-            resample(source, self.size, [left, top, columns, rows])?
+            resample(&source, self.size, [left, top, columns, rows])?
         } else {
             // Rows first otherwise, as in PIL: the bytes between the passes are rounded and clipped, so the order
             // shows. Only the rows that the second pass reaches are computed.
@@ -176,12 +176,14 @@ impl Preprocess {
             let first = (top - reach).floor().max(0.0);
             let end = (top + rows + reach).ceil().min(f64::from(height));
             let between = (end - first) as u32;
-            let narrow = resample(source, between, [left, first, columns, end - first])?;
-            let source = view(&narrow, self.size, between)?;
+            let narrow = resample(&source, between, [left, first, columns, end - first])?;
+            let source = TypedImageRef::new(self.size, between, narrow.pixels())
+                .map_err(|error| failed(error.to_string()))?;
             let window = [0.0, top - first, f64::from(self.size), rows];
-            resample(source, self.size, window)?
+            resample(&source, self.size, window)?
         };
-        RgbImage::from_raw(self.size, self.size, square)
+        let bytes = square.pixels().iter().flat_map(|pixel| pixel.0).collect();
+        RgbImage::from_raw(self.size, self.size, bytes)
             .ok_or_else(|| failed("its buffer has another size".into()))
     }
 
