@@ -52,16 +52,9 @@ struct Task {
 
 impl Task {
     fn new(model: &Model, condition: usize, seed: u64) -> Result<Task> {
-        let scenes = |purpose, count: usize| -> Vec<SceneSpec> {
-            (0..(count * CLASSES.len()) as u64)
-                .map(|turn| demo::scene(purpose, condition, seed, turn))
-                .collect()
-        };
-        let (train, test) = (scenes(Purpose::Train, SHOTS), scenes(Purpose::Test, TEST));
-        Ok(Task {
-            train: features(model, &train, VIEWS, seed)?,
-            test: features(model, &test, 1, seed)?,
-        })
+        let train = features(model, &scenes(Purpose::Train, condition, seed), VIEWS, seed)?;
+        let test = features(model, &scenes(Purpose::Test, condition, seed), 1, seed)?;
+        Ok(Task { train, test })
     }
 
     /// The classes in `range` alone, numbered from 0.
@@ -72,6 +65,19 @@ impl Task {
             test: self.test.filter_classes(keep),
         }
     }
+}
+
+/// The scenes that `demo --out` writes for this condition and seed.
+fn scenes(purpose: Purpose, condition: usize, seed: u64) -> Vec<SceneSpec> {
+    let a_class = if purpose == Purpose::Train {
+        SHOTS
+    } else {
+        TEST
+    };
+    let turns = 0..(a_class * CLASSES.len()) as u64;
+    turns
+        .map(|turn| demo::scene(purpose, condition, seed, turn))
+        .collect()
 }
 
 fn features(model: &Model, scenes: &[SceneSpec], views: usize, seed: u64) -> Result<FeatureSet> {
@@ -164,9 +170,11 @@ fn zero_shot(model: &Model) -> Result<()> {
     let layout = layout(model, &labels)?;
     println!("| condition | in training | zero-shot top-1 % |\n|---|---|---|");
     for (index, condition) in CONDITIONS.iter().enumerate() {
-        let found: Vec<f32> = (0..SEEDS)
-            .map(|seed| tested(model, &layout, None, &Task::new(model, index, seed)?.test))
-            .collect::<Result<_>>()?;
+        let mut found = Vec::new();
+        for seed in 0..SEEDS {
+            let test = features(model, &scenes(Purpose::Test, index, seed), 1, seed)?;
+            found.push(tested(model, &layout, None, &test)?);
+        }
         let seen = if condition.held_out { "no" } else { "yes" };
         println!("| {} | {seen} | {} |", condition.name, cell(mean(&found)));
     }
