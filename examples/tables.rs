@@ -279,6 +279,9 @@ fn row(name: &str, zero: &[f32], adapted: &[f32], probe: &[f32], accepted: usize
     );
 }
 
+/// Makes a prompt from tokens, labels, training pictures and a seed; none is the plain template.
+type Trainer<'a> = dyn Fn(&TokenLayout, &[String], &FeatureSet, u64) -> Result<Option<Delta>> + 'a;
+
 /// Base and new accuracy and their harmonic mean over the held-out conditions and seeds.
 struct BaseNew {
     base: Vec<f32>,
@@ -286,11 +289,7 @@ struct BaseNew {
 }
 
 impl BaseNew {
-    fn measure(
-        model: &Model,
-        tasks: &[(u64, Task, Task)],
-        prompt: &dyn Fn(&TokenLayout, &[String], &FeatureSet, u64) -> Result<Option<Delta>>,
-    ) -> Result<BaseNew> {
+    fn measure(model: &Model, tasks: &[(u64, Task, Task)], prompt: &Trainer) -> Result<BaseNew> {
         let half = CLASSES.len() / 2;
         let (base_names, base_labels) = labels(0..half)?;
         let (_, new_labels) = labels(half..CLASSES.len())?;

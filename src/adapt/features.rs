@@ -79,6 +79,13 @@ pub enum Loaded {
     Skipped,
 }
 
+/// The views of one picture.
+struct Encoded {
+    index: usize,
+    label: usize,
+    views: Vec<Array1<f32>>,
+}
+
 /// Encodes `count` pictures. `load(index)` hands one over; it runs on several threads, and so does `done`,
 /// which is told after each picture how many are finished. Setting `stop` ends the work early with what was finished.
 ///
@@ -93,7 +100,7 @@ pub fn extract(
     stop: &AtomicBool,
 ) -> Result<FeatureSet, ModelError> {
     let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let encoded: Mutex<Vec<(usize, usize, Vec<Array1<f32>>)>> = Mutex::new(Vec::new());
+    let encoded: Mutex<Vec<Encoded>> = Mutex::new(Vec::new());
     let failure: Mutex<Option<ModelError>> = Mutex::new(None);
     let work = || {
         while !stop.load(Ordering::Relaxed) {
@@ -103,7 +110,11 @@ pub fn extract(
             }
             if let Loaded::Picture(picture, label) = load(index) {
                 match encode_views(model, &picture, index, extraction) {
-                    Ok(views) => lock(&encoded).push((index, label, views)),
+                    Ok(views) => lock(&encoded).push(Encoded {
+                        index,
+                        label,
+                        views,
+                    }),
                     Err(error) => *lock(&failure) = Some(error),
                 }
             }
@@ -120,17 +131,17 @@ pub fn extract(
         return Err(error);
     }
     let mut encoded = std::mem::take(&mut *lock(&encoded));
-    encoded.sort_unstable_by_key(|(index, ..)| *index);
-    let joint = encoded.first().map_or(0, |(.., views)| views[0].len());
+    encoded.sort_unstable_by_key(|picture| picture.index);
+    let joint = encoded.first().map_or(0, |picture| picture.views[0].len());
     let mut features = Array3::zeros((encoded.len(), extraction.views.max(1), joint));
-    for (mut place, (.., views)) in features.outer_iter_mut().zip(&encoded) {
-        for (mut row, view) in place.outer_iter_mut().zip(views) {
+    for (mut place, picture) in features.outer_iter_mut().zip(&encoded) {
+        for (mut row, view) in place.outer_iter_mut().zip(&picture.views) {
             row.assign(view);
         }
     }
     Ok(FeatureSet {
         features,
-        labels: encoded.iter().map(|(_, label, _)| *label).collect(),
+        labels: encoded.iter().map(|picture| picture.label).collect(),
     })
 }
 
