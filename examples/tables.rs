@@ -400,23 +400,30 @@ fn ablation(model: &Model) -> Result<()> {
             }),
         ),
         (
-            "no pull towards the template",
+            "pull of 1 towards the template",
             with_recipe(Recipe {
-                anchor: 0.0,
+                anchor: 1.0,
                 ..default.recipe
             }),
         ),
         (
-            "100 steps",
+            "one start instead of four",
             with_recipe(Recipe {
-                steps: 100,
+                starts: 1,
                 ..default.recipe
             }),
         ),
         (
-            "learning rate 0.3",
+            "learning rate 0.1",
             with_recipe(Recipe {
-                learning_rate: 0.3,
+                learning_rate: 0.1,
+                ..default.recipe
+            }),
+        ),
+        (
+            "300 steps",
+            with_recipe(Recipe {
+                steps: 300,
                 ..default.recipe
             }),
         ),

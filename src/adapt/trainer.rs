@@ -16,6 +16,9 @@ use std::ops::ControlFlow;
 pub struct Recipe {
     /// Full-batch steps.
     pub steps: usize,
+    /// Random starts of the factors; each is tried for a tenth of the steps, and the best goes on. With rank 1
+    /// the loss has several basins, which differ much.
+    pub starts: usize,
     /// Adam's peak learning rate, in units of the template's root mean square embedding, so that one value
     /// serves every model.
     pub learning_rate: f32,
@@ -30,10 +33,11 @@ pub struct Recipe {
 impl Default for Recipe {
     fn default() -> Recipe {
         Recipe {
-            steps: 300,
-            learning_rate: 0.1,
+            steps: 600,
+            starts: 4,
+            learning_rate: 0.3,
             dropout: 0.0,
-            anchor: 1.0,
+            anchor: 0.0,
             seed: 0,
         }
     }
@@ -83,6 +87,47 @@ pub struct Trained {
     pub history: Vec<StepReport>,
     /// False if `progress` ended training early.
     pub finished: bool,
+}
+
+/// Trains each of `starts` for a tenth of the recipe's steps; the one of least loss comes back, the first on a tie.
+///
+/// `progress` sees reports of step 0 and may end the search, which then gives `None`.
+///
+/// # Errors
+/// As for [`train`].
+pub fn best_start(
+    objective: &Objective,
+    starts: Vec<Delta>,
+    recipe: &Recipe,
+    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+) -> Result<Option<Delta>, AdaptError> {
+    let trial = Recipe {
+        steps: recipe.steps.div_ceil(10),
+        ..*recipe
+    };
+    let mut report_step_0 = |report: &StepReport| {
+        progress(&StepReport {
+            step: 0,
+            steps: recipe.steps,
+            ..*report
+        })
+    };
+    let mut best: Option<(f32, Delta)> = None;
+    for start in starts {
+        let Trained {
+            delta,
+            history,
+            finished,
+        } = train(objective, start, &trial, &mut report_step_0)?;
+        if !finished {
+            return Ok(None);
+        }
+        let loss = history.last().map_or(f32::INFINITY, |report| report.loss);
+        if best.as_ref().is_none_or(|(least, _)| loss < *least) {
+            best = Some((loss, delta));
+        }
+    }
+    Ok(best.map(|(_, delta)| delta))
 }
 
 /// Trains `delta`, a change to the context of `objective`.

@@ -377,10 +377,13 @@ fn enough(set: &FeatureSet, labels: &[Label]) -> anyhow::Result<()> {
 fn recipe_in_words(options: &Options) -> String {
     let Recipe {
         steps,
+        starts,
         learning_rate,
         dropout,
         anchor,
         ..
     } = options.recipe;
-    format!("adam, {steps} steps, rate {learning_rate}, dropout {dropout}, anchor {anchor}")
+    format!(
+        "adam, {steps} steps, {starts} starts, rate {learning_rate}, dropout {dropout}, anchor {anchor}"
+    )
 }
