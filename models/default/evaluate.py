@@ -1,7 +1,7 @@
 """What the model can do: zero-shot accuracy a condition, what a probe could reach, what a rank-1 prompt reaches.
 
 All pictures come from seeds from 1,000,000 on, which training never uses.
-Usage: python evaluate.py --stream PATH_OF_scene_stream --checkpoint FILE [--test 1200] [--seeds 5]
+Usage: python evaluate.py --stream PATH_OF_scene_stream --checkpoint FILE [--test 600] [--seeds 5]
 """
 
 import argparse
@@ -25,7 +25,7 @@ def first_shots(labels, classes, shots):
     return np.concatenate([np.flatnonzero(labels == c)[:shots] for c in range(classes)])
 
 
-def adapt(model, ids, features, labels, seed, steps=150, rank=1, words=4, lr=0.02):
+def adapt(model, ids, features, labels, seed, steps=300, rank=1, words=4, lr=0.3):
     """Rank-`rank` prompt on cached features: class embeddings [classes, embed_dim], L2-normalised."""
     generator = torch.Generator().manual_seed(seed)
     embeddings, end = model.text.token_embedding(ids).detach(), ids.argmax(dim=-1)
@@ -111,7 +111,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stream", required=True)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--test", type=int, default=1200)
+    parser.add_argument("--test", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     words = Tokenizer.from_file(str(Path(__file__).parent / "tokenizer.json"))
