@@ -219,7 +219,7 @@ fn adaptation(model: &Model) -> Result<()> {
                 &task.train,
                 &Options {
                     seed,
-                    ..Options::default()
+                    ..Options::of(Method::Rlp)
                 },
             )?;
             // A refused prompt leaves the template in use.
@@ -343,14 +343,7 @@ fn base_to_new(model: &Model) -> Result<()> {
     println!("{BASE_NEW_HEAD}");
     BaseNew::measure(model, &tasks, &|_, _, _, _| Ok(None))?.row("zero-shot template", 0);
     for method in [Method::Rlp, Method::Coop] {
-        let found = with_options(
-            model,
-            &tasks,
-            Options {
-                method,
-                ..Options::default()
-            },
-        )?;
+        let found = with_options(model, &tasks, Options::of(method))?;
         found.row(method.name(), parameters(model, method, 1)?);
     }
     Ok(())
@@ -375,7 +368,7 @@ fn ablation(model: &Model) -> Result<()> {
     let tasks = halves(model)?;
     println!("{BASE_NEW_HEAD}");
     BaseNew::measure(model, &tasks, &|_, _, _, _| Ok(None))?.row("zero-shot template", 0);
-    let default = Options::default();
+    let default = Options::of(Method::Rlp);
     let variants = [
         ("rlp, rank 1: the default", default),
         (
@@ -400,9 +393,9 @@ fn ablation(model: &Model) -> Result<()> {
             }),
         ),
         (
-            "pull of 1 towards the template",
+            "no pull towards the template",
             with_recipe(Recipe {
-                anchor: 1.0,
+                anchor: 0.0,
                 ..default.recipe
             }),
         ),
@@ -434,15 +427,16 @@ fn ablation(model: &Model) -> Result<()> {
         with_options(model, &tasks, options)?
             .row(name, parameters(model, Method::Rlp, options.rank)?);
     }
-    let found = with_options(
-        model,
-        &tasks,
-        Options {
-            method: Method::Coop,
-            ..Options::default()
-        },
-    )?;
+    let found = with_options(model, &tasks, Options::of(Method::Coop))?;
     found.row("coop (full rank)", parameters(model, Method::Coop, 1)?);
+    let pulled = Options {
+        recipe: Recipe::of(Method::Rlp),
+        ..Options::of(Method::Coop)
+    };
+    with_options(model, &tasks, pulled)?.row(
+        "coop with the same pull",
+        parameters(model, Method::Coop, 1)?,
+    );
     let found = BaseNew::measure(model, &tasks, &|layout, _, set, seed| {
         Ok(Some(without_template(model, layout, set, seed)?))
     })?;
@@ -456,7 +450,7 @@ fn ablation(model: &Model) -> Result<()> {
 fn with_recipe(recipe: Recipe) -> Options {
     Options {
         recipe,
-        ..Options::default()
+        ..Options::of(Method::Rlp)
     }
 }
 
@@ -489,7 +483,7 @@ fn without_template(
     };
     let recipe = Recipe {
         seed,
-        ..Recipe::default()
+        ..Recipe::of(Method::Rlp)
     };
     let trained = train(&objective, Delta::LowRank(factors), &recipe, &mut |_| {
         ControlFlow::Continue(())

@@ -52,14 +52,15 @@ pub struct Options {
     pub recipe: Recipe,
 }
 
-impl Default for Options {
-    fn default() -> Options {
+impl Options {
+    /// What is used for a method unless a user says otherwise.
+    pub fn of(method: Method) -> Options {
         Options {
-            method: Method::Rlp,
+            method,
             rank: 1,
             holdout: 0.25,
             seed: 0,
-            recipe: Recipe::default(),
+            recipe: Recipe::of(method),
         }
     }
 }

@@ -6,12 +6,12 @@ use super::AdaptError;
 use super::loss::cross_entropy;
 use super::optimizer::{Adam, Schedule};
 use crate::clip::TextTower;
-use crate::prompt::{Delta, TokenLayout};
+use crate::prompt::{Delta, Method, TokenLayout};
 use crate::rng::Rng;
 use ndarray::{Array2, ArrayView2};
 use std::ops::ControlFlow;
 
-/// How the prompt is trained. The defaults are what the ablation in the README chose.
+/// How the prompt is trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Recipe {
     /// Full-batch steps.
@@ -30,14 +30,19 @@ pub struct Recipe {
     pub seed: u64,
 }
 
-impl Default for Recipe {
-    fn default() -> Recipe {
+impl Recipe {
+    /// What is used for a method unless a user says otherwise. The pull towards the template belongs to RLP as
+    /// we use it; CoOp, the baseline, has none.
+    pub fn of(method: Method) -> Recipe {
         Recipe {
             steps: 600,
             starts: 4,
             learning_rate: 0.3,
             dropout: 0.0,
-            anchor: 0.0,
+            anchor: match method {
+                Method::Rlp => 1.0,
+                Method::Coop => 0.0,
+            },
             seed: 0,
         }
     }

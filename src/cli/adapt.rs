@@ -58,7 +58,7 @@ pub struct Arguments {
     /// Same seed, same pictures: same prompt
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Training steps
+    /// Training steps [default: 600]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
     /// Share of the prompt's change dropped at random in each step
@@ -268,7 +268,7 @@ impl Adapted<'_> {
 
 fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     let method: Method = arguments.method.parse().map_err(usage)?;
-    let default = Recipe::default();
+    let default = Recipe::of(method);
     let dropout = arguments.dropout.unwrap_or(default.dropout);
     for (flag, share) in [("--holdout", arguments.holdout), ("--dropout", dropout)] {
         if !(0.0..1.0).contains(&share) {

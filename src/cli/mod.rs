@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Teach a camera its own labels: a frozen CLIP, adapted on the device by tuning a few hundred numbers.
 #[derive(Parser)]
-#[command(name = "edge-rlp", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "edge-rlp", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
     global: GlobalArguments,
@@ -34,6 +34,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3
                           or something asked for was missing.";
 
 #[derive(clap::Args)]
+#[command(next_help_heading = "For every command")]
 struct GlobalArguments {
     /// Print JSON for machines on standard output; everything for people goes to standard error
     #[arg(long, global = true)]

@@ -104,15 +104,14 @@ impl Home {
     pub fn check_writable(&self) -> Result<(), StoreError> {
         let folder = self.prompts();
         let trial = folder.join(format!(".trial.{}.tmp", std::process::id()));
-        atomic::create_folder(&*self.files, &folder)
-            .and_then(|()| self.files.write_synced(&trial, b"trial"))
-            .map_err(|source| StoreError::Write {
-                path: folder,
-                source,
-            })?;
-        // Another process that is saving may have cleaned it up already.
+        let written = atomic::create_folder(&*self.files, &folder)
+            .and_then(|()| self.files.write_synced(&trial, b"trial"));
+        // Whether it was written or begun; another process that is saving may have cleaned it up already.
         let _ = self.files.remove_file(&trial);
-        Ok(())
+        written.map_err(|source| StoreError::Write {
+            path: folder,
+            source,
+        })
     }
 
     /// All prompts by name; a damaged one comes as its error.
