@@ -84,6 +84,46 @@ fn adapting_then_classifying_works_without_camera_network_or_earlier_files() {
     assert_eq!(code(&dir.run(&["prompt", "show", "default"])), 0);
 }
 
+/// Share of `frames` live demo frames that `classify` with these flags names as they were drawn.
+fn live_accuracy(dir: &Directory, condition: &str, flags: &[&str]) -> f64 {
+    let watch = [
+        "classify", "--camera", condition, "--frames", "240", "--json",
+    ];
+    let output = dir.run(&[&watch[..], flags].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let lines: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let right = lines
+        .iter()
+        .filter(|line| line["label"] == line["truth"])
+        .count();
+    right as f64 / lines.len() as f64
+}
+
+#[test]
+fn the_main_job_gains_on_a_condition_never_trained_on() {
+    let dir = Directory::new();
+    let adapted = dir.run(&["adapt", "--camera", "demo:squeezed", "--json"]);
+    assert_eq!(code(&adapted), 0, "{}", stderr(&adapted));
+    let report: Value = serde_json::from_str(&stdout(&adapted)).unwrap();
+    assert_eq!(report["accepted"], true);
+    assert_eq!(report["images"], 12 * 16);
+    assert!(report["adapted_accuracy"].as_f64() > report["zero_shot_accuracy"].as_f64());
+
+    let labels: Vec<&str> = report["labels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|label| label.as_str().unwrap())
+        .collect();
+    dir.write("labels.txt", &labels.join("\n"));
+    let before = live_accuracy(&dir, "demo:squeezed", &["--labels", "labels.txt"]);
+    let after = live_accuracy(&dir, "demo:squeezed", &["--prompt", "default"]);
+    assert!(after > before + 0.05, "{before} before, {after} after");
+}
+
 #[test]
 fn the_same_seed_trains_the_same_numbers() {
     let dir = Directory::new();

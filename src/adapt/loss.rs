@@ -51,7 +51,11 @@ pub fn probabilities(images: ArrayView2<f32>, texts: ArrayView2<f32>, scale: f32
 
 /// Share of pictures whose best label is the right one, in `0..=1`; 0 without pictures.
 pub fn accuracy(images: ArrayView2<f32>, labels: &[usize], texts: ArrayView2<f32>) -> f32 {
-    let scores = images.dot(&texts.t());
+    share_right(images.dot(&texts.t()).view(), labels)
+}
+
+/// Share of the rows of `scores [pictures, classes]` that are highest at their label; 0 without rows.
+pub fn share_right(scores: ArrayView2<f32>, labels: &[usize]) -> f32 {
     let right = scores
         .outer_iter()
         .zip(labels)

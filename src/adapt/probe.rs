@@ -2,7 +2,7 @@
 //! mark for few-shot adaptation. It forgets the text tower, so it can never name a new class; it is here to be
 //! compared with.
 
-use super::loss::best;
+use super::loss::share_right;
 use super::optimizer::{Adam, Schedule};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
@@ -66,13 +66,7 @@ impl Probe {
 
     /// Share of pictures whose best class is the right one.
     pub fn accuracy(&self, features: ArrayView2<f32>, labels: &[usize]) -> f32 {
-        let scores = self.scores(features);
-        let right = scores
-            .outer_iter()
-            .zip(labels)
-            .filter(|(row, label)| best(row.view()) == **label)
-            .count();
-        right as f32 / labels.len().max(1) as f32
+        share_right(self.scores(features).view(), labels)
     }
 }
 
