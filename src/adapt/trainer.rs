@@ -36,7 +36,7 @@ impl Recipe {
     pub fn of(method: Method) -> Recipe {
         Recipe {
             steps: 600,
-            starts: 4,
+            starts: 8,
             learning_rate: 0.3,
             dropout: 0.0,
             anchor: match method {
