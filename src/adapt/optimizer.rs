@@ -46,13 +46,18 @@ impl Adam {
         }
     }
 
-    /// Moves `parameters` against `gradient` by one step at learning rate `rate`.
-    pub fn step(&mut self, parameters: &mut [f32], gradient: &[f32], rate: f32) {
+    /// Moves `parameters` against `gradient`, both in the order of [`Adam::new`], by one step at learning rate `rate`.
+    pub fn step<'a>(
+        &mut self,
+        parameters: impl IntoIterator<Item = &'a mut f32>,
+        gradient: impl IntoIterator<Item = &'a f32>,
+        rate: f32,
+    ) {
         self.steps += 1;
         let mean_bias = 1.0 - Self::DECAY_MEAN.powi(self.steps);
         let variance_bias = 1.0 - Self::DECAY_VARIANCE.powi(self.steps);
         for (((parameter, &slope), mean), variance) in parameters
-            .iter_mut()
+            .into_iter()
             .zip(gradient)
             .zip(&mut self.mean)
             .zip(&mut self.variance)

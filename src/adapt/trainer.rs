@@ -251,22 +251,13 @@ impl Optimizers {
             (Optimizers::LowRank { u, v, unit }, Delta::LowRank(factors)) => {
                 let u_gradient = gradient.dot(&factors.v.t());
                 let v_gradient = factors.u.t().dot(gradient);
-                descend(u, &mut factors.u, &u_gradient, rate);
-                descend(v, &mut factors.v, &v_gradient, rate * *unit);
+                u.step(&mut factors.u, &u_gradient, rate);
+                v.step(&mut factors.v, &v_gradient, rate * *unit);
             }
             (Optimizers::Full { table, unit }, Delta::Full(matrix)) => {
-                descend(table, matrix, gradient, rate * *unit)
+                table.step(matrix, gradient, rate * *unit)
             }
             _ => unreachable!("optimisers are made from the delta they step"),
         }
-    }
-}
-
-fn descend(adam: &mut Adam, table: &mut Array2<f32>, gradient: &Array2<f32>, rate: f32) {
-    let gradient: Vec<f32> = gradient.iter().copied().collect();
-    let mut flat: Vec<f32> = table.iter().copied().collect();
-    adam.step(&mut flat, &gradient, rate);
-    for (place, value) in table.iter_mut().zip(flat) {
-        *place = value;
     }
 }

@@ -2,7 +2,7 @@
 //! know how prompts are made or laid out on disk.
 
 use super::output::percent;
-use super::{Context, Exit, UsageError};
+use super::{Context, Exit, usage};
 use crate::prompt::{Label, density};
 use crate::store::{Generation, Listed, Loaded, PromptRecord, StoreError, digest};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match done {
         Ok(()) => Ok(Exit::Done),
         Err(error) => Err(match error.downcast() {
-            Ok(error @ StoreError::Name { .. }) => UsageError(error.to_string()).into(),
+            Ok(error @ StoreError::Name { .. }) => usage(error),
             Ok(error) => error.into(),
             Err(error) => error,
         }),
