@@ -16,6 +16,16 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The activation of one number.
+    #[inline(always)]
+    pub fn value<T: Real>(self, x: T) -> T {
+        match self {
+            Activation::QuickGelu => quick_gelu(x).0,
+            Activation::Gelu => gelu(x).0,
+            Activation::GeluTanh => gelu_tanh(x).0,
+        }
+    }
+
     /// Replaces every number by its activation and returns the slopes there, which is all that backward needs:
     /// the gradient of the input is the slope times that of the output.
     pub fn forward<T: Real>(self, x: &mut Array2<T>) -> Array2<T> {

@@ -1,5 +1,4 @@
-//! A directory with a home folder of its own, and the program run in it. Each test program uses a part.
-#![allow(dead_code)]
+//! A directory with a home folder of its own, and the program run in it.
 
 use edge_rlp::frames::demo::{self, CLASSES, Purpose};
 use std::fs;

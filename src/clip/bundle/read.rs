@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
-use ndarray::{Array, ArrayD, Dimension, IxDyn};
+use ndarray::{Array, Array1, ArrayD, ArrayViewD, Dimension, IxDyn};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -32,28 +32,52 @@ impl Storage {
     }
 }
 
+/// A tensor in eight bits: `value * scale`, one scale for each index of `axis`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Int8View<'a> {
+    pub values: ArrayViewD<'a, i8>,
+    pub scales: Array1<f32>,
+    pub axis: usize,
+}
+
 /// An open bundle. Its bytes stay where they are (memory map, program image) until a tensor is asked for.
 #[derive(Clone)]
 pub struct Bundle {
     storage: Storage,
     entries: BTreeMap<String, Entry>,
-    parts: Parts,
-}
-
-/// Where in a bundle what lies, and what its header says of the whole.
-#[derive(Clone)]
-struct Parts {
     description: Range<usize>,
-    table: Range<usize>,
     about: Range<usize>,
     data: usize,
     fingerprint: Fingerprint,
 }
 
-impl Parts {
-    /// Checks magic, version, length and the header's checksum, which covers the fingerprint and `about`. Whether
-    /// description, table and data fit the fingerprint is not looked at.
-    fn of(bytes: &[u8]) -> Result<Parts, BundleError> {
+impl Bundle {
+    /// Maps the file at `path` into memory and checks all of it.
+    pub fn open(path: &Path) -> Result<Bundle, BundleError> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Err(BundleError::NotABundle);
+        }
+        // SAFETY: a map is undefined behaviour only if the file changes under it. Bundles are never written in place:
+        // an import writes a temporary file and renames it, which leaves a mapped file as it was. Should something
+        // else write into it all the same, the bytes are only ever read as plain numbers, within bounds that were
+        // checked against the length of the map.
+        let map = unsafe { Mmap::map(&file)? };
+        Bundle::check(Storage::Mapped(Arc::new(map)))
+    }
+
+    /// Reads a bundle that is part of the program.
+    pub fn from_static(bytes: &'static [u8]) -> Result<Bundle, BundleError> {
+        Bundle::check(Storage::Static(bytes))
+    }
+
+    /// Reads a bundle from memory.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Bundle, BundleError> {
+        Bundle::check(Storage::Owned(bytes.into()))
+    }
+
+    fn check(storage: Storage) -> Result<Bundle, BundleError> {
+        let bytes = storage.bytes();
         if !bytes.starts_with(&MAGIC) {
             return Err(BundleError::NotABundle);
         }
@@ -97,105 +121,28 @@ impl Parts {
         if checksum(header, about.start) != header[CHECKED..PRELUDE] {
             return Err(damaged("the checksum of its header does not fit"));
         }
-        let mut fingerprint = Fingerprint([0; 32]);
-        fingerprint
-            .0
-            .copy_from_slice(&header[CHECKED - 32..CHECKED]);
-        Ok(Parts {
-            description,
-            table,
-            about,
-            data,
-            fingerprint,
-        })
-    }
-}
-
-/// What a bundle says of itself, read without looking at its weights: quick, whatever their size.
-pub struct Header {
-    pub fingerprint: Fingerprint,
-    /// Bytes of the whole file.
-    pub size: usize,
-    about: Vec<u8>,
-}
-
-impl Header {
-    /// The header of the bundle at `path`. It is whole, and so is the file's length; the weights may be damaged.
-    pub fn read(path: &Path) -> Result<Header, BundleError> {
-        Header::of(map(path)?.bytes())
-    }
-
-    /// The header of a bundle in memory.
-    pub fn of(bytes: &[u8]) -> Result<Header, BundleError> {
-        let parts = Parts::of(bytes)?;
-        Ok(Header {
-            fingerprint: parts.fingerprint,
-            size: bytes.len(),
-            about: bytes[parts.about].to_vec(),
-        })
-    }
-
-    /// What [`BundleWriter::finish`](super::BundleWriter::finish) was given as `about`.
-    pub fn about<A: DeserializeOwned>(&self) -> Result<A, BundleError> {
-        decode(&self.about, ABOUT)
-    }
-}
-
-/// The file at `path` in memory, by map.
-fn map(path: &Path) -> Result<Storage, BundleError> {
-    let file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
-        return Err(BundleError::NotABundle);
-    }
-    // SAFETY: a map is undefined behaviour only if the file changes under it. Bundles are never written in place:
-    // an import writes a temporary file and renames it, which leaves a mapped file as it was. Should something
-    // else write into it all the same, the bytes are only ever read as plain numbers, within bounds that were
-    // checked against the length of the map.
-    let map = unsafe { Mmap::map(&file)? };
-    Ok(Storage::Mapped(Arc::new(map)))
-}
-
-const ABOUT: &str = "the name and provenance of the model";
-
-impl Bundle {
-    /// Maps the file at `path` into memory and checks all of it.
-    pub fn open(path: &Path) -> Result<Bundle, BundleError> {
-        Bundle::check(map(path)?)
-    }
-
-    /// Reads a bundle that is part of the program.
-    pub fn from_static(bytes: &'static [u8]) -> Result<Bundle, BundleError> {
-        Bundle::check(Storage::Static(bytes))
-    }
-
-    /// Reads a bundle from memory.
-    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Bundle, BundleError> {
-        Bundle::check(Storage::Owned(bytes.into()))
-    }
-
-    fn check(storage: Storage) -> Result<Bundle, BundleError> {
-        let bytes = storage.bytes();
-        let parts = Parts::of(bytes)?;
-        let header = &bytes[..parts.data];
-        if fingerprint(&header[PRELUDE..parts.table.end], &bytes[parts.data..]) != parts.fingerprint
-        {
+        let fingerprint = fingerprint(&header[PRELUDE..table.end], &bytes[data..]);
+        if fingerprint.0 != header[CHECKED - 32..CHECKED] {
             return Err(damaged("its weights do not fit its fingerprint"));
         }
-        let entries: Vec<Entry> = decode(&header[parts.table.clone()], "the table of tensors")?;
+        let entries: Vec<Entry> = decode(&header[table], "the table of tensors")?;
         let entries = entries
             .into_iter()
             .map(|entry| (entry.name.clone(), entry))
             .collect();
         Ok(Bundle {
             entries,
-            parts,
+            description,
+            about,
+            data,
+            fingerprint,
             storage,
         })
     }
 
     /// What tells this model from every other.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.parts.fingerprint
+        self.fingerprint
     }
 
     /// Bytes of the whole file.
@@ -206,14 +153,17 @@ impl Bundle {
     /// What [`BundleWriter::finish`] was given as `description`.
     pub fn description<D: DeserializeOwned>(&self) -> Result<D, BundleError> {
         decode(
-            &self.storage.bytes()[self.parts.description.clone()],
+            &self.storage.bytes()[self.description.clone()],
             "the description of the model",
         )
     }
 
     /// What [`BundleWriter::finish`] was given as `about`.
     pub fn about<A: DeserializeOwned>(&self) -> Result<A, BundleError> {
-        decode(&self.storage.bytes()[self.parts.about.clone()], ABOUT)
+        decode(
+            &self.storage.bytes()[self.about.clone()],
+            "the name and provenance of the model",
+        )
     }
 
     /// The names of all tensors, sorted.
@@ -240,7 +190,7 @@ impl Bundle {
 
     /// `count` numbers of `size` bytes at `offset` of the data, within bounds.
     fn slice(&self, name: &str, offset: u64, count: u64, size: u64) -> Result<&[u8], BundleError> {
-        let data = &self.storage.bytes()[self.parts.data..];
+        let data = &self.storage.bytes()[self.data..];
         let end = count
             .checked_mul(size)
             .and_then(|length| length.checked_add(offset));
@@ -268,27 +218,60 @@ impl Bundle {
         }
     }
 
+    /// The tensor `name` as it lies in the file, if it is kept in eight bits: the integers, not copied, and one scale
+    /// for each index of an axis.
+    pub fn int8(&self, name: &str) -> Result<Option<Int8View<'_>>, BundleError> {
+        let entry = self.entry(name)?;
+        let Encoding::Int8 { axis, scales } = entry.encoding else {
+            return Ok(None);
+        };
+        let (shape, count) = self.shape(entry)?;
+        let axis = usize::from(axis);
+        let channels = *entry
+            .shape
+            .get(axis)
+            .ok_or_else(|| damaged(format!("tensor `{name}` has no axis {axis}")))?;
+        let scales = numbers(self.slice(name, scales, channels, 4)?, f32::from_le_bytes);
+        let bytes = self.slice(name, entry.offset, count, 1)?;
+        // SAFETY: i8 has the size, the alignment and all the values of u8.
+        let values = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) };
+        let values = ArrayViewD::from_shape(IxDyn(&shape), values)
+            .map_err(|error| damaged(format!("tensor `{name}`: {error}")))?;
+        Ok(Some(Int8View {
+            values,
+            scales: Array1::from_vec(scales),
+            axis,
+        }))
+    }
+
     /// The tensor `name` as floats; integers are multiplied by their scales.
     pub fn f32(&self, name: &str) -> Result<ArrayD<f32>, BundleError> {
         let entry = self.entry(name)?;
         let (shape, count) = self.shape(entry)?;
-        let floats = |bytes: &[u8]| -> Vec<f32> { numbers(bytes, f32::from_le_bytes) };
         let values = match entry.encoding {
-            Encoding::F32 => floats(self.slice(name, entry.offset, count, 4)?),
-            Encoding::Int8 { axis, scales } => {
-                let axis = usize::from(axis);
-                let channels = *entry
-                    .shape
-                    .get(axis)
-                    .ok_or_else(|| damaged(format!("tensor `{name}` has no axis {axis}")))?;
-                let scales = floats(self.slice(name, scales, channels, 4)?);
-                let bytes = self.slice(name, entry.offset, count, 1)?;
+            Encoding::F32 => numbers(
+                self.slice(name, entry.offset, count, 4)?,
+                f32::from_le_bytes,
+            ),
+            Encoding::Int8 { .. } => {
+                let Some(Int8View {
+                    values,
+                    scales,
+                    axis,
+                }) = self.int8(name)?
+                else {
+                    return Err(damaged(format!("tensor `{name}` does not hold integers")));
+                };
                 let inner: usize = shape[axis + 1..].iter().product();
-                let mut values = Vec::with_capacity(bytes.len());
-                for (run, &scale) in bytes.chunks_exact(inner.max(1)).zip(scales.iter().cycle()) {
-                    values.extend(run.iter().map(|&q| f32::from(q as i8) * scale));
+                let integers = values.as_slice().unwrap_or_default();
+                let mut floats = Vec::with_capacity(integers.len());
+                for (run, &scale) in integers
+                    .chunks_exact(inner.max(1))
+                    .zip(scales.iter().cycle())
+                {
+                    floats.extend(run.iter().map(|&q| f32::from(q) * scale));
                 }
-                values
+                floats
             }
             Encoding::I64 | Encoding::Bytes => {
                 return Err(damaged(format!("tensor `{name}` does not hold floats")));

@@ -1,0 +1,133 @@
+//! What is done to a product before anyone sees it, in one pass over numbers that are still in the cache. It must not
+//! know how the product was computed.
+
+use multiversion::multiversion;
+use ndarray::ArrayView2;
+
+use crate::ops::Activation;
+
+/// `y = activation(product + bias) + residual`; each part may be missing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Finish<'a> {
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+    /// Applied before the residual is added.
+    pub activation: Option<Activation>,
+    /// `[rows, out]`, in the standard layout.
+    pub residual: Option<ArrayView2<'a, f32>>,
+}
+
+impl<'a> Finish<'a> {
+    /// Adds `bias` and nothing else.
+    pub fn bias(bias: &'a [f32]) -> Finish<'a> {
+        Finish {
+            bias: Some(bias),
+            ..Finish::default()
+        }
+    }
+
+    /// Panics where a part is not of the product's size, as a sum of ndarray's does.
+    pub(super) fn check(&self, rows: usize, out: usize) {
+        assert!(
+            self.bias.is_none_or(|bias| bias.len() == out),
+            "a bias of another width than its product"
+        );
+        assert!(
+            self.residual.is_none_or(
+                |residual| residual.dim() == (rows, out) && residual.is_standard_layout()
+            ),
+            "a residual of another shape than its product"
+        );
+    }
+
+    /// The parts that fall on `width` numbers of `row` from `column` on.
+    pub(super) fn piece(&self, row: usize, column: usize, width: usize) -> Piece<'_> {
+        Piece {
+            bias: self.bias.map(|bias| &bias[column..][..width]),
+            activation: self.activation,
+            residual: self.residual.as_ref().map(|residual| {
+                let (_, out) = residual.dim();
+                let numbers = residual
+                    .as_slice()
+                    .expect("the standard layout is contiguous");
+                &numbers[row * out + column..][..width]
+            }),
+        }
+    }
+}
+
+/// A [`Finish`] cut to a piece of one row.
+#[derive(Clone, Copy)]
+pub(super) struct Piece<'a> {
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+    residual: Option<&'a [f32]>,
+}
+
+/// Finishes the f32 `products`, given as bits, into `y`.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+pub(super) fn floats(products: &[u32], piece: Piece, y: &mut [f32]) {
+    let products = products.iter().map(|&bits| f32::from_bits(bits));
+    match piece.bias {
+        None => y.iter_mut().zip(products).for_each(|(y, p)| *y = p),
+        Some(bias) => {
+            let products = products.zip(bias);
+            y.iter_mut()
+                .zip(products)
+                .for_each(|(y, (p, bias))| *y = p + bias);
+        }
+    }
+    activate_and_add(y, piece);
+}
+
+/// Finishes the i32 `products` into `y`, each first times `scale` and, where there are any, the scale of its output
+/// channel.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+pub(super) fn integers(
+    products: &[u32],
+    scale: f32,
+    channels: Option<&[f32]>,
+    piece: Piece,
+    y: &mut [f32],
+) {
+    let products = products.iter().map(|&bits| bits as i32 as f32 * scale);
+    match channels {
+        None => y.iter_mut().zip(products).for_each(|(y, p)| *y = p),
+        Some(channels) => {
+            let products = products.zip(channels);
+            y.iter_mut()
+                .zip(products)
+                .for_each(|(y, (p, channel))| *y = p * channel);
+        }
+    }
+    if let Some(bias) = piece.bias {
+        y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+    }
+    activate_and_add(y, piece);
+}
+
+#[inline(always)]
+fn activate_and_add(y: &mut [f32], piece: Piece) {
+    // One loop for each: a loop that asks which activation it is would not become vector instructions.
+    match piece.activation {
+        None => {}
+        Some(Activation::QuickGelu) => y
+            .iter_mut()
+            .for_each(|y| *y = Activation::QuickGelu.value(*y)),
+        Some(Activation::Gelu) => y.iter_mut().for_each(|y| *y = Activation::Gelu.value(*y)),
+        Some(Activation::GeluTanh) => y
+            .iter_mut()
+            .for_each(|y| *y = Activation::GeluTanh.value(*y)),
+    }
+    if let Some(residual) = piece.residual {
+        y.iter_mut()
+            .zip(residual)
+            .for_each(|(y, residual)| *y += residual);
+    }
+}

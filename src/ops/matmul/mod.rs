@@ -1,0 +1,45 @@
+//! Products with a constant matrix, on the kernels of tract-linalg: f32, and eight-bit integers. This is the one module
+//! that reaches tract-linalg, whose interface changes between patch releases. It knows neither layers nor gradients.
+
+mod finish;
+mod float;
+mod int8;
+mod kernel;
+mod packed;
+
+use ndarray::{Array2, ArrayView2};
+
+pub use finish::Finish;
+pub use float::PackedWeight;
+pub use int8::{QuantisedMatrix, QuantisedWeight};
+pub use kernel::{Kernel, Kernels, Number};
+
+/// A constant matrix `W [out, in]`, kept as its products want it.
+pub trait Weight<T>: Send + Sync {
+    /// Keeps `weight` (`[out, in]`).
+    fn new(weight: ArrayView2<T>) -> Self;
+
+    /// `x Wᵀ`: rows `[rows, in]` to `[rows, out]`. Panics where the widths differ, as ndarray's `dot` does.
+    fn multiply(&self, x: ArrayView2<T>) -> Array2<T>;
+
+    /// `W` again, `[out, in]`.
+    fn matrix(&self) -> Array2<T>;
+}
+
+/// An f64 matrix as it is, multiplied by ndarray.
+#[derive(Clone, Debug)]
+pub struct PlainWeight(Array2<f64>);
+
+impl Weight<f64> for PlainWeight {
+    fn new(weight: ArrayView2<f64>) -> PlainWeight {
+        PlainWeight(weight.to_owned())
+    }
+
+    fn multiply(&self, x: ArrayView2<f64>) -> Array2<f64> {
+        x.dot(&self.0.t())
+    }
+
+    fn matrix(&self) -> Array2<f64> {
+        self.0.clone()
+    }
+}
