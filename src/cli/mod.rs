@@ -2,6 +2,7 @@
 //! Only this module and those below it read the environment, print, or know `anyhow`.
 
 mod adapt;
+mod bench;
 mod classify;
 mod demo;
 mod model;
@@ -67,6 +68,8 @@ enum Command {
     Prompt(prompt::Command),
     /// Write a folder of drawn pictures to try everything on without a camera
     Demo(demo::Arguments),
+    /// Measure what this box does with a model: latency, training step, start, memory
+    Bench(bench::Arguments),
 }
 
 /// What every command is given.
@@ -142,6 +145,7 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
         Command::Classify(arguments) => classify::run(arguments, &context),
         Command::Prompt(command) => prompt::run(command, &context),
         Command::Demo(arguments) => demo::run(arguments, &context),
+        Command::Bench(arguments) => bench::run(arguments, &context),
     }
 }
 
