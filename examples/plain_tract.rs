@@ -9,7 +9,9 @@ use tract_onnx::prelude::*;
 fn main() -> TractResult<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [file, threads, repeats] = &arguments[..] else {
-        return Err(TractError::msg("usage: plain_tract FILE.onnx THREADS REPEATS"));
+        return Err(TractError::msg(
+            "usage: plain_tract FILE.onnx THREADS REPEATS",
+        ));
     };
     let repeats: usize = repeats.parse()?;
     if threads != "1" {
@@ -29,7 +31,10 @@ fn main() -> TractResult<()> {
             rows.into_tensor()
         }
         false => {
-            model.set_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), [1, 3, 224, 224]))?;
+            model.set_input_fact(
+                0,
+                InferenceFact::dt_shape(f32::datum_type(), [1, 3, 224, 224]),
+            )?;
             tract_ndarray::Array4::from_shape_fn((1, 3, 224, 224), |(_, c, y, x)| {
                 ((x + 3 * y + 7 * c) % 255) as f32 / 127.0 - 1.0
             })

@@ -198,6 +198,8 @@ fn step(
 
 /// Starts this program anew for each measurement, as a person or a service would.
 fn cold_starts(arguments: &Arguments, context: &Context) -> anyhow::Result<Map<String, Value>> {
+    // A model that cannot be opened is told once, and by name.
+    drop(model::open(arguments.model.as_deref(), context)?);
     let program = std::env::current_exe().context("cannot find this program to start it anew")?;
     let (mut cold_starts, mut peaks) = (Vec::new(), Map::new());
     for (probe, repeats) in [
