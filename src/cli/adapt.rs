@@ -32,7 +32,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// A model of the home folder, or a bundle file [default: the one inside the program]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
     /// What to call the prompt
     #[arg(long, value_name = "NAME", default_value = "default")]

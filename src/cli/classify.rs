@@ -6,7 +6,7 @@ use crate::adapt::loss::probabilities;
 use crate::clip::Model;
 use crate::frames::{CameraSource, MAX_PIXELS, pictures_in, read_picture};
 use crate::prompt::{Label, Template, labels};
-use crate::store::StoreError;
+use crate::store::{Loaded, StoreError};
 use image::RgbImage;
 use ndarray::{Array2, Axis};
 use serde_json::json;
@@ -31,8 +31,9 @@ pub struct Arguments {
     /// The labels to choose from [default: those the prompt was trained on]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// A model of the home folder, or a bundle file [default: the one inside the program]
-    #[arg(long, value_name = "NAME")]
+    /// A model of the home folder, or a bundle file [default: the one the prompt was made with; without a prompt,
+    /// the one inside the program]
+    #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
     /// How many of the best labels to tell
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -65,8 +66,10 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         Some(source) => Source::Camera(source.parse::<CameraSource>().map_err(usage)?),
         None => Source::Files(pictures_in(&arguments.paths)?),
     };
-    let model = model::open(arguments.model.as_deref(), context)?;
-    let classifier = Classifier::new(&model, &arguments, context)?;
+    let labels = arguments.labels.as_deref().map(labels::read).transpose()?;
+    let prompt = prompt(&arguments, labels.is_some(), context)?;
+    let model = model::open_for(arguments.model.as_deref(), prompt.as_ref(), context)?;
+    let classifier = Classifier::new(&model, labels, prompt, context)?;
     let mut report = Report::new(&arguments, context, &classifier.labels);
     match source {
         Source::Files(paths) => files(&paths, &classifier, &mut report),
@@ -78,6 +81,29 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     } else {
         Exit::Done
     })
+}
+
+/// The prompt to use: the one asked for, else the default one unless labels are given, which means none.
+fn prompt(
+    arguments: &Arguments,
+    labels_given: bool,
+    context: &Context,
+) -> anyhow::Result<Option<Loaded>> {
+    let name = match &arguments.prompt {
+        Some(name) => name.as_str(),
+        None if labels_given => return Ok(None),
+        None => "default",
+    };
+    let loaded = match context.home.load(name) {
+        Err(StoreError::NotFound { .. }) if arguments.prompt.is_none() => anyhow::bail!(
+            "there is no prompt yet: make one with \"edge-rlp adapt\", or name the labels with --labels FILE"
+        ),
+        loaded => loaded?,
+    };
+    if let Some(warning) = &loaded.warning {
+        context.output.warn(warning);
+    }
+    Ok(Some(loaded))
 }
 
 enum Source {
@@ -171,35 +197,14 @@ struct Answer {
 impl<'a> Classifier<'a> {
     fn new(
         model: &'a Model,
-        arguments: &Arguments,
+        labels: Option<Vec<Label>>,
+        prompt: Option<Loaded>,
         context: &Context,
     ) -> anyhow::Result<Classifier<'a>> {
-        let given = arguments.labels.as_deref().map(labels::read).transpose()?;
-        let name = match (&arguments.prompt, &given) {
-            (Some(name), _) => Some(name.as_str()),
-            (None, None) => Some("default"),
-            (None, Some(_)) => None,
-        };
-        let loaded = match name.map(|name| context.home.load(name)).transpose() {
-            Err(StoreError::NotFound { .. }) if arguments.prompt.is_none() => anyhow::bail!(
-                "there is no prompt yet: make one with \"edge-rlp adapt\", or name the labels with --labels FILE"
-            ),
-            loaded => loaded?,
-        };
-        if let Some(loaded) = &loaded {
-            loaded.record.check_model(
-                &loaded.path.display().to_string(),
-                &model.name,
-                &model.fingerprint.0,
-            )?;
-            if let Some(warning) = &loaded.warning {
-                context.output.warn(warning);
-            }
-        }
-        let template = loaded
+        let template = prompt
             .as_ref()
             .map_or_else(Template::default, |loaded| loaded.record.template.clone());
-        let labels = match (given, &loaded) {
+        let labels = match (labels, &prompt) {
             (Some(labels), _) => labels,
             (None, Some(loaded)) => loaded.record.labels.clone(),
             (None, None) => unreachable!("without labels a prompt was loaded"),
@@ -210,19 +215,19 @@ impl<'a> Classifier<'a> {
             &labels,
             model.text.context_length(),
         )?;
-        let mut prompt = model.text.token_rows(&layout.context)?;
-        match &loaded {
+        let mut rows = model.text.token_rows(&layout.context)?;
+        match &prompt {
             Some(loaded) => {
                 context
                     .output
                     .detail(format!("prompt {}", loaded.path.display()));
-                prompt += &loaded.record.delta.matrix();
+                rows += &loaded.record.delta.matrix();
             }
             None => context
                 .output
                 .note("zero-shot: no prompt is in use (--prompt NAME uses one)"),
         }
-        let texts = model.text.class_features(prompt.view(), &layout.suffixes)?;
+        let texts = model.text.class_features(rows.view(), &layout.suffixes)?;
         Ok(Classifier {
             model,
             labels,

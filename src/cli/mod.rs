@@ -5,6 +5,7 @@ mod adapt;
 mod bench;
 mod classify;
 mod demo;
+mod embed;
 mod model;
 mod output;
 mod pictures;
@@ -66,6 +67,11 @@ enum Command {
     /// List, show and roll back prompts
     #[command(subcommand)]
     Prompt(prompt::Command),
+    /// List, show, check and remove models
+    #[command(subcommand)]
+    Model(model::Command),
+    /// Print the features of pictures or texts
+    Embed(embed::Arguments),
     /// Write a folder of drawn pictures to try everything on without a camera
     Demo(demo::Arguments),
     /// Measure what this box does with a model: latency, training step, start, memory
@@ -144,6 +150,8 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
         Command::Adapt(arguments) => adapt::run(arguments, &context),
         Command::Classify(arguments) => classify::run(arguments, &context),
         Command::Prompt(command) => prompt::run(command, &context),
+        Command::Model(command) => model::run(command, &context),
+        Command::Embed(arguments) => embed::run(arguments, &context),
         Command::Demo(arguments) => demo::run(arguments, &context),
         Command::Bench(arguments) => bench::run(arguments, &context),
     }

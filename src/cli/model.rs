@@ -1,7 +1,11 @@
-//! Which model a command works with: the one compiled in, one of the home folder, or a file.
+//! Which model a command works with, and `edge-rlp model`: what models there are, where they come from, and whether
+//! they are whole. A model is the one inside the program, one of the home folder, or a file.
 
-use super::Context;
-use crate::clip::Model;
+mod kept;
+
+use super::{Context, Exit, usage};
+use crate::clip::{Glance, Model, ModelError};
+use crate::store::{Loaded, StoreError};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
@@ -10,24 +14,158 @@ const DEFAULT: &str = "default";
 /// The end of a model bundle's file name.
 const EXTENSION: &str = "rlpm";
 
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Name the models there are
+    List,
+    /// Say what a model is made of
+    Show {
+        /// A model by name, or a bundle file
+        #[arg(value_name = "NAME|FILE", default_value = DEFAULT)]
+        model: String,
+    },
+    /// Read models whole and compare them with their fingerprints
+    Verify {
+        /// Models by name, or bundle files [default: all there are]
+        #[arg(value_name = "NAME|FILE")]
+        models: Vec<String>,
+    },
+    /// Remove a model from the home folder
+    Remove {
+        name: String,
+        /// Remove it even though prompts were made with it
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
+    let done = match command {
+        Command::List => kept::list(context),
+        Command::Show { model } => kept::show(&model, context),
+        Command::Verify { models } => kept::verify(&models, context),
+        Command::Remove { name, force } => kept::remove(&name, force, context),
+    };
+    match done {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => Err(match error.downcast() {
+            Ok(error @ (StoreError::Name { .. } | StoreError::Reserved { .. })) => usage(error),
+            Ok(error) => error.into(),
+            Err(error) => error,
+        }),
+    }
+}
+
+/// Where a model lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Inside the program.
+    Embedded,
+    File(PathBuf),
+}
+
+impl Place {
+    /// Of `name`: the default, the name of a model of the home folder, or a bundle file where it holds a separator or
+    /// ends with `.rlpm`.
+    fn of(name: &str, context: &Context) -> anyhow::Result<Place> {
+        if name == DEFAULT {
+            return Ok(Place::Embedded);
+        }
+        let is_file = name.contains(['/', '\\'])
+            || Path::new(name)
+                .extension()
+                .is_some_and(|end| end == EXTENSION);
+        if is_file {
+            return Ok(Place::File(name.into()));
+        }
+        let path = context.home.model_path(name).map_err(usage)?;
+        if !path.exists() {
+            return Err(StoreError::NoModel {
+                name: name.into(),
+                folder: context.home.models_folder(),
+            }
+            .into());
+        }
+        Ok(Place::File(path))
+    }
+
+    fn open(&self) -> anyhow::Result<Model> {
+        match self {
+            Place::Embedded => Model::embedded().context(DAMAGED_PROGRAM),
+            Place::File(path) => Model::open(path).with_context(|| path.display().to_string()),
+        }
+    }
+
+    fn glance(&self) -> Result<Glance, ModelError> {
+        match self {
+            Place::Embedded => Glance::embedded(),
+            Place::File(path) => Glance::at(path),
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Place::Embedded => None,
+            Place::File(path) => Some(path),
+        }
+    }
+}
+
+const DAMAGED_PROGRAM: &str = "the model inside this program is damaged: install it again";
+
 /// Opens the model that `--model` names: nothing for the default that is compiled in, else a bundle file, or
 /// the name of one in the home folder's `models`.
 pub fn open(name: Option<&str>, context: &Context) -> anyhow::Result<Model> {
-    let Some(name) = name.filter(|name| *name != DEFAULT) else {
-        return Model::embedded()
-            .context("the model inside this program is damaged: install it again");
+    Place::of(name.unwrap_or(DEFAULT), context)?.open()
+}
+
+/// Opens the model for a command that uses `prompt`: the one that `--model` names, else the one that the prompt was
+/// made with, which is the default or found by its fingerprint in the home folder. A prompt of another model is
+/// refused with both names.
+pub fn open_for(
+    name: Option<&str>,
+    prompt: Option<&Loaded>,
+    context: &Context,
+) -> anyhow::Result<Model> {
+    let Some(prompt) = prompt else {
+        return open(name, context);
     };
-    let path = match name.contains(['/', '\\'])
-        || Path::new(name)
-            .extension()
-            .is_some_and(|end| end == EXTENSION)
-    {
-        true => PathBuf::from(name),
-        false => context
-            .home
-            .root()
-            .join("models")
-            .join(format!("{name}.{EXTENSION}")),
+    let place = match name {
+        Some(name) => Place::of(name, context)?,
+        None => made_with(prompt, context)?,
     };
-    Ok(Model::open(&path)?)
+    let model = place.open()?;
+    prompt.record.check_model(
+        &prompt.path.display().to_string(),
+        &model.name,
+        &model.fingerprint.0,
+    )?;
+    if name.is_none() && place != Place::Embedded {
+        context
+            .output
+            .detail(format!("model {}, as the prompt asks", model.name));
+    }
+    Ok(model)
+}
+
+fn made_with(prompt: &Loaded, context: &Context) -> anyhow::Result<Place> {
+    let fingerprint = &prompt.record.model_fingerprint;
+    let kept = context.home.models()?.into_iter();
+    let mut places =
+        std::iter::once(Place::Embedded).chain(kept.map(|(_, path)| Place::File(path)));
+    let found = places.find(|place| {
+        place
+            .glance()
+            .is_ok_and(|glance| glance.fingerprint.0 == *fingerprint)
+    });
+    found.with_context(|| {
+        let short: String = fingerprint[..4].iter().map(|b| format!("{b:02x}")).collect();
+        format!(
+            "{} was trained for the model {} ({short}), which is neither {DEFAULT}, the one inside the program, nor in \
+             {}: bring it there with `edge-rlp model import`, or name its file with --model",
+            prompt.path.display(),
+            prompt.record.model_name,
+            context.home.models_folder().display(),
+        )
+    })
 }

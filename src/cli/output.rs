@@ -104,3 +104,33 @@ impl Output {
 pub fn percent(share: f32) -> String {
     format!("{:.1} %", 100.0 * share)
 }
+
+/// Rows as lines, every column as wide as its widest cell.
+pub fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_whatever_the_script() {
+        let rows = [["a", "b"], ["название", "c"]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&rows), ["a         b", "название  c"]);
+    }
+}

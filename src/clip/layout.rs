@@ -51,6 +51,16 @@ pub enum Precision {
     F32,
 }
 
+impl Precision {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Int8 => "int8",
+            Precision::F32 => "f32",
+        }
+    }
+}
+
 /// The lowest cosine, over the probes of the import, between features of the original and of the bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parity {

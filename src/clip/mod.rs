@@ -13,7 +13,7 @@ pub mod tokenizer;
 pub use bundle::Fingerprint;
 pub use image_tower::ImageTower;
 pub use layout::{Parity, Precision};
-pub use model::{Model, ModelError};
+pub use model::{Glance, Model, ModelError};
 pub use preprocess::Preprocess;
 pub use text_tower::{
     BlockWeights, LinearWeights, NormWeights, TextTower, TextTowerError, TextTowerWeights,

@@ -9,7 +9,7 @@ use ndarray::Array1;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::bundle::{Bundle, BundleError, Fingerprint};
+use super::bundle::{Bundle, BundleError, Fingerprint, Header};
 use super::image_tower::{ImageTower, ImageTowerError};
 use super::layout::{About, Description, Parity, Precision, TOKENIZER, read_image, read_text};
 use super::preprocess::{Preprocess, PreprocessError};
@@ -70,6 +70,41 @@ pub struct Summary {
     pub context_length: usize,
     pub vocabulary: usize,
     pub logit_scale: f32,
+}
+
+/// What a model says of itself, read without its weights: enough to list it and to find it by fingerprint, whatever
+/// its size. Whether the weights are whole only opening it tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Glance {
+    pub name: String,
+    pub fingerprint: Fingerprint,
+    /// Size of the bundle.
+    pub bytes: usize,
+    pub precision: Precision,
+    pub parity: Parity,
+}
+
+impl Glance {
+    /// Of the bundle at `path`.
+    pub fn at(path: &Path) -> Result<Glance, ModelError> {
+        Glance::of(&Header::read(path)?)
+    }
+
+    /// Of the default model, which is part of the program.
+    pub fn embedded() -> Result<Glance, ModelError> {
+        Glance::of(&Header::of(DEFAULT)?)
+    }
+
+    fn of(header: &Header) -> Result<Glance, ModelError> {
+        let about: About = header.about()?;
+        Ok(Glance {
+            name: about.name,
+            fingerprint: header.fingerprint,
+            bytes: header.size,
+            precision: about.precision,
+            parity: about.parity,
+        })
+    }
 }
 
 impl Model {
@@ -285,6 +320,17 @@ mod tests {
             missing,
             Err(ModelError::Bundle(BundleError::Io(_)))
         ));
+    }
+
+    #[test]
+    fn a_glance_sees_what_opening_does() {
+        let glance = Glance::at(&folder().join("default.rlpm")).unwrap();
+        assert_eq!(glance, Glance::embedded().unwrap());
+        let model = Model::embedded().unwrap();
+        assert_eq!(
+            (&glance.name, glance.fingerprint, glance.bytes),
+            (&model.name, model.fingerprint, model.summary().bytes)
+        );
     }
 
     #[test]

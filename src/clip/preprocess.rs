@@ -81,6 +81,40 @@ impl Preprocess {
         }
     }
 
+    /// Reads what says how pictures are prepared, whoever wrote it: a `preprocessor_config.json` or
+    /// `processor_config.json` of Hugging Face, an `open_clip_config.json`, or its `preprocess_cfg` alone.
+    ///
+    /// # Errors
+    /// As [`Preprocess::from_hf_json`].
+    pub fn from_json(bytes: &[u8]) -> Result<Preprocess, PreprocessError> {
+        let config: Value = serde_json::from_slice::<Map<_, _>>(bytes)?.into();
+        let whole = &config["preprocess_cfg"];
+        let preprocess = if whole.is_object() {
+            let model = &config["model_cfg"]["vision_cfg"]["image_size"];
+            OpenClipConfig {
+                config: whole,
+                model,
+            }
+            .read()?
+        } else if ["mean", "std", "interpolation", "resize_mode"]
+            .iter()
+            .any(|key| !config[key].is_null())
+        {
+            let model = &Value::Null;
+            OpenClipConfig {
+                config: &config,
+                model,
+            }
+            .read()?
+        } else {
+            let nested = &config["image_processor"];
+            let own = if nested.is_object() { nested } else { &config };
+            HfConfig(own.clone()).read()?
+        };
+        preprocess.check()?;
+        Ok(preprocess)
+    }
+
     /// Reads a Hugging Face `preprocessor_config.json`. What the file leaves out is what CLIP's processor takes for
     /// granted, or what SigLIP's and ViT's do when the file names another processor than CLIP's.
     ///
@@ -211,6 +245,66 @@ fn unsupported(
         option,
         value: value.to_string(),
         supported,
+    }
+}
+
+/// open_clip's `preprocess_cfg`: what it leaves out is what open_clip takes for granted.
+struct OpenClipConfig<'a> {
+    config: &'a Value,
+    /// The size that the model's part of the file says.
+    model: &'a Value,
+}
+
+impl OpenClipConfig<'_> {
+    fn read(&self) -> Result<Preprocess, PreprocessError> {
+        let size = &self.config["size"];
+        let size = if size.is_null() { self.model } else { size };
+        let sides = <[u32; 2]>::deserialize(size).ok();
+        let side = sides.filter(|[a, b]| a == b).map(|[side, _]| side);
+        let size = match side.or(whole(size)) {
+            Some(side) => side,
+            None if size.is_null() => return Err(PreprocessError::Missing("size")),
+            None => {
+                return Err(unsupported(
+                    "size",
+                    size,
+                    "one number is, or two equal ones",
+                ));
+            }
+        };
+        let word = |key: &str, default: &'static str| match &self.config[key] {
+            Value::Null => default.to_owned(),
+            Value::String(word) => word.clone(),
+            other => other.to_string(),
+        };
+        let resize = match word("resize_mode", "shortest").as_str() {
+            "shortest" => Resize::ShortestSide,
+            "squash" => Resize::Squash,
+            other => return Err(unsupported("resize_mode", other, "shortest and squash are")),
+        };
+        let filter = match word("interpolation", "bicubic").as_str() {
+            "bicubic" => Filter::Bicubic,
+            "bilinear" => Filter::Bilinear,
+            other => {
+                return Err(unsupported(
+                    "interpolation",
+                    other,
+                    "bicubic and bilinear are",
+                ));
+            }
+        };
+        let three = |key: &'static str, default: [f32; 3]| match &self.config[key] {
+            Value::Null => Ok(default),
+            value => <[f32; 3]>::deserialize(value)
+                .map_err(|_| unsupported(key, value, "three numbers are")),
+        };
+        Ok(Preprocess {
+            size,
+            resize,
+            filter,
+            mean: three("mean", CLIP_MEAN)?,
+            std: three("std", CLIP_STD)?,
+        })
     }
 }
 

@@ -115,7 +115,38 @@ impl Tokenizer {
         let (start, end) = (ids.len(), ids.len() + 1);
         ids.insert(START_TOKENS[0].into(), json!(start));
         ids.insert(END_TOKENS[0].into(), json!(end));
-        Tokenizer::from_json(description(ids, &pairs).to_string().as_bytes())
+        let names = [START_TOKENS[0], END_TOKENS[0]];
+        Tokenizer::from_json(description(ids, &pairs, names).to_string().as_bytes())
+    }
+
+    /// CLIP's tokenizer with the ids of a `vocab.json` and the pairs of a `merges.txt`, the older two files of Hugging
+    /// Face.
+    ///
+    /// # Errors
+    /// A vocabulary without start and end tokens, a line that is no pair, parts that contradict each other.
+    pub fn from_vocabulary(
+        ids: Map<String, Value>,
+        merges: &str,
+    ) -> Result<Tokenizer, TokenizerError> {
+        let find = |names: [&'static str; 2]| {
+            let known = names.into_iter().find(|name| ids.contains_key(*name));
+            known.ok_or_else(|| TokenizerError::SpecialToken(names.join(" or ")))
+        };
+        let names = [find(START_TOKENS)?, find(END_TOKENS)?];
+        let lines = merges.lines().enumerate();
+        let lines = lines.filter(|(line, text)| {
+            !(text.is_empty() || *line == 0 && text.starts_with("#version"))
+        });
+        let mut pairs = Vec::new();
+        for (index, text) in lines {
+            let pair = text.split_once(' ').filter(|(_, b)| !b.contains(' '));
+            let (a, b) = pair.ok_or_else(|| TokenizerError::Merge {
+                line: index + 1,
+                text: text.into(),
+            })?;
+            pairs.push([a, b]);
+        }
+        Tokenizer::from_json(description(ids, &pairs, names).to_string().as_bytes())
     }
 
     /// The ids of `text`, without start or end token, however many: cutting to a context length is the caller's.
@@ -167,8 +198,7 @@ fn byte_alphabet() -> Vec<char> {
 }
 
 /// The `tokenizer.json` of a CLIP with this vocabulary, as `CLIPTokenizer` of transformers 5 builds it.
-fn description(ids: Map<String, Value>, merges: &[[&str; 2]]) -> Value {
-    let [start, end] = [START_TOKENS[0], END_TOKENS[0]];
+fn description(ids: Map<String, Value>, merges: &[[&str; 2]], [start, end]: [&str; 2]) -> Value {
     let special = |content: &str| {
         json!({"id": ids[content], "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true})

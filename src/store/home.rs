@@ -1,5 +1,5 @@
-//! The home folder: prompts by name, each with its history of generations. It must not know how the folder was
-//! chosen.
+//! The home folder: prompts by name, each with its history of generations, and models by name. It must not know how
+//! the folder was chosen.
 //!
 //! `prompts/NAME.rlp` is the prompt in use, `prompts/NAME.history/000001.rlp` and so on are all its generations,
 //! that one included. A generation enters the history before it comes into use, so whatever interrupts a save,
@@ -95,14 +95,17 @@ impl Home {
 
     /// Where the prompt `name` lies, or would lie.
     pub fn prompt_path(&self, name: &str) -> Result<PathBuf, StoreError> {
-        check_name(name)?;
+        check_prompt_name(name)?;
         Ok(self.prompts().join(format!("{name}{EXTENSION}")))
     }
 
     /// Whether something could be saved here, tried out with a file that goes away again: to be asked before
     /// work that would be lost otherwise.
     pub fn check_writable(&self) -> Result<(), StoreError> {
-        let folder = self.prompts();
+        self.try_out(self.prompts())
+    }
+
+    fn try_out(&self, folder: PathBuf) -> Result<(), StoreError> {
         let trial = folder.join(format!(".trial.{}.tmp", std::process::id()));
         let written = atomic::create_folder(&*self.files, &folder)
             .and_then(|()| self.files.write_synced(&trial, b"trial"));
@@ -120,7 +123,7 @@ impl Home {
             .names_in(&self.prompts())?
             .iter()
             .filter_map(|file| file.strip_suffix(EXTENSION).or(file.strip_suffix(HISTORY)))
-            .filter(|name| check_name(name).is_ok())
+            .filter(|name| check_prompt_name(name).is_ok())
             .map(str::to_owned)
             .collect();
         let listed = names.into_iter().map(|name| Listed {
@@ -402,7 +405,11 @@ impl Home {
 
     /// Waits for the writers' lock; the name is checked before anything is made.
     fn lock(&self, name: &str) -> Result<Lock, StoreError> {
-        check_name(name)?;
+        check_prompt_name(name)?;
+        self.lock_all()
+    }
+
+    fn lock_all(&self) -> Result<Lock, StoreError> {
         let failed = |source| StoreError::Write {
             path: self.root.clone(),
             source,
@@ -432,18 +439,29 @@ fn generation_name(sequence: u64) -> String {
     format!("{sequence:06}{EXTENSION}")
 }
 
-fn check_name(name: &str) -> Result<(), StoreError> {
+fn check_prompt_name(name: &str) -> Result<(), StoreError> {
+    check_name(name, "prompt", EXTENSION)
+}
+
+/// Whether `name` can be a file's name before `extension`, on any system, and stays in its folder.
+fn check_name(name: &str, what: &'static str, extension: &'static str) -> Result<(), StoreError> {
     let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
     let fine = (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.chars().all(allowed)
         && !name.starts_with(['.', '-'])
-        && !name.ends_with(EXTENSION);
+        && !name.ends_with(extension);
     if fine {
         Ok(())
     } else {
-        Err(StoreError::Name { name: name.into() })
+        Err(StoreError::Name {
+            name: name.into(),
+            what,
+            extension,
+        })
     }
 }
+
+mod models;
 
 #[cfg(test)]
 mod tests;

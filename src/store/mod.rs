@@ -58,10 +58,20 @@ pub enum StoreError {
         model_fingerprint: String,
     },
     #[error(
-        "{name:?} cannot name a prompt: use 1 to {} letters, digits, '-', '_' and '.', not first '.' or '-', nor .rlp at the end",
+        "{name:?} cannot name a {what}: use 1 to {} letters, digits, '-', '_' and '.', not first '.' or '-', nor {extension} at the end",
         home::MAX_NAME_BYTES
     )]
-    Name { name: String },
+    Name {
+        name: String,
+        what: &'static str,
+        extension: &'static str,
+    },
+    #[error("{name} is what the model inside the program is called: choose another name")]
+    Reserved { name: String },
+    #[error("there is already a model {name} ({}): choose another name, or replace it with --force", path.display())]
+    ModelExists { name: String, path: PathBuf },
+    #[error("there is no model {name} in {}: `edge-rlp model list` names those that are", folder.display())]
+    NoModel { name: String, folder: PathBuf },
     #[error("there is no prompt {name} in {folder}: `edge-rlp prompt list` names those that are")]
     NotFound { name: String, folder: PathBuf },
     #[error(

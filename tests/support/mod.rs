@@ -1,4 +1,5 @@
-//! A directory with a home folder of its own, and the program run in it.
+//! A directory with a home folder of its own, and the program run in it. Each test program uses a part.
+#![allow(dead_code)]
 
 use edge_rlp::frames::demo::{self, CLASSES, Purpose};
 use std::fs;

@@ -10,7 +10,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use read::{Bundle, Int8View};
+pub use read::{Bundle, Header, Int8View};
 pub use write::BundleWriter;
 
 /// The first eight bytes of every bundle.
@@ -215,6 +215,29 @@ mod tests {
             Bundle::from_bytes(file[..70].to_vec()),
             Err(BundleError::Truncated { .. })
         ));
+    }
+
+    #[test]
+    fn the_header_alone_tells_what_the_whole_does_and_is_checked_without_the_weights() {
+        let file = sample();
+        let (header, bundle) = (
+            Header::of(&file).unwrap(),
+            Bundle::from_bytes(file.clone()).unwrap(),
+        );
+        assert_eq!(header.fingerprint, bundle.fingerprint());
+        assert_eq!(header.size, file.len());
+        assert_eq!(header.about::<String>().unwrap(), "about");
+        let mut damaged = file.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert!(Header::of(&damaged).is_ok() && Bundle::from_bytes(damaged).is_err());
+        for at in (0..PRELUDE).chain([bundle.size() - 1]) {
+            assert!(Header::of(&file[..at]).is_err(), "cut at {at}");
+        }
+        for at in 0..PRELUDE {
+            let mut damaged = file.clone();
+            damaged[at] ^= 1 << (at % 8);
+            assert!(Header::of(&damaged).is_err(), "byte {at}");
+        }
     }
 
     #[test]

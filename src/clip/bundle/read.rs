@@ -45,39 +45,23 @@ pub struct Int8View<'a> {
 pub struct Bundle {
     storage: Storage,
     entries: BTreeMap<String, Entry>,
+    parts: Parts,
+}
+
+/// Where in a bundle what lies, and what its header says of the whole.
+#[derive(Clone)]
+struct Parts {
     description: Range<usize>,
+    table: Range<usize>,
     about: Range<usize>,
     data: usize,
     fingerprint: Fingerprint,
 }
 
-impl Bundle {
-    /// Maps the file at `path` into memory and checks all of it.
-    pub fn open(path: &Path) -> Result<Bundle, BundleError> {
-        let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
-            return Err(BundleError::NotABundle);
-        }
-        // SAFETY: a map is undefined behaviour only if the file changes under it. Bundles are never written in place:
-        // an import writes a temporary file and renames it, which leaves a mapped file as it was. Should something
-        // else write into it all the same, the bytes are only ever read as plain numbers, within bounds that were
-        // checked against the length of the map.
-        let map = unsafe { Mmap::map(&file)? };
-        Bundle::check(Storage::Mapped(Arc::new(map)))
-    }
-
-    /// Reads a bundle that is part of the program.
-    pub fn from_static(bytes: &'static [u8]) -> Result<Bundle, BundleError> {
-        Bundle::check(Storage::Static(bytes))
-    }
-
-    /// Reads a bundle from memory.
-    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Bundle, BundleError> {
-        Bundle::check(Storage::Owned(bytes.into()))
-    }
-
-    fn check(storage: Storage) -> Result<Bundle, BundleError> {
-        let bytes = storage.bytes();
+impl Parts {
+    /// Checks magic, version, length and the header's checksum, which covers the fingerprint and `about`. Whether
+    /// description, table and data fit the fingerprint is not looked at.
+    fn of(bytes: &[u8]) -> Result<Parts, BundleError> {
         if !bytes.starts_with(&MAGIC) {
             return Err(BundleError::NotABundle);
         }
@@ -121,28 +105,105 @@ impl Bundle {
         if checksum(header, about.start) != header[CHECKED..PRELUDE] {
             return Err(damaged("the checksum of its header does not fit"));
         }
-        let fingerprint = fingerprint(&header[PRELUDE..table.end], &bytes[data..]);
-        if fingerprint.0 != header[CHECKED - 32..CHECKED] {
+        let mut fingerprint = Fingerprint([0; 32]);
+        fingerprint
+            .0
+            .copy_from_slice(&header[CHECKED - 32..CHECKED]);
+        Ok(Parts {
+            description,
+            table,
+            about,
+            data,
+            fingerprint,
+        })
+    }
+}
+
+/// What a bundle says of itself, read without looking at its weights: quick, whatever their size.
+pub struct Header {
+    pub fingerprint: Fingerprint,
+    /// Bytes of the whole file.
+    pub size: usize,
+    about: Vec<u8>,
+}
+
+impl Header {
+    /// The header of the bundle at `path`. It is whole, and so is the file's length; the weights may be damaged.
+    pub fn read(path: &Path) -> Result<Header, BundleError> {
+        Header::of(map(path)?.bytes())
+    }
+
+    /// The header of a bundle in memory.
+    pub fn of(bytes: &[u8]) -> Result<Header, BundleError> {
+        let parts = Parts::of(bytes)?;
+        Ok(Header {
+            fingerprint: parts.fingerprint,
+            size: bytes.len(),
+            about: bytes[parts.about].to_vec(),
+        })
+    }
+
+    /// What [`BundleWriter::finish`](super::BundleWriter::finish) was given as `about`.
+    pub fn about<A: DeserializeOwned>(&self) -> Result<A, BundleError> {
+        decode(&self.about, ABOUT)
+    }
+}
+
+/// The file at `path` in memory, by map.
+fn map(path: &Path) -> Result<Storage, BundleError> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Err(BundleError::NotABundle);
+    }
+    // SAFETY: a map is undefined behaviour only if the file changes under it. Bundles are never written in place:
+    // an import writes a temporary file and renames it, which leaves a mapped file as it was. Should something
+    // else write into it all the same, the bytes are only ever read as plain numbers, within bounds that were
+    // checked against the length of the map.
+    let map = unsafe { Mmap::map(&file)? };
+    Ok(Storage::Mapped(Arc::new(map)))
+}
+
+const ABOUT: &str = "the name and provenance of the model";
+
+impl Bundle {
+    /// Maps the file at `path` into memory and checks all of it.
+    pub fn open(path: &Path) -> Result<Bundle, BundleError> {
+        Bundle::check(map(path)?)
+    }
+
+    /// Reads a bundle that is part of the program.
+    pub fn from_static(bytes: &'static [u8]) -> Result<Bundle, BundleError> {
+        Bundle::check(Storage::Static(bytes))
+    }
+
+    /// Reads a bundle from memory.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Bundle, BundleError> {
+        Bundle::check(Storage::Owned(bytes.into()))
+    }
+
+    fn check(storage: Storage) -> Result<Bundle, BundleError> {
+        let bytes = storage.bytes();
+        let parts = Parts::of(bytes)?;
+        let header = &bytes[..parts.data];
+        if fingerprint(&header[PRELUDE..parts.table.end], &bytes[parts.data..]) != parts.fingerprint
+        {
             return Err(damaged("its weights do not fit its fingerprint"));
         }
-        let entries: Vec<Entry> = decode(&header[table], "the table of tensors")?;
+        let entries: Vec<Entry> = decode(&header[parts.table.clone()], "the table of tensors")?;
         let entries = entries
             .into_iter()
             .map(|entry| (entry.name.clone(), entry))
             .collect();
         Ok(Bundle {
             entries,
-            description,
-            about,
-            data,
-            fingerprint,
+            parts,
             storage,
         })
     }
 
     /// What tells this model from every other.
     pub fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
+        self.parts.fingerprint
     }
 
     /// Bytes of the whole file.
@@ -153,17 +214,14 @@ impl Bundle {
     /// What [`BundleWriter::finish`] was given as `description`.
     pub fn description<D: DeserializeOwned>(&self) -> Result<D, BundleError> {
         decode(
-            &self.storage.bytes()[self.description.clone()],
+            &self.storage.bytes()[self.parts.description.clone()],
             "the description of the model",
         )
     }
 
     /// What [`BundleWriter::finish`] was given as `about`.
     pub fn about<A: DeserializeOwned>(&self) -> Result<A, BundleError> {
-        decode(
-            &self.storage.bytes()[self.about.clone()],
-            "the name and provenance of the model",
-        )
+        decode(&self.storage.bytes()[self.parts.about.clone()], ABOUT)
     }
 
     /// The names of all tensors, sorted.
@@ -190,7 +248,7 @@ impl Bundle {
 
     /// `count` numbers of `size` bytes at `offset` of the data, within bounds.
     fn slice(&self, name: &str, offset: u64, count: u64, size: u64) -> Result<&[u8], BundleError> {
-        let data = &self.storage.bytes()[self.data..];
+        let data = &self.storage.bytes()[self.parts.data..];
         let end = count
             .checked_mul(size)
             .and_then(|length| length.checked_add(offset));

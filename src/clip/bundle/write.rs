@@ -55,13 +55,10 @@ impl BundleWriter {
     }
 
     /// Keeps `values` in eight bits, symmetric, with one scale for each index of `axis`: the largest magnitude becomes
-    /// 127.
+    /// 127, unless the values are whole multiples of a coarser step, as those of a model that was quantised before.
     pub fn int8(&mut self, name: &str, values: ArrayViewD<f32>, axis: usize) {
         self.notice(name, &values);
-        let scales: Vec<f32> = values
-            .axis_iter(Axis(axis))
-            .map(|channel| channel.iter().fold(0f32, |most, v| most.max(v.abs())) / 127.0)
-            .collect();
+        let scales: Vec<f32> = values.axis_iter(Axis(axis)).map(|c| step(&c)).collect();
         let mut quotients = values.to_owned();
         for (mut channel, &scale) in quotients.axis_iter_mut(Axis(axis)).zip(&scales) {
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
@@ -123,6 +120,19 @@ impl BundleWriter {
         file.extend(self.data);
         Ok(file)
     }
+}
+
+/// The coarsest step that all values are whole multiples of, none more than 127 steps from zero; where there is none,
+/// the step of which the largest magnitude is 127.
+fn step(values: &ArrayViewD<f32>) -> f32 {
+    let most = values.iter().fold(0f32, |most, v| most.max(v.abs()));
+    let is_step = |count: &f32| {
+        let inverse = count / most;
+        let whole = |v: &f32| (v * inverse - (v * inverse).round()).abs() < 1e-3;
+        inverse.is_finite() && values.iter().all(whole)
+    };
+    let mut counts = (1..127).map(|count| count as f32);
+    most / counts.find(is_step).unwrap_or(127.0)
 }
 
 #[cfg(test)]

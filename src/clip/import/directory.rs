@@ -1,20 +1,33 @@
-//! Recognises a folder with the files of a CLIP by their names, and reads from them what an import needs. Nothing is
-//! guessed: what no file says must be given. It must not know what is in the ONNX files.
+//! Recognises the files of a CLIP by their names: which are the two towers, and which say the rest. It must not know
+//! what is in any of them.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use thiserror::Error;
 
 use super::ImportOptions;
+use super::settings::{self, SettingsError};
 use crate::clip::layout::Precision;
-use crate::clip::preprocess::{Preprocess, PreprocessError};
 
-/// Names that exporters give the two towers, image first.
-const PAIRS: [[&str; 2]; 3] = [
-    ["visual.onnx", "textual.onnx"],
-    ["onnx/vision_model.onnx", "onnx/text_model.onnx"],
-    ["vision_model.onnx", "text_model.onnx"],
+/// Names that exporters give the two towers, image first, before a suffix that tells the precision. A name alone holds
+/// both towers.
+const TOWERS: [&[&str]; 5] = [
+    &["visual", "textual"],
+    &["vision_model", "text_model"],
+    &["image_encoder", "text_encoder"],
+    &["visual/model", "textual/model"],
+    &["model"],
+];
+/// Suffixes of transformers.js and optimum, most exact first, and what they mean.
+const SUFFIXES: [(&str, &str); 8] = [
+    ("", "float32"),
+    ("_fp32", "float32"),
+    ("_fp16", "float16"),
+    ("_quantized", "already quantised"),
+    ("_int8", "already quantised, int8"),
+    ("_uint8", "already quantised, uint8"),
+    ("_static", "already quantised"),
+    ("_optimized", "rearranged by onnxruntime"),
 ];
 
 /// Why a folder cannot be imported.
@@ -27,178 +40,368 @@ pub enum DirectoryError {
         source: std::io::Error,
     },
     #[error(
-        "{path} has no pair of towers; expected visual.onnx and textual.onnx, or vision_model.onnx and text_model.onnx (also under onnx/)"
+        "{path} has no towers that are known by their names: expected visual.onnx and textual.onnx, vision_model.onnx \
+         and text_model.onnx, or model.onnx with both (also under onnx/){found}; name them with --image and --text, or \
+         --full"
     )]
-    NoTowers { path: PathBuf },
-    #[error("{path}: {source}")]
-    Json {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
-    #[error("{path}: {source}")]
-    Preprocess {
-        path: PathBuf,
-        source: PreprocessError,
-    },
-    #[error("{path} does not say {what}; add it to the file or give it on the command line")]
-    Missing { path: PathBuf, what: &'static str },
+    NoTowers { path: PathBuf, found: String },
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
 }
 
 /// What a person says beside the files, and before them.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     pub name: Option<String>,
+    /// s, already exponentiated.
     pub logit_scale: Option<f32>,
+    /// A tokenizer.json, or a vocab.json with its merges.txt beside it.
     pub tokenizer: Option<PathBuf>,
+    /// A preprocessor_config.json, or what open_clip writes.
     pub preprocess: Option<PathBuf>,
 }
 
-/// The options of an import of the folder `path`: `config.json` (context length, logit scale, name),
-/// `preprocessor_config.json`, `tokenizer.json`, and the two towers.
-pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, DirectoryError> {
-    let pair = PAIRS.iter().map(|pair| pair.map(|name| path.join(name)));
-    let pair = pair
-        .into_iter()
-        .find(|pair| pair.iter().all(|file| file.is_file()));
-    let [image, text] = pair.ok_or_else(|| DirectoryError::NoTowers {
-        path: path.to_owned(),
-    })?;
+/// The two files of a model, which may be one.
+struct Towers {
+    image: PathBuf,
+    text: PathBuf,
+    precision: &'static str,
+}
 
-    let config_path = path.join("config.json");
-    let config: Value =
-        serde_json::from_slice(&read(&config_path)?).map_err(|source| DirectoryError::Json {
-            path: config_path.clone(),
+/// The options of an import of the folder `path`, recognised by its files: what transformers, transformers.js,
+/// open_clip and plain exports write.
+///
+/// # Errors
+/// A folder without towers, files that cannot be read, and settings that nothing says and nobody could guess.
+pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, DirectoryError> {
+    std::fs::read_dir(path).map_err(|source| DirectoryError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut all = towers(path);
+    if all.is_empty() {
+        let files = onnx_files(path);
+        let found = match files.is_empty() {
+            true => String::new(),
+            false => format!("; it has {}", files.join(", ")),
+        };
+        return Err(DirectoryError::NoTowers {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    let taken = all.remove(0);
+    let mut notes = Vec::new();
+    if !all.is_empty() || taken.precision != "float32" {
+        let name = |file: &Path| {
+            let inside = file.strip_prefix(path).unwrap_or(file);
+            inside.display().to_string()
+        };
+        let files = match taken.image == taken.text {
+            true => name(&taken.image),
+            false => format!("{} and {}", name(&taken.image), name(&taken.text)),
+        };
+        let others: Vec<_> = all.iter().map(|towers| name(&towers.image)).collect();
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!("; passed over: {}", others.join(", ")),
+        };
+        notes.push(format!("took {files} ({}){others}", taken.precision));
+    }
+    options(taken.image, taken.text, path, given, notes)
+}
+
+/// The options of an import of two towers by their paths, or of one file with both (the same path twice). What the
+/// options leave open is looked for beside the image tower, and a folder up from `onnx/` and `visual/`.
+///
+/// # Errors
+/// As [`from_directory`], but for the towers.
+pub fn from_files(
+    image: &Path,
+    text: &Path,
+    given: &Overrides,
+) -> Result<ImportOptions, DirectoryError> {
+    for path in [image, text] {
+        std::fs::metadata(path).map_err(|source| DirectoryError::Io {
+            path: path.to_owned(),
             source,
         })?;
-    let missing = |what| DirectoryError::Missing {
-        path: config_path.clone(),
-        what,
+    }
+    let beside = match image.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     };
-    let context = config
-        .pointer("/text_config/max_position_embeddings")
-        .or(config.get("context_length"));
-    let context_length = context
-        .and_then(Value::as_u64)
-        .ok_or_else(|| missing("the context length"))?;
-    let logit_scale = given.logit_scale.or(config
-        .get("logit_scale")
-        .and_then(Value::as_f64)
-        .map(|scale| scale as f32));
+    let nested = ["onnx", "visual"]
+        .iter()
+        .any(|name| beside.file_name().is_some_and(|folder| folder == *name));
+    let folder = match beside.parent() {
+        Some(above) if nested && !above.as_os_str().is_empty() => above,
+        Some(_) if nested => Path::new("."),
+        _ => beside,
+    };
+    options(image.to_owned(), text.to_owned(), folder, given, Vec::new())
+}
 
-    let preprocess_path = given
-        .preprocess
-        .clone()
-        .unwrap_or_else(|| path.join("preprocessor_config.json"));
-    let preprocess = Preprocess::from_hf_json(&read(&preprocess_path)?).map_err(|source| {
-        DirectoryError::Preprocess {
-            path: preprocess_path,
-            source,
-        }
-    })?;
-    let named = config
-        .get("name")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    let folder = || {
-        path.file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-    };
+fn options(
+    image: PathBuf,
+    text: PathBuf,
+    folder: &Path,
+    given: &Overrides,
+    mut notes: Vec<String>,
+) -> Result<ImportOptions, DirectoryError> {
+    let settings = settings::read(folder, &image, given, &mut notes)?;
     Ok(ImportOptions {
-        name: given
-            .name
-            .clone()
-            .or(named)
-            .or_else(folder)
-            .ok_or_else(|| missing("the model's name"))?,
+        name: settings.name,
         image,
         text,
-        tokenizer_json: read(
-            &given
-                .tokenizer
-                .clone()
-                .unwrap_or_else(|| path.join("tokenizer.json")),
-        )?,
-        preprocess,
-        logit_scale: logit_scale
-            .ok_or_else(|| missing("the logit scale (`logit_scale`, exponentiated)"))?,
-        context_length: context_length as usize,
+        tokenizer_json: settings.tokenizer_json,
+        preprocess: settings.preprocess,
+        logit_scale: settings.logit_scale,
+        context_length: settings.context_length,
         precision: Precision::Int8,
         force: false,
+        notes,
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, DirectoryError> {
-    std::fs::read(path).map_err(|source| DirectoryError::Io {
-        path: path.to_owned(),
-        source,
-    })
+/// All towers that are in a folder, best first: float32 before float16 before quantised, and towers of their own
+/// before both in one file.
+fn towers(path: &Path) -> Vec<Towers> {
+    let mut found = Vec::new();
+    for (suffix, precision) in SUFFIXES {
+        for (names, folder) in TOWERS
+            .iter()
+            .flat_map(|names| [(names, ""), (names, "onnx")])
+        {
+            let files = names.iter().map(|name| {
+                let name = format!("{name}{suffix}.onnx");
+                path.join(folder).join(name)
+            });
+            let files: Vec<PathBuf> = files.filter(|file| file.is_file()).collect();
+            if files.len() == names.len() {
+                found.push(Towers {
+                    image: files[0].clone(),
+                    text: files[files.len() - 1].clone(),
+                    precision,
+                });
+            }
+        }
+    }
+    found
+}
+
+/// The ONNX files of a folder and of its `onnx`, as they are called from there.
+fn onnx_files(path: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for folder in ["", "onnx"] {
+        for entry in std::fs::read_dir(path.join(folder)).into_iter().flatten() {
+            let Ok(entry) = entry else { continue };
+            let name = Path::new(folder).join(entry.file_name());
+            if name.extension().is_some_and(|end| end == "onnx") {
+                names.push(name.display().to_string());
+            }
+        }
+    }
+    names.sort();
+    names.truncate(12);
+    names
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clip::preprocess::{Filter, Preprocess, Resize};
+    use crate::clip::tokenizer::{CLIP_MERGES, Tokenizer};
 
     const PREPROCESSOR: &str = r#"{"size": 64, "crop_size": 64, "resample": 3, "do_resize": true,
         "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}"#;
 
-    fn folder(config: &str) -> tempfile::TempDir {
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        for (name, content) in [
+        for (name, content) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        folder
+    }
+
+    fn read(files: &[(&str, &str)], given: &Overrides) -> Result<ImportOptions, DirectoryError> {
+        from_directory(folder(files).path(), given)
+    }
+
+    fn plain(config: &str) -> Vec<(&'static str, &str)> {
+        vec![
             ("visual.onnx", ""),
             ("textual.onnx", ""),
             ("tokenizer.json", "{}"),
             ("config.json", config),
             ("preprocessor_config.json", PREPROCESSOR),
-        ] {
-            std::fs::write(folder.path().join(name), content).unwrap();
-        }
-        folder
+        ]
     }
 
     #[test]
     fn the_files_say_all_that_is_needed() {
-        let folder = folder(
+        let files = plain(
             r#"{"name": "tiny", "logit_scale": 14.5, "text_config": {"max_position_embeddings": 32}}"#,
         );
-        let options = from_directory(folder.path(), &Overrides::default()).unwrap();
+        let options = read(&files, &Overrides::default()).unwrap();
         assert_eq!(
             (
                 options.name.as_str(),
                 options.logit_scale,
                 options.context_length
             ),
-            ("tiny", 14.5, 32)
+            ("tiny", Some(14.5), 32)
         );
         assert_eq!(options.preprocess.size, 64);
         assert!(options.image.ends_with("visual.onnx") && options.text.ends_with("textual.onnx"));
+        assert!(options.notes.is_empty(), "{:?}", options.notes);
         let given = Overrides {
             name: Some("mine".into()),
             logit_scale: Some(100.0),
             ..Overrides::default()
         };
-        let options = from_directory(folder.path(), &given).unwrap();
+        let options = read(&files, &given).unwrap();
         assert_eq!(
             (options.name.as_str(), options.logit_scale),
-            ("mine", 100.0)
+            ("mine", Some(100.0))
         );
     }
 
     #[test]
-    fn what_no_file_says_is_asked_for() {
-        let incomplete = folder(r#"{"text_config": {"max_position_embeddings": 32}}"#);
-        let error = from_directory(incomplete.path(), &Overrides::default()).unwrap_err();
-        assert!(error.to_string().contains("logit scale"), "{error}");
-        std::fs::remove_file(incomplete.path().join("tokenizer.json")).unwrap();
+    fn of_several_precisions_the_most_exact_is_taken_and_that_is_said() {
+        let mut files = vec![
+            ("config.json", r#"{"model_type": "clip"}"#),
+            ("tokenizer.json", "{}"),
+            ("preprocessor_config.json", PREPROCESSOR),
+            ("onnx/vision_model_quantized.onnx", ""),
+            ("onnx/text_model_quantized.onnx", ""),
+            ("onnx/model_fp16.onnx", ""),
+            ("onnx/text_model.onnx", ""),
+        ];
+        let options = read(&files, &Overrides::default()).unwrap();
+        assert!(options.image.ends_with("onnx/model_fp16.onnx"));
+        assert_eq!(options.image, options.text);
+        let said = options.notes.join("\n");
+        assert!(
+            said.contains("float16") && said.contains("vision_model_quantized"),
+            "{said}"
+        );
+        files.push(("onnx/vision_model.onnx", ""));
+        let options = read(&files, &Overrides::default()).unwrap();
+        assert!(options.image.ends_with("onnx/vision_model.onnx"));
+        assert!(options.text.ends_with("onnx/text_model.onnx"));
+    }
+
+    #[test]
+    fn open_clip_says_preprocessing_and_context_in_one_file() {
+        let config = r#"{"model_cfg": {"embed_dim": 512, "vision_cfg": {"image_size": 256},
+            "text_cfg": {"context_length": 64}}, "preprocess_cfg": {"mean": [0, 0, 0], "std": [1, 1, 1],
+            "interpolation": "bilinear", "resize_mode": "squash"}}"#;
+        let mut files = vec![
+            ("visual.onnx", ""),
+            ("textual.onnx", ""),
+            ("open_clip_config.json", config),
+        ];
+        let options = read(&files, &Overrides::default()).unwrap();
+        let expected = Preprocess {
+            size: 256,
+            resize: Resize::Squash,
+            filter: Filter::Bilinear,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        };
+        assert_eq!((options.preprocess, options.context_length), (expected, 64));
+        assert!(options.notes.iter().any(|note| note.contains("tokenizer")));
+        // The tokeniser of another model is not CLIP's.
+        let other = config.replace(r#""context_length": 64"#, r#""hf_tokenizer_name": "x/y""#);
+        files[2].1 = &other;
+        let error = read(&files, &Overrides::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("x/y") && error.contains("--tokenizer"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn vocabulary_and_merges_make_the_tokenizer() {
+        let clip = Tokenizer::clip(CLIP_MERGES, 600).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_slice(&clip.to_json_bytes().unwrap()).unwrap();
+        let vocabulary = json["model"]["vocab"].to_string();
+        let merges: Vec<&str> = CLIP_MERGES.lines().take(600 - 514).collect();
+        let merges = format!("#version: 0.2\n{}\n", merges.join("\n"));
+        let mut files = plain("{}");
+        files.retain(|file| file.0 != "tokenizer.json");
+        files.extend([("vocab.json", &*vocabulary), ("merges.txt", &merges)]);
+        let made = read(&files, &Overrides::default()).unwrap().tokenizer_json;
+        assert_eq!(made, clip.to_json_bytes().unwrap());
+        let files = folder(&files);
         let given = Overrides {
-            logit_scale: Some(100.0),
+            tokenizer: Some(files.path().join("vocab.json")),
             ..Overrides::default()
         };
-        let error = from_directory(incomplete.path(), &given).unwrap_err();
-        assert!(error.to_string().contains("tokenizer.json"), "{error}");
-        let empty = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            from_directory(empty.path(), &given),
-            Err(DirectoryError::NoTowers { .. })
-        ));
+        let again = from_directory(files.path(), &given).unwrap();
+        assert_eq!(again.tokenizer_json, made);
+    }
+
+    #[test]
+    fn what_no_file_says_is_said_in_a_note() {
+        let files = [("visual.onnx", ""), ("textual.onnx", "")];
+        let said = read(&files, &Overrides::default())
+            .unwrap()
+            .notes
+            .join("\n");
+        for what in ["tokenizer", "preprocessing", "context length"] {
+            assert!(said.contains(what), "{what}: {said}");
+        }
+    }
+
+    #[test]
+    fn folders_that_are_no_model_say_what_is_in_them() {
+        let error = read(
+            &[("a/b.onnx", ""), ("encoder.onnx", "")],
+            &Overrides::default(),
+        );
+        let error = error.unwrap_err();
+        assert!(matches!(error, DirectoryError::NoTowers { .. }));
+        assert!(error.to_string().contains("it has encoder.onnx"), "{error}");
+        let error = from_directory(Path::new("no-such-folder"), &Overrides::default());
+        assert!(error.unwrap_err().to_string().contains("no-such-folder"));
+        for (file, content) in [
+            ("config.json", "{"),
+            ("preprocessor_config.json", "[]"),
+            ("open_clip_config.json", "nonsense"),
+        ] {
+            let files = [("visual.onnx", ""), ("textual.onnx", ""), (file, content)];
+            let error = read(&files, &Overrides::default()).unwrap_err().to_string();
+            assert!(error.contains(file), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_by_path_find_their_settings_beside_them_and_above() {
+        let mut files = plain(r#"{"logit_scale": 14.5, "context_length": 32}"#);
+        files.extend([("onnx/a.onnx", ""), ("onnx/b.onnx", "")]);
+        let folder = folder(&files);
+        for (image, text) in [
+            ("visual.onnx", "textual.onnx"),
+            ("onnx/a.onnx", "onnx/b.onnx"),
+        ] {
+            let (image, text) = (folder.path().join(image), folder.path().join(text));
+            let options = from_files(&image, &text, &Overrides::default()).unwrap();
+            assert_eq!(
+                (options.logit_scale, options.context_length),
+                (Some(14.5), 32)
+            );
+            assert_eq!((options.image, options.text), (image, text));
+        }
+        let missing = from_files(
+            Path::new("none.onnx"),
+            Path::new("x"),
+            &Overrides::default(),
+        );
+        assert!(missing.unwrap_err().to_string().contains("none.onnx"));
     }
 }

@@ -1,13 +1,16 @@
 //! Turns the ONNX files of a CLIP into a bundle: the text tower is recognised and becomes the project's own, the image
 //! tower stays a tract model, and both are compared with the originals before anything is handed out.
 
+mod check;
 mod directory;
 mod graph;
 mod image;
 mod onnx;
+mod quantised;
+mod settings;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ndarray::{Array1, Array2, Array3, Axis};
 use serde::Serialize;
@@ -24,14 +27,19 @@ use super::preprocess::Preprocess;
 use super::tokenizer::{Tokenizer, TokenizerError};
 use crate::rng::Rng;
 
-pub use directory::{DirectoryError, Overrides, from_directory};
+pub use directory::{DirectoryError, Overrides, from_directory, from_files};
 pub use onnx::OnnxError;
+use onnx::OnnxFile;
+pub use settings::SettingsError;
 pub use text::Unrecognised;
 
 /// Below this cosine a bundle is not the model that it was made from.
 pub const LOWEST_PARITY: f32 = 0.99;
+/// s of OpenAI's and of most other models, where nothing tells another.
+pub const USUAL_LOGIT_SCALE: f32 = 100.0;
 const TEXT_PROBES: usize = 8;
 const IMAGE_PROBES: usize = 4;
+const LOGIT_PROBES: usize = 2;
 
 /// All that a bundle is made from.
 #[derive(Clone, Debug)]
@@ -44,13 +52,16 @@ pub struct ImportOptions {
     /// Hugging Face's tokenizer.json.
     pub tokenizer_json: Vec<u8>,
     pub preprocess: Preprocess,
-    /// s, already exponentiated.
-    pub logit_scale: f32,
+    /// s, already exponentiated; where it is open, a file with both towers tells it, and else it is taken for
+    /// [`USUAL_LOGIT_SCALE`].
+    pub logit_scale: Option<f32>,
     /// Length of a token sequence, for files that leave it open.
     pub context_length: usize,
     pub precision: Precision,
     /// Hand the bundle out even if it does not compute what the original does.
     pub force: bool,
+    /// What was chosen where the files left a choice, for the report.
+    pub notes: Vec<String>,
 }
 
 /// What an import found and made.
@@ -60,6 +71,8 @@ pub struct ImportReport {
     pub fingerprint: String,
     pub bytes: usize,
     pub parity: Parity,
+    /// What no file said and was taken for granted, and which files were taken of several: a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Why no bundle was made.
@@ -94,7 +107,10 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         size: options.preprocess.size as usize,
         length: options.context_length,
     };
-    let text = onnx::text(&options.text, feed)?;
+    let mut notes = options.notes.clone();
+    let file = OnnxFile::open(&options.text, feed)?;
+    note_quantised(&options.text, &file, &mut notes);
+    let text = file.text()?;
     let weights = text::recognise(
         &text.decluttered,
         tokenizer.start_token(),
@@ -104,12 +120,32 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         path: options.text.clone(),
         source,
     })?;
-    let image = onnx::image(&options.image, feed)?;
+    let file = match options.image == options.text {
+        true => file,
+        false => {
+            drop(file);
+            let file = OnnxFile::open(&options.image, feed)?;
+            note_quantised(&options.image, &file, &mut notes);
+            file
+        }
+    };
+    let image = file.image()?;
+    let logit_scale = match options.logit_scale {
+        Some(scale) => scale,
+        None => logit_scale(&file, feed, &tokenizer, &mut notes)?,
+    };
+    drop(file);
     let (graph, tensors) = image::image_graph(image.decluttered)?;
+    let (rows, known) = (weights.token_embedding.nrows(), tokenizer.vocabulary_size());
+    if rows > known {
+        notes.push(format!(
+            "the text tower has {rows} tokens, the tokenizer knows {known} of them"
+        ));
+    }
 
     let description = Description {
         preprocess: options.preprocess.clone(),
-        logit_scale: options.logit_scale,
+        logit_scale,
         text: TextDescription::of(&weights),
     };
     let mut writer = BundleWriter::default();
@@ -148,8 +184,46 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         fingerprint: model.fingerprint.to_string(),
         bytes: bundle.len(),
         parity: about.parity,
+        notes,
     };
     Ok((bundle, report))
+}
+
+fn note_quantised(path: &Path, file: &OnnxFile, notes: &mut Vec<String>) {
+    if file.quantised > 0 {
+        notes.push(format!(
+            "{} is already quantised ({} constants): weights keep their integers where eight symmetric bits hold them, \
+             and activations stay floats",
+            path.display(),
+            file.quantised
+        ));
+    }
+}
+
+/// s as a file with both towers has it, or the usual one.
+fn logit_scale(
+    file: &OnnxFile,
+    feed: onnx::Feed,
+    tokenizer: &Tokenizer,
+    notes: &mut Vec<String>,
+) -> Result<f32, ImportError> {
+    let mut rng = Rng::new(1);
+    let probes = (0..LOGIT_PROBES).map(|probe| {
+        let pixels = probe_picture(&mut rng, [3, feed.size, feed.size], probe);
+        let sequence = probe_tokens(&mut rng, tokenizer, feed.length, probe);
+        (
+            pixels.insert_axis(Axis(0)).into_tensor(),
+            padded(&sequence, feed.length, tokenizer.end_token()),
+        )
+    });
+    let found = file.logit_scale(probes.collect())?;
+    notes.push(match found {
+        Some(scale) => format!("the logit scale is {scale}, as the graph multiplies cosines with it"),
+        None => format!(
+            "no file tells the logit scale: {USUAL_LOGIT_SCALE} is taken, as OpenAI's and most other models have it"
+        ),
+    });
+    Ok(found.unwrap_or(USUAL_LOGIT_SCALE))
 }
 
 /// The lowest cosine between what the original image tower and the bundle's make of random pictures.
@@ -163,7 +237,7 @@ fn image_parity(original: &TypedModel, model: &Model) -> Result<f32, ImportError
         let pixels = probe_picture(&mut rng, model.image.shape(), probe);
         let input = pixels.clone().insert_axis(Axis(0)).into_tensor();
         let expected = guarded("run the original image tower", || {
-            features(plan.run(tvec!(input.into()))?)
+            onnx::vector(&plan.run(tvec!(input.into()))?[0])
         })?;
         lowest = lowest.min(cosine(
             &expected,
@@ -193,18 +267,10 @@ fn text_parity(original: &TypedModel, model: &Model) -> Result<f32, ImportError>
         original.clone().into_runnable()
     })?;
     let length = model.text.context_length();
-    let (start, end) = (model.tokenizer.start_token(), model.tokenizer.end_token());
+    let end = model.tokenizer.end_token();
     let mut rng = Rng::new(0);
     let sequences: Vec<Vec<u32>> = (0..TEXT_PROBES)
-        .map(|probe| {
-            let words = length.saturating_sub(2).min(1 + probe * probe);
-            let word = |_| rng.below(start.min(end).max(1) as usize) as u32;
-            [start]
-                .into_iter()
-                .chain((0..words).map(word))
-                .chain([end])
-                .collect()
-        })
+        .map(|probe| probe_tokens(&mut rng, &model.tokenizer, length, probe * probe))
         .collect();
     let found: Array2<f32> = model.text.encode(&sequences).map_err(ModelError::from)?;
     let kind = guarded("type the original text tower", || {
@@ -212,23 +278,29 @@ fn text_parity(original: &TypedModel, model: &Model) -> Result<f32, ImportError>
     })?;
     let mut lowest = f32::INFINITY;
     for (sequence, found) in sequences.iter().zip(found.outer_iter()) {
-        let ids = (0..length).map(|at| i64::from(sequence.get(at).copied().unwrap_or(end)));
-        let ids = Array1::from_iter(ids).insert_axis(Axis(0)).into_tensor();
+        let ids = padded(sequence, length, end);
         let expected = guarded("run the original text tower", || {
-            features(plan.run(tvec!(ids.cast_to_dt(kind)?.into_owned().into()))?)
+            let ids = ids.cast_to_dt(kind)?.into_owned();
+            onnx::vector(&plan.run(tvec!(ids.into()))?[0])
         })?;
         lowest = lowest.min(cosine(&expected, &found.to_owned()));
     }
     Ok(lowest)
 }
 
-fn features(outputs: TVec<TValue>) -> TractResult<Array1<f32>> {
-    Ok(outputs[0]
-        .cast_to::<f32>()?
-        .to_plain_array_view::<f32>()?
-        .iter()
-        .copied()
-        .collect())
+/// A sentence of random words, at least `words + 1` of them where there is room.
+fn probe_tokens(rng: &mut Rng, tokenizer: &Tokenizer, length: usize, words: usize) -> Vec<u32> {
+    let (start, end) = (tokenizer.start_token(), tokenizer.end_token());
+    let words = length.saturating_sub(2).min(1 + words);
+    let word = |_| rng.below(start.min(end).max(1) as usize) as u32;
+    let words = (0..words).map(word);
+    [start].into_iter().chain(words).chain([end]).collect()
+}
+
+/// Token ids `[1, length]`, filled up with `padding`.
+fn padded(sequence: &[u32], length: usize, padding: u32) -> Tensor {
+    let ids = (0..length).map(|at| i64::from(sequence.get(at).copied().unwrap_or(padding)));
+    Array1::from_iter(ids).insert_axis(Axis(0)).into_tensor()
 }
 
 fn cosine(a: &Array1<f32>, b: &Array1<f32>) -> f32 {
@@ -236,198 +308,4 @@ fn cosine(a: &Array1<f32>, b: &Array1<f32>) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clip::tokenizer::CLIP_MERGES;
-    use std::path::Path;
-
-    const VOCABULARY: usize = 530;
-    const SIZE: usize = 24;
-
-    #[derive(serde::Deserialize)]
-    struct Expected {
-        sequences: Vec<Vec<u32>>,
-        text: Vec<Vec<f32>>,
-        image: Vec<f32>,
-    }
-
-    fn fixture(case: &str) -> (ImportOptions, Expected) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures/import")
-            .join(case);
-        let expected = std::fs::read(folder.join("expected.json")).unwrap();
-        let file = |name: &str| {
-            Some(folder.join(name))
-                .filter(|file| file.exists())
-                .unwrap_or(folder.join("model.onnx"))
-        };
-        let options = ImportOptions {
-            name: case.to_owned(),
-            image: file("visual.onnx"),
-            text: file("textual.onnx"),
-            tokenizer_json: Tokenizer::clip(CLIP_MERGES, VOCABULARY)
-                .unwrap()
-                .to_json_bytes()
-                .unwrap(),
-            preprocess: Preprocess::clip(SIZE as u32),
-            logit_scale: 100.0,
-            context_length: 12,
-            precision: Precision::F32,
-            force: false,
-        };
-        (options, serde_json::from_slice(&expected).unwrap())
-    }
-
-    /// The picture of tests/fixtures/import/make.py.
-    fn picture() -> Array3<f32> {
-        Array3::from_shape_fn((3, SIZE, SIZE), |(c, y, x)| {
-            (0.37 * x as f64 + 0.71 * y as f64 * (c + 1) as f64 + c as f64).sin() as f32 * 1.5
-        })
-    }
-
-    /// The lowest cosines between onnxruntime's features and those of a bundle made of the same files.
-    fn cosines(case: &str, precision: Precision) -> (f32, f32) {
-        let (mut options, expected) = fixture(case);
-        options.precision = precision;
-        let (bundle, report) = import(&options).unwrap_or_else(|error| panic!("{case}: {error}"));
-        let model = Model::from_bytes(bundle).unwrap();
-        assert_eq!(report.fingerprint, model.fingerprint.to_string());
-        let image = cosine(
-            &Array1::from(expected.image),
-            &model.image.encode(&picture()).unwrap(),
-        );
-        let found = model.text.encode(&expected.sequences).unwrap();
-        let pairs = expected
-            .text
-            .into_iter()
-            .map(Array1::from)
-            .zip(found.outer_iter());
-        let text = pairs
-            .map(|(a, b)| cosine(&a, &b.to_owned()))
-            .fold(f32::INFINITY, f32::min);
-        println!(
-            "{case} {precision:?}: image {image} text {text}, at import {:?}",
-            report.parity
-        );
-        (image, text)
-    }
-
-    macro_rules! exporters {
-        ($($test:ident: $case:literal,)*) => {$(
-            #[test]
-            fn $test() {
-                let (image, text) = cosines($case, Precision::F32);
-                assert!(image >= 0.99999 && text >= 0.99999, "f32: image {image}, text {text}");
-                let (image, text) = cosines($case, Precision::Int8);
-                assert!(image >= 0.995 && text >= 0.995, "int8: image {image}, text {text}");
-            }
-        )*};
-    }
-
-    exporters! {
-        transformers_eager_opset_14_with_mask_and_dynamic_axes: "hf-eager-ts14",
-        transformers_sdpa_opset_17_gelu: "hf-sdpa-ts17",
-        transformers_static_tanh_gelu: "hf-tanh-static",
-        transformers_dynamo_opset_18: "hf-dynamo18",
-        transformers_float16: "hf-float16",
-        transformers_both_towers_in_one_file: "hf-combined",
-        open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
-        open_clip_dynamo_gelu: "openclip-gelu-dynamo18",
-    }
-
-    fn refusal(options: &ImportOptions) -> String {
-        match import(options) {
-            Ok((_, report)) => panic!("imported with {:?}", report.parity),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn a_text_tower_that_is_not_clips_is_refused_by_part_and_node() {
-        for (case, part, node) in [
-            (
-                "refused-relu",
-                "QuickGELU or GELU",
-                "/text_model/encoder/layers.1/mlp",
-            ),
-            (
-                "refused-siglip",
-                "causal mask",
-                "/encoder/layers.0/self_attn",
-            ),
-        ] {
-            let (mut options, _) = fixture("hf-tanh-static");
-            options.text = options
-                .text
-                .with_file_name("..")
-                .join(case)
-                .join("textual.onnx");
-            let refusal = refusal(&options);
-            assert!(
-                refusal.contains(part) && refusal.contains(node),
-                "{refusal}"
-            );
-        }
-    }
-
-    #[test]
-    fn swapped_towers_are_named() {
-        let (mut options, _) = fixture("hf-dynamo18");
-        std::mem::swap(&mut options.image, &mut options.text);
-        assert!(refusal(&options).contains("swapped"));
-        options.image.clone_from(&options.text);
-        assert!(refusal(&options).contains("swapped"));
-    }
-
-    #[test]
-    fn cut_and_broken_files_are_refused_without_a_panic() {
-        let (mut options, _) = fixture("openclip-gelu-dynamo18");
-        let (folder, whole) = (
-            tempfile::tempdir().unwrap(),
-            std::fs::read(&options.text).unwrap(),
-        );
-        options.text = folder.path().join("text.onnx");
-        for cut in [0, 1, 100, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
-            std::fs::write(&options.text, &whole[..cut]).unwrap();
-            assert!(refusal(&options).contains("text.onnx"), "cut at {cut}");
-        }
-        // Every alignment of four such bytes is not a number.
-        let mut broken = whole.clone();
-        broken[whole.len() / 2..][..64].fill(0xff);
-        std::fs::write(&options.text, &broken).unwrap();
-        assert!(refusal(&options).contains("not finite"));
-    }
-
-    #[test]
-    fn towers_of_different_models_do_not_make_a_bundle() {
-        let (mut options, _) = fixture("hf-dynamo18");
-        options.preprocess.size = 32;
-        assert!(!refusal(&options).is_empty());
-        let (mut options, _) = fixture("hf-dynamo18");
-        options.tokenizer_json = Tokenizer::clip(CLIP_MERGES, 600)
-            .unwrap()
-            .to_json_bytes()
-            .unwrap();
-        assert!(refusal(&options).contains("tokenizer"));
-    }
-
-    #[test]
-    fn a_bundle_is_the_same_whenever_it_is_made() {
-        let (options, _) = fixture("hf-sdpa-ts17");
-        assert_eq!(import(&options).unwrap().0, import(&options).unwrap().0);
-    }
-
-    #[test]
-    fn a_cosine_that_is_not_enough_needs_force() {
-        let (mut options, _) = fixture("openclip-quick-ts17");
-        // With start and end token swapped, the original pools elsewhere than the bundle.
-        let json = String::from_utf8(options.tokenizer_json).unwrap();
-        let swapped = json
-            .replace("<|startoftext|>", "<|x|>")
-            .replace("<|endoftext|>", "<|startoftext|>");
-        options.tokenizer_json = swapped.replace("<|x|>", "<|endoftext|>").into_bytes();
-        assert!(refusal(&options).contains("cosine"));
-        options.force = true;
-        assert!(import(&options).unwrap().1.parity.text < LOWEST_PARITY);
-    }
-}
+mod tests;

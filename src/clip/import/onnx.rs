@@ -1,16 +1,19 @@
 //! Opens ONNX files with tract: one picture or one token sequence at a time, every shape known, one input and one
-//! output. It must not know what is made of the graphs.
+//! output a tower. It must not know what is made of the graphs.
 
 use std::path::{Path, PathBuf};
 
+use ndarray::Array1;
 use thiserror::Error;
 use tract_core::floats::FloatPrecisionTranslator;
 use tract_core::internal::*;
 use tract_core::ops::konst::Const;
 use tract_core::transform::ModelTransform;
+use tract_onnx::pb;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::Factoid;
 
+use super::{check, quantised};
 use crate::clip::image_tower::{ImageTowerError, guarded};
 
 /// Why an ONNX file cannot be used as a tower.
@@ -18,11 +21,18 @@ use crate::clip::image_tower::{ImageTowerError, guarded};
 #[non_exhaustive]
 pub enum OnnxError {
     #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path}: {source}")]
     Tract {
         path: PathBuf,
         source: ImageTowerError,
     },
-    #[error("{path}: {what}")]
+    #[error("{path} {what}")]
+    Invalid { path: PathBuf, what: String },
+    #[error("{path} {what}")]
     Interface { path: PathBuf, what: String },
 }
 
@@ -43,20 +53,9 @@ pub struct Feed {
     pub length: usize,
 }
 
-/// Opens the image tower of the file at `path`, which may hold a text tower, too.
-pub fn image(path: &Path, feed: Feed) -> Result<Tower, OnnxError> {
-    tower(path, feed, Role::Picture)
-}
-
-/// Opens the text tower of the file at `path`, which may hold an image tower, too. Inputs beside the token ids become
-/// constants: an attention mask that hides nothing, positions that count.
-pub fn text(path: &Path, feed: Feed) -> Result<Tower, OnnxError> {
-    tower(path, feed, Role::Tokens)
-}
-
 /// What an input is for.
-#[derive(Clone, Copy, PartialEq)]
-enum Role {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Role {
     Picture,
     Tokens,
     Mask,
@@ -69,7 +68,7 @@ impl Role {
         match kind {
             kind if kind.is_float() => Ok(Role::Picture),
             kind if !kind.is_integer() && kind != bool::datum_type() => Err(format!(
-                "its input `{name}` of {kind:?} is neither a picture nor token ids"
+                "has an input `{name}` of {kind:?}, which is neither a picture nor token ids"
             )),
             _ if name.contains("mask") => Ok(Role::Mask),
             _ if name.contains("position") => Ok(Role::Positions),
@@ -78,87 +77,247 @@ impl Role {
     }
 }
 
-fn parse(path: &Path) -> Result<InferenceModel, OnnxError> {
-    let onnx = tract_onnx::onnx()
-        .with_ignore_output_shapes(true)
-        .with_ignore_value_info(true);
-    guarded("parse the file", || onnx.model_for_path(path)).map_err(|source| OnnxError::Tract {
-        path: path.to_owned(),
-        source,
+/// A file with one tower or both, typed. Inputs beside pictures and token ids have become constants: an attention mask
+/// that hides nothing, positions that count.
+pub struct OnnxFile {
+    path: PathBuf,
+    model: TypedModel,
+    inputs: Vec<(OutletId, Role)>,
+    /// How many of its weights were integers; they are floats now.
+    pub quantised: usize,
+}
+
+/// Pixels a side of the picture that the file at `path` takes, where it says so.
+pub fn picture_size(path: &Path) -> Option<u32> {
+    let proto = parse(path).ok()?;
+    proto.graph?.input.iter().find_map(|input| {
+        let Some(pb::type_proto::Value::TensorType(tensor)) = &input.r#type.as_ref()?.value else {
+            return None;
+        };
+        let side = |index: usize| match tensor.shape.as_ref()?.dim.get(index)?.value.as_ref()? {
+            pb::tensor_shape_proto::dimension::Value::DimValue(side) => u32::try_from(*side).ok(),
+            _ => None,
+        };
+        (tensor.shape.as_ref()?.dim.len() == 4)
+            .then(|| side(3).filter(|side| *side > 0))
+            .flatten()
     })
 }
 
-/// Types and simplifies the part of the model at `path` that makes features of the one input of the role `wanted`.
-fn tower(path: &Path, feed: Feed, wanted: Role) -> Result<Tower, OnnxError> {
-    let tract = |source| OnnxError::Tract {
+fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
+    let file = std::fs::metadata(path).map_err(|source| OnnxError::Io {
         path: path.to_owned(),
         source,
-    };
-    let interface = |what: String| OnnxError::Interface {
+    })?;
+    if !file.is_file() || file.len() == 0 {
+        return Err(OnnxError::Invalid {
+            path: path.to_owned(),
+            what: "is empty or no file; take the model's ONNX file".into(),
+        });
+    }
+    let parsed = guarded("parse the file", || {
+        tract_onnx::onnx().proto_model_for_path(path)
+    });
+    parsed.map_err(|source| OnnxError::Invalid {
         path: path.to_owned(),
-        what,
-    };
-    let mut model = parse(path)?;
-    let mut wanted_inputs = Vec::new();
-    for (index, outlet) in model.inputs.clone().into_iter().enumerate() {
-        let name = model.node(outlet.node).name.clone();
-        let fact = model.outlet_fact(outlet).cloned().unwrap_or_default();
-        let kind = fact
-            .datum_type
-            .concretize()
-            .ok_or_else(|| interface(format!("input `{name}` has no type")))?;
-        let role = Role::of(&name, kind).map_err(interface)?;
-        if role == wanted {
-            wanted_inputs.push(outlet);
+        what: format!("is not an ONNX file, or was cut off ({source}); download it again"),
+    })
+}
+
+impl OnnxFile {
+    /// Opens and types the file at `path`. Whatever it declares is checked before anything is allocated for it.
+    pub fn open(path: &Path, feed: Feed) -> Result<OnnxFile, OnnxError> {
+        let invalid = |what: String| OnnxError::Invalid {
+            path: path.to_owned(),
+            what,
+        };
+        let tract = |source| OnnxError::Tract {
+            path: path.to_owned(),
+            source,
+        };
+        let mut proto = parse(path)?;
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let onnx = tract_onnx::onnx()
+            .with_ignore_output_shapes(true)
+            .with_ignore_value_info(true);
+        check::check(&proto, folder, &|operator| {
+            onnx.op_register.0.contains_key(operator)
+        })
+        .map_err(invalid)?;
+        let quantised = quantised::dequantise(&mut proto, folder).map_err(invalid)?;
+        let parsed = guarded("read the graph", || {
+            let folder = folder.to_str().context("the folder's name is not UTF-8")?;
+            let parsed = onnx.parse(&proto, Some(folder))?;
+            match &parsed.unresolved_inputs[..] {
+                [] => Ok(parsed.model),
+                [name, ..] => bail!("nothing makes the value `{name}`"),
+            }
+        });
+        drop(proto);
+        let mut model = parsed.map_err(tract)?;
+        let mut roles = Vec::new();
+        for (index, outlet) in model.inputs.clone().into_iter().enumerate() {
+            let name = model.node(outlet.node).name.clone();
+            let fact = model.outlet_fact(outlet).cloned().unwrap_or_default();
+            let kind = fact.datum_type.concretize();
+            let kind = kind.ok_or_else(|| invalid(format!("has an input `{name}` of no type")))?;
+            let role = Role::of(&name, kind).map_err(invalid)?;
+            if role == Role::Picture {
+                fits(&fact, &name, feed.size).map_err(invalid)?;
+            }
+            roles.push((name, role));
+            guarded("type the graph", || {
+                fix_input(&mut model, index, role, kind, feed)
+            })
+            .map_err(tract)?;
         }
-        guarded("type the graph", || {
-            fix_input(&mut model, index, role, kind, feed)
+        let model = guarded("type the graph", || {
+            // Constants are no longer inputs; what remains is pictures and tokens.
+            let remaining = model
+                .inputs
+                .iter()
+                .copied()
+                .filter(|at| !model.node(at.node).op_is::<Const>());
+            let remaining: Vec<OutletId> = remaining.collect();
+            model.set_input_outlets(&remaining)?;
+            in_f32(model.into_typed()?)
         })
         .map_err(tract)?;
-    }
-    let &[input] = &wanted_inputs[..] else {
-        let what = if wanted == Role::Picture {
-            "pictures"
-        } else {
-            "token ids"
+        check::volumes(&model).map_err(invalid)?;
+        let role = |outlet: &OutletId| {
+            let name = &model.node(outlet.node).name;
+            let found = roles.iter().find(|(known, _)| known == name)?;
+            Some((*outlet, found.1))
         };
-        let count = wanted_inputs.len();
-        return Err(interface(format!(
-            "has {count} inputs for {what}, not one; are image and text tower swapped?"
-        )));
-    };
-    let original = guarded("type the graph", || {
-        // Constants are no longer inputs; what remains is pictures and tokens.
-        let remaining = model
-            .inputs
-            .iter()
-            .copied()
-            .filter(|at| !model.node(at.node).op_is::<Const>());
-        let remaining: Vec<OutletId> = remaining.collect();
-        model.set_input_outlets(&remaining)?;
-        let name = model.node(input.node).name.clone();
-        let typed = in_f32(model.into_typed()?)?;
-        let input = typed
-            .inputs
-            .iter()
-            .copied()
-            .find(|at| typed.node(at.node).name == name);
-        Ok((input.context("the input is lost")?, typed))
-    });
-    let (input, mut original) = original.map_err(tract)?;
-    let output = features(&original, input).map_err(interface)?;
-    let simplified = guarded("simplify the graph", || {
-        original.set_input_outlets(&[input])?;
-        original.select_output_outlets(&[output])?;
-        original.compact()?;
-        let mut decluttered = original.clone().into_decluttered()?;
-        decluttered.prop_consts()?;
-        Ok(Tower {
-            original,
-            decluttered,
+        Ok(OnnxFile {
+            path: path.to_owned(),
+            inputs: model.inputs.iter().filter_map(role).collect(),
+            model,
+            quantised,
         })
-    });
-    simplified.map_err(tract)
+    }
+
+    /// The image tower, which takes `[1, 3, size, size]`.
+    pub fn image(&self) -> Result<Tower, OnnxError> {
+        self.tower(Role::Picture)
+    }
+
+    /// The text tower, which takes `[1, length]` token ids.
+    pub fn text(&self) -> Result<Tower, OnnxError> {
+        self.tower(Role::Tokens)
+    }
+
+    fn interface(&self, what: String) -> OnnxError {
+        OnnxError::Interface {
+            path: self.path.clone(),
+            what,
+        }
+    }
+
+    fn tract(&self, source: ImageTowerError) -> OnnxError {
+        OnnxError::Tract {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn input(&self, wanted: Role) -> Result<OutletId, OnnxError> {
+        let mut all = self.inputs.iter().filter(|(_, role)| *role == wanted);
+        match (all.next(), all.count()) {
+            (Some((input, _)), 0) => Ok(*input),
+            (first, others) => {
+                let count = usize::from(first.is_some()) + others;
+                let what = match wanted {
+                    Role::Picture => "pictures",
+                    _ => "token ids",
+                };
+                Err(self.interface(format!(
+                    "has {count} inputs for {what}, not one; are image and text tower swapped?"
+                )))
+            }
+        }
+    }
+
+    /// The part of the file that makes features of the one input of the role `wanted`.
+    fn tower(&self, wanted: Role) -> Result<Tower, OnnxError> {
+        let input = self.input(wanted)?;
+        let output = features(&self.model, input).map_err(|what| self.interface(what))?;
+        let simplified = guarded("simplify the graph", || {
+            let mut original = self.model.clone();
+            original.set_input_outlets(&[input])?;
+            original.select_output_outlets(&[output])?;
+            original.compact()?;
+            let mut decluttered = original.clone().into_decluttered()?;
+            decluttered.prop_consts()?;
+            Ok(Tower {
+                original,
+                decluttered,
+            })
+        });
+        simplified.map_err(|source| self.tract(source))
+    }
+
+    /// What a file with both towers multiplies cosines with, found by running it: `probes` are pictures `[1, 3, size,
+    /// size]` and token ids. Nothing where no output holds logits, or they are no multiple of cosines.
+    pub fn logit_scale(&self, probes: Vec<(Tensor, Tensor)>) -> Result<Option<f32>, OnnxError> {
+        let (Ok(picture), Ok(tokens)) = (self.input(Role::Picture), self.input(Role::Tokens))
+        else {
+            return Ok(None);
+        };
+        let model = &self.model;
+        let mut both = vec![picture, tokens];
+        both.sort_unstable();
+        let logits = model.outputs.iter().copied().find(|outlet| {
+            let mut depends = sources(model, *outlet);
+            depends.sort_unstable();
+            let single = |fact: &TypedFact| {
+                let volume = fact.shape.as_concrete().map(|shape| shape.iter().product());
+                fact.datum_type.is_float() && volume == Some(1usize)
+            };
+            depends == both && model.outlet_fact(*outlet).is_ok_and(single)
+        });
+        let towers = [picture, tokens].map(|input| features(model, input).ok());
+        let (Some(logits), [Some(image), Some(text)]) = (logits, towers) else {
+            return Ok(None);
+        };
+        let points = guarded("run both towers", || {
+            let mut whole = model.clone();
+            whole.set_input_outlets(&[picture, tokens])?;
+            whole.select_output_outlets(&[logits, image, text])?;
+            whole.compact()?;
+            let kind = whole.input_fact(1)?.datum_type;
+            let plan = whole.into_runnable()?;
+            let mut points = Vec::new();
+            for (pixels, ids) in probes {
+                let ids = ids.cast_to_dt(kind)?.into_owned();
+                let outputs = plan.run(tvec!(pixels.into(), ids.into()))?;
+                let [logit, a, b] = [0, 1, 2].map(|index| vector(&outputs[index]));
+                let (logit, a, b) = (logit?, a?, b?);
+                points.push((a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt(), logit[0]));
+            }
+            Ok(points)
+        });
+        let points = points.map_err(|source| self.tract(source))?;
+        let squares: f32 = points.iter().map(|(cosine, _)| cosine * cosine).sum();
+        let scale = points.iter().map(|(c, logit)| c * logit).sum::<f32>() / squares;
+        let fits = |&(c, logit): &(f32, f32)| {
+            (c * scale - logit).abs() <= 1e-3 * (logit.abs() + scale.abs() * 0.1)
+        };
+        Ok((scale.is_finite() && scale > 0.0 && points.iter().all(fits)).then_some(scale))
+    }
+}
+
+/// All numbers of a value, as f32.
+pub fn vector(value: &Tensor) -> TractResult<Array1<f32>> {
+    Ok(value
+        .cast_to::<f32>()?
+        .to_plain_array_view::<f32>()?
+        .iter()
+        .copied()
+        .collect())
 }
 
 /// Half precision is for storage: everything is computed in f32.
@@ -169,6 +328,33 @@ fn in_f32(mut model: TypedModel) -> TractResult<TypedModel> {
         FloatPrecisionTranslator::new(half, f32::datum_type()).transform(&mut model)?;
     }
     Ok(model)
+}
+
+/// Whether a picture input takes what the preprocessing makes.
+fn fits(fact: &InferenceFact, name: &str, size: usize) -> Result<(), String> {
+    let shape: Vec<Option<usize>> = fact
+        .shape
+        .dims()
+        .map(|dim| dim.concretize().and_then(|dim| dim.to_usize().ok()))
+        .collect();
+    let takes = match shape[..] {
+        [_, channels, height, width] => [(channels, 3), (height, size), (width, size)]
+            .iter()
+            .all(|(declared, fed)| declared.is_none_or(|declared| declared == *fed)),
+        _ => fact.shape.is_open(),
+    };
+    if takes {
+        return Ok(());
+    }
+    let shape: Vec<String> = shape
+        .iter()
+        .map(|dim| dim.map_or("?".into(), |dim| dim.to_string()))
+        .collect();
+    Err(format!(
+        "takes pictures `{name}` of shape [{}], but the preprocessing makes [1, 3, {size}, {size}]; \
+         give the model's own preprocessing with --preprocess",
+        shape.join(", ")
+    ))
 }
 
 /// Gives an input its shape, and its value if it only says what all inputs are like.
@@ -191,6 +377,11 @@ fn fix_input(
         .dim(1)
         .and_then(|dim| dim.concretize()?.to_usize().ok());
     let shape = [1, declared.unwrap_or(feed.length)];
+    ensure!(
+        shape[1] <= check::LONGEST_SEQUENCE,
+        "its input takes {} tokens",
+        shape[1]
+    );
     model.set_input_fact(index, InferenceFact::dt_shape(kind, shape))?;
     let value = match role {
         Role::Mask => tract_ndarray::Array2::<i64>::ones(shape),

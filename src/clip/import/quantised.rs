@@ -1,0 +1,392 @@
+//! Turns an ONNX graph that onnxruntime quantised back into the float graph that it stands for: every quantised value
+//! is read as the real number which it encodes, weights become `(q - zero point) * scale`, and activations are not
+//! quantised at all. It must not know what a tower is.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use tract_core::internal::*;
+use tract_onnx::data_resolver::MmapDataResolver;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::tensor::load_tensor;
+
+use super::check::label;
+use crate::clip::image_tower::guarded;
+
+/// Operators that move numbers without changing them, so that what is behind their first input is quantised alike.
+const MOVES: [&str; 12] = [
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "Identity",
+    "MaxPool",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// How the integers of one constant are meant.
+#[derive(Clone, Debug, PartialEq)]
+struct Grid {
+    scale: String,
+    zero_point: Option<String>,
+    /// Along which the scales lie if there are several; counted from the back where negative.
+    axis: i64,
+}
+
+/// Rewrites `model`, whose external data lies in `folder`, and tells how many constants were integers. The error
+/// continues a sentence that begins with the file.
+pub fn dequantise(model: &mut ModelProto, folder: &Path) -> Result<usize, String> {
+    let Some(graph) = model
+        .graph
+        .as_mut()
+        .filter(|graph| graph.node.iter().any(|node| is_quantised(&node.op_type)))
+    else {
+        return Ok(0);
+    };
+    keep_constants_as_initializers(graph);
+    let grids = Rewriter::new(graph).rewrite()?;
+    for (index, grid) in &grids {
+        let tensor = dequantised(graph, folder, *index, grid)?;
+        graph.initializer[*index] = tensor;
+    }
+    drop_unused(graph);
+    Ok(grids.len())
+}
+
+fn is_quantised(operator: &str) -> bool {
+    operator.contains("Quantize")
+        || operator.ends_with("Integer")
+        || operator.starts_with("QLinear")
+}
+
+/// Constant nodes are initializers by another name.
+fn keep_constants_as_initializers(graph: &mut GraphProto) {
+    let GraphProto {
+        node, initializer, ..
+    } = graph;
+    node.retain(|node| {
+        let value = node
+            .attribute
+            .iter()
+            .find(|attribute| attribute.name == "value")
+            .and_then(|attribute| attribute.t.as_ref());
+        match (value, node.output.first()) {
+            (Some(value), Some(name)) if node.op_type == "Constant" => {
+                initializer.push(TensorProto {
+                    name: name.clone(),
+                    ..value.clone()
+                });
+                false
+            }
+            _ => true,
+        }
+    });
+}
+
+struct Rewriter<'a> {
+    graph: &'a mut GraphProto,
+    /// Index of the initializer, by name.
+    constants: HashMap<String, usize>,
+    /// Index of the node that makes a value.
+    makers: HashMap<String, usize>,
+    /// Indices of the nodes that take a value.
+    takers: HashMap<String, Vec<usize>>,
+    grids: HashMap<usize, Grid>,
+}
+
+impl Rewriter<'_> {
+    fn new(graph: &mut GraphProto) -> Rewriter<'_> {
+        let (mut makers, mut takers) = (HashMap::new(), HashMap::<String, Vec<usize>>::new());
+        for (index, node) in graph.node.iter().enumerate() {
+            makers.extend(node.output.iter().map(|name| (name.clone(), index)));
+            for input in &node.input {
+                takers.entry(input.clone()).or_default().push(index);
+            }
+        }
+        let constants = graph.initializer.iter().enumerate();
+        let constants = constants.map(|(index, tensor)| (tensor.name.clone(), index));
+        Rewriter {
+            constants: constants.collect(),
+            makers,
+            takers,
+            grids: HashMap::new(),
+            graph,
+        }
+    }
+
+    /// Rewrites all nodes, and yields the constants that are to be dequantised.
+    fn rewrite(mut self) -> Result<HashMap<usize, Grid>, String> {
+        for index in 0..self.graph.node.len() {
+            match self.graph.node[index].op_type.as_str() {
+                "MatMulInteger" => self.product(index, "MatMul", -1)?,
+                "ConvInteger" => self.product(index, "Conv", 0)?,
+                "DequantizeLinear" => self.dequantize(index)?,
+                _ => {}
+            }
+        }
+        for node in &mut self.graph.node {
+            match node.op_type.as_str() {
+                "QuantizeLinear" | "DynamicQuantizeLinear" | "DequantizeLinear" => passes(node, 0),
+                operator if is_quantised(operator) => {
+                    let (name, operator) = (label(node), operator);
+                    return Err(format!(
+                        "is quantised with the operator {operator} at node `{name}`, which is not read here; take the \
+                         float32 file, or quantise with onnxruntime's quantize_dynamic or in the QDQ format"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(self.grids)
+    }
+
+    fn node(&self, index: usize) -> &NodeProto {
+        &self.graph.node[index]
+    }
+
+    fn maker(&self, value: &str) -> Option<&NodeProto> {
+        self.makers.get(value).map(|&index| self.node(index))
+    }
+
+    fn unexpected(&self, index: usize, expected: &str) -> String {
+        let node = self.node(index);
+        format!(
+            "is quantised in a way that is not known here: expected {expected} at node `{}` ({}); take the float32 file",
+            label(node),
+            node.op_type
+        )
+    }
+
+    /// The only node that takes the first output of another.
+    fn taker(&self, index: usize) -> Option<usize> {
+        match self.takers.get(self.node(index).output.first()?)?[..] {
+            [taker] => Some(taker),
+            _ => None,
+        }
+    }
+
+    /// A product of integers, converted to floats and multiplied with the product of both scales, becomes the product
+    /// of the real numbers. A constant operand has its scales along `axis`.
+    fn product(&mut self, index: usize, operator: &str, axis: i64) -> Result<(), String> {
+        let mut last = index;
+        let mut multiplied = self.taker(index);
+        if let Some(cast) = multiplied.filter(|&at| self.node(at).op_type == "Cast") {
+            (last, multiplied) = (cast, self.taker(cast));
+        }
+        let expected = "its result multiplied with the product of two scales";
+        let multiplied = multiplied
+            .filter(|&at| self.node(at).op_type == "Mul" && self.node(at).input.len() == 2)
+            .ok_or_else(|| self.unexpected(index, expected))?;
+        let result = &self.node(last).output[0];
+        let side = usize::from(&self.node(multiplied).input[0] != result);
+        let scales = &self.node(multiplied).input[1 - side];
+        let scales: [String; 2] = self
+            .maker(scales)
+            .filter(|node| node.op_type == "Mul")
+            .and_then(|node| node.input.clone().try_into().ok())
+            .ok_or_else(|| self.unexpected(index, expected))?;
+        let inputs = self.node(index).input.clone();
+        let constant_scales = scales.iter().filter(|it| self.constants.contains_key(*it));
+        let mut constant_scales: Vec<String> = constant_scales.rev().cloned().collect();
+        for operand in 0..2 {
+            let value = inputs
+                .get(operand)
+                .ok_or_else(|| self.unexpected(index, "two operands"))?;
+            if let Some(&constant) = self.constants.get(value) {
+                let scale = constant_scales
+                    .pop()
+                    .ok_or_else(|| self.unexpected(index, "a constant scale of its weight"))?;
+                let zero_point = inputs.get(2 + operand).filter(|name| !name.is_empty());
+                let grid = Grid {
+                    scale,
+                    zero_point: zero_point.cloned(),
+                    axis,
+                };
+                self.mark(index, constant, grid)?;
+            }
+        }
+        let node = &mut self.graph.node[index];
+        node.op_type = operator.into();
+        node.input.truncate(2);
+        passes(&mut self.graph.node[multiplied], side);
+        Ok(())
+    }
+
+    /// A constant behind a DequantizeLinear is one of real numbers; so is any other value.
+    fn dequantize(&mut self, index: usize) -> Result<(), String> {
+        let node = self.node(index);
+        let [value, scale] = [0, 1].map(|at| node.input.get(at).cloned());
+        let (Some(value), Some(scale)) = (value, scale) else {
+            return Err(self.unexpected(index, "a value and its scale"));
+        };
+        let attribute = node.attribute.iter().find(|it| it.name == "axis");
+        let axis = attribute.map_or(1, |attribute| attribute.i);
+        let zero_point = node.input.get(2).filter(|name| !name.is_empty()).cloned();
+        let mut behind = value.clone();
+        while !self.constants.contains_key(&behind) {
+            match self.maker(&behind) {
+                Some(node) if MOVES.contains(&node.op_type.as_str()) && !node.input.is_empty() => {
+                    behind = node.input[0].clone();
+                }
+                _ => return Ok(()),
+            }
+        }
+        let constant = self.constants[&behind];
+        let several = self.constants.get(&scale).is_none_or(|&scale| {
+            let dims = &self.graph.initializer[scale].dims;
+            dims.iter().product::<i64>() != 1
+        });
+        if behind != value && several {
+            return Err(self.unexpected(
+                index,
+                "one scale for a weight that is looked up or reshaped",
+            ));
+        }
+        let grid = Grid {
+            scale,
+            zero_point,
+            axis,
+        };
+        self.mark(index, constant, grid)
+    }
+
+    fn mark(&mut self, index: usize, constant: usize, grid: Grid) -> Result<(), String> {
+        match self.grids.insert(constant, grid.clone()) {
+            Some(other) if other != grid => {
+                Err(self.unexpected(index, "one scale for all uses of a weight"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes a node hand its input number `input` on.
+fn passes(node: &mut NodeProto, input: usize) {
+    node.op_type = "Identity".into();
+    node.domain.clear();
+    node.attribute.clear();
+    node.input = node.input.drain(..).skip(input).take(1).collect();
+    node.output.truncate(1);
+}
+
+/// The initializer number `index` as the floats that it encodes.
+fn dequantised(
+    graph: &GraphProto,
+    folder: &Path,
+    index: usize,
+    grid: &Grid,
+) -> Result<TensorProto, String> {
+    let proto = &graph.initializer[index];
+    let failed = |reason: String| {
+        let (name, reason) = (&proto.name, reason);
+        format!(
+            "has quantised weights `{name}` that cannot be read: {reason}; take the float32 file"
+        )
+    };
+    let constant = |name: &str| {
+        let found = graph.initializer.iter().find(|tensor| tensor.name == name);
+        found.ok_or_else(|| failed(format!("`{name}` is computed, not a constant")))
+    };
+    let folder = folder.to_str();
+    let load = |proto: &TensorProto| {
+        guarded("read a quantised weight", || {
+            let tensor = load_tensor(&MmapDataResolver, proto, folder)?;
+            Ok(tensor.cast_to::<f32>()?.into_owned())
+        })
+        .map_err(|error| failed(error.to_string()))
+    };
+    let floats = |tensor: &Tensor| -> Result<Vec<f32>, String> {
+        let view = tensor.to_plain_array_view::<f32>();
+        let view = view.map_err(|error| failed(error.to_string()))?;
+        Ok(view.iter().copied().collect())
+    };
+    let weights = load(proto)?;
+    let shape = weights.shape().to_vec();
+    let scale_proto = constant(&grid.scale)?;
+    let scales = floats(&load(scale_proto)?)?;
+    let zero_points = match &grid.zero_point {
+        Some(name) => floats(&load(constant(name)?)?)?,
+        None => vec![0.0],
+    };
+    let axis = match grid.axis {
+        axis if axis < 0 => shape.len() as i64 + axis,
+        axis => axis,
+    };
+    let axis = usize::try_from(axis).unwrap_or(usize::MAX);
+    let (channels, inner) = match shape.get(axis) {
+        Some(&channels) => (channels, shape[axis + 1..].iter().product::<usize>()),
+        None => (1, 1),
+    };
+    for (what, count) in [("scales", scales.len()), ("zero points", zero_points.len())] {
+        if count != 1 && (count != channels || axis >= shape.len()) {
+            return Err(failed(format!(
+                "{count} {what} do not fit the shape {shape:?} along axis {axis}"
+            )));
+        }
+    }
+    let values = floats(&weights)?.into_iter().enumerate().map(|(at, q)| {
+        let channel = at / inner.max(1) % channels.max(1);
+        let of = |list: &[f32]| list[if list.len() == 1 { 0 } else { channel }];
+        (q - of(&zero_points)) * of(&scales)
+    });
+    let half = scale_proto.data_type == DataType::Float16 as i32;
+    let raw_data = match half {
+        true => values
+            .flat_map(|value| f16::from_f32(value).to_le_bytes())
+            .collect(),
+        false => values.flat_map(f32::to_le_bytes).collect(),
+    };
+    Ok(TensorProto {
+        name: proto.name.clone(),
+        dims: proto.dims.clone(),
+        data_type: if half {
+            DataType::Float16
+        } else {
+            DataType::Float
+        } as i32,
+        data_location: Some(DataLocation::Default as i32),
+        raw_data,
+        ..TensorProto::default()
+    })
+}
+
+/// Leaves out nodes and constants that no output depends on any more.
+fn drop_unused(graph: &mut GraphProto) {
+    let outputs = |node: &NodeProto, index: usize| {
+        let named = |name: &String| (name.clone(), index);
+        node.output.iter().map(named).collect::<Vec<_>>()
+    };
+    let nodes = graph.node.iter().enumerate();
+    let makers: HashMap<String, usize> = nodes.flat_map(|(i, node)| outputs(node, i)).collect();
+    let mut used: HashSet<String> = HashSet::new();
+    let mut open: Vec<String> = graph.output.iter().map(|it| it.name.clone()).collect();
+    while let Some(name) = open.pop() {
+        if let Some(&maker) = makers.get(&name)
+            && !used.contains(&name)
+        {
+            taken(&graph.node[maker], &mut open);
+        }
+        used.insert(name);
+    }
+    graph
+        .node
+        .retain(|node| node.output.iter().any(|name| used.contains(name)));
+    graph
+        .initializer
+        .retain(|tensor| used.contains(&tensor.name));
+}
+
+/// Adds all values that a node takes, also those that graphs within it take from around them.
+fn taken(node: &NodeProto, names: &mut Vec<String>) {
+    names.extend(node.input.iter().cloned());
+    for body in node.attribute.iter().filter_map(|it| it.g.as_ref()) {
+        names.extend(body.output.iter().map(|output| output.name.clone()));
+        body.node.iter().for_each(|node| taken(node, names));
+    }
+}

@@ -1,0 +1,258 @@
+//! What the small files beside the towers say: tokeniser, preprocessing, context length, logit scale. What none says
+//! is either noted with the value that is taken, or an error. It must not know what is in the ONNX files but the size
+//! of their picture.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{Overrides, onnx};
+use crate::clip::preprocess::{Preprocess, PreprocessError};
+use crate::clip::tokenizer::{CLIP_MERGES, CLIP_VOCABULARY, Tokenizer, TokenizerError};
+
+/// Tokens of a sequence and pixels a side, where nothing says: those of OpenAI's models.
+const CLIP_CONTEXT: u64 = 77;
+const CLIP_SIZE: u32 = 224;
+
+/// Why the files beside the towers do not do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} is not JSON: {source}")]
+    Json {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("{path}: {source}")]
+    Preprocess {
+        path: PathBuf,
+        source: PreprocessError,
+    },
+    #[error("{path}: {source}")]
+    Tokenizer {
+        path: PathBuf,
+        source: TokenizerError,
+    },
+    #[error("{path} says {what}, which cannot be; correct it")]
+    Impossible { path: PathBuf, what: String },
+    #[error(
+        "{path} names the tokenizer {name}, which is not there; give its file with --tokenizer"
+    )]
+    NoTokenizer { path: PathBuf, name: String },
+}
+
+/// What an import needs beside the towers.
+pub struct Settings {
+    pub name: String,
+    pub tokenizer_json: Vec<u8>,
+    pub preprocess: Preprocess,
+    /// Nothing where only the graph could say.
+    pub logit_scale: Option<f32>,
+    pub context_length: usize,
+}
+
+/// Reads the files of `folder`; `given` goes before them.
+pub fn read(
+    folder: &Path,
+    image: &Path,
+    given: &Overrides,
+    notes: &mut Vec<String>,
+) -> Result<Settings, SettingsError> {
+    let configs = Configs {
+        general: json(&folder.join("config.json"))?,
+        open_clip: json(&folder.join("open_clip_config.json"))?,
+        folder,
+    };
+    let named = configs
+        .find(&["/name"])
+        .and_then(|(_, name)| name.as_str().map(str::to_owned));
+    let folder_name = || {
+        let whole = folder.canonicalize().ok()?;
+        Some(whole.file_name()?.to_string_lossy().into_owned())
+    };
+    let name = given.name.clone().or(named).or_else(folder_name);
+    Ok(Settings {
+        name: name.unwrap_or_else(|| "model".into()),
+        tokenizer_json: tokenizer(&configs, given, notes)?,
+        preprocess: preprocess(&configs, image, given, notes)?,
+        logit_scale: match given.logit_scale {
+            Some(scale) => Some(scale),
+            None => configs.number("/logit_scale")?.map(|scale| scale as f32),
+        },
+        context_length: context_length(&configs, notes)?,
+    })
+}
+
+/// The configuration files of a folder; null where there is none.
+struct Configs<'a> {
+    general: Value,
+    open_clip: Value,
+    folder: &'a Path,
+}
+
+impl Configs<'_> {
+    /// The first value that one of the files has at one of these places, and the file.
+    fn find(&self, places: &[&str]) -> Option<(PathBuf, &Value)> {
+        let files = [
+            ("config.json", &self.general),
+            ("open_clip_config.json", &self.open_clip),
+        ];
+        let mut all = places
+            .iter()
+            .flat_map(|place| files.map(|(name, file)| (name, file.pointer(place))));
+        all.find_map(|(name, value)| Some((self.folder.join(name), value?)))
+    }
+
+    fn number(&self, place: &str) -> Result<Option<f64>, SettingsError> {
+        let Some((path, value)) = self.find(&[place]) else {
+            return Ok(None);
+        };
+        match value.as_f64().filter(|number| *number > 0.0) {
+            Some(number) => Ok(Some(number)),
+            None => Err(SettingsError::Impossible {
+                path,
+                what: format!("{} = {value}", &place[1..]),
+            }),
+        }
+    }
+}
+
+fn context_length(configs: &Configs, notes: &mut Vec<String>) -> Result<usize, SettingsError> {
+    let places = [
+        "/text_config/max_position_embeddings",
+        "/context_length",
+        "/text_cfg/context_length",
+        "/model_cfg/text_cfg/context_length",
+    ];
+    let Some((path, value)) = configs.find(&places) else {
+        notes.push(format!(
+            "no file tells the context length: {CLIP_CONTEXT} tokens, unless the text tower is fixed to another"
+        ));
+        return Ok(CLIP_CONTEXT as usize);
+    };
+    match value.as_u64().filter(|length| (2..=4096).contains(length)) {
+        Some(length) => Ok(length as usize),
+        None => Err(SettingsError::Impossible {
+            path,
+            what: format!("a context length of {value}"),
+        }),
+    }
+}
+
+fn tokenizer(
+    configs: &Configs,
+    given: &Overrides,
+    notes: &mut Vec<String>,
+) -> Result<Vec<u8>, SettingsError> {
+    let names = ["tokenizer.json", "textual/tokenizer.json", "vocab.json"];
+    let beside = names.map(|name| configs.folder.join(name));
+    let found = given
+        .tokenizer
+        .clone()
+        .or_else(|| beside.into_iter().find(|path| path.is_file()));
+    let Some(path) = found else {
+        let places = [
+            "/text_cfg/hf_tokenizer_name",
+            "/model_cfg/text_cfg/hf_tokenizer_name",
+        ];
+        if let Some((path, name)) = configs.find(&places) {
+            let name = name.to_string();
+            return Err(SettingsError::NoTokenizer { path, name });
+        }
+        notes.push(format!(
+            "no tokenizer.json: CLIP's own tokenizer with {CLIP_VOCABULARY} tokens is taken"
+        ));
+        let clip = Tokenizer::clip(CLIP_MERGES, CLIP_VOCABULARY);
+        return json_bytes(clip, Path::new("CLIP's own tokenizer"));
+    };
+    let bytes = bytes(&path)?;
+    let vocabulary: Value = match serde_json::from_slice(&bytes) {
+        Ok(vocabulary) => vocabulary,
+        Err(source) => return Err(SettingsError::Json { path, source }),
+    };
+    match vocabulary {
+        Value::Object(ids) if !ids.is_empty() && ids.values().all(Value::is_u64) => {
+            let merges = path.with_file_name("merges.txt");
+            let text = String::from_utf8_lossy(&self::bytes(&merges)?).into_owned();
+            json_bytes(Tokenizer::from_vocabulary(ids, &text), &merges)
+        }
+        _ => Ok(bytes),
+    }
+}
+
+fn json_bytes(
+    tokenizer: Result<Tokenizer, TokenizerError>,
+    path: &Path,
+) -> Result<Vec<u8>, SettingsError> {
+    tokenizer
+        .and_then(|tokenizer| tokenizer.to_json_bytes())
+        .map_err(|source| SettingsError::Tokenizer {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn preprocess(
+    configs: &Configs,
+    image: &Path,
+    given: &Overrides,
+    notes: &mut Vec<String>,
+) -> Result<Preprocess, SettingsError> {
+    let names = [
+        "preprocessor_config.json",
+        "processor_config.json",
+        "visual/preprocess_cfg.json",
+        "preprocess_cfg.json",
+    ];
+    let beside = names.map(|name| configs.folder.join(name));
+    let mut found = given
+        .preprocess
+        .clone()
+        .or_else(|| beside.into_iter().find(|path| path.is_file()));
+    if found.is_none() && !configs.open_clip["preprocess_cfg"].is_null() {
+        found = Some(configs.folder.join("open_clip_config.json"));
+    }
+    if let Some(path) = found {
+        let preprocess = Preprocess::from_json(&bytes(&path)?);
+        return preprocess.map_err(|source| SettingsError::Preprocess { path, source });
+    }
+    let places = [
+        "/vision_config/image_size",
+        "/vision_cfg/image_size",
+        "/model_cfg/vision_cfg/image_size",
+    ];
+    let said = configs
+        .find(&places)
+        .and_then(|(_, size)| u32::try_from(size.as_u64()?).ok());
+    let size = said
+        .or_else(|| onnx::picture_size(image))
+        .unwrap_or(CLIP_SIZE);
+    notes.push(format!(
+        "no file tells the preprocessing: CLIP's own is taken ({size} pixels, bicubic, CLIP's mean and deviation)"
+    ));
+    Ok(Preprocess::clip(size))
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, SettingsError> {
+    std::fs::read(path).map_err(|source| SettingsError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The JSON at `path`; null where there is no such file.
+fn json(path: &Path) -> Result<Value, SettingsError> {
+    if !path.is_file() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&bytes(path)?).map_err(|source| SettingsError::Json {
+        path: path.to_owned(),
+        source,
+    })
+}
