@@ -39,7 +39,11 @@ pub fn cross_entropy(
 
 /// `softmax(scale * images . texts)`, `[pictures, classes]`.
 pub fn probabilities(images: ArrayView2<f32>, texts: ArrayView2<f32>, scale: f32) -> Array2<f32> {
-    let mut scores = images.dot(&texts.t());
+    softmax_rows(images.dot(&texts.t()), scale)
+}
+
+/// `softmax(scale * row)` of each row of `scores`.
+pub fn softmax_rows(mut scores: Array2<f32>, scale: f32) -> Array2<f32> {
     for mut row in scores.outer_iter_mut() {
         let highest = row.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
         row.mapv_inplace(|score| (scale * (score - highest)).exp());

@@ -1,0 +1,185 @@
+//! How right a classifier is, and how sure: from the probabilities that it gave each picture and what the picture
+//! shows. It must not know models or methods.
+
+use crate::adapt::loss::best;
+use ndarray::{Array2, ArrayView2};
+use serde::Serialize;
+
+/// Bins of confidence, as in Guo et al., arXiv 1706.04599.
+pub const BINS: usize = 15;
+/// The standard normal quantile of a two-sided interval of 95 %.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// All that is measured of one classifier on one set of pictures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Assessment {
+    pub pictures: usize,
+    /// Share of pictures whose best class is the right one, in `0..=1`; 0 without pictures.
+    pub accuracy: f64,
+    /// Wilson's interval of 95 % around the accuracy.
+    pub interval: [f64; 2],
+    /// Expected calibration error: the mean gap between confidence and accuracy, weighted by pictures.
+    pub calibration_error: f64,
+    /// [`BINS`] of equal width.
+    pub reliability: Vec<Bin>,
+    pub classes: Vec<ClassAssessment>,
+    /// Pictures by right class (rows) and named class (columns).
+    pub confusion: Vec<Vec<usize>>,
+}
+
+/// Pictures whose highest probability lies in one interval, open below and closed above.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bin {
+    pub pictures: usize,
+    /// Mean highest probability; 0 without pictures.
+    pub confidence: f64,
+    /// Share named right; 0 without pictures.
+    pub accuracy: f64,
+}
+
+/// One class against all others. What would divide by zero is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ClassAssessment {
+    /// Share of the pictures named so that show it.
+    pub precision: f64,
+    /// Share of the pictures that show it that are named so.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+    /// Pictures that show it.
+    pub pictures: usize,
+}
+
+impl Assessment {
+    /// Judges `probabilities [pictures, classes]`, whose rows sum to one, by the right class of each picture.
+    pub fn new(probabilities: ArrayView2<f32>, truth: &[usize]) -> Assessment {
+        let classes = probabilities.ncols();
+        let mut confusion = Array2::<usize>::zeros((classes, classes));
+        let mut bins = [(0usize, 0.0f64, 0usize); BINS];
+        for (row, &right) in probabilities.outer_iter().zip(truth) {
+            let named = best(row);
+            let confidence = f64::from(row[named]);
+            confusion[[right, named]] += 1;
+            let (pictures, sum, hits) = &mut bins[bin_of(confidence)];
+            *pictures += 1;
+            *sum += confidence;
+            *hits += usize::from(named == right);
+        }
+        let right = confusion.diag().sum();
+        let reliability: Vec<Bin> = bins
+            .iter()
+            .map(|&(pictures, sum, hits)| Bin {
+                pictures,
+                confidence: ratio(sum, pictures as f64),
+                accuracy: ratio(hits as f64, pictures as f64),
+            })
+            .collect();
+        let gap = |bin: &Bin| bin.pictures as f64 * (bin.confidence - bin.accuracy).abs();
+        Assessment {
+            pictures: truth.len(),
+            accuracy: ratio(right as f64, truth.len() as f64),
+            interval: wilson(right as f64, truth.len() as f64),
+            calibration_error: ratio(reliability.iter().map(gap).sum(), truth.len() as f64),
+            reliability,
+            classes: (0..classes)
+                .map(|class| class_assessment(&confusion, class))
+                .collect(),
+            confusion: confusion.outer_iter().map(|row| row.to_vec()).collect(),
+        }
+    }
+}
+
+/// Wilson's score interval of 95 % for `right` of `count`; everything is possible without pictures.
+pub fn wilson(right: f64, count: f64) -> [f64; 2] {
+    if count == 0.0 {
+        return [0.0, 1.0];
+    }
+    let share = right / count;
+    let spread = 1.0 + Z * Z / count;
+    let centre = (share + Z * Z / (2.0 * count)) / spread;
+    let reach = Z / spread * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt();
+    [(centre - reach).max(0.0), (centre + reach).min(1.0)]
+}
+
+/// The harmonic mean of two shares; 0 where one is.
+pub fn harmonic_mean(a: f64, b: f64) -> f64 {
+    ratio(2.0 * a * b, a + b)
+}
+
+fn class_assessment(confusion: &Array2<usize>, class: usize) -> ClassAssessment {
+    let right = confusion[[class, class]] as f64;
+    let pictures = confusion.row(class).sum();
+    let precision = ratio(right, confusion.column(class).sum() as f64);
+    let recall = ratio(right, pictures as f64);
+    ClassAssessment {
+        precision,
+        recall,
+        f1: harmonic_mean(precision, recall),
+        pictures,
+    }
+}
+
+fn bin_of(confidence: f64) -> usize {
+    ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole == 0.0 { 0.0 } else { part / whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::fixture;
+
+    #[test]
+    fn every_number_is_that_of_scikit_learn() {
+        let cases = fixture("metrics.json");
+        assert!(cases.as_array().unwrap().len() >= 3);
+        for case in cases.as_array().unwrap() {
+            let rows: Vec<Vec<f32>> =
+                serde_json::from_value(case["probabilities"].clone()).unwrap();
+            let truth: Vec<usize> = serde_json::from_value(case["truth"].clone()).unwrap();
+            let table = Array2::from_shape_fn((rows.len(), rows[0].len()), |(i, j)| rows[i][j]);
+            let found = Assessment::new(table.view(), &truth);
+            let near = |found: f64, expected: &serde_json::Value| {
+                let expected = expected.as_f64().unwrap();
+                assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+            };
+            near(found.accuracy, &case["accuracy"]);
+            near(found.interval[0], &case["interval"][0]);
+            near(found.interval[1], &case["interval"][1]);
+            near(found.calibration_error, &case["calibration_error"]);
+            let confusion: Vec<Vec<usize>> =
+                serde_json::from_value(case["confusion"].clone()).unwrap();
+            assert_eq!(found.confusion, confusion);
+            for (class, found) in found.classes.iter().enumerate() {
+                near(found.precision, &case["precision"][class]);
+                near(found.recall, &case["recall"][class]);
+                near(found.f1, &case["f1"][class]);
+                near(found.pictures as f64, &case["support"][class]);
+            }
+            for (bin, found) in found.reliability.iter().enumerate() {
+                near(found.pictures as f64, &case["bins"][bin][0]);
+                near(found.confidence, &case["bins"][bin][1]);
+                near(found.accuracy, &case["bins"][bin][2]);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_to_judge_is_no_number_out_of_range() {
+        let found = Assessment::new(Array2::zeros((0, 3)).view(), &[]);
+        assert_eq!((found.accuracy, found.calibration_error), (0.0, 0.0));
+        assert_eq!(found.interval, [0.0, 1.0]);
+        assert_eq!(harmonic_mean(0.0, 0.0), 0.0);
+    }
+
+    #[test]
+    fn a_bin_is_open_below_and_closed_above() {
+        assert_eq!(bin_of(0.0), 0);
+        assert_eq!(bin_of(0.2), 2);
+        assert_eq!(bin_of(0.200001), 3);
+        assert_eq!(bin_of(1.0), BINS - 1);
+    }
+}

@@ -1,0 +1,41 @@
+//! Evaluation: the protocols of the papers, on features that were extracted once and are shared by all methods, and
+//! the numbers that say how good each method is. It must not know files, pictures or the command line.
+
+pub mod methods;
+pub mod metrics;
+pub mod protocols;
+
+pub use methods::{Classifier, FitOptions, Fitted, Task, Technique};
+pub use metrics::{Assessment, harmonic_mean, wilson};
+pub use protocols::{Part, Tested, Trial, TrialResult, base_and_new, choose_shots, run, test};
+
+use crate::adapt::AdaptError;
+use crate::clip::TextTowerError;
+
+/// Why an evaluation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvaluateError {
+    #[error(
+        "there is no method {name:?}: choose from {}, or all",
+        Technique::ALL.map(Technique::name).join(", ")
+    )]
+    UnknownMethod { name: String },
+    #[error(
+        "the pictures of every class are alike or not numbers: no Gaussian can be fitted to their features"
+    )]
+    Singular,
+    #[error(transparent)]
+    Adapt(#[from] AdaptError),
+    #[error(transparent)]
+    Text(#[from] TextTowerError),
+}
+
+/// A file that `tests/fixtures/evaluate/make.py` wrote.
+#[cfg(test)]
+fn fixture(name: &str) -> serde_json::Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/evaluate")
+        .join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
