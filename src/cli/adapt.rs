@@ -354,7 +354,7 @@ fn extract(
 }
 
 /// Cores to use: as asked for, else all there are.
-fn threads(asked: Option<usize>) -> usize {
+pub(super) fn threads(asked: Option<usize>) -> usize {
     asked
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
         .max(1)

@@ -6,6 +6,7 @@ mod bench;
 mod classify;
 mod demo;
 mod embed;
+mod eval;
 mod model;
 mod output;
 mod pictures;
@@ -64,6 +65,8 @@ enum Command {
     Adapt(adapt::Arguments),
     /// Name what pictures show
     Classify(classify::Arguments),
+    /// Judge a prompt, or compare methods of adapting, on labelled pictures
+    Eval(eval::Arguments),
     /// List, show and roll back prompts
     #[command(subcommand)]
     Prompt(prompt::Command),
@@ -149,6 +152,7 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     match command {
         Command::Adapt(arguments) => adapt::run(arguments, &context),
         Command::Classify(arguments) => classify::run(arguments, &context),
+        Command::Eval(arguments) => eval::run(arguments, &context),
         Command::Prompt(command) => prompt::run(command, &context),
         Command::Model(command) => model::run(command, &context),
         Command::Embed(arguments) => embed::run(arguments, &context),

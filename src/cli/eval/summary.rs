@@ -1,0 +1,368 @@
+//! What an evaluation found, as a table for people and as JSON: means over seeds, and the details of one seed.
+
+use super::super::output::{aligned, percent};
+use super::Protocol;
+use super::evaluation::Evaluation;
+use crate::evaluate::{Tested, TrialResult, harmonic_mean, wilson};
+use serde_json::{Value, json};
+
+/// Everything found, a row a method.
+pub struct Summary<'a> {
+    pub evaluation: &'a Evaluation<'a>,
+    pub rows: Vec<Row<'a>>,
+}
+
+/// One method: means over its seeds at the most shots.
+pub struct Row<'a> {
+    pub name: &'static str,
+    /// The prompt that was given, if this is it.
+    pub prompt: Option<&'a str>,
+    /// Every trial, at all shots.
+    pub trials: Vec<&'a TrialResult>,
+    /// The trial whose details are told: the first seed at the most shots.
+    pub detail: &'a TrialResult,
+    pub accuracy: f64,
+    /// Standard deviation of the accuracy over seeds; none with one.
+    pub deviation: Option<f64>,
+    /// Sampling error of the test pictures, 95 %.
+    pub interval: [f64; 2],
+    pub base: Option<f64>,
+    pub new: Option<f64>,
+    pub harmonic_mean: Option<f64>,
+    pub calibration_error: f64,
+    pub parameters: usize,
+    pub seconds: f64,
+}
+
+impl<'a> Summary<'a> {
+    pub fn new(evaluation: &'a Evaluation<'a>, results: &'a [TrialResult]) -> Summary<'a> {
+        let plan = &evaluation.plan;
+        let trained = plan.draws().len() * plan.techniques.len();
+        let (trained, given) = results.split_at(trained.min(results.len()));
+        let mut rows: Vec<Row> = plan
+            .techniques
+            .iter()
+            .map(|&technique| {
+                let trials = trained
+                    .iter()
+                    .filter(|result| result.technique == technique);
+                Row::new(evaluation.plan.protocol, None, trials.collect())
+            })
+            .collect();
+        if let (Some(result), Some((name, _))) = (given.first(), &plan.prompt) {
+            rows.insert(1, Row::new(plan.protocol, Some(name), vec![result]));
+        }
+        Summary { evaluation, rows }
+    }
+
+    /// The object that `--json` prints.
+    pub fn json(&self) -> Value {
+        let evaluation = self.evaluation;
+        let names = |members: &[usize]| -> Vec<&str> {
+            let labels = &evaluation.source.labels;
+            members
+                .iter()
+                .map(|&class| labels[class].name.as_str())
+                .collect()
+        };
+        let parts: Vec<Value> = evaluation
+            .parts
+            .iter()
+            .map(|part| {
+                json!({
+                    "name": part.name,
+                    "labels": part.classes.names,
+                    "pictures": part.files.len(),
+                })
+            })
+            .collect();
+        json!({
+            "protocol": evaluation.plan.protocol.name(),
+            "images": evaluation.source.name,
+            "model": {
+                "name": evaluation.model.name,
+                "fingerprint": evaluation.model.fingerprint.to_string(),
+            },
+            "template": evaluation.plan.template.to_string(),
+            "labels": names(&evaluation.fitted.members),
+            "seeds": evaluation.plan.seeds,
+            "shots": evaluation.plan.shots,
+            "parts": parts,
+            "skipped_images": evaluation.skipped(),
+            "latency_ms": 1e3 * evaluation.seconds_each,
+            "methods": self.rows.iter().map(|row| row.json(evaluation)).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The same for people, a line a method.
+    pub fn table(&self) -> Vec<String> {
+        let protocol = self.evaluation.plan.protocol;
+        let mut head = vec!["method"];
+        head.extend(match protocol {
+            Protocol::BaseToNew => vec!["base", "new", "harmonic"],
+            Protocol::Cross => vec!["targets", "source"],
+            _ => vec!["accuracy", "95 % interval"],
+        });
+        head.extend(["+- seeds", "calib. error", "numbers", "bytes", "seconds"]);
+        let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+        rows.extend(self.rows.iter().map(|row| row.cells(protocol)));
+        let mut lines = aligned(&rows);
+        if protocol == Protocol::FewShot {
+            lines.push(String::new());
+            lines.extend(aligned(&self.few_shot_rows()));
+        }
+        lines.push(self.remark());
+        lines
+    }
+
+    fn few_shot_rows(&self) -> Vec<Vec<String>> {
+        let shots = &self.evaluation.plan.shots;
+        let head = shots.iter().flatten().map(|shots| format!("{shots} shots"));
+        let mut rows = vec![std::iter::once("method".to_owned()).chain(head).collect()];
+        for row in &self.rows {
+            let cells = shots.iter().map(|&shots| match row.accuracies(shots) {
+                found if found.is_empty() => "-".to_owned(),
+                found => percent(mean(&found) as f32),
+            });
+            rows.push(std::iter::once(row.title()).chain(cells).collect());
+        }
+        rows
+    }
+
+    fn remark(&self) -> String {
+        let evaluation = self.evaluation;
+        let tested: Vec<String> = evaluation
+            .parts
+            .iter()
+            .map(|part| {
+                format!(
+                    "{} {} pictures of {} labels",
+                    part.name,
+                    part.files.len(),
+                    part.classes.names.len()
+                )
+            })
+            .collect();
+        let seeds = match evaluation.plan.seeds.len() {
+            1 => "1 seed".to_owned(),
+            count => format!("mean of {count} seeds"),
+        };
+        format!(
+            "{}; {seeds}; {:.1} ms a picture",
+            tested.join(", "),
+            1e3 * evaluation.seconds_each
+        )
+    }
+}
+
+impl<'a> Row<'a> {
+    fn new(protocol: Protocol, prompt: Option<&'a str>, trials: Vec<&'a TrialResult>) -> Row<'a> {
+        let most = trials.iter().map(|trial| trial.shots).max().flatten();
+        let last: Vec<&TrialResult> = trials
+            .iter()
+            .copied()
+            .filter(|trial| trial.shots == most)
+            .collect();
+        let detail = last[0];
+        let part = |index: usize| -> Option<f64> {
+            let found: Vec<f64> = last
+                .iter()
+                .filter_map(|trial| Some(trial.parts.get(index)?.as_ref()?.assessment.accuracy))
+                .collect();
+            (!found.is_empty()).then(|| mean(&found))
+        };
+        let accuracies: Vec<f64> = last
+            .iter()
+            .filter_map(|trial| main_accuracy(protocol, trial))
+            .collect();
+        let accuracy = mean(&accuracies);
+        let pictures: usize = main_parts(protocol, detail)
+            .map(|tested| tested.assessment.pictures)
+            .sum();
+        let (base, new) = match protocol {
+            Protocol::BaseToNew => (part(0), part(1)),
+            _ => (None, None),
+        };
+        Row {
+            name: detail.technique.name(),
+            prompt,
+            detail,
+            accuracy,
+            deviation: (accuracies.len() > 1).then(|| deviation(&accuracies)),
+            interval: wilson(accuracy * pictures as f64, pictures as f64),
+            base,
+            new,
+            harmonic_mean: base.zip(new).map(|(base, new)| harmonic_mean(base, new)),
+            calibration_error: mean(
+                &last
+                    .iter()
+                    .filter_map(|trial| Some(trial.parts[0].as_ref()?.assessment.calibration_error))
+                    .collect::<Vec<_>>(),
+            ),
+            parameters: detail.fitted.parameters,
+            seconds: mean(
+                &last
+                    .iter()
+                    .map(|trial| trial.fitted.seconds)
+                    .collect::<Vec<_>>(),
+            ),
+            trials,
+        }
+    }
+
+    /// The method, and the prompt's name where it is one that was given.
+    pub fn title(&self) -> String {
+        match self.prompt {
+            Some(prompt) => format!("{} ({prompt})", self.name),
+            None => self.name.to_owned(),
+        }
+    }
+
+    /// What was kept, in bytes, as 32-bit numbers.
+    pub fn bytes(&self) -> usize {
+        4 * self.parameters
+    }
+
+    /// The accuracy of every seed at `shots`.
+    pub fn accuracies(&self, shots: Option<usize>) -> Vec<f64> {
+        self.trials
+            .iter()
+            .filter(|trial| trial.shots == shots)
+            .filter_map(|trial| Some(trial.parts[0].as_ref()?.assessment.accuracy))
+            .collect()
+    }
+
+    fn cells(&self, protocol: Protocol) -> Vec<String> {
+        let share =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| percent(value as f32));
+        let mut cells = vec![self.title()];
+        cells.extend(match protocol {
+            Protocol::BaseToNew => {
+                vec![share(self.base), share(self.new), share(self.harmonic_mean)]
+            }
+            Protocol::Cross => vec![
+                share((!self.accuracy.is_nan()).then_some(self.accuracy)),
+                share(Some(mean(&self.accuracies(self.detail.shots)))),
+            ],
+            _ => vec![
+                share(Some(self.accuracy)),
+                self.interval
+                    .map(|bound| format!("{:.1}", 100.0 * bound))
+                    .join(" to "),
+            ],
+        });
+        cells.extend([
+            self.deviation
+                .map_or("-".to_owned(), |spread| format!("{:.1}", 100.0 * spread)),
+            percent(self.calibration_error as f32),
+            self.parameters.to_string(),
+            self.bytes().to_string(),
+            format!("{:.2}", self.seconds),
+        ]);
+        cells
+    }
+
+    fn json(&self, evaluation: &Evaluation) -> Value {
+        let detail: Vec<Value> = evaluation
+            .parts
+            .iter()
+            .zip(&self.detail.parts)
+            .map(|(part, tested)| match tested {
+                Some(tested) => detail(&part.name, &part.classes.names, tested),
+                None => json!({ "part": part.name, "accuracy": null }),
+            })
+            .collect();
+        let runs: Vec<Value> = self
+            .trials
+            .iter()
+            .map(|trial| {
+                let accuracies: serde_json::Map<String, Value> = evaluation
+                    .parts
+                    .iter()
+                    .zip(&trial.parts)
+                    .map(|(part, tested)| {
+                        let accuracy = tested.as_ref().map(|tested| tested.assessment.accuracy);
+                        (part.name.clone(), json!(accuracy))
+                    })
+                    .collect();
+                json!({
+                    "seed": trial.seed,
+                    "shots": trial.shots,
+                    "accuracy": accuracies,
+                    "seconds": trial.fitted.seconds,
+                })
+            })
+            .collect();
+        json!({
+            "method": self.name,
+            "prompt": self.prompt,
+            "accuracy": self.accuracy,
+            "accuracy_deviation": self.deviation,
+            "accuracy_interval": self.interval,
+            "base": self.base,
+            "new": self.new,
+            "harmonic_mean": self.harmonic_mean,
+            "calibration_error": self.calibration_error,
+            "parameters": self.parameters,
+            "bytes": self.bytes(),
+            "seconds": self.seconds,
+            "runs": runs,
+            "parts": detail,
+        })
+    }
+}
+
+/// What `accuracy` means in a protocol: the other data sets' in cross, otherwise that of the classes that were fitted.
+fn main_parts(protocol: Protocol, trial: &TrialResult) -> impl Iterator<Item = &Tested> {
+    let parts = match protocol {
+        Protocol::Cross => &trial.parts[1..],
+        _ => &trial.parts[..1],
+    };
+    parts.iter().flatten()
+}
+
+fn main_accuracy(protocol: Protocol, trial: &TrialResult) -> Option<f64> {
+    let found: Vec<f64> = main_parts(protocol, trial)
+        .map(|tested| tested.assessment.accuracy)
+        .collect();
+    (!found.is_empty()).then(|| mean(&found))
+}
+
+fn detail(part: &str, names: &[String], tested: &Tested) -> Value {
+    let assessment = &tested.assessment;
+    let classes: Vec<Value> = names
+        .iter()
+        .zip(&assessment.classes)
+        .map(|(label, class)| {
+            json!({
+                "label": label,
+                "precision": class.precision,
+                "recall": class.recall,
+                "f1": class.f1,
+                "pictures": class.pictures,
+            })
+        })
+        .collect();
+    json!({
+        "part": part,
+        "pictures": assessment.pictures,
+        "accuracy": assessment.accuracy,
+        "accuracy_interval": assessment.interval,
+        "calibration_error": assessment.calibration_error,
+        "reliability": assessment.reliability,
+        "classes": classes,
+        "confusion": assessment.confusion,
+    })
+}
+
+/// NaN of nothing, which JSON shows as null.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The standard deviation of a sample.
+fn deviation(values: &[f64]) -> f64 {
+    let middle = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - middle).powi(2)).sum();
+    (squares / (values.len() - 1) as f64).sqrt()
+}

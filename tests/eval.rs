@@ -1,0 +1,222 @@
+//! `edge-rlp eval` and `edge-rlp prompt diff` as a person types them.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use support::{Directory, code, stderr, stdout};
+
+/// Few views and few steps: seconds instead of minutes.
+const QUICK: [&str; 6] = ["--views", "1", "--steps", "15", "--seeds", "2"];
+
+fn json(dir: &Directory, arguments: &[&str]) -> Value {
+    let output = dir.run(&[arguments, &["--json", "-q"]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+/// A directory with `pictures/train`, `pictures/test` and `pictures/labels.txt`, drawn.
+fn with_demo(condition: &str, shots: &str, test: &str) -> Directory {
+    let dir = Directory::new();
+    let flags = ["--condition", condition, "--shots", shots, "--test", test];
+    let output = dir.run(&[&["demo", "--out", "pictures"], &flags[..]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    dir
+}
+
+#[test]
+fn all_methods_are_compared_on_base_and_new_classes() {
+    let dir = with_demo("squeezed", "4", "3");
+    let command = ["eval", "--images", "pictures", "--protocol", "base-to-new"];
+    let report = json(&dir, &[&command[..], &QUICK].concat());
+    assert_eq!(report["protocol"], "base-to-new");
+    let methods = report["methods"].as_array().unwrap();
+    let names: Vec<&str> = methods
+        .iter()
+        .map(|method| method["method"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["zero-shot", "rlp", "coop", "kgcoop", "tip", "ncm", "gda"]
+    );
+    for method in methods {
+        let name = &method["method"];
+        for key in ["accuracy", "base", "seconds"] {
+            assert!(method[key].is_f64(), "{name} has no {key}");
+        }
+        assert_eq!(method["accuracy"], method["base"], "{name}");
+        assert_eq!(method["runs"].as_array().unwrap().len(), 2, "{name}");
+        let (base, new) = (method["base"].as_f64().unwrap(), method["new"].as_f64());
+        match (name.as_str().unwrap(), new) {
+            ("ncm" | "gda", None) => assert!(method["harmonic_mean"].is_null()),
+            (_, Some(new)) => {
+                let harmonic = method["harmonic_mean"].as_f64().unwrap();
+                assert!((harmonic * (base + new) - 2.0 * base * new).abs() < 1e-9);
+            }
+            (name, None) => panic!("{name} has no accuracy on new classes"),
+        }
+    }
+    assert_eq!(methods[0]["parameters"], 0);
+    assert_eq!(methods[1]["parameters"], 132);
+    assert_eq!(methods[2]["parameters"], 512);
+    // Halves by label in alphabetical order.
+    let labels: Vec<&str> = report["labels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|label| label.as_str().unwrap())
+        .collect();
+    assert!(labels.is_sorted() && labels.len() == 6, "{labels:?}");
+    assert_eq!(report["parts"][1]["pictures"], 18);
+}
+
+#[test]
+fn more_shots_and_another_data_set_are_protocols_too() {
+    let dir = with_demo("infrared", "4", "2");
+    let few = [
+        "eval",
+        "--images",
+        "pictures",
+        "--protocol",
+        "few-shot",
+        "--methods",
+        "rlp,ncm",
+        "--shots",
+        "1,4",
+    ];
+    let report = json(&dir, &[&few[..], &QUICK].concat());
+    assert_eq!(report["shots"], serde_json::json!([1, 4]));
+    assert_eq!(report["methods"][1]["runs"].as_array().unwrap().len(), 4);
+    assert_eq!(report["methods"][0]["method"], "zero-shot");
+
+    let output = dir.run(&["demo", "--out", "other", "--shots", "1", "--test", "2"]);
+    assert_eq!(code(&output), 0);
+    let cross = [
+        "eval",
+        "--images",
+        "pictures",
+        "--protocol",
+        "cross",
+        "--target",
+        "other",
+        "--methods",
+        "rlp,gda",
+    ];
+    let report = json(&dir, &[&cross[..], &QUICK].concat());
+    assert_eq!(report["parts"][1]["name"], "other");
+    assert_eq!(report["parts"][1]["pictures"], 24);
+    assert!(report["methods"][1]["accuracy"].is_f64());
+    assert!(
+        report["methods"][2]["accuracy"].is_null(),
+        "gda knows its own classes only"
+    );
+}
+
+#[test]
+fn a_prompt_is_judged_beside_zero_shot_on_the_test_pictures() {
+    let dir = with_demo("squeezed", "4", "3");
+    let adapted = dir.run(&[
+        "adapt", "--images", "pictures", "--views", "1", "--steps", "20", "--force", "-q",
+    ]);
+    assert_eq!(code(&adapted), 0, "{}", stderr(&adapted));
+    let report = json(
+        &dir,
+        &["eval", "--images", "pictures", "--prompt", "default"],
+    );
+    let methods = report["methods"].as_array().unwrap();
+    assert_eq!(methods.len(), 2);
+    assert_eq!(
+        (&methods[1]["method"], &methods[1]["prompt"]),
+        (&"rlp".into(), &"default".into())
+    );
+    assert_eq!(report["parts"][0]["pictures"], 36);
+
+    // The same pictures, the same answers as `classify`.
+    let classified = dir.run(&["classify", "pictures/test", "--json", "-q"]);
+    let lines: Vec<Value> = stdout(&classified)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let right = lines
+        .iter()
+        .filter(|line| line["label"] == line["truth"])
+        .count();
+    let accuracy = methods[1]["accuracy"].as_f64().unwrap();
+    assert!((accuracy - right as f64 / 36.0).abs() < 1e-9);
+    let trace: u64 = (0..12)
+        .map(|class| {
+            methods[1]["parts"][0]["confusion"][class][class]
+                .as_u64()
+                .unwrap()
+        })
+        .sum();
+    assert_eq!(trace, right as u64);
+}
+
+#[test]
+fn a_split_file_of_coop_is_read_directly() {
+    let dir = with_demo("clear", "2", "1");
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::rename(
+        dir.path().join("pictures/train"),
+        dir.path().join("data/images"),
+    )
+    .unwrap();
+    let item = |class: &str, shot: usize, number: usize, name: &str| {
+        serde_json::json!([format!("{class}/{shot:04}.png"), number, name])
+    };
+    let list = |shot| {
+        serde_json::json!([
+            item("mug", shot, 0, "coffee_mug"),
+            item("fish", shot, 1, "fish/trout"),
+            item("key", shot, 2, "key"),
+            item("bottle", shot, 3, "bottle"),
+        ])
+    };
+    let split = serde_json::json!({ "train": list(0), "val": [], "test": list(1) });
+    dir.write("data/split_zhou_Things.json", &split.to_string());
+    let command = [
+        "eval",
+        "--images",
+        "data",
+        "--protocol",
+        "base-to-new",
+        "--methods",
+        "ncm",
+    ];
+    let report = json(&dir, &[&command[..], &QUICK].concat());
+    assert_eq!(
+        report["labels"],
+        serde_json::json!(["coffee_mug", "fish-trout"])
+    );
+    assert_eq!(
+        report["parts"][1]["labels"],
+        serde_json::json!(["key", "bottle"])
+    );
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_a_sentence() {
+    let dir = Directory::with_pictures(3);
+    for (flags, expected, word) in [
+        (&["--protocol", "cross"][..], 2, "--target"),
+        (&["--methods", "magic"], 2, "kgcoop"),
+        (&["--shots", "1,2"], 2, "few-shot"),
+        (&["--holdout", "1"], 2, "--holdout 1"),
+        (&["--protocol", "base-to-new"], 2, "two labels in each half"),
+        (&["--rank", "9", "--methods", "rlp"], 2, "rank 9"),
+        (&["--prompt", "nobody"], 1, "nobody"),
+        (&["--split", "nowhere.json"], 1, "nowhere.json"),
+    ] {
+        let output = dir.run(&[&["eval", "--images", "pictures"], flags].concat());
+        assert_eq!(code(&output), expected, "{flags:?} {}", stderr(&output));
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"));
+    }
+    dir.write("pictures/mug/broken.jpg", "no picture");
+    let command = ["eval", "--images", "pictures", "--methods", "zero-shot"];
+    let output = dir.run(&command);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(stderr(&output).contains("broken.jpg"));
+    assert!(stdout(&output).contains("zero-shot"), "{}", stdout(&output));
+}
