@@ -2,7 +2,8 @@
 
 mod support;
 
-use edge_rlp::clip::Model;
+use edge_rlp::clip::tokenizer::CLIP_MERGES;
+use edge_rlp::clip::{Model, Tokenizer};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
@@ -29,10 +30,52 @@ fn add_model(dir: &Directory, name: &str, bytes: &[u8]) {
     fs::write(folder.join(format!("{name}.rlpm")), bytes).unwrap();
 }
 
+/// Writes the folder `name` as transformers would: the towers of tests/fixtures/import/`case` with a tokeniser, a
+/// preprocessing and a configuration that fit them.
+fn export(dir: &Directory, name: &str, case: &str) {
+    let folder = dir.path().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/import")
+        .join(case);
+    for file in ["visual.onnx", "textual.onnx", "model.onnx"] {
+        if fixture.join(file).is_file() {
+            fs::copy(fixture.join(file), folder.join(file)).unwrap();
+        }
+    }
+    let tokenizer = Tokenizer::clip(CLIP_MERGES, 530).unwrap();
+    fs::write(
+        folder.join("tokenizer.json"),
+        tokenizer.to_json_bytes().unwrap(),
+    )
+    .unwrap();
+    let config = r#"{"logit_scale": 20.0, "text_config": {"max_position_embeddings": 12}}"#;
+    fs::write(folder.join("config.json"), config).unwrap();
+    let preprocessor = r#"{"size": 24, "crop_size": 24, "resample": 3, "do_resize": true}"#;
+    fs::write(folder.join("preprocessor_config.json"), preprocessor).unwrap();
+}
+
 fn objects(text: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// The names of what lies in a folder of the home folder.
+fn kept(dir: &Directory, folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(dir.home().join(folder)).into_iter().flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Runs a command that must succeed, and returns what it printed.
+fn done(dir: &Directory, arguments: &[&str]) -> String {
+    let output = dir.run(arguments);
+    assert_eq!(code(&output), 0, "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
 }
 
 /// Runs a command that must fail with `expected` and say all of `words` in one error.
@@ -40,10 +83,8 @@ fn refused(dir: &Directory, arguments: &[&str], expected: i32, words: &[&str]) {
     let output = dir.run(arguments);
     let told = stderr(&output);
     assert_eq!(code(&output), expected, "{arguments:?}: {told}");
-    let error = told
-        .lines()
-        .find(|line| line.starts_with("error: "))
-        .unwrap_or_else(|| panic!("no error in {told}"));
+    let at = told.find("error: ");
+    let error = &told[at.unwrap_or_else(|| panic!("no error in {told}"))..];
     for word in words {
         assert!(error.contains(word), "{word:?} is missing in: {error}");
     }
@@ -292,4 +333,227 @@ fn texts_are_read_from_standard_input_line_by_line() {
         !Path::new(&dir.home()).exists(),
         "nothing was to be written"
     );
+}
+
+#[test]
+fn an_export_is_imported_told_of_and_used_by_name() {
+    let dir = Directory::with_pictures(2);
+    export(&dir, "exports/tiny-clip", "hf-sdpa-ts17");
+    let report = &objects(&done(
+        &dir,
+        &["model", "import", "exports/tiny-clip", "--json"],
+    ))[0];
+    assert_eq!(report["model"], "tiny-clip");
+    assert_eq!(report["precision"], "int8");
+    assert!(report["text"].as_str().unwrap().ends_with("textual.onnx"));
+    assert!(report["parity"]["image"].as_f64().unwrap() > 0.99);
+    assert_eq!(kept(&dir, "models"), ["tiny-clip.rlpm"]);
+    let bytes = fs::metadata(dir.home().join("models/tiny-clip.rlpm"))
+        .unwrap()
+        .len();
+    assert_eq!(report["bytes"], bytes);
+
+    let shown = &objects(&done(&dir, &["model", "show", "tiny-clip", "--json"]))[0];
+    assert_eq!(shown["fingerprint"], report["fingerprint"]);
+    assert_eq!(shown["parity"], report["parity"]);
+    assert_eq!(shown["logit_scale"], 20.0);
+
+    let again = ["model", "import", "exports/tiny-clip"];
+    refused(&dir, &again, 1, &["tiny-clip", "--force"]);
+    let page = done(
+        &dir,
+        &[&again[..], &["--precision", "f32", "--force"]].concat(),
+    );
+    assert!(page.contains("cosine") && page.contains("f32"), "{page}");
+    assert_ne!(
+        objects(&done(&dir, &["model", "show", "tiny-clip", "--json"]))[0]["fingerprint"],
+        report["fingerprint"]
+    );
+    let picture = ["embed", "--image", "pictures/mug", "--model", "tiny-clip"];
+    assert_eq!(done(&dir, &picture).lines().count(), 2);
+    done(&dir, &["embed", "--text", "mug", "--model", "tiny-clip"]);
+}
+
+#[test]
+fn two_files_or_one_are_imported_with_what_lies_beside_them_or_is_given() {
+    let dir = Directory::new();
+    export(&dir, "pair", "openclip-quick-ts17");
+    let pair = [
+        "model",
+        "import",
+        "--image",
+        "pair/visual.onnx",
+        "--text",
+        "pair/textual.onnx",
+        "--name",
+    ];
+    done(&dir, &[&pair[..], &["beside"]].concat());
+    fs::create_dir(dir.path().join("elsewhere")).unwrap();
+    for file in ["tokenizer.json", "preprocessor_config.json"] {
+        fs::rename(
+            dir.path().join("pair").join(file),
+            dir.path().join("elsewhere").join(file),
+        )
+        .unwrap();
+    }
+    let given = [
+        "given",
+        "--tokenizer",
+        "elsewhere/tokenizer.json",
+        "--preprocess",
+        "elsewhere/preprocessor_config.json",
+        "--logit-scale",
+        "50",
+    ];
+    done(&dir, &[&pair[..], &given].concat());
+    let scale =
+        |name| objects(&done(&dir, &["model", "show", name, "--json"]))[0]["logit_scale"].clone();
+    assert_eq!(
+        (scale("beside"), scale("given")),
+        (20.0.into(), 50.0.into())
+    );
+
+    export(&dir, "full", "hf-combined");
+    done(
+        &dir,
+        &[
+            "model",
+            "import",
+            "--full",
+            "full/model.onnx",
+            "--name",
+            "both",
+        ],
+    );
+    assert_eq!(
+        kept(&dir, "models"),
+        ["beside.rlpm", "both.rlpm", "given.rlpm"]
+    );
+}
+
+#[test]
+fn what_cannot_be_imported_is_refused_in_a_sentence_and_leaves_nothing() {
+    let dir = Directory::new();
+    export(&dir, "pair", "hf-dynamo18");
+    refused(&dir, &["model", "import"], 2, &["required", "DIR"]);
+    refused(
+        &dir,
+        &["model", "import", "--image", "pair/visual.onnx"],
+        2,
+        &["--text"],
+    );
+    refused(
+        &dir,
+        &["model", "import", "pair", "--full", "pair/visual.onnx"],
+        2,
+        &["--full"],
+    );
+    refused(
+        &dir,
+        &["model", "import", "pair", "--precision", "int4"],
+        2,
+        &["int4"],
+    );
+    refused(
+        &dir,
+        &["model", "import", "pair", "--name", "../up"],
+        2,
+        &["../up"],
+    );
+    refused(
+        &dir,
+        &["model", "import", "pair", "--name", "default"],
+        2,
+        &["default"],
+    );
+    refused(
+        &dir,
+        &["model", "import", "pair", "--logit-scale", "0"],
+        2,
+        &["positive"],
+    );
+    refused(&dir, &["model", "import", "nowhere"], 1, &["nowhere"]);
+    refused(&dir, &["model", "import", "."], 1, &["visual.onnx"]);
+    let swapped = [
+        "model",
+        "import",
+        "--image",
+        "pair/textual.onnx",
+        "--text",
+        "pair/visual.onnx",
+    ];
+    refused(&dir, &swapped, 1, &["swapped"]);
+    let whole = fs::read(dir.path().join("pair/visual.onnx")).unwrap();
+    fs::write(
+        dir.path().join("pair/visual.onnx"),
+        &whole[..whole.len() / 2],
+    )
+    .unwrap();
+    refused(&dir, &["model", "import", "pair"], 1, &["visual.onnx"]);
+    assert!(kept(&dir, "models").is_empty());
+    dir.write("occupied", "a file, not a folder");
+    refused(
+        &dir,
+        &["model", "import", "pair", "--home", "occupied"],
+        1,
+        &["occupied"],
+    );
+}
+
+#[test]
+fn a_bundle_that_does_not_compute_what_the_original_does_needs_force() {
+    let dir = Directory::new();
+    export(&dir, "odd", "openclip-quick-ts17");
+    // With start and end token swapped, the original pools elsewhere than the bundle.
+    let path = dir.path().join("odd/tokenizer.json");
+    let json = fs::read_to_string(&path).unwrap();
+    let swapped = json
+        .replace("<|startoftext|>", "<|x|>")
+        .replace("<|endoftext|>", "<|startoftext|>")
+        .replace("<|x|>", "<|endoftext|>");
+    fs::write(&path, swapped).unwrap();
+    refused(&dir, &["model", "import", "odd"], 1, &["cosine", "--force"]);
+    assert!(kept(&dir, "models").is_empty());
+    done(&dir, &["model", "import", "odd", "--force"]);
+    assert_eq!(kept(&dir, "models"), ["odd.rlpm"]);
+}
+
+#[test]
+fn a_prompt_finds_the_model_it_was_made_with_and_is_refused_with_any_other() {
+    let dir = Directory::with_pictures(4);
+    export(&dir, "tiny", "hf-sdpa-ts17");
+    done(&dir, &["model", "import", "tiny"]);
+    let adapt = [
+        "adapt",
+        "--images",
+        "pictures",
+        "--views",
+        "1",
+        "--steps",
+        "3",
+        "--force",
+        "-q",
+        "--prompt",
+        "door",
+        "--template",
+        "a {}.",
+    ];
+    done(&dir, &[&adapt[..], &["--model", "tiny"]].concat());
+    let classify = ["classify", "pictures", "--prompt", "door"];
+    done(&dir, &classify);
+    let other = [&classify[..], &["--model", "default"]].concat();
+    refused(&dir, &other, 1, &["door", "tiny", "default"]);
+
+    // Under another name it is still the same model, and as a file it is, too.
+    let models = dir.home().join("models");
+    fs::rename(models.join("tiny.rlpm"), models.join("renamed.rlpm")).unwrap();
+    done(&dir, &classify);
+    fs::rename(models.join("renamed.rlpm"), dir.path().join("away.rlpm")).unwrap();
+    refused(
+        &dir,
+        &classify,
+        1,
+        &["door", "tiny", "default", "model import"],
+    );
+    done(&dir, &[&classify[..], &["--model", "away.rlpm"]].concat());
 }

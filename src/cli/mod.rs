@@ -22,6 +22,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 /// Teach a camera its own labels: a frozen CLIP, adapted on the device by tuning a few hundred numbers.
 #[derive(Parser)]
@@ -70,7 +72,7 @@ enum Command {
     /// List, show and roll back prompts
     #[command(subcommand)]
     Prompt(prompt::Command),
-    /// List, show, check and remove models
+    /// Import, list, show, check and remove models
     #[command(subcommand)]
     Model(model::Command),
     /// Print the features of pictures or texts
@@ -185,6 +187,29 @@ fn stop_on_signals() -> Arc<AtomicBool> {
     stop
 }
 
+/// Runs `work`, which nothing of ours can end early, on a thread of its own: where Ctrl-C or SIGTERM comes first, the
+/// command ends without it. So it must not write what would be of use half-written.
+fn interruptible<T: Send + 'static>(
+    context: &Context,
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(50)) {
+            Ok(result) => return Ok(result),
+            Err(RecvTimeoutError::Timeout) if context.stopped() => {
+                anyhow::bail!("{what} was stopped before its end, and no model was written")
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                anyhow::bail!("{what} came upon a fault of this program: please report it")
+            }
+        }
+    }
+}
+
 /// An error and its causes in one line, leaving out a cause that the message before it already tells.
 fn sentence(error: &anyhow::Error) -> String {
     let mut told = error.to_string();
@@ -194,4 +219,30 @@ fn sentence(error: &anyhow::Error) -> String {
         }
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_nothing_else_can_end_is_left_behind_when_a_signal_comes() {
+        let context = Context {
+            home: Home::new("nowhere"),
+            output: Output::new(false, true, 0),
+            stop: Arc::default(),
+        };
+        assert_eq!(interruptible(&context, "it", || 7).unwrap(), 7);
+        let stop = Arc::clone(&context.stop);
+        let stopped = interruptible(&context, "the import", move || {
+            stop.store(true, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(20));
+        });
+        assert!(
+            stopped
+                .unwrap_err()
+                .to_string()
+                .contains("the import was stopped")
+        );
+    }
 }

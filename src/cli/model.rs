@@ -1,6 +1,7 @@
 //! Which model a command works with, and `edge-rlp model`: what models there are, where they come from, and whether
 //! they are whole. A model is the one inside the program, one of the home folder, or a file.
 
+mod import;
 mod kept;
 
 use super::{Context, Exit, usage};
@@ -16,6 +17,8 @@ const EXTENSION: &str = "rlpm";
 
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Make a model of the ONNX files of a CLIP
+    Import(import::Arguments),
     /// Name the models there are
     List,
     /// Say what a model is made of
@@ -41,6 +44,7 @@ pub enum Command {
 
 pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     let done = match command {
+        Command::Import(arguments) => import::run(arguments, context),
         Command::List => kept::list(context),
         Command::Show { model } => kept::show(&model, context),
         Command::Verify { models } => kept::verify(&models, context),

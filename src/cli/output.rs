@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The two streams and how much to say.
 pub struct Output {
@@ -79,6 +80,16 @@ impl Output {
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
         }
+        bar.with_prefix(what)
+    }
+
+    /// Something that turns while work of unknown length goes on, seen on a terminal only.
+    pub fn spinner(&self, what: &'static str) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(None, self.target());
+        if let Ok(style) = ProgressStyle::with_template("{prefix:>9} {spinner} {elapsed} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
         bar.with_prefix(what)
     }
 

@@ -274,14 +274,14 @@ fn damage(place: &Place, error: &ModelError) -> String {
     }
 }
 
-fn resize(resize: Resize) -> &'static str {
+pub fn resize(resize: Resize) -> &'static str {
     match resize {
         Resize::ShortestSide => "shorter side, centre cut out",
         Resize::Squash => "squashed to a square",
     }
 }
 
-fn filter(filter: Filter) -> &'static str {
+pub fn filter(filter: Filter) -> &'static str {
     match filter {
         Filter::Bicubic => "bicubic",
         Filter::Bilinear => "bilinear",
