@@ -4,13 +4,15 @@
 //! Bottom to top: [`rng`] (deterministic random numbers), [`ops`] (operators with their vector-Jacobian
 //! products), [`autodiff`] (the sweep over the text tower), [`clip`] (the frozen model), [`prompt`] (what is
 //! trained), [`adapt`] (training and acceptance), [`evaluate`] (protocols, and methods to compare with),
-//! [`frames`] (where pictures come from), [`store`] (what is kept on disk) and [`cli`] (the commands). No module
-//! knows the one above it.
+//! [`frames`] (where pictures come from), [`store`] (what is kept on disk), `download` (what comes over the network,
+//! with the feature `pull`) and [`cli`] (the commands). No module knows the one above it.
 
 pub mod adapt;
 pub mod autodiff;
 pub mod cli;
 pub mod clip;
+#[cfg(feature = "pull")]
+pub mod download;
 pub mod evaluate;
 pub mod frames;
 pub mod ops;

@@ -1,6 +1,8 @@
 //! A directory with a home folder of its own, and the program run in it. Each test program uses a part.
 #![allow(dead_code)]
 
+pub mod server;
+
 use edge_rlp::frames::demo::{self, CLASSES, Purpose};
 use std::fs;
 use std::path::{Path, PathBuf};
