@@ -1,28 +1,60 @@
-//! The text side of a training step on a text tower of ViT-B/32's size with random weights, one thread: forward
-//! and backward with a shared prefix. One line of JSON a size, medians beside the best round. `cargo bench --bench text_step`
+//! The text side of a training step on a text tower of ViT-B/32's size with random weights, one thread: forward and
+//! backward of 10, 100 and 1,000 classes with names of one to three tokens, in eight bits and in floats. A line of JSON
+//! a size, medians beside the best round. `cargo bench --bench text_step`
 
 use std::time::Instant;
 
 use edge_rlp::autodiff::random::{self, Sizes, matrix};
+use edge_rlp::cli::heap::keep_freed_memory;
+use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::clip::{TextTower, TextTowerWeights};
 use edge_rlp::ops::Activation;
 use edge_rlp::rng::Rng;
 use ndarray::Array2;
+use serde_json::json;
 
-const REPEATS: usize = 15;
+const SIZES: Sizes = Sizes {
+    width: 512,
+    joint: 512,
+    blocks: 12,
+    heads: 8,
+};
 
 fn main() {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build_global()
+        .expect("the first use of the pool");
+    keep_freed_memory();
+    for (precision, tower) in [("int8", tower(true)), ("f32", tower(false))] {
+        for (classes, rounds) in [(10, 21), (100, 7), (1000, 2)] {
+            let step = Step::measure(&tower, classes, rounds);
+            println!(
+                "{}",
+                json!({
+                    "bench": "text_step",
+                    "precision": precision,
+                    "classes": classes,
+                    "tokens": step.tokens,
+                    "forward_ms": step.forward[0],
+                    "forward_best_ms": step.forward[1],
+                    "backward_ms": step.backward[0],
+                    "backward_best_ms": step.backward[1],
+                })
+            );
+        }
+    }
+}
+
+fn tower(quantised: bool) -> TextTower {
     let mut rng = Rng::new(1);
-    let sizes = Sizes {
-        width: 512,
-        joint: 512,
-        blocks: 12,
-        heads: 8,
-    };
-    let transformer = random::weights(&mut rng, sizes, Activation::QuickGelu);
-    let tower = TextTower::new(TextTowerWeights {
-        token_embedding: matrix(&mut rng, 1000, 512, 0.02),
-        positions: matrix(&mut rng, 77, 512, 0.01),
+    let mut transformer = random::weights(&mut rng, SIZES, Activation::QuickGelu);
+    if quantised {
+        transformer = random::quantised(transformer);
+    }
+    TextTower::new(TextTowerWeights {
+        token_embedding: matrix(&mut rng, 1000, SIZES.width, 0.02).into(),
+        positions: matrix(&mut rng, 77, SIZES.width, 0.01),
         blocks: transformer.blocks,
         final_norm: transformer.final_norm,
         projection: transformer.projection,
@@ -32,35 +64,49 @@ fn main() {
         start_token: 998,
         end_token: 999,
     })
-    .expect("random weights of consistent shapes");
-    let context = tower.token_rows(&[1, 2, 3, 4]).expect("four of the tokens");
-    for classes in [10, 100] {
-        // Three tokens of a name, a full stop and the end token.
+    .expect("random weights of consistent shapes")
+}
+
+struct Step {
+    /// Of all classes, without the prefix.
+    tokens: usize,
+    /// Milliseconds of the median and of the best round.
+    forward: [f64; 2],
+    backward: [f64; 2],
+}
+
+impl Step {
+    fn measure(tower: &TextTower, classes: u32, rounds: usize) -> Step {
+        let context = tower.token_rows(&[1, 2, 3, 4]).expect("four of the tokens");
+        // One to three tokens of a name, a full stop and the end token.
         let suffixes: Vec<Vec<u32>> = (0..classes)
-            .map(|c| vec![5 + c, 6 + c, 7 + c, 0, 999])
+            .map(|class| {
+                let name = [5, 6, 7].map(|token| token + class % 900);
+                [&name[..1 + class as usize % 3], &[0, 999]].concat()
+            })
             .collect();
-        let d_features = Array2::ones((classes as usize, 512));
+        let d_features = Array2::ones((suffixes.len(), SIZES.joint));
         let (mut forward, mut backward) = (Vec::new(), Vec::new());
         // The first round packs the weights for backward and is not counted.
-        for _ in 0..=REPEATS {
+        for _ in 0..=rounds {
             let start = Instant::now();
             let (_, tape) = tower
-                .forward(context.view(), &suffixes)
+                .forward(context.view(), &suffixes, DEFAULT_MEMORY)
                 .expect("texts of this tower");
             forward.push(start.elapsed().as_secs_f64() * 1e3);
             let start = Instant::now();
             tower.backward(&tape, d_features.view());
             backward.push(start.elapsed().as_secs_f64() * 1e3);
         }
-        let [(forward, forward_best), (backward, backward_best)] =
-            [forward, backward].map(|mut times| median_and_best(&mut times[1..]));
-        println!(
-            r#"{{"bench":"text_step","classes":{classes},"forward_ms":{forward:.1},"backward_ms":{backward:.1},"forward_best_ms":{forward_best:.1},"backward_best_ms":{backward_best:.1}}}"#
-        );
+        let [forward, backward] = [forward, backward].map(|mut times| {
+            let times = &mut times[1..];
+            times.sort_by(f64::total_cmp);
+            [times[times.len() / 2], times[0]]
+        });
+        Step {
+            tokens: suffixes.iter().map(Vec::len).sum(),
+            forward,
+            backward,
+        }
     }
-}
-
-fn median_and_best(times: &mut [f64]) -> (f64, f64) {
-    times.sort_by(f64::total_cmp);
-    (times[times.len() / 2], times[0])
 }

@@ -15,6 +15,7 @@ use edge_rlp::adapt::probe::Probe;
 use edge_rlp::adapt::trainer::{Objective, Recipe, Shots, train};
 use edge_rlp::adapt::{Options, Outcome, adapt};
 use edge_rlp::clip::Model;
+use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Choice, Purpose, Reserved, SceneSpec};
 use edge_rlp::prompt::{Delta, Factors, Label, Method, Template, TokenLayout};
 use edge_rlp::rng::Rng;
@@ -486,6 +487,7 @@ fn without_template(
             labels: &labels,
         },
         scale: model.logit_scale,
+        memory: DEFAULT_MEMORY,
     };
     let recipe = Recipe {
         seed,

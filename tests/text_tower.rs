@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::clip::{BlockWeights, LinearWeights, NormWeights, TextTower, TextTowerWeights};
 use edge_rlp::ops::Activation;
 use ndarray::{Array1, Array2};
@@ -60,7 +61,7 @@ impl Fixture {
     fn linear(&self, name: &str) -> LinearWeights {
         let part = |part| format!("{name}.{part}");
         LinearWeights {
-            weight: self.matrix(&part("weight")),
+            weight: self.matrix(&part("weight")).into(),
             bias: self.vector(&part("bias")),
         }
     }
@@ -90,11 +91,11 @@ impl Fixture {
             }
         };
         TextTower::new(TextTowerWeights {
-            token_embedding: self.matrix("token_embedding"),
+            token_embedding: self.matrix("token_embedding").into(),
             positions: self.matrix("positions"),
             blocks: (0..self.header.layers).map(block).collect(),
             final_norm: self.norm("final_norm"),
-            projection: self.matrix("projection"),
+            projection: self.matrix("projection").into(),
             projection_bias: None,
             heads: self.header.heads,
             activation: match self.header.activation.as_str() {
@@ -145,7 +146,9 @@ fn assert_parity(folder: &Path, name: &str, tolerance: f64) {
 
     let (u, v) = (fixture.matrix("u"), fixture.matrix("v"));
     let prompt = &template + &u.dot(&v);
-    let (features, tape) = tower.forward(prompt.view(), &header.suffixes).unwrap();
+    let (features, tape) = tower
+        .forward(prompt.view(), &header.suffixes, DEFAULT_MEMORY)
+        .unwrap();
     let (loss, d_features) = loss(header, &fixture.matrix("images"), &features);
     let d_prompt = tower.backward(&tape, d_features.view());
 

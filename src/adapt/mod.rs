@@ -7,6 +7,7 @@ pub mod optimizer;
 pub mod probe;
 pub mod trainer;
 
+use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::clip::{ModelError, TextTower, TextTowerError};
 use crate::prompt::{Delta, FactorsError, Method, TokenLayout};
 use crate::rng::Rng;
@@ -49,6 +50,8 @@ pub struct Options {
     pub holdout: f32,
     /// Seed of the split, the factors and the dropout.
     pub seed: u64,
+    /// What a training step may keep for the sweep back, in bytes; it changes time, not results.
+    pub memory: usize,
     pub recipe: Recipe,
 }
 
@@ -60,6 +63,7 @@ impl Options {
             rank: 1,
             holdout: 0.25,
             seed: 0,
+            memory: DEFAULT_MEMORY,
             recipe: Recipe::of(method),
         }
     }
@@ -121,6 +125,7 @@ pub fn adapt(
             labels: &truth,
         },
         scale,
+        memory: options.memory,
     };
     let recipe = Recipe {
         seed: options.seed,

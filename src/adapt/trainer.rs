@@ -68,6 +68,8 @@ pub struct Objective<'a> {
     pub shots: Shots<'a>,
     /// The model's logit scale.
     pub scale: f32,
+    /// What a step may keep for the sweep back, in bytes ([`TextTower::forward`]).
+    pub memory: usize,
 }
 
 /// Where training stands after a step.
@@ -153,6 +155,7 @@ pub fn train(
         initial,
         shots,
         scale,
+        memory,
     } = *objective;
     let unit = root_mean_square(initial);
     let schedule = Schedule {
@@ -171,7 +174,7 @@ pub fn train(
     for step in 0..recipe.steps {
         let mask = dropout_mask(initial.dim(), recipe.dropout, &mut rng);
         let context = initial + &(delta.matrix() * &mask);
-        let (texts, tape) = tower.forward(context.view(), &layout.suffixes)?;
+        let (texts, tape) = tower.forward(context.view(), &layout.suffixes, memory)?;
         let mut report = cross_entropy(shots.features, shots.labels, texts.view(), scale);
         if !report.loss.is_finite() {
             return Err(AdaptError::Diverged { step });

@@ -3,17 +3,17 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array1, Array2, Axis, CowArray, Ix2, s};
 
 use crate::ops::attention::{Attention, Shares};
 use crate::ops::layer_norm::Normalised;
-use crate::ops::{Activation, LayerNorm, Linear, Real, RowLayout};
+use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout};
 
 /// A linear layer as files hold it.
 #[derive(Clone, Debug)]
 pub struct LinearWeights<T = f32> {
     /// `[out, in]`
-    pub weight: Array2<T>,
+    pub weight: Matrix<T>,
     /// `[out]`
     pub bias: Array1<T>,
 }
@@ -64,11 +64,22 @@ pub(super) struct Block<T: Real> {
     heads: usize,
 }
 
+/// Which rows a block works on.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a, T> {
+    pub layout: &'a RowLayout,
+    /// The rows that the block has to yield.
+    pub kept: &'a [usize],
+    /// The keys and values of the rows before: `[layout.before(), 2 width]`.
+    pub before: &'a Array2<T>,
+}
+
 /// What the backward of a block needs of its forward.
 pub(super) struct BlockTape<T> {
     norm1: Normalised<T>,
     query: Array2<T>,
-    key_value: Array2<T>,
+    /// Of every row, the key before the value.
+    pub key_value: Array2<T>,
     shares: Shares<T>,
     norm2: Normalised<T>,
     slopes: Array2<T>,
@@ -78,41 +89,36 @@ impl<T: Real> Block<T> {
     pub fn new(weights: BlockWeights<T>, heads: usize, activation: Activation) -> Block<T> {
         let (key, value) = (&weights.key, &weights.value);
         let key_value = LinearWeights {
-            weight: stack(&[key.weight.view(), value.weight.view()]),
-            bias: Array1::from_iter(key.bias.iter().chain(&value.bias).copied()),
+            weight: Matrix::stack(&[&key.weight, &value.weight]),
+            bias: key.bias.iter().chain(&value.bias).copied().collect(),
         };
         Block {
             norm1: norm(weights.norm1),
-            query: linear(&weights.query),
-            key_value: linear(&key_value),
-            out: linear(&weights.out),
+            query: linear(weights.query),
+            key_value: linear(key_value),
+            out: linear(weights.out),
             norm2: norm(weights.norm2),
-            up: linear(&weights.up),
-            down: linear(&weights.down),
+            up: linear(weights.up),
+            down: linear(weights.down),
             activation,
             heads,
         }
     }
 
     /// `x [rows, width]` to the rows `kept` of the block's output, `[kept, width]`.
-    pub fn forward(
-        &self,
-        x: &Array2<T>,
-        layout: &RowLayout,
-        kept: &[usize],
-    ) -> (Array2<T>, BlockTape<T>) {
+    pub fn forward(&self, x: &Array2<T>, pass: Pass<T>) -> (Array2<T>, BlockTape<T>) {
         let (normal, norm1) = self.norm1.forward(x.view());
-        let query = self.query.forward(normal.select(Axis(0), kept).view());
+        let query = self.query.forward(chosen(&normal, pass.kept).view());
         let key_value = self.key_value.forward(normal.view());
-        let (mixed, shares) = self
-            .attention(layout, kept)
-            .forward(query.view(), key_value.view());
-        let mut y = self.out.forward(mixed.view());
-        y += &x.select(Axis(0), kept);
+        let (mixed, shares) =
+            self.attention(&pass)
+                .forward(query.view(), pass.before.view(), key_value.view());
+        let kept = chosen(x, pass.kept);
+        let y = self.out.forward_onto(mixed.view(), kept.view());
         let (normal, norm2) = self.norm2.forward(y.view());
         let mut hidden = self.up.forward(normal.view());
         let slopes = self.activation.forward(&mut hidden);
-        y += &self.down.forward(hidden.view());
+        let y = self.down.forward_onto(hidden.view(), y.view());
         (
             y,
             BlockTape {
@@ -126,56 +132,84 @@ impl<T: Real> Block<T> {
         )
     }
 
-    /// The gradient of rows `wanted` of `x`, from that of the rows `kept` of the output.
+    /// The gradient of rows `wanted` of `x`, from that of the rows `kept` of the output. `d_shared [before + prefix,
+    /// 2 width]` gathers the gradients of the keys and values that passes share: those of the rows before are added to
+    /// it; those of the prefix, which other passes have left there, are taken into account.
     pub fn backward(
         &self,
         tape: &BlockTape<T>,
-        layout: &RowLayout,
-        kept: &[usize],
+        pass: Pass<T>,
+        d_shared: &mut Array2<T>,
         wanted: Range<usize>,
         mut d: Array2<T>,
     ) -> Array2<T> {
-        let d_hidden = self.down.backward(d.view()) * &tape.slopes;
+        let kept = pass.kept;
+        let mut d_hidden = self.down.backward(d.view());
+        d_hidden *= &tape.slopes;
         let d_normal = self.up.backward(d_hidden.view());
-        d += &self
-            .norm2
-            .backward(&tape.norm2, 0..kept.len(), d_normal.view());
+        self.norm2
+            .backward_onto(&tape.norm2, 0..kept.len(), d_normal.view(), &mut d);
         let d_mixed = self.out.backward(d.view());
-        let (d_query, d_key_value) = self.attention(layout, kept).backward(
+        let (d_before, d_prefix) = d_shared.view_mut().split_at(Axis(0), pass.layout.before());
+        let (d_query, mut d_key_value) = self.attention(&pass).backward(
             tape.query.view(),
-            tape.key_value.view(),
+            [pass.before.view(), tape.key_value.view()],
             &tape.shares,
             d_mixed.view(),
+            d_before,
         );
+        let mut prefix = d_key_value.slice_mut(s![..pass.layout.prefix(), ..]);
+        prefix += &d_prefix;
+        if wanted.is_empty() {
+            return Array2::zeros((0, d.ncols()));
+        }
         let among: Vec<usize> = (0..kept.len())
             .filter(|&index| wanted.contains(&kept[index]))
             .collect();
-        let add_kept = |to: &mut Array2<T>, from: &Array2<T>| {
-            for (&index, row) in among.iter().zip(from.rows()) {
-                let mut to = to.row_mut(kept[index] - wanted.start);
-                to += &row;
-            }
-        };
         let mut d_normal = self
             .key_value
             .backward(d_key_value.slice(s![wanted.clone(), ..]));
-        add_kept(
-            &mut d_normal,
-            &self.query.backward(d_query.select(Axis(0), &among).view()),
-        );
-        let mut dx = self
-            .norm1
-            .backward(&tape.norm1, wanted.clone(), d_normal.view());
-        add_kept(&mut dx, &d.select(Axis(0), &among));
+        let d_of_query = self.query.backward(chosen(&d_query, &among).view());
+        for (&index, row) in among.iter().zip(d_of_query.rows()) {
+            let mut to = d_normal.row_mut(kept[index] - wanted.start);
+            to += &row;
+        }
+        // Past the residual connection, the gradient of a row that was kept is that of the same row before.
+        let mut dx = match among.len() == wanted.len() {
+            true => chosen(&d, &among).into_owned(),
+            false => {
+                let mut dx = Array2::zeros((wanted.len(), d.ncols()));
+                for &index in &among {
+                    dx.row_mut(kept[index] - wanted.start).assign(&d.row(index));
+                }
+                dx
+            }
+        };
+        self.norm1
+            .backward_onto(&tape.norm1, wanted, d_normal.view(), &mut dx);
         dx
     }
 
-    fn attention<'a>(&self, layout: &'a RowLayout, queries: &'a [usize]) -> Attention<'a> {
+    /// How many numbers a forward of `rows` rows keeps for backward, where every row is kept and sees `seen` rows.
+    pub fn tape_numbers(&self, rows: usize, seen: usize) -> usize {
+        let (width, hidden) = (self.norm1.gain.len(), self.up.width());
+        rows * (5 * width + hidden + self.heads * seen)
+    }
+
+    fn attention<'a>(&self, pass: &Pass<'a, T>) -> Attention<'a> {
         Attention {
             heads: self.heads,
-            layout,
-            queries,
+            layout: pass.layout,
+            queries: pass.kept,
         }
+    }
+}
+
+/// The rows `kept`, without a copy where that is all of them.
+fn chosen<'a, T: Real>(matrix: &'a Array2<T>, kept: &[usize]) -> CowArray<'a, T, Ix2> {
+    match kept.len() == matrix.nrows() {
+        true => matrix.view().into(),
+        false => matrix.select(Axis(0), kept).into(),
     }
 }
 
@@ -187,10 +221,6 @@ pub(super) fn norm<T: Real>(weights: NormWeights<T>) -> LayerNorm<T> {
     }
 }
 
-fn linear<T: Real>(weights: &LinearWeights<T>) -> Linear<T> {
-    Linear::new(weights.weight.view(), weights.bias.view())
-}
-
-fn stack<T: Real>(matrices: &[ArrayView2<T>]) -> Array2<T> {
-    concatenate(Axis(0), matrices).expect("keys and values have one width")
+fn linear<T: Real>(weights: LinearWeights<T>) -> Linear<T> {
+    Linear::new(&weights.weight, weights.bias)
 }

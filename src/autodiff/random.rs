@@ -1,9 +1,12 @@
 //! Random towers for tests and benchmarks: shapes like CLIP's, activations of a realistic size.
 
-use ndarray::{Array1, Array2};
+use std::sync::Arc;
+
+use ndarray::{Array1, Array2, Axis};
 
 use super::{BlockWeights, LinearWeights, NormWeights, TransformerWeights};
-use crate::ops::Activation;
+use crate::ops::matrix::StoredIntegers;
+use crate::ops::{Activation, Matrix};
 use crate::rng::Rng;
 
 /// The sizes of a text transformer.
@@ -40,7 +43,7 @@ pub fn weights(rng: &mut Rng, sizes: Sizes, activation: Activation) -> Transform
     TransformerWeights {
         blocks: (0..blocks).map(|_| block(rng)).collect(),
         final_norm: norm(rng, width),
-        projection: matrix(rng, joint, width, (width as f32).powf(-0.5)),
+        projection: matrix(rng, joint, width, (width as f32).powf(-0.5)).into(),
         projection_bias: Array1::zeros(joint),
         heads,
         activation,
@@ -54,7 +57,7 @@ pub fn matrix(rng: &mut Rng, rows: usize, columns: usize, scale: f32) -> Array2<
 
 fn linear(rng: &mut Rng, out: usize, inner: usize) -> LinearWeights {
     LinearWeights {
-        weight: matrix(rng, out, inner, (inner as f32).powf(-0.5)),
+        weight: matrix(rng, out, inner, (inner as f32).powf(-0.5)).into(),
         bias: Array1::from_shape_simple_fn(out, || 0.1 * rng.normal()),
     }
 }
@@ -65,4 +68,44 @@ fn norm(rng: &mut Rng, width: usize) -> NormWeights {
         bias: Array1::from_shape_simple_fn(width, || 0.1 * rng.normal()),
         epsilon: 1e-5,
     }
+}
+
+/// The same weights in eight bits, a scale for each output channel, as a quantised bundle has them.
+pub fn quantised(mut weights: TransformerWeights) -> TransformerWeights {
+    for block in &mut weights.blocks {
+        let BlockWeights {
+            query,
+            key,
+            value,
+            out,
+            up,
+            down,
+            ..
+        } = block;
+        for linear in [query, key, value, out, up, down] {
+            linear.weight = integers(&linear.weight);
+        }
+    }
+    weights.projection = integers(&weights.projection);
+    weights
+}
+
+fn integers(matrix: &Matrix) -> Matrix {
+    let floats = matrix.floats();
+    let scales = floats.map_axis(Axis(1), |row| {
+        row.fold(0f32, |most, x| most.max(x.abs())) / 127.0
+    });
+    let values: Vec<u8> = floats
+        .rows()
+        .into_iter()
+        .zip(&scales)
+        .flat_map(|(row, &scale)| row.mapv(|x| (x / scale).round() as i8 as u8))
+        .collect();
+    let all = 0..values.len();
+    Matrix::Integers(StoredIntegers::new(
+        Arc::new(values),
+        all,
+        floats.ncols(),
+        scales,
+    ))
 }

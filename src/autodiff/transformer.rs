@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
-use super::block::{Block, BlockTape, BlockWeights, NormWeights, norm};
+use super::block::{Block, BlockTape, BlockWeights, NormWeights, Pass, norm};
 use crate::ops::layer_norm::Normalised;
 use crate::ops::normalise::{self, Directions};
-use crate::ops::{Activation, LayerNorm, Linear, Real, RowLayout};
+use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout};
 
 /// A transformer as files hold it. The shapes must agree with each other ([`crate::clip::TextTower`] checks them).
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct TransformerWeights<T = f32> {
     /// After the last block.
     pub final_norm: NormWeights<T>,
     /// `[joint, width]`
-    pub projection: Array2<T>,
+    pub projection: Matrix<T>,
     /// `[joint]`; zero where a model has none.
     pub projection_bias: Array1<T>,
     /// Divides the width.
@@ -34,6 +34,10 @@ pub struct TextTransformer<T: Real> {
     projection: Linear<T>,
 }
 
+/// The keys and values of rows that passes share, or their gradients: `[rows, 2 width]` a block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeysValues<T>(Vec<Array2<T>>);
+
 /// What the sweep back needs of a forward.
 pub struct Tape<T> {
     layout: RowLayout,
@@ -46,11 +50,6 @@ impl<T: Real> Tape<T> {
     /// L2-normalised, `[sequences, joint]`.
     pub fn features(&self) -> ArrayView2<'_, T> {
         self.features.rows.view()
-    }
-
-    /// The same, when nothing will go back.
-    pub fn into_features(self) -> Array2<T> {
-        self.features.rows
     }
 }
 
@@ -67,21 +66,28 @@ impl<T: Real> TextTransformer<T> {
                 .map(|block| Block::new(block, heads, activation))
                 .collect(),
             final_norm: norm(weights.final_norm),
-            projection: Linear::new(weights.projection.view(), weights.projection_bias.view()),
+            projection: Linear::new(&weights.projection, weights.projection_bias),
         }
     }
 
-    /// The features at the last row of each sequence, from rows `[layout.rows(), width]` with their positions added.
-    pub fn forward(&self, mut rows: Array2<T>, layout: RowLayout) -> Tape<T> {
-        let every: Vec<usize> = (0..layout.rows()).collect();
+    /// Keys and values of zero for `rows` rows: what stands before the first token (none), or room for gradients.
+    pub fn room(&self, rows: usize) -> KeysValues<T> {
+        let width = 2 * self.final_norm.gain.len();
+        KeysValues(vec![Array2::zeros((rows, width)); self.blocks.len()])
+    }
+
+    /// How many numbers a pass of `rows` rows that see `seen` rows each keeps for the sweep back, with what one more
+    /// block needs while it runs.
+    pub fn tape_numbers(&self, rows: usize, seen: usize) -> usize {
+        let blocks = self.blocks.iter().chain(self.blocks.last());
+        blocks.map(|block| block.tape_numbers(rows, seen)).sum()
+    }
+
+    /// The features at the last row of each sequence, from rows `[layout.rows(), width]` with their positions added
+    /// that stand after `before`; all of it is kept for the sweep back.
+    pub fn forward(&self, rows: Array2<T>, layout: RowLayout, before: &KeysValues<T>) -> Tape<T> {
         let mut blocks = Vec::with_capacity(self.blocks.len());
-        for (index, block) in self.blocks.iter().enumerate() {
-            let (output, tape) = block.forward(&rows, &layout, self.kept(index, &layout, &every));
-            rows = output;
-            blocks.push(tape);
-        }
-        let (normal, final_norm) = self.final_norm.forward(rows.view());
-        let features = normalise::forward(self.projection.forward(normal.view()));
+        let (final_norm, features) = self.sweep(rows, &layout, before, |tape| blocks.push(tape));
         Tape {
             layout,
             blocks,
@@ -90,20 +96,61 @@ impl<T: Real> TextTransformer<T> {
         }
     }
 
-    /// The gradient of rows `wanted` of the input, from that of the features (`[sequences, joint]`).
+    /// The same features, `[sequences, joint]`, when nothing will go back; with the keys and values of `before` and the
+    /// prefix, for passes that come after them.
+    pub fn features(
+        &self,
+        rows: Array2<T>,
+        layout: &RowLayout,
+        before: &KeysValues<T>,
+    ) -> (Array2<T>, KeysValues<T>) {
+        let mut shared = Vec::with_capacity(self.blocks.len());
+        let (_, features) = self.sweep(rows, layout, before, |tape| {
+            let prefix = tape.key_value.slice(s![..layout.prefix(), ..]);
+            let before = before.0[shared.len()].view();
+            let together = concatenate(Axis(0), &[before, prefix]);
+            shared.push(together.expect("keys and values of one block have one width"));
+        });
+        (features.rows, KeysValues(shared))
+    }
+
+    fn sweep(
+        &self,
+        mut rows: Array2<T>,
+        layout: &RowLayout,
+        before: &KeysValues<T>,
+        mut keep: impl FnMut(BlockTape<T>),
+    ) -> (Normalised<T>, Directions<T>) {
+        let every: Vec<usize> = (0..layout.rows()).collect();
+        for (index, block) in self.blocks.iter().enumerate() {
+            let pass = self.pass(index, layout, &every, before);
+            let (output, tape) = block.forward(&rows, pass);
+            rows = output;
+            keep(tape);
+        }
+        let (normal, final_norm) = self.final_norm.forward(rows.view());
+        let features = normalise::forward(self.projection.forward(normal.view()));
+        (final_norm, features)
+    }
+
+    /// The gradient of rows `wanted` of the input, from that of the features (`[sequences, joint]`). `before` is what
+    /// the forward had. `d_shared` has the rows of `before`, then those of the prefix: the gradients of the former are
+    /// added to it, and those of the latter that later passes have left there flow into what is returned.
     pub fn backward(
         &self,
         tape: &Tape<T>,
+        before: &KeysValues<T>,
+        d_shared: &mut KeysValues<T>,
         wanted: Range<usize>,
         d_features: ArrayView2<T>,
     ) -> Array2<T> {
         let every: Vec<usize> = (0..tape.layout.rows()).collect();
-        let d = self
+        let d_normal = self
             .projection
             .backward(normalise::backward(&tape.features, d_features).view());
-        let mut d = self
-            .final_norm
-            .backward(&tape.final_norm, 0..d.nrows(), d.view());
+        let mut d = Array2::zeros(d_normal.dim());
+        self.final_norm
+            .backward_onto(&tape.final_norm, 0..d.nrows(), d_normal.view(), &mut d);
         for (index, block) in self.blocks.iter().enumerate().rev() {
             let below = if index == 0 {
                 wanted.clone()
@@ -112,8 +159,8 @@ impl<T: Real> TextTransformer<T> {
             };
             d = block.backward(
                 &tape.blocks[index],
-                &tape.layout,
-                self.kept(index, &tape.layout, &every),
+                self.pass(index, &tape.layout, &every, before),
+                &mut d_shared.0[index],
                 below,
                 d,
             );
@@ -121,12 +168,19 @@ impl<T: Real> TextTransformer<T> {
         d
     }
 
-    /// The rows that block `index` has to yield: after the last one, only those where a feature is read.
-    fn kept<'a>(&self, index: usize, layout: &'a RowLayout, every: &'a [usize]) -> &'a [usize] {
-        if index + 1 == self.blocks.len() {
-            layout.ends()
-        } else {
-            every
+    /// What block `index` works on: after the last one, only the rows where a feature is read are needed.
+    fn pass<'a>(
+        &self,
+        index: usize,
+        layout: &'a RowLayout,
+        every: &'a [usize],
+        before: &'a KeysValues<T>,
+    ) -> Pass<'a, T> {
+        let last = index + 1 == self.blocks.len();
+        Pass {
+            layout,
+            kept: if last { layout.ends() } else { every },
+            before: &before.0[index],
         }
     }
 }

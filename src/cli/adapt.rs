@@ -7,6 +7,7 @@ use crate::adapt::features::{self, Extraction, FeatureSet};
 use crate::adapt::trainer::{Recipe, StepReport};
 use crate::adapt::{self, AdaptError, Options, Outcome};
 use crate::clip::Model;
+use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::frames::{CameraSource, FramesError};
 use crate::prompt::{FactorsError, Label, Method, Template, density};
 use crate::store::{Metrics, PromptRecord, Provenance, Saved};
@@ -67,6 +68,9 @@ pub struct Arguments {
     /// Keep the prompt even where it is worse than zero-shot
     #[arg(long)]
     force: bool,
+    /// Megabytes that a training step may keep for its sweep back; with less, many labels take longer
+    #[arg(long, value_name = "MB", default_value_t = (DEFAULT_MEMORY >> 20) as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    memory: u32,
     /// Processor cores to use [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -100,6 +104,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let features_seconds = started.elapsed().as_secs_f64();
     enough(&set, &pictures.labels)?;
 
+    super::heap::keep_freed_memory();
     let training = Instant::now();
     let bar = context
         .output
@@ -285,6 +290,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         rank: arguments.rank,
         holdout: arguments.holdout,
         seed: arguments.seed,
+        memory: (arguments.memory as usize).saturating_mul(1 << 20),
         recipe: Recipe {
             steps,
             dropout,

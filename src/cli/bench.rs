@@ -6,6 +6,7 @@ use crate::adapt::features::{self, Extraction, FeatureSet, Loaded};
 use crate::adapt::loss::cross_entropy;
 use crate::adapt::{self, AdaptError, Options};
 use crate::clip::Model;
+use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::prompt::{Label, Method, Template, TokenLayout};
 use anyhow::{Context as _, bail};
 use image::RgbImage;
@@ -174,6 +175,7 @@ fn step(
     arguments: &Arguments,
     context: &Context,
 ) -> anyhow::Result<Value> {
+    super::heap::keep_freed_memory();
     let layout = layout(model, classes)?;
     let words = model.text.token_rows(&layout.context)?;
     let labels: Vec<usize> = (0..classes).collect();
@@ -189,7 +191,9 @@ fn step(
         if context.stopped() {
             bail!("stopped");
         }
-        let (texts, tape) = model.text.forward(words.view(), &layout.suffixes)?;
+        let (texts, tape) = model
+            .text
+            .forward(words.view(), &layout.suffixes, DEFAULT_MEMORY)?;
         let loss = cross_entropy(pictures.view(), &labels, texts.view(), model.logit_scale);
         std::hint::black_box(model.text.backward(&tape, loss.text_gradient.view()));
         Ok(())

@@ -7,6 +7,7 @@ mod classify;
 mod demo;
 mod embed;
 mod eval;
+pub mod heap;
 mod model;
 mod output;
 mod pictures;

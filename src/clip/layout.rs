@@ -106,7 +106,7 @@ impl WeightWriter<'_> {
     }
 
     fn linear(&mut self, name: &str, linear: &LinearWeights) {
-        self.matrix(&format!("{name}.weight"), linear.weight.view());
+        self.matrix(&format!("{name}.weight"), linear.weight.floats().view());
         self.vector(&format!("{name}.bias"), linear.bias.view());
     }
 
@@ -117,7 +117,10 @@ impl WeightWriter<'_> {
 
     /// The text tower. Embeddings are matrices with a scale for each row; positions stay floats.
     pub fn text(&mut self, weights: &TextTowerWeights) {
-        self.matrix("text.token_embedding", weights.token_embedding.view());
+        self.matrix(
+            "text.token_embedding",
+            weights.token_embedding.matrix().view(),
+        );
         self.bundle
             .f32("text.positions", weights.positions.view().into_dyn());
         for (index, block) in weights.blocks.iter().enumerate() {
@@ -132,7 +135,7 @@ impl WeightWriter<'_> {
             self.linear(&name("down"), &block.down);
         }
         self.norm("text.final_norm", &weights.final_norm);
-        self.matrix("text.projection", weights.projection.view());
+        self.matrix("text.projection", weights.projection.floats().view());
         if let Some(bias) = &weights.projection_bias {
             self.vector("text.projection_bias", bias.view());
         }
@@ -170,7 +173,7 @@ struct TextReader<'a> {
 impl TextReader<'_> {
     fn linear(&self, name: &str) -> Result<LinearWeights, BundleError> {
         let (weight, bias) = (
-            self.bundle.array(&format!("{name}.weight"))?,
+            self.bundle.matrix(&format!("{name}.weight"))?,
             self.bundle.array(&format!("{name}.bias"))?,
         );
         Ok(LinearWeights { weight, bias })
@@ -203,7 +206,7 @@ impl TextReader<'_> {
     }
 }
 
-/// The weights of the text tower, as floats.
+/// The weights of the text tower; matrices of integers stay in the bundle.
 pub(super) fn read_text(
     bundle: &Bundle,
     text: &TextDescription,
@@ -213,13 +216,13 @@ pub(super) fn read_text(
         epsilon: text.epsilon,
     };
     Ok(TextTowerWeights {
-        token_embedding: bundle.array("text.token_embedding")?,
+        token_embedding: bundle.rows("text.token_embedding")?,
         positions: bundle.array("text.positions")?,
         blocks: (0..text.blocks)
             .map(|index| reader.block(index))
             .collect::<Result<_, _>>()?,
         final_norm: reader.norm("text.final_norm")?,
-        projection: bundle.array("text.projection")?,
+        projection: bundle.matrix("text.projection")?,
         projection_bias: text
             .projection_bias
             .then(|| bundle.array("text.projection_bias"))

@@ -1,22 +1,29 @@
 //! CLIP's text tower: tokens in, features out, and the gradient of the context rows of a prompt. It must not know
 //! how a prompt is parameterised or trained, nor which file the weights came from.
 
+use std::ops::Range;
+use std::sync::OnceLock;
+
 use ndarray::{Array1, Array2, ArrayView2, s};
 
+pub use super::bundle::RowTable;
+use crate::autodiff::{self, KeysValues, TextTransformer, TransformerWeights};
 pub use crate::autodiff::{BlockWeights, LinearWeights, NormWeights};
-use crate::autodiff::{TextTransformer, TransformerWeights};
 use crate::ops::embedding::add_positions;
-use crate::ops::{Activation, RowLayout};
+use crate::ops::{Activation, Matrix, RowLayout};
 
 /// How many rows one pass of [`TextTower::encode`] or [`TextTower::class_features`] takes at most, so that memory
 /// does not grow with the number of texts.
 const ROWS_A_PASS: usize = 256;
 
+/// The memory that [`TextTower::forward`] gets unless a user says otherwise, in bytes.
+pub const DEFAULT_MEMORY: usize = 256 << 20;
+
 /// A text tower as files hold it.
 #[derive(Clone, Debug)]
 pub struct TextTowerWeights {
     /// `[vocabulary, width]`
-    pub token_embedding: Array2<f32>,
+    pub token_embedding: RowTable,
     /// `[context length, width]`
     pub positions: Array2<f32>,
     /// From the tokens up.
@@ -24,7 +31,7 @@ pub struct TextTowerWeights {
     /// After the last block.
     pub final_norm: NormWeights,
     /// `[joint, width]`
-    pub projection: Array2<f32>,
+    pub projection: Matrix,
     /// `[joint]`, where a model has one.
     pub projection_bias: Option<Array1<f32>>,
     /// Attention heads; they divide the width.
@@ -87,25 +94,37 @@ pub enum TextTowerError {
 
 /// A frozen text tower.
 pub struct TextTower {
-    token_embedding: Array2<f32>,
+    token_embedding: RowTable,
     positions: Array2<f32>,
     transformer: TextTransformer<f32>,
+    /// The keys and values of the start token: it sees nothing but itself, so no prompt changes them.
+    start: OnceLock<KeysValues<f32>>,
     joint_width: usize,
     start_token: u32,
     end_token: u32,
 }
 
-/// What [`TextTower::backward`] needs of a forward.
+/// What [`TextTower::backward`] needs of a forward: the rows that every pass starts from, and all of the last pass.
 pub struct Tape {
-    transformer: crate::autodiff::Tape<f32>,
+    passes: Vec<Pass>,
+    /// The keys and values of start token and context, where there are several passes.
+    shared: Option<KeysValues<f32>>,
+    last: autodiff::Tape<f32>,
     context: usize,
+}
+
+/// Some of the classes.
+struct Pass {
+    classes: Range<usize>,
+    rows: Array2<f32>,
+    layout: RowLayout,
 }
 
 impl TextTower {
     /// Checks every shape, then packs the weights for this machine.
     pub fn new(weights: TextTowerWeights) -> Result<TextTower, TextTowerError> {
         check(&weights)?;
-        let joint_width = weights.projection.nrows();
+        let joint_width = weights.projection.dim().0;
         Ok(TextTower {
             token_embedding: weights.token_embedding,
             positions: weights.positions,
@@ -119,6 +138,7 @@ impl TextTower {
                 heads: weights.heads,
                 activation: weights.activation,
             }),
+            start: OnceLock::new(),
             joint_width,
             start_token: weights.start_token,
             end_token: weights.end_token,
@@ -127,7 +147,7 @@ impl TextTower {
 
     /// The width of a token row.
     pub fn width(&self) -> usize {
-        self.token_embedding.ncols()
+        self.token_embedding.dim().1
     }
 
     /// The width of a feature.
@@ -142,7 +162,7 @@ impl TextTower {
 
     /// How many tokens there are.
     pub fn vocabulary(&self) -> usize {
-        self.token_embedding.nrows()
+        self.token_embedding.dim().0
     }
 
     /// What every text starts with.
@@ -165,7 +185,14 @@ impl TextTower {
     /// L2-normalised features `[texts, joint]` of whole texts, each from the start token to the end token; nothing is
     /// shared between them.
     pub fn encode(&self, sequences: &[Vec<u32>]) -> Result<Array2<f32>, TextTowerError> {
-        self.in_passes(Array2::zeros((0, self.width())), sequences)
+        let nothing = self.transformer.room(0);
+        let mut features = Array2::zeros((sequences.len(), self.joint_width));
+        for texts in passes(sequences, 0, ROWS_A_PASS) {
+            let pass = self.pass(0, None, sequences, texts)?;
+            let (found, _) = self.transformer.features(pass.rows, &pass.layout, &nothing);
+            features.slice_mut(s![pass.classes, ..]).assign(&found);
+        }
+        Ok(features)
     }
 
     /// L2-normalised features `[classes, joint]` of the start token, the `context` rows (`[n, width]`, no positions
@@ -175,85 +202,158 @@ impl TextTower {
         context: ArrayView2<f32>,
         suffixes: &[Vec<u32>],
     ) -> Result<Array2<f32>, TextTowerError> {
-        self.in_passes(self.prefix(context)?, suffixes)
+        let mut features = Array2::zeros((suffixes.len(), self.joint_width));
+        let passes = self.class_passes(context, suffixes, ROWS_A_PASS)?;
+        self.all_features(&passes, &mut features)?;
+        Ok(features)
     }
 
-    /// [`TextTower::class_features`] in one pass, keeping what [`TextTower::backward`] needs.
+    /// [`TextTower::class_features`], keeping what [`TextTower::backward`] needs. What one pass keeps, and needs while it
+    /// runs, stays below `memory` bytes if a single class does: beyond that the classes come in several passes, and
+    /// backward computes all but the last one again.
     pub fn forward(
         &self,
         context: ArrayView2<f32>,
         suffixes: &[Vec<u32>],
+        memory: usize,
     ) -> Result<(Array2<f32>, Tape), TextTowerError> {
-        let transformer = self.pass(&self.prefix(context)?, suffixes, 0)?;
-        let features = transformer.features().to_owned();
-        Ok((
-            features,
-            Tape {
-                transformer,
-                context: context.nrows(),
-            },
-        ))
+        let longest = suffixes.iter().map(Vec::len).max().unwrap_or(0);
+        let seen = 1 + context.nrows() + longest;
+        let a_row = size_of::<f32>() * self.transformer.tape_numbers(1, seen);
+        let passes = self.class_passes(context, suffixes, memory / a_row)?;
+        let mut features = Array2::zeros((suffixes.len(), self.joint_width));
+        let (last, earlier) = passes.split_last().expect("there is always a first pass");
+        let shared = match earlier.is_empty() {
+            true => None,
+            false => Some(self.all_features(earlier, &mut features)?),
+        };
+        let before = match &shared {
+            Some(shared) => shared,
+            None => self.start()?,
+        };
+        let tape = self
+            .transformer
+            .forward(last.rows.clone(), last.layout.clone(), before);
+        features
+            .slice_mut(s![last.classes.clone(), ..])
+            .assign(&tape.features());
+        let tape = Tape {
+            shared,
+            last: tape,
+            context: context.nrows(),
+            passes,
+        };
+        Ok((features, tape))
     }
 
     /// The gradient of the context rows (`[n, width]`), from that of the normalised features (`[classes, joint]`).
     pub fn backward(&self, tape: &Tape, d_features: ArrayView2<f32>) -> Array2<f32> {
-        self.transformer
-            .backward(&tape.transformer, 1..1 + tape.context, d_features)
+        let start = self.start().expect("the forward that left a tape had it");
+        let later = tape.shared.as_ref().unwrap_or(start);
+        let mut d_shared = self.transformer.room(1 + tape.context);
+        let mut d_context = Array2::zeros((0, self.width()));
+        // The first pass holds the context: it comes last, when all others have left their gradients.
+        for (index, pass) in tape.passes.iter().enumerate().rev() {
+            let (before, wanted) = match index {
+                0 => (start, 0..tape.context),
+                _ => (later, 0..0),
+            };
+            let again;
+            let of_pass = if index + 1 == tape.passes.len() {
+                &tape.last
+            } else {
+                let (rows, layout) = (pass.rows.clone(), pass.layout.clone());
+                again = self.transformer.forward(rows, layout, before);
+                &again
+            };
+            let d_features = d_features.slice(s![pass.classes.clone(), ..]);
+            d_context =
+                self.transformer
+                    .backward(of_pass, before, &mut d_shared, wanted, d_features);
+        }
+        d_context
     }
 
-    /// The start token's row, then the context.
-    fn prefix(&self, context: ArrayView2<f32>) -> Result<Array2<f32>, TextTowerError> {
+    fn start(&self) -> Result<&KeysValues<f32>, TextTowerError> {
+        if let Some(start) = self.start.get() {
+            return Ok(start);
+        }
+        let pass = self.pass(
+            0,
+            Some(self.token_rows(&[self.start_token])?.view()),
+            &[],
+            0..0,
+        )?;
+        let nothing = self.transformer.room(0);
+        let (_, start) = self.transformer.features(pass.rows, &pass.layout, &nothing);
+        Ok(self.start.get_or_init(|| start))
+    }
+
+    /// The passes over `suffixes`, of at most `rows` rows or one class; the first holds the context.
+    fn class_passes(
+        &self,
+        context: ArrayView2<f32>,
+        suffixes: &[Vec<u32>],
+        rows: usize,
+    ) -> Result<Vec<Pass>, TextTowerError> {
         let (found, expected) = (context.ncols(), self.width());
         if found != expected {
             return Err(TextTowerError::ContextWidth { found, expected });
         }
-        let mut prefix = Array2::zeros((1 + context.nrows(), expected));
-        self.fill(prefix.slice_mut(s![..1, ..]), 0, &[self.start_token])?;
-        prefix.slice_mut(s![1.., ..]).assign(&context);
-        Ok(prefix)
+        let classes = passes(suffixes, context.nrows(), rows).into_iter();
+        classes
+            .enumerate()
+            .map(|(index, classes)| match index {
+                0 => self.pass(1, Some(context), suffixes, classes),
+                _ => self.pass(1 + context.nrows(), None, suffixes, classes),
+            })
+            .collect()
     }
 
-    /// The features of `prefix` followed by each of `texts`, a bounded number of rows at a time.
-    fn in_passes(
+    /// Writes the features of the classes of `passes`, the first of which holds the context; returns the keys and values
+    /// of start token and context.
+    fn all_features(
         &self,
-        prefix: Array2<f32>,
-        texts: &[Vec<u32>],
-    ) -> Result<Array2<f32>, TextTowerError> {
-        let mut features = Array2::zeros((texts.len(), self.joint_width));
-        let mut first = 0;
-        while first < texts.len() {
-            let mut rows = 0;
-            let fits = texts[first..].iter().take_while(|text| {
-                rows += text.len();
-                rows <= ROWS_A_PASS
-            });
-            let after = first + fits.count().max(1);
-            let tape = self.pass(&prefix, &texts[first..after], first)?;
+        passes: &[Pass],
+        features: &mut Array2<f32>,
+    ) -> Result<KeysValues<f32>, TextTowerError> {
+        let mut shared: Option<KeysValues<f32>> = None;
+        for pass in passes {
+            let before = match &shared {
+                Some(shared) => shared,
+                None => self.start()?,
+            };
+            let (found, seen) = self
+                .transformer
+                .features(pass.rows.clone(), &pass.layout, before);
             features
-                .slice_mut(s![first..after, ..])
-                .assign(&tape.into_features());
-            first = after;
+                .slice_mut(s![pass.classes.clone(), ..])
+                .assign(&found);
+            shared.get_or_insert(seen);
         }
-        Ok(features)
+        Ok(shared.expect("there is always a first pass"))
     }
 
-    /// One forward; `first` is the number that errors give to the first text.
+    /// The rows of texts number `classes` after `before` rows of another pass and the rows of `prefix`, with their
+    /// positions added.
     fn pass(
         &self,
-        prefix: &Array2<f32>,
+        before: usize,
+        prefix: Option<ArrayView2<f32>>,
         texts: &[Vec<u32>],
-        first: usize,
-    ) -> Result<crate::autodiff::Tape<f32>, TextTowerError> {
-        let layout = RowLayout::new(prefix.nrows(), texts.iter().map(Vec::len));
+        classes: Range<usize>,
+    ) -> Result<Pass, TextTowerError> {
+        let held = prefix.map_or(0, |prefix| prefix.nrows());
+        let lengths = texts[classes.clone()].iter().map(Vec::len);
+        let layout = RowLayout::after(before, held, lengths);
         let mut rows = Array2::zeros((layout.rows(), self.width()));
-        rows.slice_mut(s![..prefix.nrows(), ..]).assign(prefix);
-        let mut at = prefix.nrows();
-        for (index, ids) in texts.iter().enumerate() {
-            let (text, tokens, context_length) = (
-                first + index,
-                prefix.nrows() + ids.len(),
-                self.context_length(),
-            );
+        if let Some(prefix) = prefix {
+            rows.slice_mut(s![..held, ..]).assign(&prefix);
+        }
+        let mut at = held;
+        for text in classes.clone() {
+            let ids = &texts[text];
+            let (tokens, context_length) = (before + held + ids.len(), self.context_length());
             if ids.is_empty() {
                 return Err(TextTowerError::Empty { text });
             }
@@ -267,10 +367,15 @@ impl TextTower {
             self.fill(rows.slice_mut(s![at..at + ids.len(), ..]), text, ids)?;
             at += ids.len();
         }
-        if !texts.is_empty() {
+        // Without a text there is nothing that a prefix could be too long for.
+        if before + held <= self.context_length() {
             add_positions(&mut rows, self.positions.view(), &layout);
         }
-        Ok(self.transformer.forward(rows, layout))
+        Ok(Pass {
+            classes,
+            rows,
+            layout,
+        })
     }
 
     /// Writes the embedding rows of `ids`, the tokens of text number `text`.
@@ -281,7 +386,7 @@ impl TextTower {
         ids: &[u32],
     ) -> Result<(), TextTowerError> {
         let vocabulary = self.vocabulary();
-        for (mut row, &token) in rows.rows_mut().into_iter().zip(ids) {
+        for (row, &token) in rows.rows_mut().into_iter().zip(ids) {
             if token as usize >= vocabulary {
                 return Err(TextTowerError::Token {
                     text,
@@ -289,10 +394,34 @@ impl TextTower {
                     vocabulary,
                 });
             }
-            row.assign(&self.token_embedding.row(token as usize));
+            self.token_embedding.read(token as usize, row);
         }
         Ok(())
     }
+}
+
+/// Cuts `texts` into runs of about the same length, none of more than `limit` tokens unless a single text is longer. The
+/// first has `held` rows besides; there is always one.
+fn passes(texts: &[Vec<u32>], held: usize, limit: usize) -> Vec<Range<usize>> {
+    let tokens = held + texts.iter().map(Vec::len).sum::<usize>();
+    let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+    let even = tokens.div_ceil(tokens.div_ceil(limit.max(1)).max(1)) + longest;
+    let mut passes = Vec::new();
+    let (mut first, mut rows) = (0, held);
+    for (index, text) in texts.iter().enumerate() {
+        if rows + text.len() > limit.min(even) && index > first {
+            passes.push(first..index);
+            (first, rows) = (index, 0);
+        }
+        rows += text.len();
+    }
+    passes.push(first..texts.len());
+    passes
+}
+
+fn shape_of(matrix: &Matrix) -> [usize; 2] {
+    let (rows, columns) = matrix.dim();
+    [rows, columns]
 }
 
 /// That every tensor has the shape which the embedding, the projection and each MLP imply.
@@ -353,14 +482,14 @@ fn check(weights: &TextTowerWeights) -> Result<(), TextTowerError> {
     let linear = |name: &str, linear: &LinearWeights, out: usize, inner: usize| {
         shape(
             &format!("{name} weight"),
-            linear.weight.shape(),
+            &shape_of(&linear.weight),
             &[out, inner],
         )?;
         shape(&format!("{name} bias"), linear.bias.shape(), &[out])
     };
     for (index, block) in weights.blocks.iter().enumerate() {
         let name = |part: &str| format!("block {index} {part}");
-        let hidden = block.up.weight.nrows();
+        let hidden = block.up.weight.dim().0;
         norm(&name("norm1"), &block.norm1)?;
         linear(&name("query"), &block.query, width, width)?;
         linear(&name("key"), &block.key, width, width)?;
@@ -376,8 +505,9 @@ fn check(weights: &TextTowerWeights) -> Result<(), TextTowerError> {
         weights.positions.shape(),
         &[weights.positions.nrows(), width],
     )?;
-    let joint = weights.projection.nrows();
-    shape("projection", weights.projection.shape(), &[joint, width])?;
+    let joint = weights.projection.dim().0;
+    let found = shape_of(&weights.projection);
+    shape("projection", &found, &[joint, width])?;
     size(joint > 0, "feature columns", joint, "a feature needs one")?;
     weights.projection_bias.as_ref().map_or(Ok(()), |bias| {
         shape("projection bias", bias.shape(), &[joint])

@@ -1,5 +1,8 @@
 //! The activations of CLIP's text towers, each with its slope. They must not know the layer around them.
 
+use std::mem::MaybeUninit;
+
+use multiversion::multiversion;
 use ndarray::Array2;
 
 use super::Real;
@@ -29,21 +32,46 @@ impl Activation {
     /// Replaces every number by its activation and returns the slopes there, which is all that backward needs:
     /// the gradient of the input is the slope times that of the output.
     pub fn forward<T: Real>(self, x: &mut Array2<T>) -> Array2<T> {
-        match self {
-            Activation::QuickGelu => map(x, quick_gelu),
-            Activation::Gelu => map(x, gelu),
-            Activation::GeluTanh => map(x, gelu_tanh),
+        let mut slopes = Array2::uninit(x.dim());
+        let to = slopes.as_slice_mut().expect("a fresh array is contiguous");
+        match x.as_slice_mut() {
+            Some(x) => replace(self, x, to),
+            None => {
+                let mut straight = x.as_standard_layout().into_owned();
+                let from = straight
+                    .as_slice_mut()
+                    .expect("the standard layout is contiguous");
+                replace(self, from, to);
+                *x = straight;
+            }
         }
+        // SAFETY: `replace` wrote as many slopes as there are numbers.
+        unsafe { slopes.assume_init() }
     }
 }
 
-/// Applies `function`, which yields a value and its slope, in place; returns the slopes.
-fn map<T: Real>(x: &mut Array2<T>, function: impl Fn(T) -> (T, T)) -> Array2<T> {
-    let mut slopes = Array2::zeros(x.dim());
-    ndarray::Zip::from(x)
-        .and(&mut slopes)
-        .for_each(|x, slope| (*x, *slope) = function(*x));
-    slopes
+/// Replaces every number by its activation and writes the slopes.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+fn replace<T: Real>(activation: Activation, x: &mut [T], slopes: &mut [MaybeUninit<T>]) {
+    assert_eq!(x.len(), slopes.len());
+    // One loop for each: a loop that asks which activation it is would not become vector instructions.
+    match activation {
+        Activation::QuickGelu => each(x, slopes, |x| quick_gelu(x)),
+        Activation::Gelu => each(x, slopes, |x| gelu(x)),
+        Activation::GeluTanh => each(x, slopes, |x| gelu_tanh(x)),
+    }
+}
+
+#[inline(always)]
+fn each<T: Real>(x: &mut [T], slopes: &mut [MaybeUninit<T>], function: impl Fn(T) -> (T, T)) {
+    for (x, slope) in x.iter_mut().zip(slopes) {
+        let (value, steepness) = function(*x);
+        *x = value;
+        slope.write(steepness);
+    }
 }
 
 /// The logistic function and its slope, neither of which loses digits where it is near zero.

@@ -1,7 +1,8 @@
 //! Causal multi-head attention over sequences that share a prefix (Vaswani et al., arXiv 1706.03762). The gradient
 //! of the prefix is the sum over the sequences that see it. It must not know the layers around it.
 
-use ndarray::{Array2, ArrayView2};
+use multiversion::multiversion;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 use super::real::{add_scaled, dot};
 use super::{Real, RowLayout};
@@ -22,97 +23,187 @@ pub struct Attention<'a> {
 pub struct Shares<T>(Vec<T>);
 
 impl Attention<'_> {
-    /// Mixes the values that each query sees. `query [queries, width]`, `key_value [rows, 2 width]` with a row's key
-    /// before its value; returns `[queries, width]`.
+    /// Mixes the values that each query sees. `query [queries, width]`; `before [layout.before(), 2 width]` and
+    /// `key_value [rows, 2 width]` with a row's key before its value; returns `[queries, width]`.
     pub fn forward<T: Real>(
         &self,
         query: ArrayView2<T>,
+        before: ArrayView2<T>,
         key_value: ArrayView2<T>,
     ) -> (Array2<T>, Shares<T>) {
-        let width = query.ncols();
-        let (head, scale) = self.head::<T>(width);
-        let (query, key_value) = (query.as_standard_layout(), key_value.as_standard_layout());
-        let (q, kv) = (flat(&query), flat(&key_value));
+        let query = query.as_standard_layout();
+        let (before, key_value) = (before.as_standard_layout(), key_value.as_standard_layout());
         let mut mixed = Array2::zeros(query.dim());
-        let y = mixed.as_slice_mut().expect("a fresh array is contiguous");
-        let mut shares = Vec::new();
-        for (index, &row) in self.queries.iter().enumerate() {
-            let [prefix, own] = self.layout.visible(row);
-            for at in (0..width).step_by(head) {
-                let q = &q[index * width + at..][..head];
-                let y = &mut y[index * width + at..][..head];
-                let first = shares.len();
-                let rows = || {
-                    prefix
-                        .clone()
-                        .chain(own.clone())
-                        .map(|row| 2 * width * row + at)
-                };
-                shares.extend(rows().map(|key| scale * dot(q, &kv[key..][..head])));
-                softmax(&mut shares[first..]);
-                for (key, &share) in rows().zip(&shares[first..]) {
-                    add_scaled(y, share, &kv[key + width..][..head]);
-                }
-            }
-        }
+        let mut shares = vec![T::zero(); self.shares()];
+        mix(
+            self,
+            query.ncols(),
+            [flat(&query), flat(&before), flat(&key_value)],
+            mixed.as_slice_mut().expect("a fresh array is contiguous"),
+            &mut shares,
+        );
         (mixed, Shares(shares))
     }
 
-    /// The gradients of `query` and `key_value`, from that of the mix (`[queries, width]`).
+    /// The gradients of `query` and `key_value`, from that of the mix (`[queries, width]`). That of `before` is added to
+    /// `d_before`.
     pub fn backward<T: Real>(
         &self,
         query: ArrayView2<T>,
-        key_value: ArrayView2<T>,
+        [before, key_value]: [ArrayView2<T>; 2],
         shares: &Shares<T>,
         d_mixed: ArrayView2<T>,
+        mut d_before: ArrayViewMut2<T>,
     ) -> (Array2<T>, Array2<T>) {
-        let width = query.ncols();
-        let (head, scale) = self.head::<T>(width);
         let (mut d_query, mut d_key_value) =
             (Array2::zeros(query.dim()), Array2::zeros(key_value.dim()));
-        let query = query.as_standard_layout();
-        let (key_value, d_mixed) = (key_value.as_standard_layout(), d_mixed.as_standard_layout());
-        let (q, kv, dy) = (flat(&query), flat(&key_value), flat(&d_mixed));
-        let dq = d_query.as_slice_mut().expect("a fresh array is contiguous");
-        let dkv = d_key_value
-            .as_slice_mut()
-            .expect("a fresh array is contiguous");
-        let mut shares = shares.0.as_slice();
-        let mut d_shares = Vec::new();
-        for (index, &row) in self.queries.iter().enumerate() {
-            let [prefix, own] = self.layout.visible(row);
-            for at in (0..width).step_by(head) {
-                let (q, dq) = (
-                    &q[index * width + at..][..head],
-                    &mut dq[index * width + at..][..head],
-                );
-                let dy = &dy[index * width + at..][..head];
-                let rows = || {
-                    prefix
-                        .clone()
-                        .chain(own.clone())
-                        .map(|row| 2 * width * row + at)
-                };
-                let (here, rest) = shares.split_at(prefix.len() + own.len());
-                shares = rest;
-                d_shares.clear();
-                d_shares.extend(rows().map(|key| dot(dy, &kv[key + width..][..head])));
-                let mean = dot(here, &d_shares);
-                for ((key, &share), &d_share) in rows().zip(here).zip(&d_shares) {
-                    let d_score = scale * share * (d_share - mean);
-                    add_scaled(dq, d_score, &kv[key..][..head]);
-                    add_scaled(&mut dkv[key..][..head], d_score, q);
-                    add_scaled(&mut dkv[key + width..][..head], share, dy);
-                }
-            }
-        }
+        let (query, d_mixed) = (query.as_standard_layout(), d_mixed.as_standard_layout());
+        let (before, key_value) = (before.as_standard_layout(), key_value.as_standard_layout());
+        sweep_back(
+            self,
+            query.ncols(),
+            [
+                flat(&query),
+                flat(&before),
+                flat(&key_value),
+                flat(&d_mixed),
+            ],
+            &shares.0,
+            [
+                d_query.as_slice_mut().expect("a fresh array is contiguous"),
+                d_before
+                    .as_slice_mut()
+                    .expect("whole rows of a gradient are contiguous"),
+                d_key_value
+                    .as_slice_mut()
+                    .expect("a fresh array is contiguous"),
+            ],
+        );
         (d_query, d_key_value)
     }
 
-    /// The width of one head, and what its scores are multiplied by.
-    fn head<T: Real>(&self, width: usize) -> (usize, T) {
-        let head = width / self.heads;
-        (head, T::one() / T::of(head as f64).sqrt())
+    /// How many shares a forward yields.
+    fn shares(&self) -> usize {
+        self.heads
+            * self
+                .queries
+                .iter()
+                .map(|&row| self.seen(row))
+                .sum::<usize>()
+    }
+
+    /// How many rows a query at `row` sees.
+    fn seen(&self, row: usize) -> usize {
+        let [prefix, own] = self.layout.visible(row);
+        self.layout.before() + prefix.len() + own.len()
+    }
+}
+
+/// Where the keys and values of the rows that a query at `row` sees begin: in what comes before, then here.
+#[inline(always)]
+fn places(
+    layout: &RowLayout,
+    row: usize,
+    width: usize,
+) -> [impl Iterator<Item = usize> + Clone; 2] {
+    let [prefix, own] = layout.visible(row);
+    let place = move |row| 2 * width * row;
+    [(0..layout.before()).chain(0..0), prefix.chain(own)].map(|rows| rows.map(place))
+}
+
+/// The width of one head, and what its scores are multiplied by.
+#[inline(always)]
+fn head<T: Real>(attention: &Attention, width: usize) -> (usize, T) {
+    let head = width / attention.heads;
+    (head, T::one() / T::of(head as f64).sqrt())
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+fn mix<T: Real>(
+    attention: &Attention,
+    width: usize,
+    [query, before, key_value]: [&[T]; 3],
+    mixed: &mut [T],
+    mut shares: &mut [T],
+) {
+    let (head, scale) = head::<T>(attention, width);
+    for (index, &row) in attention.queries.iter().enumerate() {
+        let [earlier, here] = places(attention.layout, row, width);
+        for at in (0..width).step_by(head) {
+            let q = &query[index * width + at..][..head];
+            let y = &mut mixed[index * width + at..][..head];
+            let (own, rest) = shares.split_at_mut(attention.seen(row));
+            shares = rest;
+            let keys = earlier.clone().map(|place| &before[place + at..][..head]);
+            let keys = keys.chain(here.clone().map(|place| &key_value[place + at..][..head]));
+            own.iter_mut()
+                .zip(keys)
+                .for_each(|(share, key)| *share = scale * dot(q, key));
+            softmax(own);
+            let at = at + width;
+            let values = earlier.clone().map(|place| &before[place + at..][..head]);
+            let values = values.chain(here.clone().map(|place| &key_value[place + at..][..head]));
+            own.iter()
+                .zip(values)
+                .for_each(|(&share, value)| add_scaled(y, share, value));
+        }
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+fn sweep_back<T: Real>(
+    attention: &Attention,
+    width: usize,
+    [query, before, key_value, d_mixed]: [&[T]; 4],
+    mut shares: &[T],
+    [d_query, d_before, d_key_value]: [&mut [T]; 3],
+) {
+    let (head, scale) = head::<T>(attention, width);
+    let mut d_scores = Vec::new();
+    for (index, &row) in attention.queries.iter().enumerate() {
+        let [earlier, here] = places(attention.layout, row, width);
+        d_scores.resize(attention.seen(row), T::zero());
+        for at in (0..width).step_by(head) {
+            let q = &query[index * width + at..][..head];
+            let dq = &mut d_query[index * width + at..][..head];
+            let dy = &d_mixed[index * width + at..][..head];
+            let (own, rest) = shares.split_at(d_scores.len());
+            shares = rest;
+            let value = at + width;
+            let values = earlier
+                .clone()
+                .map(|place| &before[place + value..][..head]);
+            let values = values.chain(
+                here.clone()
+                    .map(|place| &key_value[place + value..][..head]),
+            );
+            d_scores
+                .iter_mut()
+                .zip(values)
+                .for_each(|(d, value)| *d = dot(dy, value));
+            let mean = dot(own, &d_scores);
+            for (d, &share) in d_scores.iter_mut().zip(own) {
+                *d = scale * share * (*d - mean);
+            }
+            let mut each = d_scores.iter().zip(own);
+            let mut give = |keys: &[T], d: &mut [T], place: usize, d_score: T, share: T| {
+                add_scaled(dq, d_score, &keys[place + at..][..head]);
+                add_scaled(&mut d[place + at..][..head], d_score, q);
+                add_scaled(&mut d[place + value..][..head], share, dy);
+            };
+            for (place, (&d_score, &share)) in earlier.clone().zip(&mut each) {
+                give(before, d_before, place, d_score, share);
+            }
+            for (place, (&d_score, &share)) in here.clone().zip(each) {
+                give(key_value, d_key_value, place, d_score, share);
+            }
+        }
     }
 }
 
@@ -123,6 +214,7 @@ fn flat<'a, T>(matrix: &'a ndarray::CowArray<T, ndarray::Ix2>) -> &'a [T] {
 }
 
 /// Scores to shares that add up to one.
+#[inline(always)]
 fn softmax<T: Real>(scores: &mut [T]) {
     let highest = scores.iter().fold(T::neg_infinity(), |a, &b| a.max(b));
     let mut total = T::zero();
@@ -143,26 +235,34 @@ mod tests {
     #[test]
     fn backward_matches_central_differences_for_all_queries_and_for_some() {
         let mut rng = Rng::new(8);
-        let layout = RowLayout::new(3, [2, 1, 3]);
-        let every: Vec<usize> = (0..layout.rows()).collect();
-        for queries in [&every[..], layout.ends()] {
-            let attention = Attention {
-                heads: 2,
-                layout: &layout,
-                queries,
-            };
-            let q = random(&mut rng, (queries.len(), 6));
-            let kv = random(&mut rng, (layout.rows(), 12));
-            let dy = random(&mut rng, (queries.len(), 6));
-            let (_, shares) = attention.forward(q.view(), kv.view());
-            let (dq, dkv) = attention.backward(q.view(), kv.view(), &shares, dy.view());
-            assert_product(|q| attention.forward(q.view(), kv.view()).0, &q, &dy, &dq);
-            assert_product(
-                |kv| attention.forward(q.view(), kv.view()).0,
-                &kv,
-                &dy,
-                &dkv,
-            );
+        for before in [0, 2] {
+            let layout = RowLayout::after(before, 3, [2, 1, 3]);
+            let every: Vec<usize> = (0..layout.rows()).collect();
+            for queries in [&every[..], layout.ends()] {
+                let attention = Attention {
+                    heads: 2,
+                    layout: &layout,
+                    queries,
+                };
+                let q = random(&mut rng, (queries.len(), 6));
+                let earlier = random(&mut rng, (before, 12));
+                let kv = random(&mut rng, (layout.rows(), 12));
+                let dy = random(&mut rng, (queries.len(), 6));
+                let mix = |q: &Array2<f64>, earlier: &Array2<f64>, kv: &Array2<f64>| {
+                    attention.forward(q.view(), earlier.view(), kv.view())
+                };
+                let (_, shares) = mix(&q, &earlier, &kv);
+                assert_eq!(shares.0.len(), attention.shares());
+                let mut d_earlier = Array2::zeros((before, 12));
+                let seen = [earlier.view(), kv.view()];
+                let d_before = d_earlier.view_mut();
+                let (dq, dkv) = attention.backward(q.view(), seen, &shares, dy.view(), d_before);
+                assert_product(|q| mix(q, &earlier, &kv).0, &q, &dy, &dq);
+                assert_product(|kv| mix(&q, &earlier, kv).0, &kv, &dy, &dkv);
+                if before > 0 {
+                    assert_product(|e| mix(&q, e, &kv).0, &earlier, &dy, &d_earlier);
+                }
+            }
         }
     }
 
@@ -176,11 +276,15 @@ mod tests {
             layout: &layout,
             queries: &queries,
         };
+        let nothing = Array2::zeros((0, 8));
+        let mix = |q: &Array2<f64>, kv: &Array2<f64>| {
+            attention.forward(q.view(), nothing.view(), kv.view()).0
+        };
         let (q, mut kv) = (random(&mut rng, (5, 4)), random(&mut rng, (5, 8)));
-        let (before, _) = attention.forward(q.view(), kv.view());
+        let before = mix(&q, &kv);
         assert_eq!(before.row(0), kv.slice(s![0, 4..]));
         kv.slice_mut(s![1..3, ..]).fill(0.0);
-        let (after, _) = attention.forward(q.view(), kv.view());
+        let after = mix(&q, &kv);
         assert_eq!(before.slice(s![3.., ..]), after.slice(s![3.., ..]));
         assert_ne!(before.row(2), after.row(2));
     }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::Real;
@@ -29,20 +30,19 @@ pub struct Normalised<T> {
 impl<T: Real> LayerNorm<T> {
     /// `x [rows, width]` to the same shape.
     pub fn forward(&self, x: ArrayView2<T>) -> (Array2<T>, Normalised<T>) {
-        let width = T::of(x.ncols() as f64);
         let mut rows = x.as_standard_layout().into_owned();
-        let mut inverse_deviation = Vec::with_capacity(rows.nrows());
-        for mut row in rows.rows_mut() {
-            let row = row
-                .as_slice_mut()
-                .expect("rows of the standard layout are contiguous");
-            let mean = sum(row) / width;
-            row.iter_mut().for_each(|x| *x -= mean);
-            let inverse = T::one() / (dot(row, row) / width + self.epsilon).sqrt();
-            row.iter_mut().for_each(|x| *x *= inverse);
-            inverse_deviation.push(inverse);
+        let mut y = Array2::zeros(rows.dim());
+        let mut inverse_deviation = vec![T::zero(); rows.nrows()];
+        let pairs = rows.rows_mut().into_iter().zip(y.rows_mut());
+        for ((mut row, mut y), inverse) in pairs.zip(&mut inverse_deviation) {
+            *inverse = normalise(
+                row.as_slice_mut()
+                    .expect("rows of the standard layout are contiguous"),
+                y.as_slice_mut().expect("a fresh array is contiguous"),
+                [self.gain(), self.bias()],
+                self.epsilon,
+            );
         }
-        let y = &rows * &self.gain + &self.bias;
         (
             y,
             Normalised {
@@ -52,28 +52,74 @@ impl<T: Real> LayerNorm<T> {
         )
     }
 
-    /// The gradient of rows `wanted` of `x`, from that of the same rows of `y` (`[wanted, width]`).
-    pub fn backward(
+    /// Adds to `dx [wanted, width]` the gradient of rows `wanted` of `x`, from that of the same rows of `y`
+    /// (`[wanted, width]`).
+    pub fn backward_onto(
         &self,
         saved: &Normalised<T>,
         wanted: Range<usize>,
         dy: ArrayView2<T>,
-    ) -> Array2<T> {
-        let width = T::of(dy.ncols() as f64);
-        let mut dx = &dy * &self.gain;
+        dx: &mut Array2<T>,
+    ) {
         let rows = saved.rows.slice(s![wanted.clone(), ..]);
         let inverses = &saved.inverse_deviation[wanted];
-        for ((mut d, x), &inverse) in dx.rows_mut().into_iter().zip(rows.rows()).zip(inverses) {
-            let d = d.as_slice_mut().expect("a fresh array is contiguous");
-            let x = x
-                .to_slice()
-                .expect("rows of the standard layout are contiguous");
-            let (mean, along) = (sum(d) / width, dot(d, x) / width);
-            d.iter_mut()
-                .zip(x)
-                .for_each(|(d, &x)| *d = inverse * (*d - mean - x * along));
+        let pairs = dx.rows_mut().into_iter().zip(dy.rows());
+        for (((mut dx, dy), x), &inverse) in pairs.zip(rows.rows()).zip(inverses) {
+            let mut d = dy.to_vec();
+            add_gradient(
+                dx.as_slice_mut()
+                    .expect("rows of a gradient are contiguous"),
+                &mut d,
+                x.to_slice()
+                    .expect("rows of the standard layout are contiguous"),
+                self.gain(),
+                inverse,
+            );
         }
-        dx
+    }
+
+    fn gain(&self) -> &[T] {
+        self.gain
+            .as_slice()
+            .expect("a vector of a file is contiguous")
+    }
+
+    fn bias(&self) -> &[T] {
+        self.bias
+            .as_slice()
+            .expect("a vector of a file is contiguous")
+    }
+}
+
+/// Turns `row` into mean zero and variance one, writes it with gain and bias to `y`, and returns what it was divided by,
+/// inverted.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+fn normalise<T: Real>(row: &mut [T], y: &mut [T], [gain, bias]: [&[T]; 2], epsilon: T) -> T {
+    let width = T::of(row.len() as f64);
+    let mean = sum(row) / width;
+    row.iter_mut().for_each(|x| *x -= mean);
+    let inverse = T::one() / (dot(row, row) / width + epsilon).sqrt();
+    for (((x, y), &gain), &bias) in row.iter_mut().zip(y).zip(gain).zip(bias) {
+        *x *= inverse;
+        *y = *x * gain + bias;
+    }
+    inverse
+}
+
+/// Adds to `dx` the gradient before normalising to `x`; `d` is that of `y`, and is used up.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+fn add_gradient<T: Real>(dx: &mut [T], d: &mut [T], x: &[T], gain: &[T], inverse: T) {
+    let width = T::of(d.len() as f64);
+    d.iter_mut().zip(gain).for_each(|(d, &gain)| *d *= gain);
+    let (mean, along) = (sum(d) / width, dot(d, x) / width);
+    for ((dx, &d), &x) in dx.iter_mut().zip(&*d).zip(x) {
+        *dx += inverse * (d - mean - x * along);
     }
 }
 
@@ -113,12 +159,9 @@ mod tests {
         let (x, dy) = (random(&mut rng, (4, 19)), random(&mut rng, (4, 19)));
         let layer = layer(&mut rng, 19);
         let (_, saved) = layer.forward(x.view());
-        assert_product(
-            |x| layer.forward(x.view()).0,
-            &x,
-            &dy,
-            &layer.backward(&saved, 0..4, dy.view()),
-        );
+        let mut dx = Array2::zeros((4, 19));
+        layer.backward_onto(&saved, 0..4, dy.view(), &mut dx);
+        assert_product(|x| layer.forward(x.view()).0, &x, &dy, &dx);
     }
 
     #[test]
@@ -127,8 +170,10 @@ mod tests {
         let (x, dy) = (random(&mut rng, (4, 8)), random(&mut rng, (4, 8)));
         let layer = layer(&mut rng, 8);
         let (_, saved) = layer.forward(x.view());
-        let whole = layer.backward(&saved, 0..4, dy.view());
-        let part = layer.backward(&saved, 1..3, dy.slice(s![1..3, ..]));
-        assert_eq!(part, whole.slice(s![1..3, ..]));
+        let (mut whole, mut part) = (Array2::zeros((4, 8)), Array2::ones((2, 8)));
+        layer.backward_onto(&saved, 0..4, dy.view(), &mut whole);
+        layer.backward_onto(&saved, 1..3, dy.slice(s![1..3, ..]), &mut part);
+        let added = whole.slice(s![1..3, ..]).mapv(|x| 1.0 + x);
+        assert!((part - added).iter().all(|error| error.abs() < 1e-12));
     }
 }

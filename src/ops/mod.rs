@@ -8,6 +8,7 @@ pub mod embedding;
 pub mod layer_norm;
 pub mod linear;
 pub mod matmul;
+pub mod matrix;
 pub mod normalise;
 pub mod real;
 pub mod rows;
@@ -15,6 +16,7 @@ pub mod rows;
 pub use activation::Activation;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use matrix::Matrix;
 pub use real::Real;
 pub use rows::RowLayout;
 

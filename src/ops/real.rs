@@ -38,7 +38,7 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
-    type Weight = super::matmul::PackedWeight;
+    type Weight = super::matmul::FrozenWeight;
 
     fn of(value: f64) -> f32 {
         value as f32
@@ -87,7 +87,7 @@ impl Real for f32 {
 const LANES: usize = 16;
 
 /// The dot product of two slices of one length, summed in a fixed order.
-#[inline]
+#[inline(always)]
 pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let mut lanes = [T::zero(); LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
@@ -102,7 +102,7 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 }
 
 /// The sum of a slice, in a fixed order.
-#[inline]
+#[inline(always)]
 pub fn sum<T: Real>(a: &[T]) -> T {
     let mut lanes = [T::zero(); LANES];
     let chunks = a.chunks_exact(LANES);
@@ -116,7 +116,7 @@ pub fn sum<T: Real>(a: &[T]) -> T {
 }
 
 /// `y += scale * x`, over slices of one length.
-#[inline]
+#[inline(always)]
 pub fn add_scaled<T: Real>(y: &mut [T], scale: T, x: &[T]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y += scale * x;

@@ -4,9 +4,11 @@
 use std::ops::Range;
 
 /// The rows of many causal sequences that share a prefix: first the prefix, then each sequence's own rows.
-/// With an empty prefix, whole sequences one after the other.
+/// With an empty prefix, whole sequences one after the other. Of the rows before the prefix, which are no rows of
+/// this matrix, nothing but keys and values is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowLayout {
+    before: usize,
     prefix: usize,
     /// The first own row of the sequence that each row after the prefix belongs to.
     starts: Vec<usize>,
@@ -16,7 +18,17 @@ pub struct RowLayout {
 impl RowLayout {
     /// A prefix of `prefix` rows, then sequences that add `lengths` rows each.
     pub fn new(prefix: usize, lengths: impl IntoIterator<Item = usize>) -> RowLayout {
+        RowLayout::after(0, prefix, lengths)
+    }
+
+    /// The same, where `before` rows of another matrix stand before the prefix.
+    pub fn after(
+        before: usize,
+        prefix: usize,
+        lengths: impl IntoIterator<Item = usize>,
+    ) -> RowLayout {
         let mut layout = RowLayout {
+            before,
             prefix,
             starts: Vec::new(),
             ends: Vec::new(),
@@ -39,6 +51,11 @@ impl RowLayout {
         self.prefix
     }
 
+    /// How many rows of another matrix stand before them; every row sees these.
+    pub fn before(&self) -> usize {
+        self.before
+    }
+
     /// The last row of each sequence: where CLIP reads a text's feature.
     pub fn ends(&self) -> &[usize] {
         &self.ends
@@ -46,11 +63,11 @@ impl RowLayout {
 
     /// How many tokens stand before this row in its sequence.
     pub fn position(&self, row: usize) -> usize {
-        if row < self.prefix {
-            row
-        } else {
-            self.prefix + row - self.starts[row - self.prefix]
-        }
+        let within = match row < self.prefix {
+            true => row,
+            false => self.prefix + row - self.starts[row - self.prefix],
+        };
+        self.before + within
     }
 
     /// The rows that a causal query at `row` sees: those of the prefix, then those of its own sequence.
@@ -74,9 +91,11 @@ mod tests {
         assert_eq!(layout.visible(1), [0..2, 0..0]);
         assert_eq!(layout.visible(2), [0..2, 2..3]);
         assert_eq!(layout.visible(4), [0..2, 3..5]);
-        assert_eq!(
-            (0..6).map(|row| layout.position(row)).collect::<Vec<_>>(),
-            [0, 1, 2, 2, 3, 4]
-        );
+        let positions =
+            |layout: &RowLayout| -> Vec<usize> { (0..6).map(|row| layout.position(row)).collect() };
+        assert_eq!(positions(&layout), [0, 1, 2, 2, 3, 4]);
+        let later = RowLayout::after(3, 2, [1, 3]);
+        assert_eq!(positions(&later), [3, 4, 5, 5, 6, 7]);
+        assert_eq!(later.visible(4), layout.visible(4));
     }
 }

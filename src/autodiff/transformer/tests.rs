@@ -22,7 +22,7 @@ fn widened(weights: TransformerWeights) -> TransformerWeights<f64> {
         epsilon: f64::from(n.epsilon),
     };
     let linear = |l: LinearWeights| LinearWeights {
-        weight: l.weight.mapv(f64::from),
+        weight: l.weight.floats().mapv(f64::from).into(),
         bias: vector(l.bias),
     };
     let block = |b: BlockWeights| BlockWeights {
@@ -38,7 +38,7 @@ fn widened(weights: TransformerWeights) -> TransformerWeights<f64> {
     TransformerWeights {
         blocks: weights.blocks.into_iter().map(block).collect(),
         final_norm: norm(weights.final_norm),
-        projection: weights.projection.mapv(f64::from),
+        projection: weights.projection.floats().mapv(f64::from).into(),
         projection_bias: vector(weights.projection_bias),
         heads: weights.heads,
         activation: weights.activation,
@@ -59,15 +59,16 @@ fn the_whole_sweep_matches_central_differences() {
             let layout = RowLayout::new(4, [2, 3, 1]);
             let x = matrix(&mut rng, layout.rows(), 12, 1.0).mapv(f64::from);
             let dy = matrix(&mut rng, 3, 7, 1.0).mapv(f64::from);
-            let tape = transformer.forward(x.clone(), layout.clone());
-            let dx = transformer.backward(&tape, 0..layout.rows(), dy.view());
-            let forward = |x: &Array2<f64>| {
-                transformer
-                    .forward(x.clone(), layout.clone())
-                    .into_features()
+            let start = transformer.room(0);
+            let tape = transformer.forward(x.clone(), layout.clone(), &start);
+            let backward = |wanted| {
+                let mut d_shared = transformer.room(layout.prefix());
+                transformer.backward(&tape, &start, &mut d_shared, wanted, dy.view())
             };
+            let dx = backward(0..layout.rows());
+            let forward = |x: &Array2<f64>| transformer.features(x.clone(), &layout, &start).0;
             assert_product(forward, &x, &dy, &dx);
-            let context = transformer.backward(&tape, 1..4, dy.view());
+            let context = backward(1..4);
             assert_eq!(context, dx.slice(s![1..4, ..]));
         }
     }
@@ -97,8 +98,10 @@ fn a_shared_prefix_changes_neither_features_nor_gradients() {
 
     let mut shared = vec![prefix.view()];
     shared.extend(suffixes.iter().map(|s| s.view()));
-    let tape = transformer.forward(stack(&shared), RowLayout::new(5, lengths));
-    let gradient = transformer.backward(&tape, 0..5, dy.view());
+    let nothing = transformer.room(0);
+    let tape = transformer.forward(stack(&shared), RowLayout::new(5, lengths), &nothing);
+    let mut room = transformer.room(5);
+    let gradient = transformer.backward(&tape, &nothing, &mut room, 0..5, dy.view());
 
     let whole: Vec<ArrayView2<f32>> = suffixes
         .iter()
@@ -106,8 +109,8 @@ fn a_shared_prefix_changes_neither_features_nor_gradients() {
         .collect();
     let layout = RowLayout::new(0, lengths.map(|n| 5 + n));
     let rows = layout.rows();
-    let plain = transformer.forward(stack(&whole), layout);
-    let every = transformer.backward(&plain, 0..rows, dy.view());
+    let plain = transformer.forward(stack(&whole), layout, &nothing);
+    let every = transformer.backward(&plain, &nothing, &mut nothing.clone(), 0..rows, dy.view());
     let mut summed = Array2::<f32>::zeros((5, 64));
     let mut at = 0;
     for n in lengths {
@@ -141,13 +144,17 @@ fn a_full_size_tower_matches_central_differences_along_random_directions() {
     let x = matrix(&mut rng, layout.rows(), 512, 0.1);
     let dy = matrix(&mut rng, 2, 512, 1.0);
     let narrow = TextTransformer::<f32>::new(weights.clone());
-    let tape = narrow.forward(x.clone(), layout.clone());
-    let gradient = narrow.backward(&tape, 1..5, dy.view()).mapv(f64::from);
+    let tape = narrow.forward(x.clone(), layout.clone(), &narrow.room(0));
+    let (nothing, mut room) = (narrow.room(0), narrow.room(5));
+    let gradient = narrow.backward(&tape, &nothing, &mut room, 1..5, dy.view());
+    let gradient = gradient.mapv(f64::from);
     drop(narrow);
 
     let wide = TextTransformer::new(widened(weights));
+    let nothing = wide.room(0);
     let loss = |x: &Array2<f64>| {
-        (wide.forward(x.clone(), layout.clone()).into_features() * dy.mapv(f64::from)).sum()
+        let (features, _) = wide.features(x.clone(), &layout, &nothing);
+        (features * dy.mapv(f64::from)).sum()
     };
     let (x, step) = (x.mapv(f64::from), 1e-5);
     // Along the gradient itself the slope is the gradient's length; along others, whatever it is.
@@ -165,4 +172,103 @@ fn a_full_size_tower_matches_central_differences_along_random_directions() {
         println!("slope {numeric:e} of a gradient {length:e} long, error {error:e}");
         assert!(error <= 1e-4, "relative error {error:e}");
     }
+}
+
+/// In f64, so that nothing but a wrong term can make a difference.
+#[test]
+fn later_passes_leave_to_the_first_what_they_owe_the_prefix() {
+    let mut rng = Rng::new(24);
+    let weights = random::weights(&mut rng, SMALL, Activation::Gelu);
+    let transformer = TextTransformer::new(widened(weights));
+    let mut rows = |n| matrix(&mut rng, n, 12, 1.0).mapv(f64::from);
+    let (start, context) = (rows(1), rows(3));
+    let suffixes = [
+        (rows(5), vec![2, 3]),
+        (rows(1), vec![1]),
+        (rows(6), vec![4, 2]),
+    ];
+    let dy = matrix(&mut rng, 5, 7, 1.0).mapv(f64::from);
+    let stack = |parts: &[&Array2<f64>]| {
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        concatenate(Axis(0), &views).unwrap()
+    };
+
+    let nothing = transformer.room(0);
+    let [a, b, c] = [0, 1, 2].map(|pass: usize| &suffixes[pass].0);
+    let layout = RowLayout::new(4, [2, 3, 1, 4, 2]);
+    let whole = transformer.forward(stack(&[&start, &context, a, b, c]), layout, &nothing);
+    let mut room = transformer.room(4);
+    let expected = transformer.backward(&whole, &nothing, &mut room, 1..4, dy.view());
+
+    let (_, begun) = transformer.features(start, &RowLayout::new(1, []), &nothing);
+    let first = RowLayout::after(1, 3, suffixes[0].1.clone());
+    let (features, shared) = transformer.features(stack(&[&context, a]), &first, &begun);
+    let close = |a: ArrayView2<f64>, b: ArrayView2<f64>| {
+        assert!(relative_error(&a.to_owned(), &b.to_owned()) < 1e-12);
+    };
+    close(features.view(), whole.features().slice(s![..2, ..]));
+    let mut room = transformer.room(4);
+    for ((rows, lengths), classes) in suffixes[1..].iter().zip([2..3, 3..5]) {
+        let layout = RowLayout::after(4, 0, lengths.clone());
+        let tape = transformer.forward(rows.clone(), layout, &shared);
+        close(
+            tape.features(),
+            whole.features().slice(s![classes.clone(), ..]),
+        );
+        let dy = dy.slice(s![classes, ..]);
+        let none = transformer.backward(&tape, &shared, &mut room, 0..0, dy);
+        assert_eq!(none.nrows(), 0);
+    }
+    let tape = transformer.forward(stack(&[&context, a]), first, &begun);
+    let dy = dy.slice(s![..2, ..]);
+    let found = transformer.backward(&tape, &begun, &mut room, 0..3, dy);
+    close(found.view(), expected.view());
+}
+
+/// Weights of integers, on the kernel of this machine, beside the same numbers in f32.
+#[test]
+fn eight_bits_turn_features_and_gradients_by_next_to_nothing() {
+    let mut rng = Rng::new(25);
+    let sizes = Sizes {
+        width: 384,
+        joint: 384,
+        blocks: 4,
+        heads: 6,
+    };
+    let integers = random::quantised(random::weights(&mut rng, sizes, Activation::QuickGelu));
+    let mut floats = integers.clone();
+    for block in &mut floats.blocks {
+        let BlockWeights {
+            query,
+            key,
+            value,
+            out,
+            up,
+            down,
+            ..
+        } = block;
+        for linear in [query, key, value, out, up, down] {
+            linear.weight = linear.weight.floats().into_owned().into();
+        }
+    }
+    floats.projection = floats.projection.floats().into_owned().into();
+    let layout = RowLayout::new(5, [3, 4, 2, 5]);
+    let x = matrix(&mut rng, layout.rows(), 384, 0.5);
+    let dy = matrix(&mut rng, 4, 384, 1.0);
+    let ask = |weights| {
+        let transformer = TextTransformer::<f32>::new(weights);
+        let nothing = transformer.room(0);
+        let tape = transformer.forward(x.clone(), layout.clone(), &nothing);
+        let mut room = transformer.room(5);
+        let d = transformer.backward(&tape, &nothing, &mut room, 1..5, dy.view());
+        (tape.features().to_owned(), d)
+    };
+    let (one, two) = (ask(integers), ask(floats));
+    let cosine = |a: &Array2<f32>, b: &Array2<f32>| {
+        let dot = |a: &Array2<f32>, b: &Array2<f32>| (a * b).sum();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    let (features, gradient) = (cosine(&one.0, &two.0), cosine(&one.1, &two.1));
+    println!("cosine of features {features}, of the gradient {gradient}");
+    assert!(features >= 0.999 && gradient >= 0.999);
 }

@@ -16,14 +16,26 @@ use super::{
 };
 
 #[derive(Clone)]
-enum Storage {
+pub(super) enum Storage {
     Mapped(Arc<Mmap>),
     Static(&'static [u8]),
     Owned(Arc<[u8]>),
 }
 
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.bytes().len())
+    }
+}
+
+impl AsRef<[u8]> for Storage {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Storage {
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Storage::Mapped(map) => map,
             Storage::Static(bytes) => bytes,
@@ -240,24 +252,41 @@ impl Bundle {
             .sum()
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry, BundleError> {
+    pub(super) fn storage(&self) -> Storage {
+        self.storage.clone()
+    }
+
+    pub(super) fn entry(&self, name: &str) -> Result<&Entry, BundleError> {
         self.entries.get(name).ok_or_else(|| BundleError::Missing {
             name: name.to_owned(),
         })
     }
 
-    /// `count` numbers of `size` bytes at `offset` of the data, within bounds.
-    fn slice(&self, name: &str, offset: u64, count: u64, size: u64) -> Result<&[u8], BundleError> {
-        let data = &self.storage.bytes()[self.parts.data..];
-        let end = count
-            .checked_mul(size)
-            .and_then(|length| length.checked_add(offset));
-        end.and_then(|end| data.get(usize::try_from(offset).ok()?..usize::try_from(end).ok()?))
+    /// Where `count` numbers of `size` bytes at `offset` of the data lie in the file, within bounds.
+    pub(super) fn range(
+        &self,
+        name: &str,
+        offset: u64,
+        count: u64,
+        size: u64,
+    ) -> Result<Range<usize>, BundleError> {
+        let start = offset.checked_add(self.parts.data as u64);
+        let length = count.checked_mul(size);
+        let end = start
+            .zip(length)
+            .and_then(|(start, length)| start.checked_add(length));
+        let within = start.zip(end).filter(|&(_, end)| end <= self.size() as u64);
+        within
+            .map(|(start, end)| start as usize..end as usize)
             .ok_or_else(|| damaged(format!("tensor `{name}` reaches beyond the end")))
     }
 
+    fn slice(&self, name: &str, offset: u64, count: u64, size: u64) -> Result<&[u8], BundleError> {
+        Ok(&self.storage.bytes()[self.range(name, offset, count, size)?])
+    }
+
     /// The shape of an entry and how many numbers that is.
-    fn shape(&self, entry: &Entry) -> Result<(Vec<usize>, u64), BundleError> {
+    pub(super) fn shape(&self, entry: &Entry) -> Result<(Vec<usize>, u64), BundleError> {
         let count = entry
             .shape
             .iter()

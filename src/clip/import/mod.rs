@@ -136,7 +136,7 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
     };
     drop(file);
     let (graph, tensors) = image::image_graph(image.decluttered)?;
-    let (rows, known) = (weights.token_embedding.nrows(), tokenizer.vocabulary_size());
+    let (rows, known) = (weights.token_embedding.dim().0, tokenizer.vocabulary_size());
     if rows > known {
         notes.push(format!(
             "the text tower has {rows} tokens, the tokenizer knows {known} of them"

@@ -74,6 +74,17 @@ fn cosines(case: &str, precision: Precision) -> (f32, f32) {
     (image, text)
 }
 
+/// What sharing a prefix, and passes, change in features and gradients of the imported tower in floats.
+fn errors_of_sharing(case: &str) -> (f32, f32) {
+    let (bundle, _) = import(&fixture(case).0).unwrap();
+    let model = Model::from_bytes(bundle).unwrap();
+    let end = model.tokenizer.end_token();
+    let suffixes = vec![vec![7, 300, end], vec![5, end], vec![1, 2, 3, 4, end]];
+    let errors = model.text.errors_of_sharing(&[320, 9, 17, 320], &suffixes);
+    println!("{case}: features {:e}, gradient {:e}", errors.0, errors.1);
+    errors
+}
+
 macro_rules! exporters {
     ($($test:ident: $case:literal,)*) => {$(
         #[test]
@@ -82,6 +93,11 @@ macro_rules! exporters {
             assert!(image >= 0.99999 && text >= 0.99999, "f32: image {image}, text {text}");
             let (image, text) = cosines($case, Precision::Int8);
             assert!(image >= 0.995 && text >= 0.995, "int8: image {image}, text {text}");
+            let (features, gradient) = errors_of_sharing($case);
+            assert!(
+                features <= 1e-5 && gradient <= 1e-5,
+                "features {features:e}, gradient {gradient:e}"
+            );
         }
     )*};
 }

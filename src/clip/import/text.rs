@@ -148,12 +148,12 @@ pub fn recognise(
         return Err(this.unrecognised("one epsilon in all layer norms", output));
     }
     Ok(TextTowerWeights {
-        token_embedding,
+        token_embedding: token_embedding.into(),
         positions,
         blocks,
         final_norm: this.norm_weights(final_norm),
         projection_bias: projection.bias.map(|bias| bias * projection.scale),
-        projection: projection.weight * projection.scale,
+        projection: (projection.weight * projection.scale).into(),
         heads,
         activation,
         start_token,
@@ -453,7 +453,7 @@ fn linear_weights(linear: Linear) -> LinearWeights {
         .bias
         .unwrap_or_else(|| Array1::zeros(linear.weight.len_of(Axis(0))));
     LinearWeights {
-        weight: linear.weight * linear.scale,
+        weight: (linear.weight * linear.scale).into(),
         bias: bias * linear.scale,
     }
 }

@@ -12,7 +12,7 @@ fn weights() -> TextTowerWeights {
     };
     let transformer = random::weights(&mut rng, sizes, Activation::QuickGelu);
     TextTowerWeights {
-        token_embedding: matrix(&mut rng, 50, 32, 1.0),
+        token_embedding: matrix(&mut rng, 50, 32, 1.0).into(),
         positions: matrix(&mut rng, 12, 32, 0.3),
         blocks: transformer.blocks,
         final_norm: transformer.final_norm,
@@ -23,6 +23,72 @@ fn weights() -> TextTowerWeights {
         start_token: 48,
         end_token: 49,
     }
+}
+
+impl TextTower {
+    /// Features, and the gradient of the context, in whole sequences of which nothing is shared: the oracle.
+    fn plain(
+        &self,
+        context: &Array2<f32>,
+        suffixes: &[Vec<u32>],
+        d_features: ArrayView2<f32>,
+    ) -> (Array2<f32>, Array2<f32>) {
+        let (n, width) = context.dim();
+        let layout = RowLayout::new(0, suffixes.iter().map(|suffix| 1 + n + suffix.len()));
+        let mut rows = Array2::zeros((layout.rows(), width));
+        let starts = || {
+            suffixes.iter().scan(0, |at, suffix| {
+                let start = *at;
+                *at += 1 + n + suffix.len();
+                Some(start)
+            })
+        };
+        for (start, suffix) in starts().zip(suffixes) {
+            let own = start + 1 + n;
+            let ids = [self.start_token];
+            self.fill(rows.slice_mut(s![start..start + 1, ..]), 0, &ids)
+                .unwrap();
+            rows.slice_mut(s![start + 1..own, ..]).assign(context);
+            self.fill(rows.slice_mut(s![own..own + suffix.len(), ..]), 0, suffix)
+                .unwrap();
+        }
+        add_positions(&mut rows, self.positions.view(), &layout);
+        let every = 0..rows.nrows();
+        let nothing = self.transformer.room(0);
+        let tape = self.transformer.forward(rows, layout, &nothing);
+        let mut none = self.transformer.room(0);
+        let d = self
+            .transformer
+            .backward(&tape, &nothing, &mut none, every, d_features);
+        let d_context = starts().fold(Array2::zeros((n, width)), |sum, start| {
+            sum + d.slice(s![start + 1..start + 1 + n, ..])
+        });
+        (tape.features().to_owned(), d_context)
+    }
+
+    /// The relative errors of features and gradient against [`TextTower::plain`], the greatest over memory for one pass
+    /// and for many.
+    pub(in crate::clip) fn errors_of_sharing(
+        &self,
+        context: &[u32],
+        suffixes: &[Vec<u32>],
+    ) -> (f32, f32) {
+        let context = self.token_rows(context).unwrap();
+        let d_features = matrix(&mut Rng::new(33), suffixes.len(), self.joint_width, 1.0);
+        let (features, gradient) = self.plain(&context, suffixes, d_features.view());
+        let errors = [DEFAULT_MEMORY, 0].map(|memory| {
+            let (found, tape) = self.forward(context.view(), suffixes, memory).unwrap();
+            let d_context = self.backward(&tape, d_features.view());
+            (error(&found, &features), error(&d_context, &gradient))
+        });
+        (errors[0].0.max(errors[1].0), errors[0].1.max(errors[1].1))
+    }
+}
+
+/// `|a - b| / |b|`, Frobenius norms.
+fn error(a: &Array2<f32>, b: &Array2<f32>) -> f32 {
+    let norm = |m: &Array2<f32>| m.iter().map(|x| x * x).sum::<f32>().sqrt();
+    norm(&(a - b)) / norm(b)
 }
 
 fn refusal(change: impl FnOnce(&mut TextTowerWeights)) -> String {
@@ -48,7 +114,13 @@ fn a_prompt_of_token_rows_has_the_features_of_its_tokens() {
     let shared = tower.class_features(rows.view(), &suffixes).unwrap();
     assert_eq!(plain.dim(), (3, 24));
     assert!((&plain - &shared).iter().all(|e| e.abs() < 1e-5));
-    assert_eq!(tower.forward(rows.view(), &suffixes).unwrap().0, shared);
+    assert_eq!(
+        tower
+            .forward(rows.view(), &suffixes, DEFAULT_MEMORY)
+            .unwrap()
+            .0,
+        shared
+    );
     assert!(
         plain
             .rows()
@@ -84,7 +156,9 @@ fn the_same_question_has_the_same_bits() {
     let context = one.token_rows(&[1, 2, 3, 4]).unwrap();
     let suffixes = vec![vec![5, 49], vec![6, 7, 49]];
     let ask = |tower: &TextTower| {
-        let (features, tape) = tower.forward(context.view(), &suffixes).unwrap();
+        let (features, tape) = tower
+            .forward(context.view(), &suffixes, DEFAULT_MEMORY)
+            .unwrap();
         let gradient = tower.backward(&tape, features.view());
         (features, gradient)
     };
@@ -126,7 +200,7 @@ fn bad_texts_are_refused_by_number() {
 
 #[test]
 fn tensors_of_a_wrong_shape_are_refused_by_name() {
-    let found = refusal(|w| w.blocks[1].key.weight = Array2::zeros((32, 31)));
+    let found = refusal(|w| w.blocks[1].key.weight = Array2::zeros((32, 31)).into());
     assert!(
         found.starts_with("the text tower's block 1 key weight has shape [32, 31]"),
         "{found}"
@@ -134,10 +208,57 @@ fn tensors_of_a_wrong_shape_are_refused_by_name() {
     assert!(refusal(|w| w.blocks[2].down.bias = Array1::zeros(3)).contains("block 2 down bias"));
     assert!(refusal(|w| w.blocks[0].norm2.gain = Array1::zeros(3)).contains("block 0 norm2 gain"));
     assert!(refusal(|w| w.positions = Array2::zeros((12, 3))).contains("positions"));
-    assert!(refusal(|w| w.projection = Array2::zeros((24, 3))).contains("projection"));
+    assert!(refusal(|w| w.projection = Array2::zeros((24, 3)).into()).contains("projection"));
     assert!(refusal(|w| w.projection_bias = Some(Array1::zeros(3))).contains("projection bias"));
     assert!(refusal(|w| w.heads = 5).contains("5 heads"));
     assert!(refusal(|w| w.heads = 0).contains("0 heads"));
     assert!(refusal(|w| w.blocks.clear()).contains("0 blocks"));
     assert!(refusal(|w| w.end_token = 50).contains("token 50"));
+}
+
+#[test]
+fn a_small_budget_takes_several_passes_and_changes_nothing() {
+    let tower = TextTower::new(weights()).unwrap();
+    let context = tower.token_rows(&[3, 1, 4]).unwrap();
+    let suffixes: Vec<Vec<u32>> = (0..40)
+        .map(|class| vec![class, class + 5, 7, 49][class as usize % 3..].to_vec())
+        .collect();
+    let d_features = matrix(&mut Rng::new(32), 40, 24, 1.0);
+    let ask = |memory| {
+        let (features, tape) = tower.forward(context.view(), &suffixes, memory).unwrap();
+        let gradient = tower.backward(&tape, d_features.view());
+        (tape.passes.len(), features, gradient)
+    };
+    let (one, features, gradient) = ask(DEFAULT_MEMORY);
+    assert_eq!(one, 1);
+    for (memory, least) in [(200_000, 3), (0, 40)] {
+        let (count, again, same) = ask(memory);
+        assert!(count >= least, "{count} passes in {memory} bytes");
+        let (features, gradient) = (error(&again, &features), error(&same, &gradient));
+        assert!(
+            features <= 1e-5 && gradient <= 1e-5,
+            "features {features:e}, gradient {gradient:e}"
+        );
+    }
+}
+
+#[test]
+fn passes_hold_every_text_once_and_keep_to_the_limit() {
+    for (lengths, held, limit) in [
+        (vec![3; 100], 5, 64),
+        (vec![1, 9, 2, 2, 7], 4, 10),
+        (vec![30, 1, 1], 5, 8),
+        (vec![], 5, 8),
+        (vec![2; 7], 0, 0),
+    ] {
+        let texts: Vec<Vec<u32>> = lengths.iter().map(|&n| vec![0; n]).collect();
+        let cut = passes(&texts, held, limit);
+        let covered: Vec<usize> = cut.iter().cloned().flatten().collect();
+        assert_eq!(covered, (0..texts.len()).collect::<Vec<_>>());
+        for (index, pass) in cut.iter().enumerate() {
+            let rows: usize = lengths[pass.clone()].iter().sum();
+            let held = if index == 0 { held } else { 0 };
+            assert!(rows + held <= limit || pass.len() <= 1, "{cut:?}");
+        }
+    }
 }

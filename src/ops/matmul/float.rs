@@ -4,7 +4,6 @@ use ndarray::{Array2, ArrayView2, s};
 use tract_core::internal::Tensor;
 use tract_linalg::mmm::MMMInputFormat;
 
-use super::Weight;
 use super::finish::{self, Finish};
 use super::kernel::{self, Kernel};
 use super::packed::{Packed, Panels};
@@ -13,16 +12,19 @@ use super::packed::{Packed, Panels};
 #[derive(Clone, Debug)]
 pub struct PackedWeight(Packed);
 
-impl Weight<f32> for PackedWeight {
-    fn new(weight: ArrayView2<f32>) -> PackedWeight {
+impl PackedWeight {
+    /// Packs `weight [out, in]` for the fastest kernel.
+    pub fn new(weight: ArrayView2<f32>) -> PackedWeight {
         PackedWeight::on(kernel::float(), weight)
     }
 
-    fn multiply(&self, x: ArrayView2<f32>) -> Array2<f32> {
+    /// `x Wᵀ`: rows `[rows, in]` to `[rows, out]`. Panics where the widths differ.
+    pub fn multiply(&self, x: ArrayView2<f32>) -> Array2<f32> {
         self.finished(x, Finish::default())
     }
 
-    fn matrix(&self) -> Array2<f32> {
+    /// `W` again, `[out, in]`.
+    pub fn matrix(&self) -> Array2<f32> {
         let mut matrix = Array2::zeros(self.0.dim());
         for (channel, mut row) in matrix.rows_mut().into_iter().enumerate() {
             let row = row.as_slice_mut().expect("a fresh array is contiguous");
@@ -33,9 +35,7 @@ impl Weight<f32> for PackedWeight {
         }
         matrix
     }
-}
 
-impl PackedWeight {
     /// Packs `weight [out, in]` for a kernel of [`super::Number::Float`].
     pub fn on(kernel: &Kernel, weight: ArrayView2<f32>) -> PackedWeight {
         let packed = Packed::new(kernel.clone(), weight.dim(), |kernel, channels| {

@@ -3,14 +3,18 @@
 
 mod finish;
 mod float;
+mod frozen;
 mod int8;
 mod kernel;
 mod packed;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+use super::matrix::StoredIntegers;
 
 pub use finish::Finish;
 pub use float::PackedWeight;
+pub use frozen::FrozenWeight;
 pub use int8::{QuantisedMatrix, QuantisedWeight};
 pub use kernel::{Kernel, Kernels, Number};
 
@@ -19,10 +23,22 @@ pub trait Weight<T>: Send + Sync {
     /// Keeps `weight` (`[out, in]`).
     fn new(weight: ArrayView2<T>) -> Self;
 
-    /// `x Wᵀ`: rows `[rows, in]` to `[rows, out]`. Panics where the widths differ, as ndarray's `dot` does.
-    fn multiply(&self, x: ArrayView2<T>) -> Array2<T>;
+    /// Keeps a matrix of integers, as this machine multiplies it fastest.
+    fn quantised(weight: &StoredIntegers) -> Self;
 
-    /// `W` again, `[out, in]`.
+    /// Keeps the transpose of a matrix of integers.
+    fn quantised_transposed(weight: &StoredIntegers) -> Self;
+
+    /// `x Wᵀ + bias + residual`: rows `[rows, in]` to `[rows, out]`. Panics where the widths differ, as ndarray's `dot`
+    /// does.
+    fn multiply(
+        &self,
+        x: ArrayView2<T>,
+        bias: Option<&[T]>,
+        residual: Option<ArrayView2<T>>,
+    ) -> Array2<T>;
+
+    /// `W` again, `[out, in]`, if it was no matrix of integers.
     fn matrix(&self) -> Array2<T>;
 }
 
@@ -35,8 +51,28 @@ impl Weight<f64> for PlainWeight {
         PlainWeight(weight.to_owned())
     }
 
-    fn multiply(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        x.dot(&self.0.t())
+    fn quantised(weight: &StoredIntegers) -> PlainWeight {
+        PlainWeight(weight.floats())
+    }
+
+    fn quantised_transposed(weight: &StoredIntegers) -> PlainWeight {
+        PlainWeight(weight.floats().reversed_axes())
+    }
+
+    fn multiply(
+        &self,
+        x: ArrayView2<f64>,
+        bias: Option<&[f64]>,
+        residual: Option<ArrayView2<f64>>,
+    ) -> Array2<f64> {
+        let mut y = x.dot(&self.0.t());
+        if let Some(bias) = bias {
+            y += &ArrayView1::from(bias);
+        }
+        if let Some(residual) = residual {
+            y += &residual;
+        }
+        y
     }
 
     fn matrix(&self) -> Array2<f64> {
