@@ -8,7 +8,7 @@ use crate::adapt::trainer::{Recipe, StepReport};
 use crate::adapt::{self, AdaptError, Options, Outcome};
 use crate::clip::Model;
 use crate::clip::text_tower::DEFAULT_MEMORY;
-use crate::frames::{CameraSource, FramesError};
+use crate::frames::CameraSource;
 use crate::prompt::{FactorsError, Label, Method, Template, density};
 use crate::store::{Metrics, PromptRecord, Provenance, Saved};
 use serde_json::json;
@@ -309,7 +309,9 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
         (None, Some(source)) => {
             let source: CameraSource = source.parse().map_err(usage)?;
             let CameraSource::Demo(condition) = source else {
-                return Err(usage(FramesError::NotServed(source)));
+                return Err(usage(format!(
+                    "camera {source} cannot say what it shows: save its pictures into one folder a label, and use --images DIR"
+                )));
             };
             LabelledPictures::from_demo(condition, labels, shots, arguments.seed)
         }

@@ -4,9 +4,13 @@ use super::output::percent;
 use super::{Context, Exit, model, usage};
 use crate::adapt::loss::probabilities;
 use crate::clip::Model;
-use crate::frames::{CameraSource, MAX_PIXELS, pictures_in, read_picture};
+use crate::frames::{
+    CameraOptions, CameraSource, CaptureFormat, FramesError, MAX_PIXELS, Patience, Seen,
+    pictures_in, read_picture,
+};
 use crate::prompt::{Label, Template, labels};
 use crate::store::{Loaded, StoreError};
+use anyhow::bail;
 use image::RgbImage;
 use ndarray::{Array2, Axis};
 use serde_json::json;
@@ -22,7 +26,8 @@ pub struct Arguments {
     /// Pictures, and folders of pictures
     #[arg(value_name = "PATH", group = "source")]
     paths: Vec<PathBuf>,
-    /// Watch a camera: demo or demo:CONDITION draws pictures
+    /// Watch a camera: 0, /dev/video0, http://HOST/PATH, - (motion JPEG on standard input), dir:PATH (new pictures
+    /// of a folder), or demo[:CONDITION] (drawn pictures)
     #[arg(long, value_name = "SRC", group = "source")]
     camera: Option<String>,
     /// A prompt by name, or a prompt file [default: the prompt "default"; with --labels none, that is zero-shot]
@@ -41,6 +46,12 @@ pub struct Arguments {
     /// Answer "unknown" where the best label's probability is lower
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     threshold: f32,
+    /// What to ask a camera for [default: 640x480@30]
+    #[arg(long, value_name = "WxH@FPS")]
+    format: Option<CaptureFormat>,
+    /// Give a camera up that has sent nothing for so long
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    camera_timeout: Duration,
     /// Stop after so many frames of the camera
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
@@ -148,33 +159,61 @@ fn watch(
     classifier: &Classifier,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let pace = match (report.arguments.every, report.arguments.frames) {
+    let (arguments, context) = (report.arguments, report.context);
+    let demo = matches!(camera, CameraSource::Demo(_));
+    let pace = match (arguments.every, arguments.frames) {
         (Some(every), _) => every,
-        (None, None) if !report.context.output.is_json() => DEMO_PACE,
+        (None, None) if demo && !context.output.is_json() => DEMO_PACE,
         _ => Duration::ZERO,
     };
-    for frame in camera.open(LIVE_SEED).map_err(usage)? {
-        if report.context.stopped()
-            || report
-                .arguments
-                .frames
-                .is_some_and(|most| frame.index >= most)
-        {
-            break;
-        }
+    let options = CameraOptions {
+        format: arguments.format,
+        patience: Patience::within(arguments.camera_timeout),
+    };
+    let mut frames = camera
+        .open(LIVE_SEED, &options)
+        .map_err(|error| match error {
+            FramesError::NotVideo { .. } => usage(error),
+            error => error.into(),
+        })?;
+    let mut watched = 0;
+    while arguments.frames.is_none_or(|most| watched < most) {
+        let frame = match frames.next(&|| context.stopped())? {
+            Seen::Frame(frame) => frame,
+            Seen::Trouble(told) => {
+                context.output.warn(told);
+                continue;
+            }
+            Seen::End => break,
+        };
+        watched += 1;
         let truth = classifier
             .labels
             .iter()
             .position(|label| Some(&label.name) == frame.label.as_ref());
-        report.picture(
-            &frame.source,
-            frame.index,
-            truth,
-            classifier.classify(&frame.image)?,
-        )?;
-        std::thread::sleep(pace);
+        let answer = classifier.classify(&frame.image)?;
+        report.picture(&frame.source, frame.index, truth, answer)?;
+        rest(pace, context);
+    }
+    if let Some((captured, dropped)) = frames.counts() {
+        report.dropped = dropped;
+        if captured == 0 && !context.stopped() {
+            bail!("camera {camera} ended without a picture");
+        }
     }
     Ok(())
+}
+
+/// Sleeps for `pace`, unless asked to stop.
+fn rest(pace: Duration, context: &Context) {
+    let end = Instant::now() + pace;
+    while !context.stopped() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
 }
 
 /// The live demo camera's scenes: not those that `adapt --camera demo` learns from.
@@ -255,6 +294,8 @@ struct Report<'a> {
     last: Option<String>,
     pictures: usize,
     skipped: usize,
+    /// Frames of a live camera that came while another was being named.
+    dropped: u64,
     /// Pictures whose right label is known, and how many of those were named so.
     judged: usize,
     right: usize,
@@ -275,6 +316,7 @@ impl<'a> Report<'a> {
             last: None,
             pictures: 0,
             skipped: 0,
+            dropped: 0,
             judged: 0,
             right: 0,
             busy: Duration::ZERO,
@@ -372,6 +414,9 @@ impl<'a> Report<'a> {
                 "; {} of {} agree with the {known} labels ({share})",
                 self.right, self.judged
             );
+        }
+        if self.dropped > 0 {
+            told += &format!("; {} older frames dropped", self.dropped);
         }
         if self.skipped > 0 {
             told += &format!("; {} could not be read", self.skipped);

@@ -3,6 +3,7 @@
 
 mod adapt;
 mod bench;
+mod cameras;
 mod classify;
 mod demo;
 mod embed;
@@ -80,6 +81,8 @@ enum Command {
     Embed(embed::Arguments),
     /// Write a folder of drawn pictures to try everything on without a camera
     Demo(demo::Arguments),
+    /// List the cameras of this machine and what they can send
+    Cameras,
     /// Measure what this box does with a model: latency, training step, start, memory
     Bench(bench::Arguments),
 }
@@ -160,6 +163,7 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
         Command::Model(command) => model::run(command, &context),
         Command::Embed(arguments) => embed::run(arguments, &context),
         Command::Demo(arguments) => demo::run(arguments, &context),
+        Command::Cameras => cameras::run(&context),
         Command::Bench(arguments) => bench::run(arguments, &context),
     }
 }

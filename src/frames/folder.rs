@@ -212,6 +212,11 @@ fn hidden(path: &Path) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
+/// Whether a file's name is a picture's, and not that of a hidden file, as half-copied ones are.
+pub(super) fn is_picture_name(path: &Path) -> bool {
+    is_picture(path) && !hidden(path)
+}
+
 fn is_picture(path: &Path) -> bool {
     let extension = path.extension().unwrap_or_default();
     let known = |known: &&str| extension.eq_ignore_ascii_case(OsStr::new(known));

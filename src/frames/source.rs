@@ -1,20 +1,29 @@
-//! What `--camera` names: a camera, a device, a folder, standard input or the demo scenes, and the frames that
-//! come from it. It must not know what is done with a frame.
+//! What `--camera` names: a camera, a device, a folder, standard input, a camera on the network or the demo scenes, and
+//! the frames that come from it. It must not know what is done with a frame.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::RgbImage;
 
 use super::demo::{self, DemoError};
-use image::RgbImage;
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
+use super::http::{self, CameraUrl};
+use super::live::{Capture, Event, Live, Patience, RawFrame, Sink};
+use super::mjpeg::Splitter;
+use super::watched_folder::{Arrival, WatchedFolder};
 
 /// One picture of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
     /// The picture, 8 bits a channel.
     pub image: RgbImage,
-    /// Where it comes from, as given to `--camera`.
+    /// Where it comes from: the camera as given, or the file.
     pub source: String,
-    /// Its number in the stream, from 0.
+    /// Its number in the stream, from 0; frames that were dropped count.
     pub index: u64,
     /// What it shows, where the source knows: demo scenes do.
     pub label: Option<String>,
@@ -23,14 +32,16 @@ pub struct Frame {
 /// A parsed `--camera SRC`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CameraSource {
-    /// A camera by its number.
+    /// A camera by its number: 0 is /dev/video0.
     Index(u32),
-    /// A camera by its device file, such as `/dev/video0`.
+    /// A camera by its device file, such as `/dev/video0` or a link of `/dev/v4l/by-id`.
     Device(PathBuf),
-    /// The pictures of a folder: `dir:PATH`.
+    /// New pictures of a folder: `dir:PATH`.
     Folder(PathBuf),
     /// Motion JPEG on standard input: `-`.
     Stdin,
+    /// A camera on the network: `http://...`.
+    Http(CameraUrl),
     /// Drawn scenes under a condition (an index into [`demo::CONDITIONS`]): `demo` or `demo:CONDITION`.
     Demo(usize),
 }
@@ -41,18 +52,86 @@ pub enum CameraSource {
 pub enum FramesError {
     /// The text after `--camera` has no meaning.
     #[error(
-        "\"{0}\" is no camera; use a number, a device such as /dev/video0, dir:PATH, - or demo[:CONDITION]"
+        "\"{0}\" is no camera; use a number, a device such as /dev/video0, dir:PATH, http://HOST/PATH, - or demo[:CONDITION]"
     )]
     UnknownSource(String),
+    /// Not an address of a camera.
+    #[error("\"{address}\" is no address of a camera: {reason}")]
+    Address { address: String, reason: String },
+    /// Not a size and rate.
+    #[error("\"{0}\" is no format; write width, height and pictures a second, as in 640x480@30")]
+    Format(String),
     /// Not a demo condition.
     #[error(transparent)]
     Demo(#[from] DemoError),
-    /// A source that cannot be read yet.
+    /// This program was built without a part.
     #[error(
-        "camera {0} cannot be read: this build reads demo scenes only; use --camera demo[:CONDITION], or save pictures \
-         to files and name those"
+        "camera {0} cannot be read: this program was built without the feature `camera`; build it with that, or pipe pictures in with --camera -"
     )]
-    NotServed(CameraSource),
+    NotBuilt(String),
+    /// A device that is not a camera.
+    #[error("{path} is no /dev/videoN, nor a link to one; `edge-rlp cameras` lists what there is")]
+    NotVideo { path: PathBuf },
+    /// A folder that cannot be watched.
+    #[error("{path} cannot be watched ({source})")]
+    Folder { path: PathBuf, source: io::Error },
+    /// A camera that failed, in a sentence.
+    #[error("{0}")]
+    Camera(String),
+    /// A panic inside a driver's library.
+    #[error("the camera's driver made a mistake")]
+    Driver,
+    /// All patience is used up.
+    #[error(
+        "no picture came for {seconds} s{}; --camera-timeout waits longer",
+        reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+    )]
+    GaveUp {
+        seconds: f32,
+        reason: Option<String>,
+    },
+}
+
+/// Size and rate that a camera is asked for; it gives what is nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureFormat {
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// Pictures a second.
+    pub rate: u32,
+}
+
+impl FromStr for CaptureFormat {
+    type Err = FramesError;
+
+    /// Reads `WIDTHxHEIGHT@RATE`.
+    fn from_str(text: &str) -> Result<CaptureFormat, FramesError> {
+        let numbers = || {
+            let (size, rate) = text.split_once('@')?;
+            let (width, height) = size.split_once('x')?;
+            let number = |text: &str| {
+                text.parse()
+                    .ok()
+                    .filter(|number| (1..=16_384).contains(number))
+            };
+            Some(CaptureFormat {
+                width: number(width)?,
+                height: number(height)?,
+                rate: number(rate)?,
+            })
+        };
+        numbers().ok_or_else(|| FramesError::Format(text.to_owned()))
+    }
+}
+
+/// How a camera is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CameraOptions {
+    /// What to ask a device for [default: 640x480@30].
+    pub format: Option<CaptureFormat>,
+    pub patience: Patience,
 }
 
 impl FromStr for CameraSource {
@@ -79,6 +158,9 @@ impl FromStr for CameraSource {
         if text.starts_with("/dev/") {
             return Ok(CameraSource::Device(text.into()));
         }
+        if text.contains("://") {
+            return CameraUrl::parse(text).map(CameraSource::Http);
+        }
         text.parse().map(CameraSource::Index).map_err(|_| unknown())
     }
 }
@@ -90,6 +172,7 @@ impl fmt::Display for CameraSource {
             CameraSource::Device(path) => write!(out, "{}", path.display()),
             CameraSource::Folder(path) => write!(out, "dir:{}", path.display()),
             CameraSource::Stdin => write!(out, "-"),
+            CameraSource::Http(url) => write!(out, "{}", url.shown()),
             CameraSource::Demo(condition) => {
                 write!(out, "demo:{}", demo::CONDITIONS[*condition].name)
             }
@@ -97,13 +180,186 @@ impl fmt::Display for CameraSource {
     }
 }
 
+/// The frames of a camera, in the order in which they came.
+pub enum Frames {
+    /// Drawn when asked for.
+    Demo(Box<dyn Iterator<Item = Frame>>),
+    /// Every new file.
+    Folder { folder: WatchedFolder, next: u64 },
+    /// Only the newest frame of a stream.
+    Live { live: Live, source: String },
+}
+
+/// What comes of waiting for a frame.
+pub enum Seen {
+    Frame(Box<Frame>),
+    /// Something went wrong, and watching goes on; in a sentence.
+    Trouble(String),
+    /// The stream has ended, or the caller has asked to stop.
+    End,
+}
+
 impl CameraSource {
-    /// The frames of this source, without end. `seed` decides what the demo scenes show; give one seed for
-    /// learning and another for classifying, or the same pictures come twice.
-    pub fn open(&self, seed: u64) -> Result<impl Iterator<Item = Frame> + use<>, FramesError> {
-        match *self {
-            CameraSource::Demo(condition) => Ok(demo::stream(condition, seed)),
-            _ => Err(FramesError::NotServed(self.clone())),
+    /// Opens this camera. `seed` decides what the demo scenes show; give one seed for learning and another for
+    /// classifying, or the same pictures come twice.
+    ///
+    /// # Errors
+    /// If it cannot be one; a camera that is only away for the moment is waited for.
+    pub fn open(&self, seed: u64, options: &CameraOptions) -> Result<Frames, FramesError> {
+        let mut patience = options.patience;
+        let capture: Arc<Capture> = match self {
+            CameraSource::Demo(condition) => {
+                return Ok(Frames::Demo(Box::new(demo::stream(*condition, seed))));
+            }
+            CameraSource::Folder(path) => {
+                let folder = WatchedFolder::new(path)?;
+                return Ok(Frames::Folder { folder, next: 0 });
+            }
+            CameraSource::Stdin => {
+                // It cannot be opened anew, so nothing is gained by leaving a silent one.
+                patience.stall = patience.give_up.max(Duration::from_secs(1));
+                Arc::new(capture_stdin)
+            }
+            CameraSource::Http(url) => {
+                // It tells what is wrong before it is left as hanging.
+                let (url, quiet) = (url.clone(), patience.stall / 2);
+                Arc::new(move |sink: &Sink| http::capture(&url, quiet, sink))
+            }
+            CameraSource::Index(index) => self.device(*index, options.format)?,
+            CameraSource::Device(path) => {
+                // A camera that is plugged in again may get another number: its link is followed at each try.
+                let _ = video_index(path)?;
+                let (path, format, shown) = (path.clone(), options.format, self.to_string());
+                Arc::new(move |sink: &Sink| {
+                    capture_device(video_index(&path)?, format, &shown, sink)
+                })
+            }
+        };
+        Ok(Frames::Live {
+            live: Live::start(capture, patience),
+            source: self.to_string(),
+        })
+    }
+
+    fn device(
+        &self,
+        index: u32,
+        format: Option<CaptureFormat>,
+    ) -> Result<Arc<Capture>, FramesError> {
+        let shown = self.to_string();
+        if !cfg!(feature = "camera") {
+            return Err(FramesError::NotBuilt(shown));
+        }
+        Ok(Arc::new(move |sink: &Sink| {
+            capture_device(index, format, &shown, sink)
+        }))
+    }
+}
+
+#[cfg(feature = "camera")]
+fn capture_device(
+    index: u32,
+    format: Option<CaptureFormat>,
+    _: &str,
+    sink: &Sink,
+) -> Result<(), FramesError> {
+    super::v4l2::capture(index, format, sink)
+}
+
+#[cfg(not(feature = "camera"))]
+fn capture_device(
+    _: u32,
+    _: Option<CaptureFormat>,
+    shown: &str,
+    _: &Sink,
+) -> Result<(), FramesError> {
+    Err(FramesError::NotBuilt(shown.to_owned()))
+}
+
+/// N of a `/dev/videoN`, or of a link to one. A device that is away for the moment still has its number.
+fn video_index(path: &Path) -> Result<u32, FramesError> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let index = real
+        .to_str()
+        .and_then(|path| path.strip_prefix("/dev/video")?.parse().ok());
+    index.ok_or_else(|| FramesError::NotVideo {
+        path: path.to_owned(),
+    })
+}
+
+/// Motion JPEG from standard input, to its end.
+fn capture_stdin(sink: &Sink) -> Result<(), FramesError> {
+    split(&mut io::stdin().lock(), sink)
+}
+
+fn split(stream: &mut impl Read, sink: &Sink) -> Result<(), FramesError> {
+    let mut splitter = Splitter::default();
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let count = match stream.read(&mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                let what = format!("standard input cannot be read ({error})");
+                return Err(FramesError::Camera(what));
+            }
+        };
+        for picture in splitter.push(&bytes[..count]) {
+            if !sink.put(RawFrame::Jpeg(picture)) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Frames {
+    /// Waits for the next frame. `stop` is asked many times a second.
+    ///
+    /// # Errors
+    /// If there will be no more frames though the stream has not ended.
+    pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Seen, FramesError> {
+        match self {
+            Frames::Demo(_) if stop() => Ok(Seen::End),
+            Frames::Demo(scenes) => Ok(scenes
+                .next()
+                .map_or(Seen::End, |frame| Seen::Frame(Box::new(frame)))),
+            Frames::Folder { folder, next } => Ok(match folder.next(stop)? {
+                Arrival::Picture(image, path) => {
+                    *next += 1;
+                    Seen::Frame(Box::new(Frame {
+                        image,
+                        source: path.to_string_lossy().into_owned(),
+                        index: *next - 1,
+                        label: None,
+                    }))
+                }
+                Arrival::Trouble(told) => Seen::Trouble(told),
+                Arrival::Stopped => Seen::End,
+            }),
+            Frames::Live { live, source } => Ok(match live.next(stop)? {
+                Event::Frame(raw, index) => match raw.decode() {
+                    Ok(image) => Seen::Frame(Box::new(Frame {
+                        image,
+                        source: source.clone(),
+                        index,
+                        label: None,
+                    })),
+                    Err(error) => {
+                        Seen::Trouble(format!("camera {source}, picture {index}: {error}"))
+                    }
+                },
+                Event::Trouble(told) => Seen::Trouble(format!("camera {source}: {told}")),
+                Event::End => Seen::End,
+            }),
+        }
+    }
+
+    /// Frames that a live camera sent, and how many of those nobody looked at because a newer one came.
+    pub fn counts(&self) -> Option<(u64, u64)> {
+        match self {
+            Frames::Live { live, .. } => Some(live.counts()),
+            Frames::Demo(_) | Frames::Folder { .. } => None,
         }
     }
 }
@@ -119,6 +375,7 @@ mod tests {
             "17",
             "/dev/video0",
             "dir:some/where",
+            "http://10.0.0.7:8080/video?size=640x480",
             "-",
             "demo:clear",
             "demo:peephole",
@@ -152,19 +409,74 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_that_is_not_served_says_what_to_use_instead() {
-        let camera: CameraSource = "/dev/video0".parse().unwrap();
-        let message = camera.open(1).err().unwrap().to_string();
+    fn an_address_keeps_its_password_to_itself() {
+        let camera: CameraSource = "http://admin:secret@cam.local/stream".parse().unwrap();
+        assert_eq!(camera.to_string(), "http://cam.local/stream");
+        for text in ["https://cam.local/", "rtsp://cam.local/", "http://"] {
+            let message = text.parse::<CameraSource>().unwrap_err().to_string();
+            assert!(message.contains("is no address of a camera"), "{message}");
+        }
+    }
+
+    #[test]
+    fn formats_are_read_or_refused() {
+        let format: CaptureFormat = "1280x720@15".parse().unwrap();
+        assert_eq!((format.width, format.height, format.rate), (1280, 720, 15));
+        for text in [
+            "",
+            "640x480",
+            "640@30",
+            "0x480@30",
+            "640x480@-1",
+            "640x480@99999",
+        ] {
+            assert!(text.parse::<CaptureFormat>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_no_camera_is_refused() {
+        let camera: CameraSource = "/dev/null".parse().unwrap();
+        let message = camera
+            .open(1, &CameraOptions::default())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(
-            message.contains("/dev/video0") && message.contains("--camera demo"),
+            message.contains("/dev/null") && message.contains("edge-rlp cameras"),
             "{message}"
+        );
+    }
+
+    #[test]
+    fn a_stream_is_split_until_its_end() {
+        let bytes = include_bytes!("../../tests/fixtures/mjpeg/ffmpeg.mjpeg");
+        let live = Live::start(
+            Arc::new(|sink: &Sink| split(&mut &bytes[..], sink)),
+            Patience::default(),
+        );
+        let mut frames = Frames::Live {
+            live,
+            source: "-".into(),
+        };
+        let Seen::Frame(frame) = frames.next(&|| false).unwrap() else {
+            panic!("the file holds pictures")
+        };
+        assert_eq!(
+            (frame.image.dimensions(), frame.source.as_str()),
+            ((64, 48), "-")
         );
     }
 
     #[test]
     fn demo_frames_carry_number_source_and_label() {
         let camera: CameraSource = "demo:fog".parse().unwrap();
-        let frames: Vec<Frame> = camera.open(1).unwrap().take(24).collect();
+        let mut camera = camera.open(1, &CameraOptions::default()).unwrap();
+        let mut frame = || match camera.next(&|| false).unwrap() {
+            Seen::Frame(frame) => *frame,
+            _ => panic!("the demo camera never ends"),
+        };
+        let frames: Vec<Frame> = (0..24).map(|_| frame()).collect();
         for (index, frame) in (0..).zip(&frames) {
             assert_eq!((frame.index, frame.source.as_str()), (index, "demo:fog"));
         }

@@ -1,0 +1,287 @@
+//! Cuts a stream of JPEG pictures (motion JPEG, as cameras and pipes write it) into pictures. It walks each picture's
+//! markers, so that a thumbnail inside one ends nothing, skips whatever lies between pictures, and finds its way again
+//! after garbage. It must not know where the bytes come from, nor decode them.
+
+/// Bytes that a picture may have; a longer one is given up as garbage.
+pub const MAX_FRAME_BYTES: usize = 16 << 20;
+
+const START_OF_IMAGE: u8 = 0xd8;
+const END_OF_IMAGE: u8 = 0xd9;
+const START_OF_SCAN: u8 = 0xda;
+
+/// Finds pictures in bytes that come in pieces of any size. It holds one unfinished picture, and nothing else.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    /// From the start of an unfinished picture on; empty between pictures, but for a possible first half of a marker.
+    buffer: Vec<u8>,
+    /// How far the unfinished picture has been walked.
+    walked: usize,
+    place: Place,
+    skipped: u64,
+}
+
+/// Where in a picture the walk is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Before one.
+    #[default]
+    Between,
+    /// At a marker.
+    Segments,
+    /// In compressed data, which runs to the next marker.
+    Scan,
+}
+
+/// What one look at the buffer tells.
+enum Walk {
+    /// The picture ends before this byte.
+    Whole(usize),
+    /// It goes on in bytes that have not come yet.
+    Open,
+    /// It is none: look for the next one from this byte on.
+    Broken(usize),
+}
+
+impl Splitter {
+    /// Takes in the next bytes of the stream and returns the pictures that they complete.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut pictures = Vec::new();
+        self.buffer.extend_from_slice(bytes);
+        loop {
+            if self.place == Place::Between && !self.find_start() {
+                return pictures;
+            }
+            match self.walk() {
+                Walk::Whole(end) => {
+                    let rest = self.buffer.split_off(end);
+                    pictures.push(std::mem::replace(&mut self.buffer, rest));
+                    self.place = Place::Between;
+                }
+                Walk::Broken(next) => self.give_up(next),
+                Walk::Open if self.buffer.len() > MAX_FRAME_BYTES => {
+                    self.give_up(self.buffer.len());
+                }
+                Walk::Open => return pictures,
+            }
+        }
+    }
+
+    /// Bytes that belonged to no whole picture so far.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    fn give_up(&mut self, next: usize) {
+        self.discard(next);
+        self.place = Place::Between;
+    }
+
+    fn discard(&mut self, count: usize) {
+        self.buffer.drain(..count);
+        self.skipped += count as u64;
+    }
+
+    /// Discards what lies before a picture; whether one starts here.
+    fn find_start(&mut self) -> bool {
+        // A start is followed by another marker, which tells it from two stray bytes.
+        let start = self
+            .buffer
+            .windows(3)
+            .position(|bytes| bytes == [0xff, START_OF_IMAGE, 0xff]);
+        match start {
+            Some(start) => {
+                self.discard(start);
+                self.walked = 2;
+                self.place = Place::Segments;
+                true
+            }
+            None => {
+                // Its first two bytes may be here already.
+                self.discard(self.buffer.len().saturating_sub(2));
+                false
+            }
+        }
+    }
+
+    fn walk(&mut self) -> Walk {
+        loop {
+            let ahead = &self.buffer[self.walked..];
+            if self.place == Place::Scan {
+                // Within a scan, 0xff is followed by 0 or a restart marker, or the scan is over.
+                let marker = ahead
+                    .windows(2)
+                    .position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7));
+                match marker {
+                    Some(marker) => {
+                        self.walked += marker;
+                        self.place = Place::Segments;
+                    }
+                    None => {
+                        self.walked += ahead.len().saturating_sub(1);
+                        return Walk::Open;
+                    }
+                }
+                continue;
+            }
+            match *ahead {
+                [] | [0xff] => return Walk::Open,
+                // Any number of 0xff may stand before a marker's code.
+                [0xff, 0xff, ..] => self.walked += 1,
+                [0xff, END_OF_IMAGE, ..] => return Walk::Whole(self.walked + 2),
+                // The next picture begins before this one has ended.
+                [0xff, START_OF_IMAGE, ..] => return Walk::Broken(self.walked),
+                [0xff, 0, ..] => return Walk::Broken(2),
+                [0xff, 0x01 | 0xd0..=0xd7, ..] => self.walked += 2,
+                [0xff, _] | [0xff, _, _] => return Walk::Open,
+                [0xff, code, high, low, ..] => {
+                    let length = usize::from(u16::from_be_bytes([high, low]));
+                    if length < 2 {
+                        return Walk::Broken(2);
+                    }
+                    if ahead.len() < 2 + length {
+                        return Walk::Open;
+                    }
+                    self.walked += 2 + length;
+                    if code == START_OF_SCAN {
+                        self.place = Place::Scan;
+                    }
+                }
+                _ => return Walk::Broken(2),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::{MAX_PIXELS, decode_picture};
+    use crate::rng::Rng;
+    use image::{RgbImage, codecs::jpeg::JpegEncoder};
+
+    fn jpeg(shade: u8) -> Vec<u8> {
+        let picture = RgbImage::from_fn(24, 16, |x, y| {
+            image::Rgb([shade, x as u8 * 9, y as u8 * 13])
+        });
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, 80)
+            .encode_image(&picture)
+            .unwrap();
+        bytes
+    }
+
+    /// A picture with another one inside, as cameras put a thumbnail into an APP1 segment.
+    fn with_thumbnail() -> Vec<u8> {
+        let (mut picture, thumbnail) = (jpeg(1), jpeg(2));
+        let mut segment = vec![0xff, 0xe1];
+        segment.extend(((thumbnail.len() + 2) as u16).to_be_bytes());
+        segment.extend(thumbnail);
+        picture.splice(2..2, segment);
+        picture
+    }
+
+    fn split(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
+        let mut splitter = Splitter::default();
+        let pictures = stream
+            .chunks(piece)
+            .flat_map(|bytes| splitter.push(bytes))
+            .collect();
+        (pictures, splitter.skipped())
+    }
+
+    #[test]
+    fn pictures_come_out_as_they_went_in_whatever_the_pieces() {
+        let pictures = vec![jpeg(0), with_thumbnail(), jpeg(255)];
+        let stream = pictures.concat();
+        for piece in [1, 2, 3, 7, 64, stream.len()] {
+            assert_eq!(
+                split(&stream, piece),
+                (pictures.clone(), 0),
+                "pieces of {piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_lies_between_pictures_is_skipped_and_counted() {
+        let part = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n";
+        let stream = [&part[..], &jpeg(7), part, &jpeg(8), part].concat();
+        let (pictures, skipped) = split(&stream, 5);
+        assert_eq!(pictures, [jpeg(7), jpeg(8)]);
+        assert_eq!(skipped, 3 * part.len() as u64 - 2);
+    }
+
+    #[test]
+    fn after_a_cut_or_overwritten_picture_the_next_one_is_found() {
+        let whole = jpeg(3);
+        // A cut within a segment's length may claim the 64 KiB that follow.
+        let rest = jpeg(4).repeat((64 << 10) / jpeg(4).len() + 2);
+        for cut in (3..20).chain((20..whole.len()).step_by(31)) {
+            let stream = [&whole[..cut], &rest, &jpeg(5)].concat();
+            let (pictures, _) = split(&stream, 4096);
+            assert_eq!(pictures.last(), Some(&jpeg(5)), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn files_of_ffmpeg_and_gstreamer_are_read_whole() {
+        for (name, stream) in [
+            (
+                "ffmpeg",
+                &include_bytes!("../../tests/fixtures/mjpeg/ffmpeg.mjpeg")[..],
+            ),
+            (
+                "ffmpeg, multipart",
+                include_bytes!("../../tests/fixtures/mjpeg/ffmpeg-multipart.mjpeg"),
+            ),
+            (
+                "GStreamer",
+                include_bytes!("../../tests/fixtures/mjpeg/gstreamer.mjpeg"),
+            ),
+            (
+                "GStreamer, multipart",
+                include_bytes!("../../tests/fixtures/mjpeg/gstreamer-multipart.mjpeg"),
+            ),
+        ] {
+            let (pictures, _) = split(stream, 1000);
+            assert_eq!(pictures.len(), 5, "{name}");
+            for picture in pictures {
+                let picture = decode_picture(&picture, MAX_PIXELS).unwrap();
+                assert_eq!(picture.dimensions(), (64, 48), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_at_all_leave_a_bounded_buffer_and_no_panic() {
+        let mut rng = Rng::new(1);
+        let mut splitter = Splitter::default();
+        // Mostly bytes that mean something to the walk.
+        let likely = [0xff, 0xff, 0xd8, 0xd9, 0xda, 0xe1, 0x00, 0xd0, 0x02];
+        for _ in 0..2000 {
+            let bytes: Vec<u8> = (0..rng.below(300))
+                .map(|_| match rng.chance(0.7) {
+                    true => likely[rng.below(likely.len())],
+                    false => rng.below(256) as u8,
+                })
+                .collect();
+            for picture in splitter.push(&bytes) {
+                let _ = decode_picture(&picture, MAX_PIXELS);
+            }
+            assert!(splitter.buffer.len() <= MAX_FRAME_BYTES + 300);
+        }
+    }
+
+    #[test]
+    fn a_picture_without_end_is_given_up() {
+        let mut splitter = Splitter::default();
+        let mut start = jpeg(9);
+        start.truncate(start.len() - 2);
+        assert!(splitter.push(&start).is_empty());
+        for _ in 0..=MAX_FRAME_BYTES / (1 << 20) {
+            assert!(splitter.push(&[0x55; 1 << 20]).is_empty());
+        }
+        assert!(splitter.buffer.len() < MAX_FRAME_BYTES);
+        assert_eq!(splitter.push(&jpeg(10)), [jpeg(10)]);
+    }
+}

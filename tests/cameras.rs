@@ -1,0 +1,124 @@
+//! `classify --camera` with cameras that need no hardware: standard input and a folder.
+
+mod support;
+
+use serde_json::Value;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use support::{Directory, code, stderr, stdout};
+
+const STREAM: &[u8] = include_bytes!("fixtures/mjpeg/gstreamer.mjpeg");
+
+/// Runs the program in `dir` with `input` on its standard input.
+fn run(dir: &Directory, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
+        .args(arguments)
+        .current_dir(dir.path())
+        .env("EDGE_RLP_HOME", dir.home())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that has seen enough closes the pipe.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn with_labels() -> Directory {
+    let dir = Directory::new();
+    dir.write("labels.txt", "mug\nfish\n");
+    dir
+}
+
+const WATCH: [&str; 6] = [
+    "classify",
+    "--labels",
+    "labels.txt",
+    "--json",
+    "--camera",
+    "-",
+];
+
+#[test]
+fn pictures_on_standard_input_are_named_until_it_ends() {
+    let output = run(&with_labels(), &WATCH, STREAM);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let told = stdout(&output);
+    // Frames that come while another is named are dropped; the last one never is.
+    let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["source"], &last["frame"]), (&"-".into(), &4.into()));
+    assert!(last["latency_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn broken_pictures_are_told_and_passed_over() {
+    // The second half of the last picture's data is replaced; what its decoder makes of that is not our concern, only that
+    // nothing falls over.
+    let mut stream = STREAM.to_vec();
+    let from = stream.len() - 300;
+    stream[from..].fill(0xee);
+    let whole = [b"noise before", &stream[..], b"noise between", STREAM].concat();
+    let output = run(&with_labels(), &WATCH, &whole);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(!stdout(&output).is_empty());
+}
+
+#[test]
+fn an_input_without_a_picture_is_a_failure_in_a_sentence() {
+    for input in [&b""[..], b"no pictures here"] {
+        let output = run(&with_labels(), &WATCH, input);
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("without a picture"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn cameras_that_cannot_be_are_wrong_usage() {
+    let dir = with_labels();
+    for camera in ["/dev/null", "https://10.0.0.1/", "webcam", "dir:"] {
+        let output = dir.run(&["classify", "--labels", "labels.txt", "--camera", camera]);
+        assert_eq!(code(&output), 2, "{camera}: {}", stderr(&output));
+    }
+    let output = dir.run(&[
+        "classify",
+        "--labels",
+        "labels.txt",
+        "--camera",
+        "0",
+        "--format",
+        "640",
+    ]);
+    assert_eq!(code(&output), 2);
+    let output = dir.run(&[
+        "classify",
+        "--labels",
+        "labels.txt",
+        "--camera",
+        "dir:nowhere",
+    ]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("nowhere"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_camera_that_is_not_there_is_given_up_in_time() {
+    let dir = with_labels();
+    let camera = [
+        "classify",
+        "--labels",
+        "labels.txt",
+        "--camera",
+        "/dev/video63",
+        "--camera-timeout",
+        "700ms",
+    ];
+    let output = dir.run(&camera);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(told.contains("error: no picture came for 0.7 s"), "{told}");
+}
