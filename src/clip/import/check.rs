@@ -15,7 +15,7 @@ const MOST_BYTES: u64 = 8 << 30;
 /// Numbers in one value of the graph: more than the attention of a large tower at high resolution.
 const MOST_VALUES: u64 = 1 << 28;
 /// Nodes of a graph; the largest exports have some thousands.
-const MOST_NODES: usize = 50_000;
+const MOST_NODES: usize = 15_000;
 /// Numbers in a constant that could be a shape.
 const LONGEST_SHAPE: usize = 16;
 
@@ -141,16 +141,20 @@ impl Checker<'_> {
                 self.graph(body, all)?;
             }
         }
-        let asked = match node.op_type.as_str() {
-            "ConstantOfShape" => Some(0),
-            "Expand" | "Reshape" | "Tile" => Some(1),
+        let constant = |at: usize| constants.integers(node.input.get(at)?, &mut 32);
+        let shape = match node.op_type.as_str() {
+            "ConstantOfShape" => constant(0),
+            "Expand" | "Reshape" | "Tile" => constant(1),
+            "Pad" => constant(1).map(|pads| pads.iter().map(|pad| pad.saturating_add(1)).collect()),
+            "OneHot" => constant(1),
+            "Resize" => constant(3),
+            "Range" => range(constant(0), constant(1), constant(2)),
             _ => None,
         };
-        let shape = asked.and_then(|at| constants.integers(node.input.get(at)?, &mut 32));
         let shape = shape.unwrap_or_default();
         // -1 and 0 keep a size, so what remains is a lower bound.
         let sizes: Vec<i64> = shape.iter().map(|&size| size.max(1)).collect();
-        let negative = shape.iter().any(|&size| size < -1);
+        let negative = node.op_type == "Reshape" && shape.iter().any(|&size| size < -1);
         if negative || volume(&sizes).is_none_or(|volume| volume > MOST_VALUES) {
             return Err(format!(
                 "asks for the shape {shape:?} at node `{}` ({}), which cannot be; the file is damaged",
@@ -167,7 +171,7 @@ impl Checker<'_> {
         let size = match kind {
             DataType::String => return Ok(()),
             DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
-            DataType::Float16 | DataType::Int16 | DataType::Uint16 => 2,
+            DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,
             DataType::Float | DataType::Int32 | DataType::Uint32 => 4,
             DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
             other => {
@@ -381,21 +385,52 @@ impl<'a> Constants<'a> {
     }
 }
 
+/// The length of a range from its start, limit and step.
+fn range(
+    start: Option<Vec<i64>>,
+    limit: Option<Vec<i64>>,
+    step: Option<Vec<i64>>,
+) -> Option<Vec<i64>> {
+    let first = |values: Option<Vec<i64>>| values?.first().copied();
+    let (start, limit, step) = (first(start)?, first(limit)?, first(step)?);
+    let length = (i128::from(limit) - i128::from(start)) / i128::from(step).max(1);
+    Some(vec![i64::try_from(length).unwrap_or(i64::MAX)])
+}
+
+/// Numbers that could be a shape, whole ones of whatever type.
 fn constant(tensor: &TensorProto) -> Option<Vec<i64>> {
-    let long = DataType::Int64 as i32;
-    if tensor.data_type != long || volume(&tensor.dims)? > LONGEST_SHAPE as u64 {
+    if volume(&tensor.dims)? > LONGEST_SHAPE as u64 {
         return None;
     }
-    match tensor.raw_data.is_empty() {
-        true => Some(tensor.int64_data.clone()),
-        false => {
-            let numbers = tensor.raw_data.as_chunks::<8>().0;
+    let raw = &tensor.raw_data;
+    match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Int64 if raw.is_empty() => Some(tensor.int64_data.clone()),
+        DataType::Int64 => {
+            let numbers = raw.as_chunks::<8>().0.iter();
+            Some(numbers.map(|&bytes| i64::from_le_bytes(bytes)).collect())
+        }
+        DataType::Int32 if raw.is_empty() => {
+            Some(tensor.int32_data.iter().map(|&n| n.into()).collect())
+        }
+        DataType::Int32 => {
+            let numbers = raw.as_chunks::<4>().0.iter();
             Some(
                 numbers
-                    .iter()
-                    .map(|&bytes| i64::from_le_bytes(bytes))
+                    .map(|&bytes| i32::from_le_bytes(bytes).into())
                     .collect(),
             )
         }
+        DataType::Float if raw.is_empty() => {
+            Some(tensor.float_data.iter().map(|&n| n as i64).collect())
+        }
+        DataType::Float => {
+            let numbers = raw.as_chunks::<4>().0.iter();
+            Some(
+                numbers
+                    .map(|&bytes| f32::from_le_bytes(bytes) as i64)
+                    .collect(),
+            )
+        }
+        _ => None,
     }
 }

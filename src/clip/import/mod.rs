@@ -3,6 +3,7 @@
 
 mod check;
 mod directory;
+mod floats;
 mod graph;
 mod image;
 mod onnx;
@@ -40,6 +41,8 @@ pub const USUAL_LOGIT_SCALE: f32 = 100.0;
 const TEXT_PROBES: usize = 8;
 const IMAGE_PROBES: usize = 4;
 const LOGIT_PROBES: usize = 2;
+/// A tokenizer.json of more bytes is kept without the line breaks that it has for people: a megabyte less.
+const LARGE_TOKENIZER: usize = 1 << 20;
 
 /// All that a bundle is made from.
 #[derive(Clone, Debug)]
@@ -149,7 +152,10 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         text: TextDescription::of(&weights),
     };
     let mut writer = BundleWriter::default();
-    writer.bytes(TOKENIZER, &options.tokenizer_json);
+    match options.tokenizer_json.len() {
+        length if length > LARGE_TOKENIZER => writer.bytes(TOKENIZER, &tokenizer.to_json_bytes()?),
+        _ => writer.bytes(TOKENIZER, &options.tokenizer_json),
+    }
     let mut tower_writer = WeightWriter {
         bundle: &mut writer,
         precision: options.precision,
@@ -307,5 +313,7 @@ fn cosine(a: &Array1<f32>, b: &Array1<f32>) -> f32 {
     a.dot(b) / (a.dot(a) * b.dot(b)).sqrt()
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

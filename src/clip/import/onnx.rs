@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array1;
 use thiserror::Error;
-use tract_core::floats::FloatPrecisionTranslator;
 use tract_core::internal::*;
 use tract_core::ops::konst::Const;
-use tract_core::transform::ModelTransform;
 use tract_onnx::pb;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::{check, quantised};
+use super::{check, floats, quantised};
 use crate::clip::image_tower::{ImageTowerError, guarded};
 
 /// Why an ONNX file cannot be used as a tower.
@@ -147,6 +145,9 @@ impl OnnxFile {
             onnx.op_register.0.contains_key(operator)
         })
         .map_err(invalid)?;
+        if let Some(graph) = &mut proto.graph {
+            floats::in_f32(graph, folder).map_err(tract)?;
+        }
         let quantised = quantised::dequantise(&mut proto, folder).map_err(invalid)?;
         let parsed = guarded("read the graph", || {
             let folder = folder.to_str().context("the folder's name is not UTF-8")?;
@@ -183,7 +184,7 @@ impl OnnxFile {
                 .filter(|at| !model.node(at.node).op_is::<Const>());
             let remaining: Vec<OutletId> = remaining.collect();
             model.set_input_outlets(&remaining)?;
-            in_f32(model.into_typed()?)
+            model.into_typed()
         })
         .map_err(tract)?;
         check::volumes(&model).map_err(invalid)?;
@@ -318,16 +319,6 @@ pub fn vector(value: &Tensor) -> TractResult<Array1<f32>> {
         .iter()
         .copied()
         .collect())
-}
-
-/// Half precision is for storage: everything is computed in f32.
-fn in_f32(mut model: TypedModel) -> TractResult<TypedModel> {
-    let half = f16::datum_type();
-    let mut outputs = model.nodes.iter().flat_map(|node| &node.outputs);
-    if outputs.any(|output| output.fact.datum_type == half) {
-        FloatPrecisionTranslator::new(half, f32::datum_type()).transform(&mut model)?;
-    }
-    Ok(model)
 }
 
 /// Whether a picture input takes what the preprocessing makes.

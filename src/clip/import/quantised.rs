@@ -308,8 +308,7 @@ fn dequantised(
     };
     let weights = load(proto)?;
     let shape = weights.shape().to_vec();
-    let scale_proto = constant(&grid.scale)?;
-    let scales = floats(&load(scale_proto)?)?;
+    let scales = floats(&load(constant(&grid.scale)?)?)?;
     let zero_points = match &grid.zero_point {
         Some(name) => floats(&load(constant(name)?)?)?,
         None => vec![0.0],
@@ -335,23 +334,12 @@ fn dequantised(
         let of = |list: &[f32]| list[if list.len() == 1 { 0 } else { channel }];
         (q - of(&zero_points)) * of(&scales)
     });
-    let half = scale_proto.data_type == DataType::Float16 as i32;
-    let raw_data = match half {
-        true => values
-            .flat_map(|value| f16::from_f32(value).to_le_bytes())
-            .collect(),
-        false => values.flat_map(f32::to_le_bytes).collect(),
-    };
     Ok(TensorProto {
         name: proto.name.clone(),
         dims: proto.dims.clone(),
-        data_type: if half {
-            DataType::Float16
-        } else {
-            DataType::Float
-        } as i32,
+        data_type: DataType::Float as i32,
         data_location: Some(DataLocation::Default as i32),
-        raw_data,
+        raw_data: values.flat_map(f32::to_le_bytes).collect(),
         ..TensorProto::default()
     })
 }

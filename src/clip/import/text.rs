@@ -81,9 +81,10 @@ pub fn recognise(
         return Err(this.unrecognised("a sequence of at least one token", input));
     }
     let output = this.before_normalisation(output);
-    let projection = graph
-        .linear(output)
-        .ok_or_else(|| this.unrecognised("the projection to the joint space", output))?;
+    let projection = graph.linear(output).ok_or_else(|| {
+        let expected = "the projection to the joint space (transformers: CLIPTextModelWithProjection, not CLIPTextModel)";
+        this.unrecognised(expected, output)
+    })?;
     this.width = projection.weight.ncols();
     let (final_norm, mut stream) = this.pooled_norm(projection.input)?;
 
