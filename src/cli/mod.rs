@@ -74,7 +74,7 @@ enum Command {
     /// List, show and roll back prompts
     #[command(subcommand)]
     Prompt(prompt::Command),
-    /// Import, list, show, check and remove models
+    /// Import, download, list, show, check and remove models
     #[command(subcommand)]
     Model(model::Command),
     /// Print the features of pictures or texts
@@ -192,6 +192,9 @@ fn stop_on_signals() -> Arc<AtomicBool> {
     stop
 }
 
+/// How long work that was told to end may take to do so.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Runs `work`, which nothing of ours can end early, on a thread of its own: where Ctrl-C or SIGTERM comes first, the
 /// command ends without it. So it must not write what would be of use half-written.
 fn interruptible<T: Send + 'static>(
@@ -205,7 +208,10 @@ fn interruptible<T: Send + 'static>(
         match receiver.recv_timeout(Duration::from_millis(50)) {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Timeout) if context.stopped() => {
-                anyhow::bail!("{what} was stopped before its end, and no model was written")
+                // It may listen to the signal itself, and then it knows more to say.
+                return receiver.recv_timeout(GRACE).map_err(|_| {
+                    anyhow::anyhow!("{what} was stopped before its end, and no model was written")
+                });
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {

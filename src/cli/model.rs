@@ -3,6 +3,8 @@
 
 mod import;
 mod kept;
+#[cfg(feature = "pull")]
+mod pull;
 
 use super::{Context, Exit, usage};
 use crate::clip::{Glance, Model, ModelError};
@@ -19,6 +21,15 @@ const EXTENSION: &str = "rlpm";
 pub enum Command {
     /// Make a model of the ONNX files of a CLIP
     Import(import::Arguments),
+    /// Download an export or a bundle and keep it as a model
+    #[cfg(feature = "pull")]
+    Pull(pull::Arguments),
+    /// Download an export or a bundle (left out of this build)
+    #[cfg(not(feature = "pull"))]
+    Pull {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        anything: Vec<String>,
+    },
     /// Name the models there are
     List,
     /// Say what a model is made of
@@ -45,6 +56,13 @@ pub enum Command {
 pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     let done = match command {
         Command::Import(arguments) => import::run(arguments, context),
+        #[cfg(feature = "pull")]
+        Command::Pull(arguments) => pull::run(arguments, context),
+        #[cfg(not(feature = "pull"))]
+        Command::Pull { .. } => Err(usage(
+            "this edge-rlp was built without the feature `pull`: download the files elsewhere and bring them with \
+             `edge-rlp model import`",
+        )),
         Command::List => kept::list(context),
         Command::Show { model } => kept::show(&model, context),
         Command::Verify { models } => kept::verify(&models, context),

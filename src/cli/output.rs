@@ -93,6 +93,17 @@ impl Output {
         bar.with_prefix(what)
     }
 
+    /// A bar for bytes on their way, seen on a terminal only; how many there will be is not known yet.
+    #[cfg(feature = "pull")]
+    pub fn transfer(&self, what: String) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(None, self.target());
+        let style = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.with_message(what)
+    }
+
     fn target(&self) -> ProgressDrawTarget {
         match io::stderr().is_terminal() && !self.quiet {
             true => ProgressDrawTarget::stderr(),

@@ -1,6 +1,7 @@
 //! A directory with a home folder of its own, and the program run in it. Each test program uses a part.
 #![allow(dead_code)]
 
+pub mod models;
 pub mod server;
 
 use edge_rlp::frames::demo::{self, CLASSES, Purpose};
@@ -51,6 +52,11 @@ impl Directory {
             .args(arguments)
             .current_dir(self.path())
             .env("EDGE_RLP_HOME", self.home())
+            .env_remove("HF_ENDPOINT")
+            .env_remove("http_proxy")
+            .env_remove("HTTP_PROXY")
+            .env_remove("all_proxy")
+            .env_remove("ALL_PROXY")
             .output()
             .unwrap()
     }

@@ -44,9 +44,9 @@ pub struct Choices {
     /// What to call the model [default: what its files or their folder are called]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// How the weights are kept
-    #[arg(long, default_value = "int8", value_parser = precision())]
-    pub precision: Precision,
+    /// How the weights are kept [default: int8]
+    #[arg(long, value_parser = precision())]
+    pub precision: Option<Precision>,
     /// Replace a model of the same name, and take one that does not compute what its original does
     #[arg(long)]
     pub force: bool,
@@ -106,16 +106,8 @@ pub fn keep(
     context: &Context,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    options.name = match &choices.name {
-        Some(name) => name.clone(),
-        None => fitting(&options.name).ok_or_else(|| {
-            usage(format!(
-                "the files call the model {:?}, which cannot be its name here: give it another with --name",
-                options.name
-            ))
-        })?,
-    };
-    options.precision = choices.precision;
+    options.name = chosen_name(choices.name.as_deref(), &options.name)?;
+    options.precision = choices.precision.unwrap_or(Precision::Int8);
     options.force = choices.force;
     context.home.check_model(&options.name, choices.force)?;
 
@@ -167,6 +159,19 @@ pub fn keep(
         path.display()
     ));
     Ok(())
+}
+
+/// The name that is given, or a fitting form of what the files are called.
+pub fn chosen_name(given: Option<&str>, called: &str) -> anyhow::Result<String> {
+    let name = match given {
+        Some(name) => Some(name.to_owned()),
+        None => fitting(called),
+    };
+    name.ok_or_else(|| {
+        usage(format!(
+            "the files call the model {called:?}, which cannot be its name here: give it another with --name"
+        ))
+    })
 }
 
 fn in_words(preprocess: &Preprocess) -> String {
