@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tract_core::prelude::{IntoTensor, Tensor};
 
 use super::bundle::{Bundle, BundleError, BundleWriter};
-use super::image_tower::GraphText;
+use super::image_tower::{GraphText, Stored};
 use super::preprocess::Preprocess;
 use super::text_tower::{BlockWeights, LinearWeights, NormWeights, TextTowerWeights};
 use crate::ops::Activation;
@@ -234,24 +234,39 @@ pub(super) fn read_text(
     })
 }
 
-/// The graph of the image tower with its tensors, as floats and integers.
-pub(super) fn read_image(bundle: &Bundle) -> Result<GraphText, BundleError> {
+/// Numbers from which on a tensor stays in the bundle until an operator asks for it.
+const LARGE: u64 = 4096;
+
+/// The graph of the image tower with its tensors, the large ones where they are.
+pub(super) fn read_image(bundle: &Arc<Bundle>) -> Result<GraphText, BundleError> {
     let text = std::str::from_utf8(bundle.bytes(GRAPH)?);
     let text = text.map_err(|error| BundleError::Damaged {
         what: format!("the image tower's graph: {error}"),
     })?;
-    let names = bundle
-        .names()
-        .filter_map(|label| Some((label, label.strip_prefix(IMAGE)?)));
-    let tensors = names.map(|(label, name)| {
-        let tensor = match bundle.i64(label)? {
-            Some(integers) => integers.into_tensor(),
-            None => bundle.f32(label)?.into_tensor(),
+    let (mut tensors, mut stored) = (Vec::new(), Vec::new());
+    for label in bundle.names() {
+        let Some(name) = label.strip_prefix(IMAGE) else {
+            continue;
         };
-        Ok((name.to_owned(), Arc::new(tensor)))
-    });
+        if let Some(shape) = bundle.float_shape(label, LARGE)? {
+            let (bundle, label) = (bundle.clone(), label.to_owned());
+            let tensor = Stored {
+                bundle,
+                label,
+                shape,
+            };
+            stored.push((name.to_owned(), tensor));
+        } else {
+            let tensor = match bundle.i64(label)? {
+                Some(integers) => integers.into_tensor(),
+                None => bundle.f32(label)?.into_tensor(),
+            };
+            tensors.push((name.to_owned(), Arc::new(tensor)));
+        }
+    }
     Ok(GraphText {
         text: text.to_owned(),
-        tensors: tensors.collect::<Result<_, BundleError>>()?,
+        tensors,
+        stored,
     })
 }

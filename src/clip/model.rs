@@ -129,7 +129,7 @@ impl Model {
         let tokenizer = Tokenizer::from_json(bundle.bytes(TOKENIZER)?)?;
         description.preprocess.check()?;
         let text = TextTower::new(read_text(bundle, &description.text)?)?;
-        let image = ImageTower::read(read_image(bundle)?)?;
+        let image = ImageTower::read(read_image(&Arc::new(bundle.clone()))?)?;
 
         let mismatch = |what: &str, a: usize, b: usize| match a == b {
             true => Ok(()),

@@ -123,6 +123,36 @@ fn add_gradient<T: Real>(dx: &mut [T], d: &mut [T], x: &[T], gain: &[T], inverse
     }
 }
 
+impl LayerNorm<f32> {
+    /// [`LayerNorm::forward`] from `x` to `y`, rows one after the other, keeping nothing for backward. Panics where the
+    /// two differ in length.
+    pub fn apply(&self, x: &[f32], y: &mut [f32]) {
+        assert_eq!(x.len(), y.len(), "a layer norm of another size");
+        let (gain, bias) = (self.gain.as_slice(), self.bias.as_slice());
+        let (Some(gain), Some(bias)) = (gain, bias) else {
+            unreachable!("owned vectors are contiguous")
+        };
+        let width = gain.len().max(1);
+        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            apply_row(x, gain, bias, self.epsilon, y);
+        }
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+fn apply_row(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) {
+    let width = x.len() as f32;
+    let mean = sum(x) / width;
+    y.iter_mut().zip(x).for_each(|(y, x)| *y = x - mean);
+    let inverse = 1.0 / (dot(y, y) / width + epsilon).sqrt();
+    for ((y, gain), bias) in y.iter_mut().zip(gain).zip(bias) {
+        *y = *y * inverse * gain + bias;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +181,22 @@ mod tests {
             assert!((row.sum() / 19.0 + 2.0).abs() < 1e-12);
             assert!((row.std(0.0) - 3.0).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn applying_is_the_forward_that_keeps_nothing() {
+        let mut rng = Rng::new(5);
+        let layer = layer(&mut rng, 37);
+        let layer = LayerNorm {
+            gain: layer.gain.mapv(|x| x as f32),
+            bias: layer.bias.mapv(|x| x as f32),
+            epsilon: 1e-5,
+        };
+        let x = random(&mut rng, (3, 37)).mapv(|x| x as f32);
+        let mut y = vec![0.0; 3 * 37];
+        layer.apply(x.as_slice().unwrap(), &mut y);
+        let (expected, _) = layer.forward(x.view());
+        assert!(expected.iter().zip(&y).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 
     #[test]

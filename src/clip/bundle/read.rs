@@ -305,6 +305,19 @@ impl Bundle {
         }
     }
 
+    /// The shape of the floats `name`, if they are in eight bits or at least `least` of them.
+    pub fn float_shape(&self, name: &str, least: u64) -> Result<Option<Vec<usize>>, BundleError> {
+        let entry = self.entry(name)?;
+        let (shape, count) = self.shape(entry)?;
+        let size = match entry.encoding {
+            Encoding::Int8 { .. } => 1,
+            Encoding::F32 if count >= least => 4,
+            _ => return Ok(None),
+        };
+        self.slice(name, entry.offset, count, size)?;
+        Ok(Some(shape))
+    }
+
     /// The tensor `name` as it lies in the file, if it is kept in eight bits: the integers, not copied, and one scale
     /// for each index of an axis.
     pub fn int8(&self, name: &str) -> Result<Option<Int8View<'_>>, BundleError> {

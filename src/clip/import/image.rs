@@ -29,7 +29,7 @@ pub fn image_graph(mut model: TypedModel) -> Result<ImageGraph, ImageTowerError>
         let axes = output_channels(&model)?;
         Ok((model, axes))
     })?;
-    let GraphText { text, tensors } = write_graph(&model)?;
+    let GraphText { text, tensors, .. } = write_graph(&model)?;
     let tensors = tensors.into_iter().map(|(name, tensor)| {
         let axis = axes.get(&name).copied();
         (name, tensor, axis)

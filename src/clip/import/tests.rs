@@ -1,4 +1,5 @@
 use super::*;
+use crate::clip::image_tower::Fused;
 use crate::clip::tokenizer::CLIP_MERGES;
 use std::path::Path;
 
@@ -413,4 +414,35 @@ fn a_cosine_that_is_not_enough_needs_force() {
     assert!(refusal(&options).contains("cosine"));
     options.force = true;
     assert!(import(&options).unwrap().1.parity.text < LOWEST_PARITY);
+}
+
+#[test]
+fn image_towers_of_every_exporter_run_on_the_projects_own_operators() {
+    for case in [
+        "hf-eager-ts14",
+        "hf-sdpa-ts17",
+        "hf-tanh-static",
+        "hf-dynamo18",
+        "hf-float16",
+        "hf-combined",
+        "openclip-quick-ts17",
+        "openclip-gelu-dynamo18",
+    ] {
+        for precision in [Precision::F32, Precision::Int8] {
+            let (mut options, _) = fixture(case);
+            options.precision = precision;
+            let (model, _) = imported(&options);
+            // Separate projections to query, key and value, or one.
+            let linears = if case.starts_with("openclip") { 9 } else { 13 };
+            let expected = Fused {
+                norms: 6,
+                linears,
+                activations: 2,
+                residuals: 4,
+                attentions: 2,
+                patches: 1,
+            };
+            assert_eq!(model.image.fused(), expected, "{case}");
+        }
+    }
 }

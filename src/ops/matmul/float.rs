@@ -1,5 +1,7 @@
 //! Products of f32 matrices. It knows neither layers nor gradients.
 
+use std::mem::MaybeUninit;
+
 use ndarray::{Array2, ArrayView2, s};
 use tract_core::internal::Tensor;
 use tract_linalg::mmm::MMMInputFormat;
@@ -44,20 +46,35 @@ impl PackedWeight {
         PackedWeight(packed)
     }
 
+    /// `[out, in]`
+    pub fn dim(&self) -> (usize, usize) {
+        self.0.dim()
+    }
+
     /// `x Wᵀ`, finished: rows `[rows, in]` to `[rows, out]`. Panics where sizes differ.
     pub fn finished(&self, x: ArrayView2<f32>, finish: Finish) -> Array2<f32> {
+        let mut y = Array2::uninit((x.nrows(), self.0.dim().0));
+        let numbers = y.as_slice_mut().expect("a fresh array is contiguous");
+        self.write(x, finish, numbers);
+        // SAFETY: `write` wrote every number.
+        unsafe { y.assume_init() }
+    }
+
+    /// [`PackedWeight::finished`] into memory that the caller has, every number of it.
+    pub fn write(&self, x: ArrayView2<f32>, finish: Finish, y: &mut [MaybeUninit<f32>]) {
         let (rows, inner) = x.dim();
         let (out, expected) = self.0.dim();
         assert_eq!(inner, expected, "a product of matrices whose widths differ");
         finish.check(rows, out);
-        self.0.product(
+        self.0.multiply(
             rows,
             |kernel, rows| (pack(kernel.input_format(), x.slice(s![rows, ..])), ()),
             |block, row, column, products, y| {
                 let piece = finish.piece(block.rows.start + row, column, y.len());
                 finish::floats(products, piece, y);
             },
-        )
+            y,
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 //! each with its own scale, and the scales come back in one pass over the integer products. Where this machine has no
 //! integer kernel worth it, the same products in f32. It knows neither layers nor gradients.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use multiversion::multiversion;
@@ -94,11 +95,28 @@ impl QuantisedWeight {
         })
     }
 
+    /// How wide the product is, and how wide `x` must be.
+    pub fn dim(&self) -> (usize, usize) {
+        match &self.0 {
+            Form::Float(weight) => weight.dim(),
+            Form::Integer { packed, .. } => packed.dim(),
+        }
+    }
+
     /// The product, `[rows, width of x]` to `[rows, width of the product]`; a row that holds something not finite yields
     /// a row of NaN. Panics where sizes differ.
     pub fn multiply(&self, x: ArrayView2<f32>, finish: Finish) -> Array2<f32> {
+        let mut y = Array2::uninit((x.nrows(), self.dim().0));
+        let numbers = y.as_slice_mut().expect("a fresh array is contiguous");
+        self.write(x, finish, numbers);
+        // SAFETY: `write` wrote every number.
+        unsafe { y.assume_init() }
+    }
+
+    /// [`QuantisedWeight::multiply`] into memory that the caller has, every number of it.
+    pub fn write(&self, x: ArrayView2<f32>, finish: Finish, y: &mut [MaybeUninit<f32>]) {
         let (packed, inputs, channels) = match &self.0 {
-            Form::Float(weight) => return weight.finished(x, finish),
+            Form::Float(weight) => return weight.write(x, finish, y),
             Form::Integer {
                 packed,
                 inputs,
@@ -111,7 +129,7 @@ impl QuantisedWeight {
         finish.check(rows, out);
         let inputs = inputs.as_ref().and_then(|scales| scales.as_slice());
         let channels = channels.as_ref().and_then(|scales| scales.as_slice());
-        packed.product(
+        packed.multiply(
             rows,
             |kernel, rows| quantise(kernel.input_format(), x.slice(s![rows, ..]), inputs),
             |block, row, column, products, y| {
@@ -119,7 +137,8 @@ impl QuantisedWeight {
                 let channels = channels.map(|scales| &scales[column..][..y.len()]);
                 finish::integers(products, block.saved[row], channels, piece, y);
             },
-        )
+            y,
+        );
     }
 }
 
@@ -138,6 +157,9 @@ fn pack_all(kernel: &Kernel, values: ArrayView2<i8>) -> Packed {
         let values = values.slice(s![channels, ..]);
         let (rows, inner) = values.dim();
         let mut panels = PanelWriter::new(kernel.weight_format(), rows, inner);
+        if panels.write_columns(values) {
+            return panels.finish();
+        }
         let mut copy = vec![0; inner];
         for (index, row) in values.rows().into_iter().enumerate() {
             match row.to_slice() {
@@ -278,6 +300,41 @@ impl PanelWriter<'_> {
                 }
             }
         }
+    }
+
+    /// Writes all rows at once, if they lie side by side in memory and the format has them so, too: row by row that would
+    /// miss the cache at every number. Tells whether it did.
+    fn write_columns(&mut self, values: ArrayView2<i8>) -> bool {
+        let PanelWriter::Fours {
+            format,
+            rows,
+            inner,
+            blob,
+        } = self
+        else {
+            return false;
+        };
+        let (r, panel) = (format.r, format.single_panel_len(*inner));
+        if values.strides()[0] != 1 || !inner.is_multiple_of(4) {
+            return false;
+        }
+        for (index, panel) in blob.chunks_exact_mut(panel.max(1)).enumerate() {
+            let channels = index * r..(*rows).min((index + 1) * r);
+            for (four, to) in panel.chunks_exact_mut(4 * r).enumerate() {
+                let column = |k: usize| {
+                    let column = values.slice_move(s![channels.clone(), 4 * four + k]);
+                    column.to_slice().unwrap_or_default()
+                };
+                let columns = [column(0), column(1), column(2), column(3)];
+                let columns = columns.map(|column| &column[..channels.len()]);
+                for (channel, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                    if channel < channels.len() {
+                        *to = columns.map(|column| column[channel] as u8);
+                    }
+                }
+            }
+        }
+        true
     }
 
     fn finish(self) -> Panels {

@@ -6,7 +6,6 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use ndarray::Array2;
 use rayon::prelude::*;
 use tract_core::internal::Tensor;
 use tract_linalg::mmm::MMMInputValue;
@@ -134,20 +133,6 @@ impl Packed {
         } else {
             (0..tasks).for_each(task);
         }
-    }
-
-    /// [`Packed::multiply`] into new memory.
-    pub fn product<S: Sync + Send>(
-        &self,
-        rows: usize,
-        pack: impl Fn(&Kernel, Range<usize>) -> (Panels, S) + Sync,
-        finish: impl Fn(&Block<S>, usize, usize, &[u32], &mut [f32]) + Sync,
-    ) -> Array2<f32> {
-        let mut y = Array2::uninit((rows, self.out));
-        let numbers = y.as_slice_mut().expect("a fresh array is contiguous");
-        self.multiply(rows, pack, finish, numbers);
-        // SAFETY: `multiply` wrote every number.
-        unsafe { y.assume_init() }
     }
 }
 

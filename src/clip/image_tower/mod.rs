@@ -1,6 +1,11 @@
 //! The image tower: a tract model, kept in the bundle as the text of its graph (NNEF) and a table of tensors, so that
 //! opening one neither parses ONNX nor simplifies a graph anew. It must not know where pictures come from.
 
+mod fuse;
+mod operators;
+mod stored;
+
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -10,6 +15,10 @@ use tract_core::ops::nn::GeluExact;
 use tract_core::prelude::*;
 use tract_nnef::ast::{Identifier, ProtoModel, dump::Dumper, parse::parse_document};
 use tract_nnef::internal::{Nnef, Registry};
+use tract_nnef::resource::Resource;
+
+pub use fuse::Fused;
+pub(super) use stored::Stored;
 
 /// Why an image tower cannot be built or run.
 #[derive(Debug, Error)]
@@ -59,17 +68,22 @@ pub(super) fn guarded<T>(
     })
 }
 
+/// What graphs call our additions to NNEF.
+const REGISTRY: &str = "edge_rlp";
+
 /// tract's NNEF with the one operator of a ViT that it has no word for.
 fn nnef() -> Nnef {
-    let mut registry = Registry::new("edge_rlp");
+    let mut registry = Registry::new(REGISTRY);
     registry.register_unit_element_wise("edge_rlp_gelu_exact", &GeluExact {});
+    stored::register(&mut registry);
     tract_nnef::nnef().with_registry(registry)
 }
 
-/// A graph as text, and the tensors that it refers to by name.
+/// A graph as text, and the tensors that it refers to by name: those in memory, and those that stay in the bundle.
 pub(super) struct GraphText {
     pub text: String,
     pub tensors: Vec<(String, Arc<Tensor>)>,
+    pub stored: Vec<(String, Stored)>,
 }
 
 /// Writes a decluttered model down. Node names become labels of tensors, so they must be plain identifiers.
@@ -88,6 +102,7 @@ pub(super) fn write_graph(model: &TypedModel) -> Result<GraphText, ImageTowerErr
         Ok(GraphText {
             text: String::from_utf8(text)?,
             tensors,
+            stored: Vec::new(),
         })
     })
 }
@@ -96,6 +111,7 @@ pub(super) fn write_graph(model: &TypedModel) -> Result<GraphText, ImageTowerErr
 #[derive(Clone)]
 pub struct ImageTower {
     plan: Arc<TypedRunnableModel>,
+    fused: Fused,
     shape: [usize; 3],
     joint_width: usize,
 }
@@ -104,17 +120,20 @@ impl ImageTower {
     /// Builds the tower from what [`write_graph`] wrote.
     pub(super) fn read(graph: GraphText) -> Result<ImageTower, ImageTowerError> {
         let model = guarded("read the image tower", || {
-            let tensors = graph
-                .tensors
-                .into_iter()
-                .map(|(name, tensor)| (Identifier(name), tensor))
+            let tensors = graph.tensors.into_iter();
+            let stored = graph.stored.into_iter();
+            let stored: HashMap<String, Arc<dyn Resource>> = stored
+                .map(|(name, stored)| (name, Arc::new(stored) as Arc<dyn Resource>))
                 .collect();
-            let doc = parse_document(&graph.text)?;
+            let mut doc = parse_document(&graph.text)?;
+            stored::defer(&mut doc, REGISTRY, |label| stored.contains_key(label));
             let proto = ProtoModel {
                 doc,
-                tensors,
+                tensors: tensors
+                    .map(|(name, tensor)| (Identifier(name), tensor))
+                    .collect(),
                 quantization: None,
-                resources: Default::default(),
+                resources: stored,
             };
             proto.validate()?;
             nnef()
@@ -125,7 +144,7 @@ impl ImageTower {
     }
 
     /// Optimises `model` for this machine. It takes one picture `[1, 3, height, width]` and yields `[1, e]`.
-    pub(super) fn new(model: TypedModel) -> Result<ImageTower, ImageTowerError> {
+    pub(super) fn new(mut model: TypedModel) -> Result<ImageTower, ImageTowerError> {
         let (input, output) = guarded("type the image tower", || {
             Ok((
                 model.input_fact(0)?.shape.clone(),
@@ -139,11 +158,13 @@ impl ImageTower {
                 return Err(ImageTowerError::Interface { input, output });
             }
         };
-        let plan = guarded("optimise the image tower", || {
-            model.into_optimized()?.into_runnable()
+        let (plan, fused) = guarded("optimise the image tower", || {
+            let fused = fuse::fuse(&mut model)?;
+            Ok((model.into_optimized()?.into_runnable()?, fused))
         })?;
         Ok(ImageTower {
             plan,
+            fused,
             shape,
             joint_width,
         })
@@ -152,6 +173,11 @@ impl ImageTower {
     /// Channels, height and width of the picture that the tower takes.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
+    }
+
+    /// How much of the graph runs on the project's own operators.
+    pub fn fused(&self) -> Fused {
+        self.fused
     }
 
     /// e, the length of a feature vector.
@@ -202,6 +228,7 @@ mod tests {
         GraphText {
             text,
             tensors: Vec::new(),
+            stored: Vec::new(),
         }
     }
 
@@ -253,7 +280,8 @@ mod tests {
         assert!(matches!(
             error(GraphText {
                 text,
-                tensors: Vec::new()
+                tensors: Vec::new(),
+                stored: Vec::new(),
             }),
             ImageTowerError::Tract { .. }
         ));

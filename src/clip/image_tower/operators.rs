@@ -1,0 +1,303 @@
+//! The project's own operators as tract runs them: thin wrappers over `crate::ops`. Each checks the shapes of its inputs
+//! when it is put into a graph. They must not know how a graph was recognised.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use ndarray::ArrayView2;
+use tract_core::internal::*;
+
+use crate::ops::full_attention::{Rows, full_attention};
+use crate::ops::matmul::{Finish, PackedWeight, QuantisedWeight};
+use crate::ops::{Activation, LayerNorm};
+
+/// Layer norm over the last axis.
+#[derive(Clone, Debug)]
+pub struct Norm(pub Arc<LayerNorm<f32>>);
+
+/// A weight in the form that this machine multiplies fastest.
+#[derive(Debug)]
+pub enum Weight {
+    Float(PackedWeight),
+    Quantised(QuantisedWeight),
+}
+
+impl Weight {
+    /// `(out, in)`
+    fn dim(&self) -> (usize, usize) {
+        match self {
+            Weight::Float(weight) => weight.dim(),
+            Weight::Quantised(weight) => weight.dim(),
+        }
+    }
+
+    fn write(&self, x: ArrayView2<f32>, finish: Finish, y: &mut [MaybeUninit<f32>]) {
+        match self {
+            Weight::Float(weight) => weight.write(x, finish, y),
+            Weight::Quantised(weight) => weight.write(x, finish, y),
+        }
+    }
+}
+
+/// `activation(x Wᵀ + bias) + residual` over the last axis; the residual is a second input.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    pub weight: Arc<Weight>,
+    pub bias: Option<Arc<Vec<f32>>>,
+    pub activation: Option<Activation>,
+    pub residual: bool,
+    /// Of the output: the same numbers in the same order may have more or fewer axes of length one.
+    pub shape: TVec<usize>,
+}
+
+/// Attention in which every row sees every row. Each operand is a piece of the columns of an input.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    pub rows: usize,
+    pub heads: usize,
+    pub head: usize,
+    pub scale: f32,
+    /// Of query, key and value: which input, and the first column.
+    pub operands: [(usize, usize); 3],
+}
+
+/// A convolution whose windows tile the picture: `[1, channels, height, width]` to `[1, windows, out]`.
+#[derive(Clone, Debug)]
+pub struct Patches {
+    pub linear: Linear,
+    pub channels: usize,
+    /// Windows down and across.
+    pub grid: [usize; 2],
+    /// Height and width of a window.
+    pub window: [usize; 2],
+}
+
+/// Equal when it is the same object: operators are compared only to find duplicates.
+macro_rules! compared_by {
+    ($operator:ty, $($field:tt).+) => {
+        impl PartialEq for $operator {
+            fn eq(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.$($field).+, &other.$($field).+)
+            }
+        }
+
+        impl Eq for $operator {}
+    };
+}
+
+compared_by!(Norm, 0);
+compared_by!(Linear, weight);
+compared_by!(Patches, linear.weight);
+
+impl PartialEq for Attention {
+    fn eq(&self, other: &Attention) -> bool {
+        let key = |a: &Attention| (a.rows, a.heads, a.head, a.scale.to_bits(), a.operands);
+        key(self) == key(other)
+    }
+}
+
+impl Eq for Attention {}
+
+macro_rules! operator {
+    ($operator:ty, $name:literal) => {
+        impl Op for $operator {
+            fn name(&self) -> StaticName {
+                $name.into()
+            }
+
+            op_as_typed_op!();
+        }
+
+        impl EvalOp for $operator {
+            op_out_of_plan!();
+
+            fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+                Ok(tvec!(self.run(&inputs)?.into_tvalue()))
+            }
+        }
+
+        impl TypedOp for $operator {
+            fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+                let shapes = inputs.iter().map(|fact| {
+                    ensure!(fact.datum_type == f32::datum_type(), "an input is not f32");
+                    fact.shape.as_concrete().context("a shape is not known")
+                });
+                let shapes: Vec<&[usize]> = shapes.collect::<TractResult<_>>()?;
+                let shape = self.shape(&shapes)?;
+                Ok(tvec!(f32::fact(&shape)))
+            }
+
+            as_op!();
+        }
+    };
+}
+
+operator!(Norm, "FusedLayerNorm");
+operator!(Linear, "FusedLinear");
+operator!(Attention, "FusedAttention");
+operator!(Patches, "FusedPatches");
+
+fn volume(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+/// The numbers of an input, in the standard layout as all of tract's tensors are.
+fn numbers(input: &TValue) -> TractResult<&[f32]> {
+    Ok(input
+        .to_plain_array_view::<f32>()?
+        .to_slice()
+        .context("an input is not contiguous")?)
+}
+
+/// A tensor of `shape` that `write` fills.
+fn filled(
+    shape: &[usize],
+    write: impl FnOnce(&mut [MaybeUninit<f32>]) -> TractResult<()>,
+) -> TractResult<Tensor> {
+    // SAFETY: `write` is given memory that nothing reads before it was written; every operator writes all of it.
+    unsafe {
+        let mut tensor = Tensor::uninitialized::<f32>(shape)?;
+        let length = tensor.len();
+        let start = tensor.as_ptr_mut_unchecked::<f32>().cast();
+        write(std::slice::from_raw_parts_mut(start, length))?;
+        Ok(tensor)
+    }
+}
+
+/// The same memory once it holds zeros: for what wants initialised numbers.
+fn zeroed(memory: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    memory.fill(MaybeUninit::new(0.0));
+    // SAFETY: all of it was just written.
+    unsafe { memory.assume_init_mut() }
+}
+
+impl Norm {
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        let &[input] = inputs else {
+            bail!("layer norm has one input")
+        };
+        let width = self.0.gain.len();
+        ensure!(
+            width > 0 && self.0.bias.len() == width && input.last() == Some(&width),
+            "layer norm of {width} numbers over {input:?}"
+        );
+        Ok(input.into())
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
+        let x = numbers(&inputs[0])?;
+        filled(inputs[0].shape(), |y| {
+            self.0.apply(x, zeroed(y));
+            Ok(())
+        })
+    }
+}
+
+impl Linear {
+    fn rows(&self) -> usize {
+        volume(&self.shape) / self.weight.dim().0.max(1)
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        let (out, inner) = self.weight.dim();
+        let rows = self.rows();
+        let fits = inputs.len() == 1 + usize::from(self.residual)
+            && out > 0
+            && self.shape.last() == Some(&out)
+            && volume(inputs[0]) == rows * inner
+            && (!self.residual || volume(inputs[1]) == rows * out)
+            && self.bias.as_ref().is_none_or(|bias| bias.len() == out);
+        ensure!(fits, "a linear layer [{out}, {inner}] over {inputs:?}");
+        Ok(self.shape.clone())
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
+        let residual = match self.residual {
+            true => Some(numbers(&inputs[1])?),
+            false => None,
+        };
+        self.multiply(numbers(&inputs[0])?, residual)
+    }
+
+    fn multiply(&self, x: &[f32], residual: Option<&[f32]>) -> TractResult<Tensor> {
+        let ((out, inner), rows) = (self.weight.dim(), self.rows());
+        let x = ArrayView2::from_shape((rows, inner), x)?;
+        let residual = residual
+            .map(|residual| ArrayView2::from_shape((rows, out), residual))
+            .transpose()?;
+        let finish = Finish {
+            bias: self.bias.as_ref().map(|bias| bias.as_slice()),
+            activation: self.activation,
+            residual,
+        };
+        filled(&self.shape, |y| {
+            self.weight.write(x, finish, y);
+            Ok(())
+        })
+    }
+}
+
+impl Attention {
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        let width = self.heads * self.head;
+        ensure!(
+            self.rows > 0 && width > 0,
+            "attention over an empty sequence"
+        );
+        for (input, column) in self.operands {
+            let shape = inputs.get(input).context("attention lacks an input")?;
+            let (numbers, stride) = (volume(shape), shape.last().copied().unwrap_or(0));
+            ensure!(
+                numbers == self.rows * stride && column + width <= stride,
+                "attention of {} rows over {shape:?}",
+                self.rows
+            );
+        }
+        Ok(tvec!(self.rows, self.heads, self.head))
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
+        let operand = |(input, offset): (usize, usize)| {
+            let input = &inputs[input];
+            Ok::<_, TractError>(Rows {
+                numbers: numbers(input)?,
+                offset,
+                stride: input.shape().last().copied().unwrap_or(0),
+            })
+        };
+        let [query, key, value] = self.operands;
+        let (query, key, value) = (operand(query)?, operand(key)?, operand(value)?);
+        let sizes = [self.rows, self.heads, self.head];
+        filled(&sizes, |y| {
+            full_attention(query, key, value, sizes, self.scale, zeroed(y));
+            Ok(())
+        })
+    }
+}
+
+impl Patches {
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        let ([down, across], [height, width]) = (self.grid, self.window);
+        let expected = [1, self.channels, down * height, across * width];
+        let patch = [1, down * across, self.channels * height * width];
+        ensure!(
+            inputs == [&expected[..]],
+            "patches of {expected:?} over {inputs:?}"
+        );
+        self.linear.shape(&[&patch])
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
+        let pixels = numbers(&inputs[0])?;
+        let ([down, across], [height, width]) = (self.grid, self.window);
+        let line = across * width;
+        let mut patches = Vec::with_capacity(pixels.len());
+        for (y, x) in (0..down).flat_map(|y| (0..across).map(move |x| (y, x))) {
+            for (channel, v) in (0..self.channels).flat_map(|c| (0..height).map(move |v| (c, v))) {
+                let start = ((channel * down + y) * height + v) * line + x * width;
+                patches.extend_from_slice(&pixels[start..][..width]);
+            }
+        }
+        self.linear.multiply(&patches, None)
+    }
+}

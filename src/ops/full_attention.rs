@@ -1,0 +1,210 @@
+//! Attention in which every row sees every row, as in an image tower: forward only. It must not know the layers around
+//! it.
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::Real;
+
+/// One operand of an attention: rows of `width` numbers, each `stride` after the one before, from `offset` on.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    pub numbers: &'a [f32],
+    pub offset: usize,
+    pub stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn row(&self, row: usize, at: usize, width: usize) -> &'a [f32] {
+        &self.numbers[row * self.stride + self.offset + at..][..width]
+    }
+
+    /// Whether `rows` rows of `width` numbers lie within the memory.
+    fn holds(&self, rows: usize, width: usize) -> bool {
+        let end = rows
+            .checked_sub(1)
+            .map_or(0, |last| last * self.stride + self.offset + width);
+        end <= self.numbers.len()
+    }
+}
+
+/// Numbers that are summed side by side.
+const LANES: usize = 64;
+
+/// Mixes the values of all rows by the softmax of `scale * query . key`, head by head: `rows` rows of `heads * head`
+/// numbers of each operand to as many of `y`. Equal for any number of threads. Panics where an operand is too short.
+pub fn full_attention(
+    query: Rows,
+    key: Rows,
+    value: Rows,
+    [rows, heads, head]: [usize; 3],
+    scale: f32,
+    y: &mut [f32],
+) {
+    let width = heads * head;
+    assert!(
+        [query, key, value]
+            .iter()
+            .all(|operand| operand.holds(rows, width))
+            && y.len() == rows * width,
+        "an operand of attention is too short"
+    );
+    let one = |index: usize| {
+        let mut mixed = vec![0.0; rows * head];
+        let keys = transposed(key, rows, index * head, head);
+        let values = padded(value, rows, index * head, head);
+        mix(
+            query,
+            index * head,
+            &keys,
+            &values,
+            [rows, head],
+            scale,
+            &mut mixed,
+        );
+        mixed
+    };
+    let mixed: Vec<_> = if rayon::current_num_threads() > 1 && heads > 1 {
+        (0..heads).into_par_iter().map(one).collect()
+    } else {
+        (0..heads).map(one).collect()
+    };
+    for (row, y) in y.chunks_exact_mut(width.max(1)).enumerate() {
+        for (y, mixed) in y.chunks_exact_mut(head).zip(&mixed) {
+            y.copy_from_slice(&mixed[row * head..][..head]);
+        }
+    }
+}
+
+/// The keys of a head as `[head, rows]`, filled up with zeros to whole lanes.
+fn transposed(key: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
+    let padded = rows.next_multiple_of(LANES);
+    let mut keys = vec![0.0; head * padded];
+    for row in 0..rows {
+        for (index, &number) in key.row(row, at, head).iter().enumerate() {
+            keys[index * padded + row] = number;
+        }
+    }
+    keys
+}
+
+/// The values of a head as `[rows, head]`, filled up with zeros to whole lanes.
+fn padded(value: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
+    let padded = head.next_multiple_of(LANES);
+    let mut values = vec![0.0; rows * padded];
+    for (row, values) in values.chunks_exact_mut(padded).enumerate() {
+        values[..head].copy_from_slice(value.row(row, at, head));
+    }
+    values
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+fn mix(
+    query: Rows,
+    at: usize,
+    keys: &[f32],
+    values: &[f32],
+    [rows, head]: [usize; 2],
+    scale: f32,
+    mixed: &mut [f32],
+) {
+    let (key_stride, value_stride) = (rows.next_multiple_of(LANES), head.next_multiple_of(LANES));
+    let mut shares = vec![0.0; key_stride];
+    let mut sums = vec![0.0; value_stride];
+    for (row, mixed) in mixed.chunks_exact_mut(head).enumerate() {
+        weighted_sum(query.row(row, at, head), keys, &mut shares);
+        let shares = &mut shares[..rows];
+        let mut highest = f32::NEG_INFINITY;
+        for share in shares.iter_mut() {
+            *share *= scale;
+            highest = if *share > highest { *share } else { highest };
+        }
+        shares
+            .iter_mut()
+            .for_each(|share| *share = (*share - highest).exponential());
+        let total = super::real::sum(shares);
+        weighted_sum(shares, values, &mut sums);
+        let inverse = 1.0 / total;
+        for (mixed, sum) in mixed.iter_mut().zip(&sums) {
+            *mixed = sum * inverse;
+        }
+    }
+}
+
+/// The sum of the rows of `matrix`, which are as long as `sums`, each times its weight.
+#[inline(always)]
+fn weighted_sum(weights: &[f32], matrix: &[f32], sums: &mut [f32]) {
+    let stride = sums.len();
+    for (block, sums) in sums.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let mut lanes = [0.0; LANES];
+        for (weight, row) in weights.iter().zip(matrix.chunks_exact(stride)) {
+            let row: &[f32] = &row[block * LANES..][..LANES];
+            for (lane, number) in lanes.iter_mut().zip(row) {
+                *lane += weight * number;
+            }
+        }
+        *sums = lanes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{random, relative_error};
+    use crate::rng::Rng;
+    use ndarray::{Array2, s};
+
+    #[test]
+    fn operands_may_lie_beside_each_other_and_heads_may_be_of_any_width() {
+        let mut rng = Rng::new(21);
+        for (rows, heads, head) in [(1, 1, 1), (5, 2, 12), (50, 3, 64), (130, 2, 80)] {
+            let width = heads * head;
+            let all = random(&mut rng, (rows, 3 * width));
+            let scale = 0.3;
+            let mut expected = Array2::zeros((rows, width));
+            for index in 0..heads {
+                let part = |which: usize| {
+                    let from = which * width + index * head;
+                    all.slice(s![.., from..from + head])
+                };
+                let mut shares = part(0).dot(&part(1).t()) * scale;
+                for mut row in shares.rows_mut() {
+                    row.mapv_inplace(f64::exp);
+                    row /= row.sum();
+                }
+                expected
+                    .slice_mut(s![.., index * head..(index + 1) * head])
+                    .assign(&shares.dot(&part(2)));
+            }
+            let all: Vec<f32> = all.iter().map(|&x| x as f32).collect();
+            let part = |which: usize| Rows {
+                numbers: &all,
+                offset: which * width,
+                stride: 3 * width,
+            };
+            let mut y = vec![0.0; rows * width];
+            let sizes = [rows, heads, head];
+            full_attention(part(0), part(1), part(2), sizes, scale as f32, &mut y);
+            let y = Array2::from_shape_vec((rows, width), y).unwrap();
+            let error = relative_error(&y.mapv(f64::from), &expected);
+            assert!(error < 1e-6, "{rows} {heads} {head}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_not_hidden() {
+        let mut all = vec![1.0; 4 * 6];
+        all[7] = f32::NAN;
+        let part = |which: usize| Rows {
+            numbers: &all,
+            offset: which * 2,
+            stride: 6,
+        };
+        let mut y = vec![0.0; 8];
+        full_attention(part(0), part(1), part(2), [4, 1, 2], 1.0, &mut y);
+        assert!(y.iter().any(|y| y.is_nan()));
+    }
+}
