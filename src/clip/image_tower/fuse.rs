@@ -18,7 +18,7 @@ use tract_core::ops::nn::{DataFormat, Reduce, Reducer, RmsNorm, Softmax, Softmax
 
 use super::operators::{Attention, Linear, Norm, Patches, Weight};
 use super::stored::Stored;
-use crate::ops::matmul::{PackedWeight, QuantisedMatrix, QuantisedWeight, Weight as _};
+use crate::ops::matmul::{PackedWeight, QuantisedMatrix, QuantisedWeight};
 use crate::ops::{Activation, LayerNorm};
 
 /// How many of each operator were put into a graph.
@@ -226,31 +226,45 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// `gain * (x - mean) / deviation + bias`, over the last axis; ends at the sum.
+/// `gain * (x - mean) / deviation + bias` over the last axis; its heart is the division. A gain of one and a bias of zero
+/// are not in the graph.
 fn norm(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
-    let output = OutletId::new(node.id, 0);
     let found = || {
-        let (scaled, bias) = graph.with_constant::<Add>(output)?;
-        let (normalised, gain) = graph.with_constant::<Mul>(scaled)?;
-        let rms = graph.operator::<RmsNorm>(normalised)?;
-        let [x, mean] = graph.binary::<Sub>(graph.node(normalised).inputs[0])?;
+        let rms = node.op_as::<RmsNorm>()?;
+        let [x, mean] = graph.binary::<Sub>(node.inputs[0])?;
         let (sum, share) = graph.scaled(mean)?;
         let reduce = graph.operator::<Reduce>(sum)?;
         let shape = graph.shape(x)?;
         let (last, &width) = (shape.len().checked_sub(1)?, shape.last()?);
-        let (gain, bias) = (graph.last_axis(gain)?, graph.last_axis(bias)?);
         let fits = reduce.reducer == Reducer::Sum
             && reduce.axes[..] == [last]
             && rms.axis == last
             && graph.node(sum).inputs[..] == [x]
-            && (share * width as f32 - 1.0).abs() < 1e-5
-            && [gain.len(), bias.len()] == [width; 2];
+            && (share * width as f32 - 1.0).abs() < 1e-5;
         fits.then_some(())?;
-        let norm = LayerNorm {
-            gain: Array1::from(gain),
-            bias: Array1::from(bias),
+        let mut norm = LayerNorm {
+            gain: Array1::ones(width),
+            bias: Array1::zeros(width),
             epsilon: rms.eps.cast_to_scalar::<f32>().ok()?,
         };
+        let mut output = OutletId::new(node.id, 0);
+        let along = |next, constant| {
+            let numbers = graph.last_axis(constant)?;
+            let fits = numbers.len() == width && graph.shape(next)? == shape;
+            fits.then(|| Array1::from(numbers))
+        };
+        if let Some(next) = graph.only_use(output)
+            && let Some((_, constant)) = graph.with_constant::<Mul>(next)
+            && let Some(gain) = along(next, constant)
+        {
+            (norm.gain, output) = (gain, next);
+        }
+        if let Some(next) = graph.only_use(output)
+            && let Some((_, constant)) = graph.with_constant::<Add>(next)
+            && let Some(bias) = along(next, constant)
+        {
+            (norm.bias, output) = (bias, next);
+        }
         Some(Found {
             inputs: tvec!(x),
             operator: Box::new(Norm(Arc::new(norm))),
@@ -402,9 +416,9 @@ fn linear(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
         };
         let Some(next) = made else { break };
         let finished = activation.is_some() || residual.is_some();
-        if activation.is_some_and(|(_, end)| end == next) {
-            output = next;
-        } else if graph.keeps_order(next) && graph.shape(next).and_then(<[_]>::last) == Some(&out) {
+        let rearranged =
+            graph.keeps_order(next) && graph.shape(next).and_then(<[_]>::last) == Some(&out);
+        if rearranged || activation.is_some_and(|(_, end)| end == next) {
             output = next;
         } else if let Some((_, addend)) = graph.with_constant::<Add>(next)
             && let Some(numbers) = graph.last_axis(addend)

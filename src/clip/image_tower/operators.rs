@@ -143,10 +143,8 @@ fn volume(shape: &[usize]) -> usize {
 
 /// The numbers of an input, in the standard layout as all of tract's tensors are.
 fn numbers(input: &TValue) -> TractResult<&[f32]> {
-    Ok(input
-        .to_plain_array_view::<f32>()?
-        .to_slice()
-        .context("an input is not contiguous")?)
+    let view = input.to_plain_array_view::<f32>()?;
+    view.to_slice().context("an input is not contiguous")
 }
 
 /// A tensor of `shape` that `write` fills.
