@@ -129,7 +129,9 @@ impl Model {
         let tokenizer = Tokenizer::from_json(bundle.bytes(TOKENIZER)?)?;
         description.preprocess.check()?;
         let text = TextTower::new(read_text(bundle, &description.text)?)?;
+        bundle.release();
         let image = ImageTower::read(read_image(&Arc::new(bundle.clone()))?)?;
+        bundle.release();
 
         let mismatch = |what: &str, a: usize, b: usize| match a == b {
             true => Ok(()),

@@ -103,14 +103,14 @@ struct Entry {
     offset: u64,
 }
 
-fn fingerprint(identity: &[u8], data: &[u8]) -> Fingerprint {
-    Fingerprint(
-        *blake3::Hasher::new()
-            .update(identity)
-            .update(data)
-            .finalize()
-            .as_bytes(),
-    )
+/// Of a bundle whose data comes in pieces.
+fn fingerprint<'a>(identity: &[u8], data: impl IntoIterator<Item = &'a [u8]>) -> Fingerprint {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(identity);
+    for piece in data {
+        hasher.update(piece);
+    }
+    Fingerprint(*hasher.finalize().as_bytes())
 }
 
 /// Of what the fingerprint leaves out: the prelude before the checksum, and all from `about` up to the data.

@@ -44,6 +44,23 @@ impl Storage {
     }
 }
 
+impl Storage {
+    /// Gives the memory of these bytes back, if they are a file's: reading them again reads the file again.
+    #[cfg_attr(not(unix), allow(unused_variables))]
+    fn release(&self, bytes: Range<usize>) {
+        #[cfg(unix)]
+        if let Storage::Mapped(map) = self {
+            // SAFETY: the map is of a file and read only, so its pages hold nothing but what the file holds. It is
+            // advice: where the system does not take it, only memory is lost.
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            let _ = unsafe { map.unchecked_advise_range(advice, bytes.start, bytes.len()) };
+        }
+    }
+}
+
+/// How much of the data is hashed at a time.
+const PIECE: usize = 4 << 20;
+
 /// A tensor in eight bits: `value * scale`, one scale for each index of `axis`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Int8View<'a> {
@@ -197,8 +214,15 @@ impl Bundle {
         let bytes = storage.bytes();
         let parts = Parts::of(bytes)?;
         let header = &bytes[..parts.data];
-        if fingerprint(&header[PRELUDE..parts.table.end], &bytes[parts.data..]) != parts.fingerprint
-        {
+        // A map's pages count as this program's memory once they were read, so each piece is given back at once.
+        let pieces = (parts.data..bytes.len()).step_by(PIECE).map(|start| {
+            let end = bytes.len().min(start + PIECE);
+            storage.release(start.saturating_sub(PIECE)..start);
+            &bytes[start..end]
+        });
+        let found = fingerprint(&header[PRELUDE..parts.table.end], pieces);
+        storage.release(0..bytes.len());
+        if found != parts.fingerprint {
             return Err(damaged("its weights do not fit its fingerprint"));
         }
         let entries: Vec<Entry> = decode(&header[parts.table.clone()], "the table of tensors")?;
@@ -303,6 +327,11 @@ impl Bundle {
                 entry.name
             ))),
         }
+    }
+
+    /// Gives the memory of all tensors that were read so far back, where they are a file's.
+    pub fn release(&self) {
+        self.storage.release(0..self.size());
     }
 
     /// The shape of the floats `name`, if they are in eight bits or at least `least` of them.

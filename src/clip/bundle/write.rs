@@ -110,7 +110,7 @@ impl BundleWriter {
             file.extend(number.to_le_bytes());
         }
         file.extend(((start + self.data.len()) as u64).to_le_bytes());
-        file.extend(fingerprint(&identity, &self.data).0);
+        file.extend(fingerprint(&identity, [&self.data[..]]).0);
         file.extend([0; PRELUDE - CHECKED]);
         file.extend(&identity);
         file.extend(&about);

@@ -369,7 +369,9 @@ fn weight(
             },
             scales: view.scales * factor,
         };
-        return Ok(Some(Weight::Quantised(QuantisedWeight::new(&matrix))));
+        let packed = QuantisedWeight::new(&matrix);
+        stored.bundle.release();
+        return Ok(Some(Weight::Quantised(packed)));
     }
     let tensor = match graph.operator::<Stored>(outlet) {
         Some(stored) => Arc::new(stored.floats()?),
