@@ -109,7 +109,8 @@ pub enum DownloadError {
         found: Sha256,
     },
     #[error(
-        "{url} did not arrive in {attempts} attempts, the last one because {reason}; {kept} bytes are kept: run the same command again to go on"
+        "{url} did not arrive in {attempts} attempts, the last one because {reason}{}",
+        if *kept > 0 { format!("; {kept} bytes are kept: run the same command again to go on") } else { String::new() }
     )]
     GaveUp {
         url: String,
