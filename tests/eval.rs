@@ -220,3 +220,122 @@ fn what_cannot_be_evaluated_is_a_sentence() {
     assert!(stderr(&output).contains("broken.jpg"));
     assert!(stdout(&output).contains("zero-shot"), "{}", stdout(&output));
 }
+
+#[test]
+fn the_report_is_one_page_that_needs_nothing_and_takes_no_orders_from_names() {
+    let dir = Directory::with_pictures(4);
+    let hostile = "<img src=x onerror=alert(1)>";
+    let pictures = dir.path().join("pictures");
+    fs::rename(pictures.join("mug"), pictures.join(hostile)).unwrap();
+    dir.write("pictures/labels.txt", &format!("{hostile} = mug\nfish\n"));
+    let command = [
+        "eval",
+        "--images",
+        "pictures",
+        "--report",
+        "out.html",
+        "--methods",
+        "rlp,ncm",
+    ];
+    json(&dir, &[&command[..], &QUICK].concat());
+    let page = fs::read_to_string(dir.path().join("out.html")).unwrap();
+    for part in [
+        "name=\"viewport\"",
+        "What is taken for what",
+        "How sure it is",
+        "Label by label",
+        "Loss by training step",
+        "Information density",
+        "Worst mistakes",
+        "prefers-color-scheme:dark",
+        "&lt;img src=x onerror=alert(1)&gt;",
+    ] {
+        assert!(page.contains(part), "{part} is missing");
+    }
+    for part in [
+        "<script",
+        "<img src=x",
+        "http://",
+        "https://",
+        "url(",
+        "NaN",
+        "@import",
+    ] {
+        assert!(!page.contains(part), "{part} is in the page");
+    }
+    assert!(page.matches("<svg").count() >= 5);
+
+    let command = [
+        "eval",
+        "--images",
+        "pictures",
+        "--report",
+        "no/such/out.html",
+    ];
+    let output = dir.run(&[&command[..], &["--methods", "zero-shot"]].concat());
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("no/such/out.html"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn two_prompts_are_compared_in_numbers_and_on_pictures() {
+    let dir = with_demo("squeezed", "4", "3");
+    for (name, steps) in [("short", "2"), ("long", "60")] {
+        let output = dir.run(&[
+            "adapt", "--images", "pictures", "--views", "1", "--steps", steps, "--force", "-q",
+            "--prompt", name,
+        ]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    }
+    let same = json(
+        &dir,
+        &[
+            "prompt",
+            "diff",
+            "long",
+            "long",
+            "--images",
+            "pictures/test",
+        ],
+    );
+    assert_eq!(same["distance"], 0.0);
+    assert!((same["cosine"].as_f64().unwrap() - 1.0).abs() < 1e-5);
+    assert_eq!(same["pictures"], 36);
+    assert_eq!(same["changed"].as_array().unwrap().len(), 0);
+
+    let other = json(
+        &dir,
+        &[
+            "prompt",
+            "diff",
+            "short",
+            "long",
+            "--images",
+            "pictures/test",
+        ],
+    );
+    assert!(other["distance"].as_f64().unwrap() > 0.0);
+    assert!(other["text_cosine"].as_f64().unwrap() < 1.0);
+    assert_eq!(other["a"]["singular_values"].as_array().unwrap().len(), 4);
+    let changed = other["changed"].as_array().unwrap();
+    assert!(!changed.is_empty());
+    assert!(
+        changed
+            .iter()
+            .all(|picture| picture["a"]["label"] != picture["b"]["label"])
+    );
+    assert!(changed[0]["truth"].is_string());
+
+    let told = stdout(&dir.run(&["prompt", "diff", "short", "long"]));
+    assert!(
+        told.contains("distance") && told.contains("information density"),
+        "{told}"
+    );
+    let output = dir.run(&["prompt", "diff", "short", "nobody"]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("nobody"));
+}

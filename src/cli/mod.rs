@@ -13,6 +13,8 @@ mod model;
 mod output;
 mod pictures;
 mod prompt;
+mod prompt_diff;
+mod report;
 
 use crate::store::Home;
 use anyhow::Context as _;

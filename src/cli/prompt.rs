@@ -2,7 +2,7 @@
 //! know how prompts are made or laid out on disk.
 
 use super::output::{aligned, percent};
-use super::{Context, Exit, usage};
+use super::{Context, Exit, prompt_diff, usage};
 use crate::prompt::{Label, density};
 use crate::store::{Generation, Listed, Loaded, PromptRecord, StoreError, digest};
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ pub enum Command {
         #[arg(long, value_name = "GENERATION")]
         to: Option<u64>,
     },
+    /// Say how far two prompts are from each other, and which pictures they answer differently
+    Diff(prompt_diff::Arguments),
     /// Remove a prompt with its history
     Remove { name: String },
 }
@@ -37,6 +39,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Show { prompt } => show(&prompt, context),
         Command::History { name } => history(&name, context),
         Command::Rollback { name, to } => rollback(&name, to, context),
+        Command::Diff(arguments) => return prompt_diff::run(&arguments, context),
         Command::Remove { name } => remove(&name, context),
     };
     match done {

@@ -2,14 +2,15 @@
 //! and a list of methods; features are extracted once and shared by all of them.
 
 mod data_set;
-mod evaluation;
-mod summary;
+pub(super) mod evaluation;
+pub(super) mod summary;
 
-use super::{Context, Exit, model, usage};
+use super::{Context, Exit, model, report, usage};
 use crate::adapt::AdaptError;
 use crate::evaluate::{FitOptions, Technique};
 use crate::prompt::{Template, labels};
-use crate::store::Loaded;
+use crate::store::{Loaded, atomic, file_system::Disk};
+use anyhow::Context as _;
 use clap::ValueEnum;
 use data_set::{DataSet, Reading};
 use evaluation::Evaluation;
@@ -66,13 +67,16 @@ pub struct Arguments {
     /// Views of each picture to train on: itself and random crops
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     views: u32,
+    /// Write a self-contained page with plots
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Processor cores to use for the pictures [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Protocol {
+pub enum Protocol {
     Holdout,
     BaseToNew,
     FewShot,
@@ -80,7 +84,7 @@ enum Protocol {
 }
 
 impl Protocol {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Protocol::Holdout => "holdout",
             Protocol::BaseToNew => "base-to-new",
@@ -91,15 +95,15 @@ impl Protocol {
 }
 
 /// What the flags mean, all checked before the first picture is read.
-struct Plan {
-    protocol: Protocol,
-    techniques: Vec<Technique>,
+pub struct Plan {
+    pub protocol: Protocol,
+    pub techniques: Vec<Technique>,
     /// Shots a class of each trial; none is all.
-    shots: Vec<Option<usize>>,
-    seeds: Vec<u64>,
-    options: FitOptions,
-    template: Template,
-    prompt: Option<(String, Loaded)>,
+    pub shots: Vec<Option<usize>>,
+    pub seeds: Vec<u64>,
+    pub options: FitOptions,
+    pub template: Template,
+    pub prompt: Option<(String, Loaded)>,
 }
 
 impl Plan {
@@ -203,6 +207,12 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let evaluation = Evaluation::prepare(&arguments, plan, source, targets, &model, context)?;
     let results = evaluation.run(context)?;
     let summary = Summary::new(&evaluation, &results);
+    if let Some(path) = &arguments.report {
+        let page = report::page(&summary)?;
+        atomic::write(&Disk, path, page.as_bytes())
+            .with_context(|| format!("{}: cannot be written", path.display()))?;
+        context.output.note(format!("report: {}", path.display()));
+    }
     context.output.object(&summary.json())?;
     for line in summary.table() {
         context.output.line(line);

@@ -96,6 +96,17 @@ impl<'a> Summary<'a> {
 
     /// The same for people, a line a method.
     pub fn table(&self) -> Vec<String> {
+        let mut lines = aligned(&self.cells());
+        if self.evaluation.plan.protocol == Protocol::FewShot {
+            lines.push(String::new());
+            lines.extend(aligned(&self.few_shot_rows()));
+        }
+        lines.push(self.remark());
+        lines
+    }
+
+    /// A head and a row a method.
+    pub fn cells(&self) -> Vec<Vec<String>> {
         let protocol = self.evaluation.plan.protocol;
         let mut head = vec!["method"];
         head.extend(match protocol {
@@ -106,13 +117,7 @@ impl<'a> Summary<'a> {
         head.extend(["+- seeds", "calib. error", "numbers", "bytes", "seconds"]);
         let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
         rows.extend(self.rows.iter().map(|row| row.cells(protocol)));
-        let mut lines = aligned(&rows);
-        if protocol == Protocol::FewShot {
-            lines.push(String::new());
-            lines.extend(aligned(&self.few_shot_rows()));
-        }
-        lines.push(self.remark());
-        lines
+        rows
     }
 
     fn few_shot_rows(&self) -> Vec<Vec<String>> {

@@ -1,0 +1,309 @@
+//! `edge-rlp prompt diff`: how far two prompts of one model are from each other, and where they answer differently.
+
+use super::output::percent;
+use super::{Context, Exit, model};
+use crate::adapt::loss::{best, probabilities};
+use crate::clip::Model;
+use crate::frames::{MAX_PIXELS, pictures_in, read_picture};
+use crate::prompt::{Label, density};
+use crate::store::Loaded;
+use ndarray::{Array1, Array2, Axis};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// How many changed pictures people are told of.
+const TOLD: usize = 20;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A prompt by name, or a prompt file
+    #[arg(value_name = "A")]
+    a: PathBuf,
+    /// The prompt to compare it with
+    #[arg(value_name = "B")]
+    b: PathBuf,
+    /// Name the pictures in and below DIR that the two answer differently
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// A model of the home folder, or a bundle file [default: the one that A was made with]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+}
+
+/// A prompt as its model sees it.
+struct Side {
+    name: String,
+    labels: Vec<Label>,
+    /// `[n, d]`, template and change.
+    context: Array2<f32>,
+    /// `[n, d]`, the change alone.
+    change: Array2<f32>,
+    /// `[classes, joint]`.
+    texts: Array2<f32>,
+}
+
+impl Side {
+    fn new(name: &Path, loaded: &Loaded, model: &Model) -> anyhow::Result<Side> {
+        let record = &loaded.record;
+        let layout = record.template.layout(
+            |text| model.tokenizer.encode(text),
+            model.tokenizer.end_token(),
+            &record.labels,
+            model.text.context_length(),
+        )?;
+        let change = record.delta.matrix();
+        let context = model.text.token_rows(&layout.context)? + &change;
+        Ok(Side {
+            name: name.display().to_string(),
+            labels: record.labels.clone(),
+            texts: model
+                .text
+                .class_features(context.view(), &layout.suffixes)?,
+            context,
+            change,
+        })
+    }
+
+    fn spectrum(&self) -> Vec<f32> {
+        density::singular_values(self.context.view())
+    }
+
+    /// The best label of a picture and its probability.
+    fn answer(&self, feature: &Array2<f32>, scale: f32) -> (&str, f32) {
+        let scores = probabilities(feature.view(), self.texts.view(), scale);
+        let named = best(scores.row(0));
+        (&self.labels[named].name, scores[[0, named]])
+    }
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
+    let load = |name: &PathBuf| context.home.load(name);
+    let (a, b) = (load(&arguments.a)?, load(&arguments.b)?);
+    for warning in [&a, &b].iter().filter_map(|loaded| loaded.warning.as_ref()) {
+        context.output.warn(warning);
+    }
+    let paths = match &arguments.images {
+        Some(dir) => pictures_in(&[dir])?,
+        None => Vec::new(),
+    };
+    let model = model::open_for(arguments.model.as_deref(), Some(&a), context)?;
+    b.record.check_model(
+        &b.path.display().to_string(),
+        &model.name,
+        &model.fingerprint.0,
+    )?;
+    let a = Side::new(&arguments.a, &a, &model)?;
+    let b = Side::new(&arguments.b, &b, &model)?;
+    let distance = Distance::of(&a, &b);
+    let predictions = Predictions::of(&a, &b, &paths, &model, context)?;
+
+    let mut object = json!({
+        "a": side(&a),
+        "b": side(&b),
+        "distance": distance.euclidean,
+        "cosine": distance.cosine,
+        "text_cosine": distance.text_cosine,
+        "only_in_a": only_in(&a, &b),
+        "only_in_b": only_in(&b, &a),
+    });
+    if arguments.images.is_some() {
+        object["pictures"] = predictions.pictures.into();
+        object["changed"] = predictions.changed.iter().map(Changed::json).collect();
+        object["skipped_images"] = predictions.skipped.into();
+    }
+    context.output.object(&object)?;
+    for line in lines(&a, &b, &distance) {
+        context.output.line(line);
+    }
+    if arguments.images.is_some() {
+        predictions.tell(&a, &b, context);
+    }
+    Ok(match predictions.skipped {
+        0 => Exit::Done,
+        _ => Exit::NothingAccepted,
+    })
+}
+
+/// How far apart two prompts are. None where their templates have not as many tokens, or no label is in both.
+struct Distance {
+    /// Frobenius norm of the difference of the contexts.
+    euclidean: Option<f32>,
+    /// Cosine of the two changes.
+    cosine: Option<f32>,
+    /// Mean cosine of the text features of the labels that both have.
+    text_cosine: Option<f32>,
+}
+
+impl Distance {
+    fn of(a: &Side, b: &Side) -> Distance {
+        let alike = a.context.dim() == b.context.dim();
+        let norm = |table: &Array2<f32>| table.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let cosine = || {
+            let product: f32 = (&a.change * &b.change).sum();
+            let norms = norm(&a.change) * norm(&b.change);
+            (norms > 0.0).then(|| product / norms)
+        };
+        let shared: Vec<f32> = a
+            .labels
+            .iter()
+            .enumerate()
+            .filter_map(|(row, label)| {
+                let other = b.labels.iter().position(|other| other.name == label.name)?;
+                Some(a.texts.row(row).dot(&b.texts.row(other)))
+            })
+            .collect();
+        Distance {
+            euclidean: alike.then(|| norm(&(&a.context - &b.context))),
+            cosine: alike.then(cosine).flatten(),
+            text_cosine: Array1::from_vec(shared).mean(),
+        }
+    }
+}
+
+/// A picture that the two prompts name differently.
+struct Changed {
+    source: String,
+    /// The name of its folder, where that is a label.
+    truth: Option<String>,
+    a: (String, f32),
+    b: (String, f32),
+}
+
+impl Changed {
+    fn json(&self) -> Value {
+        let side = |(label, score): &(String, f32)| json!({ "label": label, "score": score });
+        json!({ "source": self.source, "truth": self.truth, "a": side(&self.a), "b": side(&self.b) })
+    }
+}
+
+#[derive(Default)]
+struct Predictions {
+    pictures: usize,
+    skipped: usize,
+    changed: Vec<Changed>,
+}
+
+impl Predictions {
+    fn of(
+        a: &Side,
+        b: &Side,
+        paths: &[PathBuf],
+        model: &Model,
+        context: &Context,
+    ) -> anyhow::Result<Predictions> {
+        let mut found = Predictions::default();
+        let bar = context.output.progress("pictures", paths.len() as u64);
+        for path in paths {
+            if context.stopped() {
+                break;
+            }
+            bar.inc(1);
+            let picture = match read_picture(path, MAX_PIXELS) {
+                Ok(picture) => picture,
+                Err(error) => {
+                    context.output.warn(format!("{error}; skipped"));
+                    found.skipped += 1;
+                    continue;
+                }
+            };
+            let feature = model.encode_image(&picture)?.insert_axis(Axis(0));
+            found.pictures += 1;
+            let answers = [a, b].map(|side| side.answer(&feature, model.logit_scale));
+            if answers[0].0 == answers[1].0 {
+                continue;
+            }
+            let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+            let folder = folder.to_string_lossy().into_owned();
+            let mut labels = a.labels.iter().chain(&b.labels);
+            let [a_answer, b_answer] = answers.map(|(label, score)| (label.to_owned(), score));
+            found.changed.push(Changed {
+                source: path.display().to_string(),
+                truth: labels.any(|label| label.name == folder).then_some(folder),
+                a: a_answer,
+                b: b_answer,
+            });
+        }
+        bar.finish_and_clear();
+        Ok(found)
+    }
+
+    fn tell(&self, a: &Side, b: &Side, context: &Context) {
+        let right = |of: fn(&Changed) -> &String| {
+            let is_right = |changed: &&Changed| changed.truth.as_ref() == Some(of(changed));
+            self.changed.iter().filter(is_right).count()
+        };
+        context.output.line(format!(
+            "{} of {} pictures are named differently; of those {} are right with {}, {} with {}",
+            self.changed.len(),
+            self.pictures,
+            right(|changed| &changed.a.0),
+            a.name,
+            right(|changed| &changed.b.0),
+            b.name,
+        ));
+        for changed in self.changed.iter().take(TOLD) {
+            context.output.line(format!(
+                "{}  {} {} -> {} {}",
+                changed.source,
+                changed.a.0,
+                percent(changed.a.1),
+                changed.b.0,
+                percent(changed.b.1),
+            ));
+        }
+        if self.changed.len() > TOLD {
+            let more = self.changed.len() - TOLD;
+            context
+                .output
+                .line(format!("and {more} more (--json names all)"));
+        }
+    }
+}
+
+fn side(side: &Side) -> Value {
+    let spectrum = side.spectrum();
+    json!({
+        "prompt": side.name,
+        "information_density": density::information_density(&spectrum, 1),
+        "singular_values": spectrum,
+        "change_norm": side.change.iter().map(|x| x * x).sum::<f32>().sqrt(),
+    })
+}
+
+fn only_in(one: &Side, other: &Side) -> Vec<String> {
+    let missing = |label: &&Label| !other.labels.iter().any(|known| known.name == label.name);
+    let names = one.labels.iter().filter(missing);
+    names.map(|label| label.name.clone()).collect()
+}
+
+fn lines(a: &Side, b: &Side, distance: &Distance) -> Vec<String> {
+    let number = |value: Option<f32>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    let mut lines = vec![
+        format!(
+            "distance     {} (Frobenius norm of the difference of the contexts)",
+            number(distance.euclidean)
+        ),
+        format!("changes      cosine {}", number(distance.cosine)),
+        format!(
+            "labels       mean cosine {} of the text features of shared labels",
+            number(distance.text_cosine)
+        ),
+    ];
+    for side in [a, b] {
+        let spectrum = side.spectrum();
+        let values: Vec<String> = spectrum.iter().map(|value| format!("{value:.4}")).collect();
+        lines.push(format!(
+            "spectrum     {}: {} (information density {})",
+            side.name,
+            values.join("  "),
+            percent(density::information_density(&spectrum, 1))
+        ));
+    }
+    for (side, other) in [(a, b), (b, a)] {
+        let only = only_in(side, other);
+        if !only.is_empty() {
+            lines.push(format!("only in {}: {}", side.name, only.join(", ")));
+        }
+    }
+    lines
+}
