@@ -22,10 +22,11 @@ cd "$work"
 export EDGE_RLP_HOME="$work/home"
 
 $edge_rlp demo --out pictures --condition squeezed --shots 4 --test 4 >/dev/null
-hostile='<img src=x onerror=alert(1)>'
+hostile='<script>alert(1)<b>"it&'
 mv pictures/train/mug "pictures/train/$hostile"
 mv pictures/test/mug "pictures/test/$hostile"
-sed -i "s|^mug$|$hostile = mug|" pictures/labels.txt
+{ grep -v '^mug$' pictures/labels.txt; echo "$hostile = mug"; } >labels.txt
+mv labels.txt pictures/labels.txt
 quick="--views 1 --steps 30 --seeds 2 --quiet"
 $edge_rlp eval --images pictures $quick --report holdout.html >/dev/null
 $edge_rlp eval --images pictures $quick --protocol few-shot --shots 1,4 --report few-shot.html >/dev/null

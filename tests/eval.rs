@@ -2,8 +2,12 @@
 
 mod support;
 
+use edge_rlp::frames::demo::{self, CLASSES, Purpose};
+use image::codecs::jpeg::JpegEncoder;
+use image::{DynamicImage, ImageEncoder, RgbImage};
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use support::{Directory, code, stderr, stdout};
 
 /// Few views and few steps: seconds instead of minutes.
@@ -224,7 +228,7 @@ fn what_cannot_be_evaluated_is_a_sentence() {
 #[test]
 fn the_report_is_one_page_that_needs_nothing_and_takes_no_orders_from_names() {
     let dir = Directory::with_pictures(4);
-    let hostile = "<img src=x onerror=alert(1)>";
+    let hostile = "<script>\"it's\" & <b>";
     let pictures = dir.path().join("pictures");
     fs::rename(pictures.join("mug"), pictures.join(hostile)).unwrap();
     dir.write("pictures/labels.txt", &format!("{hostile} = mug\nfish\n"));
@@ -248,18 +252,12 @@ fn the_report_is_one_page_that_needs_nothing_and_takes_no_orders_from_names() {
         "Information density",
         "Worst mistakes",
         "prefers-color-scheme:dark",
-        "&lt;img src=x onerror=alert(1)&gt;",
+        "&lt;script&gt;&quot;it&#39;s&quot; &amp; &lt;b&gt;",
     ] {
         assert!(page.contains(part), "{part} is missing");
     }
     for part in [
-        "<script",
-        "<img src=x",
-        "http://",
-        "https://",
-        "url(",
-        "NaN",
-        "@import",
+        "<script", "<b>\"", "http://", "https://", "url(", "NaN", "@import",
     ] {
         assert!(!page.contains(part), "{part} is in the page");
     }
@@ -338,4 +336,60 @@ fn two_prompts_are_compared_in_numbers_and_on_pictures() {
     let output = dir.run(&["prompt", "diff", "short", "nobody"]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("nobody"));
+}
+
+/// Saves a drawn scene as a camera would: photograph-shaped, JPEG, and with `orientation` (EXIF tag 0x0112) the pixels
+/// lie as the sensor saw them and the tag says how to turn them back.
+fn photograph(path: &Path, class: usize, shot: usize, orientation: u8) {
+    let scene = demo::scene(Purpose::Test, 0, 31, (shot * CLASSES.len() + class) as u64);
+    let drawn = DynamicImage::from(demo::draw(&scene, 480));
+    let mut picture = RgbImage::from_pixel(640, 480, image::Rgb([120, 120, 120]));
+    image::imageops::overlay(&mut picture, &drawn.into_rgb8(), 80, 0);
+    let stored = match orientation {
+        3 => image::imageops::rotate180(&picture),
+        6 => image::imageops::rotate270(&picture),
+        8 => image::imageops::rotate90(&picture),
+        _ => picture,
+    };
+    let exif = [
+        b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".as_slice(),
+        &[orientation, 0, 0, 0, 0, 0, 0, 0],
+    ]
+    .concat();
+    let mut bytes = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 90);
+    encoder.set_exif_metadata(exif).unwrap();
+    encoder.encode_image(&stored).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn ordinary_photographs_are_read_upright_whatever_their_tags_and_names() {
+    let dir = Directory::new();
+    for (class, label) in CLASSES.iter().enumerate().take(3) {
+        for folder in ["plain", "tagged"] {
+            let folder = dir.path().join(folder).join(label);
+            fs::create_dir_all(&folder).unwrap();
+            for (shot, orientation) in [1, 3, 6, 8].into_iter().enumerate() {
+                let tagged = folder.parent().unwrap().ends_with("tagged");
+                let name = format!("IMG {shot} é.JPG");
+                let orientation = if tagged { orientation } else { 1 };
+                photograph(&folder.join(name), class, shot, orientation);
+            }
+        }
+    }
+    let judged = |folder: &str| {
+        json(
+            &dir,
+            &["eval", "--images", folder, "--methods", "zero-shot"],
+        )["methods"][0]
+            .clone()
+    };
+    let (plain, tagged) = (judged("plain"), judged("tagged"));
+    assert_eq!(plain["parts"][0]["pictures"], 12);
+    assert_eq!(
+        plain["parts"][0]["confusion"],
+        tagged["parts"][0]["confusion"]
+    );
+    assert!(plain["accuracy"].as_f64().unwrap() >= 0.75, "{plain}");
 }

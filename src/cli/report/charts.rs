@@ -72,8 +72,11 @@ pub fn heat_map(names: &[String], confusion: &[Vec<usize>]) -> String {
     )
 }
 
-/// Accuracy by confidence, with the diagonal of perfect calibration. Each bin is (pictures, confidence, accuracy).
-pub fn reliability(series: &[(&str, Vec<(usize, f64, f64)>)]) -> String {
+/// Pictures, mean confidence and accuracy of one bin.
+pub type BinPoint = (usize, f64, f64);
+
+/// Accuracy by confidence, with the diagonal of perfect calibration.
+pub fn reliability(series: &[(&str, Vec<BinPoint>)]) -> String {
     let frame = Frame::new((0.0, 1.0), (0.0, 1.0), 300.0);
     let mut body = frame.axes("confidence", "accuracy", true);
     let (x0, y0) = frame.place(0.0, 0.0);
