@@ -389,9 +389,10 @@ fn recipe_in_words(options: &Options) -> String {
         learning_rate,
         dropout,
         anchor,
+        decay,
         ..
     } = options.recipe;
     format!(
-        "adam, {steps} steps, {starts} starts, rate {learning_rate}, dropout {dropout}, anchor {anchor}"
+        "adam, {steps} steps, {starts} starts, rate {learning_rate}, dropout {dropout}, anchor {anchor}, decay {decay}"
     )
 }
