@@ -60,7 +60,7 @@ awk '
     END {
         for (i = 1; i <= methods; i++) {
             m = order[i]; b = base[m] / count[m]; n = new[m] / count[m]
-            printf "| mean of %d | %s | %.1f | %.1f | %.1f |\n", count[m], m, b, n, b + n > 0 ? 2 * b * n / (b + n) : 0
+            printf "| mean of %d | %s | %.1f | %.1f | %.1f |\n", count[m], m, b, n, (b + n > 0 ? 2 * b * n / (b + n) : 0)
         }
     }' "$rows"
 cat <<'PUBLISHED'
