@@ -71,9 +71,6 @@ pub struct Arguments {
     /// Megabytes that a training step may keep for its sweep back; with less, many labels take longer
     #[arg(long, value_name = "MB", default_value_t = (DEFAULT_MEMORY >> 20) as u32, value_parser = clap::value_parser!(u32).range(1..))]
     memory: u32,
-    /// Processor cores to use [default: all]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
 }
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
@@ -330,7 +327,7 @@ fn extract(
     let extraction = Extraction {
         views: arguments.views as usize,
         seed: arguments.seed,
-        threads: threads(arguments.threads),
+        threads: context.threads,
     };
     let bar = context.output.progress("pictures", pictures.len() as u64);
     let load = |index| pictures.load(index);
@@ -359,13 +356,6 @@ fn extract(
         return Err(AdaptError::Stopped.into());
     }
     Ok(set?)
-}
-
-/// Cores to use: as asked for, else all there are.
-pub(super) fn threads(asked: Option<usize>) -> usize {
-    asked
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-        .max(1)
 }
 
 fn enough(set: &FeatureSet, labels: &[Label]) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use crate::adapt::loss::cross_entropy;
 use crate::adapt::{self, AdaptError, Options};
 use crate::clip::Model;
 use crate::clip::text_tower::DEFAULT_MEMORY;
+use crate::ops::Kernels;
 use crate::prompt::{Label, Method, Template, TokenLayout};
 use anyhow::{Context as _, bail};
 use image::RgbImage;
@@ -29,9 +30,6 @@ pub struct Arguments {
     /// A model of the home folder, or a bundle file [default: the one inside the program]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Processor cores to use [default: all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    threads: Option<u32>,
     /// Measure only these
     #[arg(long, value_name = "FIGURE", value_delimiter = ',')]
     only: Vec<Figure>,
@@ -81,7 +79,6 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         return run_probe(probe, &arguments, context);
     }
     let wanted = |figure| arguments.only.is_empty() || arguments.only.contains(&figure);
-    let threads = threads(&arguments);
     let mut figures = Map::new();
     // First, while this process holds no model: the children's memory is their own, but the machine's is shared.
     if wanted(Figure::Start) {
@@ -92,7 +89,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         "model".into(),
         json!({"name": model.name, "fingerprint": model.fingerprint.to_string()}),
     );
-    figures.insert("threads".into(), threads.into());
+    figures.insert("threads".into(), context.threads.into());
     if wanted(Figure::Image) {
         figures.append(&mut picture(&model, &arguments)?);
     }
@@ -110,16 +107,13 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         }
         figures.insert("step_ms".into(), steps.into());
     }
+    if let Some(kernels) = Kernels::in_force() {
+        let chosen = json!({"f32": kernels.float(), "int8": kernels.integer()});
+        figures.insert("kernels".into(), chosen);
+    }
     context.output.object(&figures)?;
     tell(&figures, context);
     Ok(Exit::Done)
-}
-
-fn threads(arguments: &Arguments) -> usize {
-    let all = || std::thread::available_parallelism().map_or(1, usize::from);
-    arguments
-        .threads
-        .map_or_else(all, |threads| threads as usize)
 }
 
 /// Median and spread (the distance between the quartiles) of what was measured.
@@ -219,7 +213,7 @@ fn cold_starts(arguments: &Arguments, context: &Context) -> anyhow::Result<Map<S
             let mut command = process::Command::new(&program);
             command
                 .args(["bench", "--probe", probe.name(), "--threads"])
-                .arg(threads(arguments).to_string());
+                .arg(context.threads.to_string());
             command.env("EDGE_RLP_HOME", context.home.root());
             if let Some(model) = &arguments.model {
                 command.args(["--model", model]);
@@ -268,7 +262,7 @@ fn run_probe(probe: Probe, arguments: &Arguments, context: &Context) -> anyhow::
             std::hint::black_box(texts.dot(&model.encode_image(&drawing(0))?));
         }
         Probe::Adapt => {
-            let set = shots(&model, threads(arguments))?;
+            let set = shots(&model, context.threads)?;
             let mut options = Options::of(Method::Rlp);
             options.recipe.steps = 3;
             options.recipe.starts = 1;
@@ -411,6 +405,13 @@ fn tell(figures: &Map<String, Value>, context: &Context) {
         if let Some(value) = figures.pointer(at) {
             line(what, value, unit);
         }
+    }
+    let kernel = |number: &str| figures["kernels"][number].as_str();
+    if let Some(float) = kernel("f32") {
+        let integer = kernel("int8").unwrap_or("none that is faster than f32 here");
+        context
+            .output
+            .line(format!("kernels: f32 {float}; int8 {integer}"));
     }
     for (classes, value) in figures["step_ms"].as_object().into_iter().flatten() {
         line(

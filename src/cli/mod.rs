@@ -9,6 +9,7 @@ mod demo;
 mod embed;
 mod eval;
 pub mod heap;
+mod kernels;
 mod model;
 mod output;
 mod pictures;
@@ -54,6 +55,9 @@ struct GlobalArguments {
     /// Say more
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Processor cores to use [default: all]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
     /// Where models and prompts are kept [default: the platform's data folder]
     #[arg(
         long,
@@ -93,6 +97,8 @@ enum Command {
 struct Context {
     home: Home,
     output: Output,
+    /// Processor cores to use.
+    threads: usize,
     /// Set by Ctrl-C and SIGTERM: finish what is in hand, then end.
     stop: Arc<AtomicBool>,
 }
@@ -155,19 +161,38 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     let context = Context {
         home: home(global.home)?,
         output: Output::new(global.json, global.quiet, global.verbose),
+        threads: threads(global.threads),
         stop: stop_on_signals(),
     };
+    kernels::recall(&context);
+    let done = run_command(command, &context);
+    kernels::keep(&context);
+    done
+}
+
+fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match command {
-        Command::Adapt(arguments) => adapt::run(arguments, &context),
-        Command::Classify(arguments) => classify::run(arguments, &context),
-        Command::Eval(arguments) => eval::run(arguments, &context),
-        Command::Prompt(command) => prompt::run(command, &context),
-        Command::Model(command) => model::run(command, &context),
-        Command::Embed(arguments) => embed::run(arguments, &context),
-        Command::Demo(arguments) => demo::run(arguments, &context),
-        Command::Cameras => cameras::run(&context),
-        Command::Bench(arguments) => bench::run(arguments, &context),
+        Command::Adapt(arguments) => adapt::run(arguments, context),
+        Command::Classify(arguments) => classify::run(arguments, context),
+        Command::Eval(arguments) => eval::run(arguments, context),
+        Command::Prompt(command) => prompt::run(command, context),
+        Command::Model(command) => model::run(command, context),
+        Command::Embed(arguments) => embed::run(arguments, context),
+        Command::Demo(arguments) => demo::run(arguments, context),
+        Command::Cameras => cameras::run(context),
+        Command::Bench(arguments) => bench::run(arguments, context),
     }
+}
+
+/// Cores to use: as asked for, else all. Products share them; what they compute does not depend on their number.
+fn threads(asked: Option<u32>) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = asked.map_or_else(all, |asked| asked as usize);
+    // Only a second call in one process can be refused, and then the first one holds.
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global();
+    threads
 }
 
 fn home(given: Option<PathBuf>) -> anyhow::Result<Home> {
@@ -243,6 +268,7 @@ mod tests {
         let context = Context {
             home: Home::new("nowhere"),
             output: Output::new(false, true, 0),
+            threads: 1,
             stop: Arc::default(),
         };
         assert_eq!(interruptible(&context, "it", || 7).unwrap(), 7);

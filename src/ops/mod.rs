@@ -17,6 +17,7 @@ pub mod rows;
 pub use activation::Activation;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use matmul::Kernels;
 pub use matrix::Matrix;
 pub use real::Real;
 pub use rows::RowLayout;

@@ -461,6 +461,7 @@ fn check_name(name: &str, what: &'static str, extension: &'static str) -> Result
     }
 }
 
+mod cache;
 mod models;
 
 #[cfg(test)]

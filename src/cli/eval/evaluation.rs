@@ -69,7 +69,7 @@ impl<'a> Evaluation<'a> {
         model: &'a Model,
         context: &Context,
     ) -> anyhow::Result<Evaluation<'a>> {
-        let threads = super::super::adapt::threads(arguments.threads);
+        let threads = context.threads;
         let extraction = |views| Extraction {
             views,
             seed: 0,

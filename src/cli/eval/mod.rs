@@ -70,9 +70,6 @@ pub struct Arguments {
     /// Write a self-contained page with plots
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Processor cores to use for the pictures [default: all]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -136,6 +136,11 @@ impl Kernels {
         &choice().0
     }
 
+    /// The choice, if it has been made: measures nothing.
+    pub fn in_force() -> Option<&'static Kernels> {
+        CHOSEN.get().map(|choice| &choice.0)
+    }
+
     /// Takes over an earlier measurement, unless it is another machine's or the choice is already made. Tells whether
     /// it is in force.
     pub fn adopt(self) -> bool {

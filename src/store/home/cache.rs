@@ -1,0 +1,54 @@
+//! Small files of a home folder that only save time: each can be lost, and is made again. It must not know what they hold.
+
+use super::Home;
+use crate::store::atomic;
+use std::io;
+use std::path::PathBuf;
+
+/// The longest file that is read back.
+const MAX_CACHED_BYTES: u64 = 64 << 10;
+
+impl Home {
+    /// What was kept under `name`, if it is there and can be read.
+    pub fn cached(&self, name: &str) -> Option<Vec<u8>> {
+        let file = self.cache_folder().join(name);
+        self.files.read(&file, MAX_CACHED_BYTES).ok()
+    }
+
+    /// Keeps `bytes` under `name`, whole or not at all. A home folder is not made for that alone.
+    ///
+    /// # Errors
+    /// If it cannot be written; nothing is lost but the time that it would save.
+    pub fn cache(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.files.list(self.root())?;
+        let folder = self.cache_folder();
+        atomic::create_folder(&*self.files, &folder)?;
+        atomic::write(&*self.files, &folder.join(name), bytes)
+    }
+
+    fn cache_folder(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cached_is_read_back_but_makes_no_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        assert!(home.cache("kernels", b"some").is_err());
+        assert!(!home.root().exists());
+        std::fs::create_dir(home.root()).unwrap();
+        assert_eq!(home.cached("kernels"), None);
+        home.cache("kernels", b"some").unwrap();
+        assert_eq!(home.cached("kernels").as_deref(), Some(&b"some"[..]));
+        home.cache("kernels", b"other").unwrap();
+        assert_eq!(home.cached("kernels").as_deref(), Some(&b"other"[..]));
+        home.cache("kernels", &vec![0; MAX_CACHED_BYTES as usize + 1])
+            .unwrap();
+        assert_eq!(home.cached("kernels"), None);
+    }
+}
