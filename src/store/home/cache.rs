@@ -15,12 +15,15 @@ impl Home {
         self.files.read(&file, MAX_CACHED_BYTES).ok()
     }
 
-    /// Keeps `bytes` under `name`, whole or not at all. A home folder is not made for that alone.
+    /// Keeps `bytes` under `name`, whole or not at all. A home folder that holds nothing yet is
+    /// left alone: looking leaves no trace.
     ///
     /// # Errors
     /// If it cannot be written; nothing is lost but the time that it would save.
     pub fn cache(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.files.list(self.root())?;
+        if self.files.list(self.root())?.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let folder = self.cache_folder();
         atomic::create_folder(&*self.files, &folder)?;
         atomic::write(&*self.files, &folder.join(name), bytes)
@@ -41,7 +44,7 @@ mod tests {
         let home = Home::new(dir.path().join("home"));
         assert!(home.cache("kernels", b"some").is_err());
         assert!(!home.root().exists());
-        std::fs::create_dir(home.root()).unwrap();
+        std::fs::create_dir_all(home.root().join("prompts")).unwrap();
         assert_eq!(home.cached("kernels"), None);
         home.cache("kernels", b"some").unwrap();
         assert_eq!(home.cached("kernels").as_deref(), Some(&b"some"[..]));
