@@ -378,27 +378,9 @@ fn ablation(model: &Model) -> Result<()> {
     let default = Options::of(Method::Rlp);
     let variants = [
         ("rlp, rank 1: the default", default),
-        (
-            "dropout 0.1",
-            with_recipe(Recipe {
-                dropout: 0.1,
-                ..default.recipe
-            }),
-        ),
-        (
-            "dropout 0.3",
-            with_recipe(Recipe {
-                dropout: 0.3,
-                ..default.recipe
-            }),
-        ),
-        (
-            "dropout 0.5",
-            with_recipe(Recipe {
-                dropout: 0.5,
-                ..default.recipe
-            }),
-        ),
+        ("dropout 0.1", with_recipe(default.recipe.with_dropout(0.1))),
+        ("dropout 0.3", with_recipe(default.recipe.with_dropout(0.3))),
+        ("dropout 0.5", with_recipe(default.recipe.with_dropout(0.5))),
         (
             "no pull towards the template",
             with_recipe(Recipe {
@@ -407,23 +389,16 @@ fn ablation(model: &Model) -> Result<()> {
             }),
         ),
         (
-            "one start instead of eight",
+            "one start instead of four",
             with_recipe(Recipe {
                 starts: 1,
                 ..default.recipe
             }),
         ),
         (
-            "learning rate 0.1",
+            "400 steps",
             with_recipe(Recipe {
-                learning_rate: 0.1,
-                ..default.recipe
-            }),
-        ),
-        (
-            "300 steps",
-            with_recipe(Recipe {
-                steps: 300,
+                steps: 400,
                 ..default.recipe
             }),
         ),
@@ -493,7 +468,7 @@ fn without_template(
         seed,
         ..Recipe::of(Method::Rlp)
     };
-    let trained = train(&objective, Delta::LowRank(factors), &recipe, &mut |_| {
+    let trained = train(&objective, &[Delta::LowRank(factors)], &recipe, &mut |_| {
         ControlFlow::Continue(())
     })?;
     Ok(Delta::Full(trained.delta.matrix() - template))

@@ -2,6 +2,7 @@
 //! must not know the command line, nor where prompts are kept.
 
 pub mod features;
+pub mod lbfgs;
 pub mod loss;
 pub mod optimizer;
 pub mod probe;
@@ -14,7 +15,7 @@ use crate::rng::Rng;
 use features::FeatureSet;
 use ndarray::Array2;
 use std::ops::ControlFlow;
-use trainer::{Objective, Recipe, Shots, StepReport, Trained, best_start, train};
+use trainer::{Objective, Recipe, Shots, StepReport, Trained, train};
 
 /// Why adapting failed.
 #[derive(Debug, thiserror::Error)]
@@ -131,17 +132,12 @@ pub fn adapt(
         seed: options.seed,
         ..options.recipe
     };
-    let starts = starts(options, initial.dim())?;
-    let start = match starts.len() {
-        1 => starts.into_iter().next(),
-        _ => best_start(&objective, starts, &recipe, progress)?,
-    };
-    let start = start.ok_or(AdaptError::Stopped)?;
+    let starts = trainer::starts(&objective, options.method, options.rank, &recipe)?;
     let Trained {
         delta,
         history,
         finished,
-    } = train(&objective, start, &recipe, progress)?;
+    } = train(&objective, &starts, &recipe, progress)?;
     if !finished {
         return Err(AdaptError::Stopped);
     }
@@ -168,29 +164,6 @@ pub fn adapt(
         accepted: adapted_accuracy >= zero_shot_accuracy,
     })
 }
-
-/// The changes of exactly zero that training may begin with. The full table has but one.
-fn starts(options: &Options, (tokens, width): (usize, usize)) -> Result<Vec<Delta>, FactorsError> {
-    let count = match options.method {
-        Method::Rlp => options.recipe.starts.max(1),
-        Method::Coop => 1,
-    };
-    let mut seeds = Rng::with_stream(options.seed, START_STREAM);
-    (0..count)
-        .map(|_| {
-            Delta::init(
-                options.method,
-                tokens,
-                width,
-                options.rank,
-                seeds.next_u64(),
-            )
-        })
-        .collect()
-}
-
-/// Keeps the starts apart from other uses of the same seed.
-const START_STREAM: u64 = 0x57a7;
 
 /// Which pictures train and which judge.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -59,7 +59,7 @@ pub struct Arguments {
     /// Same seed, same pictures: same prompt
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Training steps [default: 600]
+    /// Training steps at most [default: 200; 600 with dropout]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
     /// Share of the prompt's change dropped at random in each step
@@ -185,7 +185,7 @@ impl Adapted<'_> {
             delta: outcome.delta.clone(),
             context_singular_values: spectrum,
             seed: self.options.seed,
-            recipe: recipe_in_words(&self.options),
+            recipe: self.options.recipe.in_words(),
             metrics: Metrics {
                 zero_shot_accuracy: outcome.zero_shot_accuracy,
                 adapted_accuracy: outcome.adapted_accuracy,
@@ -279,9 +279,8 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
             )));
         }
     }
-    let steps = arguments
-        .steps
-        .map_or(default.steps, |steps| steps as usize);
+    let default = default.with_dropout(dropout);
+    let steps = arguments.steps.map(|steps| steps as usize);
     Ok(Options {
         method,
         rank: arguments.rank,
@@ -289,8 +288,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         seed: arguments.seed,
         memory: (arguments.memory as usize).saturating_mul(1 << 20),
         recipe: Recipe {
-            steps,
-            dropout,
+            steps: steps.unwrap_or(default.steps),
             ..default
         },
     })
@@ -369,20 +367,4 @@ fn enough(set: &FeatureSet, labels: &[Label]) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// The choices that are no part of the numbers, in words, for the prompt file.
-fn recipe_in_words(options: &Options) -> String {
-    let Recipe {
-        steps,
-        starts,
-        learning_rate,
-        dropout,
-        anchor,
-        decay,
-        ..
-    } = options.recipe;
-    format!(
-        "adam, {steps} steps, {starts} starts, rate {learning_rate}, dropout {dropout}, anchor {anchor}, decay {decay}"
-    )
 }

@@ -15,26 +15,51 @@ pub fn singular_values(matrix: ArrayView2<f32>) -> Vec<f32> {
     } else {
         matrix.reversed_axes()
     };
-    let mut rows: Vec<Vec<f64>> = short_side
-        .rows()
+    decomposed(short_side)
         .into_iter()
-        .map(|row| row.iter().map(|&x| f64::from(x)).collect())
+        .map(|(value, _)| value as f32)
+        .collect()
+}
+
+/// The left singular vectors of an `[n, d]` matrix, `n <= d`: n vectors of n numbers and length one, those of the largest
+/// singular values first.
+pub fn left_singular_vectors(matrix: ArrayView2<f32>) -> Vec<Vec<f32>> {
+    decomposed(matrix)
+        .into_iter()
+        .map(|(_, vector)| vector.into_iter().map(|x| x as f32).collect())
+        .collect()
+}
+
+/// Singular values with their left vectors, the largest first.
+fn decomposed(matrix: ArrayView2<f32>) -> Vec<(f64, Vec<f64>)> {
+    let count = matrix.nrows();
+    let wide = |row: ndarray::ArrayView1<f32>| row.iter().map(|&x| f64::from(x)).collect();
+    let mut rows: Vec<Vec<f64>> = matrix.rows().into_iter().map(wide).collect();
+    // The same rotations of the unit matrix's rows turn into the left vectors.
+    let mut vectors: Vec<Vec<f64>> = (0..count)
+        .map(|row| (0..count).map(|i| f64::from(u8::from(i == row))).collect())
         .collect();
     for _ in 0..MAX_SWEEPS {
         let mut rotated = false;
-        for second in 1..rows.len() {
+        for second in 1..count {
             let (head, tail) = rows.split_at_mut(second);
-            for first in head {
-                rotated |= make_orthogonal(first, &mut tail[0]);
+            let (vectors, vectors_tail) = vectors.split_at_mut(second);
+            for (first, vector) in head.iter_mut().zip(vectors) {
+                if let Some(rotation) = rotation(first, &tail[0]) {
+                    rotate(first, &mut tail[0], rotation);
+                    rotate(vector, &mut vectors_tail[0], rotation);
+                    rotated = true;
+                }
             }
         }
         if !rotated {
             break;
         }
     }
-    let mut values: Vec<f32> = rows.iter().map(|row| dot(row, row).sqrt() as f32).collect();
-    values.sort_by(|a, b| b.total_cmp(a));
-    values
+    let values = rows.iter().map(|row| dot(row, row).sqrt());
+    let mut decomposed: Vec<(f64, Vec<f64>)> = values.zip(vectors).collect();
+    decomposed.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    decomposed
 }
 
 /// How much of the spectrum the first `k` of `singular_values` (largest first) hold:
@@ -50,20 +75,23 @@ pub fn information_density(singular_values: &[f32], k: usize) -> f32 {
     }
 }
 
-/// Rotates two rows within their plane until they are orthogonal; false where they already were.
-fn make_orthogonal(first: &mut [f64], second: &mut [f64]) -> bool {
+/// Cosine and sine of the rotation that makes two rows orthogonal; none where they already are.
+fn rotation(first: &[f64], second: &[f64]) -> Option<[f64; 2]> {
     let (a, b, ab) = (dot(first, first), dot(second, second), dot(first, second));
     if ab.abs() <= ORTHOGONAL * (a * b).sqrt() {
-        return false;
+        return None;
     }
     let zeta = (b - a) / (2.0 * ab);
     let tangent = zeta.signum() / (zeta.abs() + zeta.hypot(1.0));
     let cosine = 1.0 / tangent.hypot(1.0);
-    let sine = cosine * tangent;
+    Some([cosine, cosine * tangent])
+}
+
+/// Rotates two rows within their plane.
+fn rotate(first: &mut [f64], second: &mut [f64], [cosine, sine]: [f64; 2]) {
     for (x, y) in first.iter_mut().zip(second) {
         (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
     }
-    true
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -75,6 +103,26 @@ mod tests {
     use super::*;
     use crate::rng::Rng;
     use ndarray::{Array2, array};
+
+    #[test]
+    fn left_vectors_are_orthonormal_and_stretch_by_the_values() {
+        let mut rng = Rng::new(4);
+        let matrix = Array2::from_shape_simple_fn((4, 9), || rng.normal());
+        let (values, vectors) = (
+            singular_values(matrix.view()),
+            left_singular_vectors(matrix.view()),
+        );
+        for (index, (value, vector)) in values.iter().zip(&vectors).enumerate() {
+            let vector = ndarray::ArrayView1::from(vector);
+            let stretched = vector.dot(&matrix);
+            assert!((stretched.dot(&stretched).sqrt() - value).abs() < 1e-5);
+            for (other, another) in vectors.iter().enumerate() {
+                let expected = if other == index { 1.0 } else { 0.0 };
+                let product = vector.dot(&ndarray::ArrayView1::from(another));
+                assert!((product - expected).abs() < 1e-6);
+            }
+        }
+    }
 
     #[test]
     fn the_values_of_known_matrices_are_found() {
