@@ -330,12 +330,7 @@ fn drawing(index: u32) -> RgbImage {
 }
 
 fn layout(model: &Model, classes: usize) -> anyhow::Result<TokenLayout> {
-    let layout = Template::default().layout(
-        |text| model.tokenizer.encode(text),
-        model.tokenizer.end_token(),
-        &labels(classes),
-        model.text.context_length(),
-    );
+    let layout = model::layout(model, &Template::default(), &labels(classes));
     Ok(layout.map_err(|error| UsageError(error.to_string()))?)
 }
 

@@ -248,12 +248,7 @@ impl<'a> Classifier<'a> {
             (None, Some(loaded)) => loaded.record.labels.clone(),
             (None, None) => unreachable!("without labels a prompt was loaded"),
         };
-        let layout = template.layout(
-            |text| model.tokenizer.encode(text),
-            model.tokenizer.end_token(),
-            &labels,
-            model.text.context_length(),
-        )?;
+        let layout = model::layout(model, &template, &labels)?;
         let mut rows = model.text.token_rows(&layout.context)?;
         match &prompt {
             Some(loaded) => {
