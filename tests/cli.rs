@@ -398,3 +398,27 @@ fn nothing_is_printed_for_people_on_the_stream_of_machines() {
     ]);
     assert_eq!(stderr(&quiet), "");
 }
+
+#[test]
+fn doctor_names_what_is_damaged_and_its_cure() {
+    let dir = Directory::new();
+    let sound = dir.run(&["doctor", "--json"]);
+    assert_eq!(code(&sound), 0, "{}", stderr(&sound));
+    assert!(!dir.home().exists(), "looking leaves no trace");
+    std::fs::create_dir_all(dir.home().join("prompts")).unwrap();
+    dir.write("home/prompts/door.rlp", "not a prompt");
+    let output = dir.run(&["doctor", "--json"]);
+    assert_eq!(code(&output), 1);
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(
+        (&report["healthy"], &report["problems"]),
+        (&false.into(), &1.into())
+    );
+    let checks = report["checks"].as_array().unwrap();
+    let damaged = checks
+        .iter()
+        .find(|check| check["check"] == "prompt")
+        .unwrap();
+    assert_eq!(damaged["state"], "problem");
+    assert!(damaged["says"].as_str().unwrap().contains("door") && damaged["cure"].is_string());
+}

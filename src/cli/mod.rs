@@ -6,6 +6,7 @@ mod bench;
 mod cameras;
 mod classify;
 mod demo;
+mod doctor;
 mod embed;
 mod eval;
 pub mod heap;
@@ -91,6 +92,8 @@ enum Command {
     Cameras,
     /// Measure what this box does with a model: latency, training step, start, memory
     Bench(bench::Arguments),
+    /// Look at this box, its cameras, models and prompts, and say what is wrong and how to cure it
+    Doctor,
 }
 
 /// What every command is given.
@@ -181,6 +184,7 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Demo(arguments) => demo::run(arguments, context),
         Command::Cameras => cameras::run(context),
         Command::Bench(arguments) => bench::run(arguments, context),
+        Command::Doctor => doctor::run(context),
     }
 }
 

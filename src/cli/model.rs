@@ -81,7 +81,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
 
 /// Where a model lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+pub enum Place {
     /// Inside the program.
     Embedded,
     File(PathBuf),
@@ -112,7 +112,7 @@ impl Place {
         Ok(Place::File(path))
     }
 
-    fn open(&self) -> anyhow::Result<Model> {
+    pub fn open(&self) -> anyhow::Result<Model> {
         match self {
             Place::Embedded => Model::embedded().context(DAMAGED_PROGRAM),
             Place::File(path) => Model::open(path).with_context(|| path.display().to_string()),
@@ -135,6 +135,15 @@ impl Place {
 }
 
 const DAMAGED_PROGRAM: &str = "the model inside this program is damaged: install it again";
+
+/// All models by name, the one inside the program first.
+pub fn all(context: &Context) -> anyhow::Result<Vec<(String, Place)>> {
+    let kept = context.home.models()?.into_iter();
+    let kept = kept.map(|(name, path)| (name, Place::File(path)));
+    Ok(std::iter::once((DEFAULT.to_owned(), Place::Embedded))
+        .chain(kept)
+        .collect())
+}
 
 /// Opens the model that `--model` names: nothing for the default that is compiled in, else a bundle file, or
 /// the name of one in the home folder's `models`.
@@ -169,7 +178,7 @@ pub fn open_for(
     };
     let place = match name {
         Some(name) => Place::of(name, context)?,
-        None => made_with(prompt, context)?,
+        None => made_with(prompt, context)?.1,
     };
     let model = place.open()?;
     prompt.record.check_model(
@@ -185,12 +194,14 @@ pub fn open_for(
     Ok(model)
 }
 
-fn made_with(prompt: &Loaded, context: &Context) -> anyhow::Result<Place> {
+/// The name of the model that a prompt was made with, where it is still there; nothing of it is read but its head.
+pub fn found_for(prompt: &Loaded, context: &Context) -> anyhow::Result<String> {
+    made_with(prompt, context).map(|(name, _)| name)
+}
+
+fn made_with(prompt: &Loaded, context: &Context) -> anyhow::Result<(String, Place)> {
     let fingerprint = &prompt.record.model_fingerprint;
-    let kept = context.home.models()?.into_iter();
-    let mut places =
-        std::iter::once(Place::Embedded).chain(kept.map(|(_, path)| Place::File(path)));
-    let found = places.find(|place| {
+    let found = all(context)?.into_iter().find(|(_, place)| {
         place
             .glance()
             .is_ok_and(|glance| glance.fingerprint.0 == *fingerprint)

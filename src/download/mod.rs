@@ -5,6 +5,7 @@
 mod answer;
 mod part;
 
+use crate::store::free_space;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -470,16 +471,4 @@ fn check_room(wanted: Wanted, needed: u64) -> Result<(), DownloadError> {
         }),
         _ => Ok(()),
     }
-}
-
-/// Bytes that may be written below `folder`, where the system tells.
-#[cfg(unix)]
-fn free_space(folder: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(folder).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_space(_: &Path) -> Option<u64> {
-    None
 }

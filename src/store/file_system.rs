@@ -28,6 +28,20 @@ pub trait FileSystem: Send + Sync {
     fn try_lock(&self, file: &Path) -> io::Result<Option<Lock>>;
 }
 
+/// Bytes that may be written below `folder`, where the system tells.
+pub fn free_space(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let found = rustix::fs::statvfs(folder).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
 /// A lock that is held; a file system without other processes has nothing to hold.
 #[derive(Debug)]
 pub struct Lock {

@@ -12,6 +12,7 @@ mod faults;
 #[cfg(test)]
 mod survival;
 
+pub use file_system::free_space;
 pub use format::{decode, digest, encode};
 pub use home::{Generation, Home, Listed, Loaded, Saved};
 pub use record::{Calibration, Metrics, PromptRecord, Provenance};

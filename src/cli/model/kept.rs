@@ -1,21 +1,12 @@
 //! `edge-rlp model list|show|verify|remove`: the models that are there. It must not know how they came.
 
-use super::{DEFAULT, Place};
+use super::{DEFAULT, Place, all};
 use crate::cli::output::aligned;
 use crate::cli::{Context, usage};
 use crate::clip::preprocess::{Filter, Resize};
 use crate::clip::{Glance, Model, ModelError};
 use crate::ops::Activation;
 use serde_json::{Value, json};
-
-/// All models by name, the one inside the program first.
-fn all(context: &Context) -> anyhow::Result<Vec<(String, Place)>> {
-    let kept = context.home.models()?.into_iter();
-    let kept = kept.map(|(name, path)| (name, Place::File(path)));
-    Ok(std::iter::once((DEFAULT.to_owned(), Place::Embedded))
-        .chain(kept)
-        .collect())
-}
 
 pub fn list(context: &Context) -> anyhow::Result<()> {
     let mut rows =
