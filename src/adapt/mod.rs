@@ -1,6 +1,7 @@
 //! Adaptation: picture features once, then a prompt trained on them, then the question whether it may stay. It
 //! must not know the command line, nor where prompts are kept.
 
+pub mod calibration;
 pub mod features;
 pub mod lbfgs;
 pub mod loss;
@@ -12,6 +13,7 @@ use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::clip::{ModelError, TextTower, TextTowerError};
 use crate::prompt::{Delta, FactorsError, Method, TokenLayout};
 use crate::rng::Rng;
+use calibration::{Calibration, Unseen};
 use features::FeatureSet;
 use ndarray::Array2;
 use std::ops::ControlFlow;
@@ -81,6 +83,8 @@ pub struct Outcome {
     pub adapted_accuracy: f32,
     /// Pictures held out and judged; 0 means that the training pictures were judged for want of others.
     pub holdout_pictures: usize,
+    /// How the trained prompt's scores are to be read; none where nothing was held out.
+    pub calibration: Option<Calibration>,
     /// Whether the trained prompt is at least as good as the template: the rule that it does no harm.
     pub accepted: bool,
 }
@@ -148,19 +152,24 @@ pub fn adapt(
         &split.holdout
     };
     let (features, truth) = pictures.plain_views(judged);
-    let accuracy = |context: Array2<f32>| -> Result<f32, AdaptError> {
-        let texts = tower.class_features(context.view(), &layout.suffixes)?;
-        Ok(loss::accuracy(features.view(), &truth, texts.view()))
+    let accuracy = |texts: &Array2<f32>| loss::accuracy(features.view(), &truth, texts.view());
+    let adapted = &initial + &delta.matrix();
+    let template = tower.class_features(initial.view(), &layout.suffixes)?;
+    let adapted = tower.class_features(adapted.view(), &layout.suffixes)?;
+    let (zero_shot_accuracy, adapted_accuracy) = (accuracy(&template), accuracy(&adapted));
+    let (held_out, held_out_labels) = pictures.all_views(&split.holdout);
+    let unseen = Unseen {
+        features: held_out.view(),
+        labels: &held_out_labels,
+        views: pictures.features.dim().1,
     };
-    let adapted_context = &initial + &delta.matrix();
-    let zero_shot_accuracy = accuracy(initial)?;
-    let adapted_accuracy = accuracy(adapted_context)?;
     Ok(Outcome {
         delta,
         history,
         zero_shot_accuracy,
         adapted_accuracy,
         holdout_pictures: split.holdout.len(),
+        calibration: Calibration::fit(&unseen, adapted.view(), scale),
         accepted: adapted_accuracy >= zero_shot_accuracy,
     })
 }

@@ -266,9 +266,9 @@ fn page(name: &str, loaded: &Loaded) -> anyhow::Result<Vec<String>> {
                 .as_ref()
                 .map_or("none".into(), |calibration| {
                     format!(
-                        "temperature {:.3}, unknown below {}",
+                        "temperature {:.3}, unknown below a similarity of {:.3}",
                         calibration.temperature,
-                        percent(calibration.unknown_threshold)
+                        calibration.least_similarity()
                     )
                 }),
         ),

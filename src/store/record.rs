@@ -54,8 +54,16 @@ pub struct Metrics {
 pub struct Calibration {
     /// The scores are divided by it before the softmax; above 0.
     pub temperature: f32,
-    /// The least probability, from 0 to 1, of a picture that is not unknown.
+    /// (1 + s) / 2, where s is the least cosine between a picture that is not unknown and the label nearest to it: from 0
+    /// to 1.
     pub unknown_threshold: f32,
+}
+
+impl Calibration {
+    /// The least cosine, from -1 to 1, between a picture that is not unknown and the label nearest to it.
+    pub fn least_similarity(&self) -> f32 {
+        2.0 * self.unknown_threshold - 1.0
+    }
 }
 
 /// Where and when a prompt was made: everything that may differ between two runs with the same seed.

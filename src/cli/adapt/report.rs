@@ -5,7 +5,7 @@ use super::super::Context;
 use super::super::output::percent;
 use super::adaptation::{Adaptation, Trained};
 use crate::prompt::density;
-use crate::store::{Metrics, PromptRecord, Provenance, Saved};
+use crate::store::{Calibration, Metrics, PromptRecord, Provenance, Saved};
 use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,10 @@ impl Adaptation {
                 holdout_images: outcome.holdout_pictures as u32,
                 steps: outcome.history.len() as u32,
             },
-            calibration: None,
+            calibration: outcome.calibration.map(|calibration| Calibration {
+                temperature: calibration.temperature,
+                unknown_threshold: 0.5 * (1.0 + calibration.least_similarity.clamp(-1.0, 1.0)),
+            }),
             provenance: Provenance {
                 device: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 seconds: self.plan.started.elapsed().as_secs_f32(),

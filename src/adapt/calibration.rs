@@ -1,0 +1,238 @@
+//! What scores mean: a temperature that makes probabilities honest, and a floor of similarity below which a picture
+//! shows none of the labels. Both come from labelled pictures that training has not seen. It must not know how
+//! features are made.
+
+use super::loss::best;
+use ndarray::{Array2, ArrayView2};
+
+/// What pulls the temperature towards 1, in nats for each e-fold: a prompt that was trained on enough pictures needs
+/// none, and a few held-out pictures must not invent one (docs/calibration.md).
+const PULL: f32 = 3.0;
+/// Temperatures looked at: 1 / this to this.
+const WIDEST: f32 = 8.0;
+/// The share of the known views that the floor lets pass at least.
+const PASSING: f32 = 0.95;
+/// Halvings of the range of temperatures: far finer than the pictures can tell.
+const HALVINGS: usize = 24;
+
+/// How a prompt's scores are to be read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calibration {
+    /// Scores are divided by it before the softmax; above 0.
+    pub temperature: f32,
+    /// The least cosine between a picture and the label nearest to it; what stays below shows none of the labels.
+    pub least_similarity: f32,
+}
+
+/// Labelled pictures that training has not seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Unseen<'a> {
+    /// L2-normalised, `[pictures * views, joint]`.
+    pub features: ArrayView2<'a, f32>,
+    /// A class for each row.
+    pub labels: &'a [usize],
+    /// Rows of the same picture: each counts as a part of one.
+    pub views: usize,
+}
+
+impl Calibration {
+    /// Fits both numbers to `unseen`, given the text features `[classes, joint]` of at least two classes and the
+    /// model's logit scale. None without pictures.
+    ///
+    /// The temperature minimises cross-entropy (Guo et al., arXiv 1706.04599) with a pull towards 1. The floor needs
+    /// pictures of none of the labels, which nobody has taken: a held-out picture plays one when its own label is left
+    /// out. Of the floors that nearly all pictures reach with their label in place, it is the one that best tells both.
+    pub fn fit(unseen: &Unseen, texts: ArrayView2<f32>, scale: f32) -> Option<Calibration> {
+        if unseen.labels.is_empty() || texts.nrows() < 2 {
+            return None;
+        }
+        let similarities = unseen.features.dot(&texts.t());
+        Some(Calibration {
+            temperature: temperature(&similarities, unseen, scale),
+            least_similarity: least_similarity(&similarities, unseen.labels),
+        })
+    }
+}
+
+fn temperature(similarities: &Array2<f32>, unseen: &Unseen, scale: f32) -> f32 {
+    let weight = 1.0 / unseen.views.max(1) as f32;
+    // By the logarithm of the temperature.
+    let slope = |log: f32| weight * cross_entropy_slope(similarities, unseen.labels, scale, log);
+    let (at_one, widest) = (slope(0.0), WIDEST.ln());
+    let (mut low, mut high, pull) = match at_one {
+        rising if rising > PULL => (-widest, 0.0, -PULL),
+        falling if falling < -PULL => (0.0, widest, PULL),
+        _ => return 1.0,
+    };
+    for _ in 0..HALVINGS {
+        let middle = 0.5 * (low + high);
+        match slope(middle) + pull > 0.0 {
+            true => high = middle,
+            false => low = middle,
+        }
+    }
+    (0.5 * (low + high)).exp()
+}
+
+/// How fast the summed cross-entropy rises with the logarithm `log` of the temperature: by each picture, the score of
+/// its label less the mean score.
+fn cross_entropy_slope(similarities: &Array2<f32>, labels: &[usize], scale: f32, log: f32) -> f32 {
+    let scale = scale / log.exp();
+    let rows = similarities.outer_iter().zip(labels);
+    let slopes = rows.map(|(row, &label)| {
+        let highest = row[best(row)];
+        let (mut total, mut sum) = (0.0, 0.0);
+        for &similarity in row {
+            let part = (scale * (similarity - highest)).exp();
+            total += part;
+            sum += part * similarity;
+        }
+        f64::from(scale * (row[label] - sum / total))
+    });
+    slopes.sum::<f64>() as f32
+}
+
+fn least_similarity(similarities: &Array2<f32>, labels: &[usize]) -> f32 {
+    let highest = |row: usize, without: Option<usize>| {
+        let row = similarities.row(row).into_iter().enumerate();
+        let others = row.filter(|(class, _)| Some(*class) != without);
+        others.fold(f32::NEG_INFINITY, |most, (_, &x)| most.max(x))
+    };
+    let sorted = |without: &dyn Fn(usize) -> Option<usize>| {
+        let mut found: Vec<f32> = (0..labels.len())
+            .map(|row| highest(row, without(row)))
+            .collect();
+        found.sort_by(f32::total_cmp);
+        found
+    };
+    let known = sorted(&|_| None);
+    let unknown = sorted(&|row| Some(labels[row]));
+    let mut both = [&known[..], &unknown].concat();
+    both.sort_by(f32::total_cmp);
+
+    let count = labels.len() as f32;
+    let below = |sorted: &[f32], floor: f32| sorted.partition_point(|&x| x < floor) as f32 / count;
+    let halfway = both.windows(2).map(|pair| 0.5 * (pair[0] + pair[1]));
+    let (mut chosen, mut gain) = (both[0], 0.0);
+    for floor in halfway {
+        let (lost, refused) = (below(&known, floor), below(&unknown, floor));
+        if lost <= 1.0 - PASSING && refused - lost > gain {
+            (chosen, gain) = (floor, refused - lost);
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::loss::probabilities;
+    use crate::rng::Rng;
+    use ndarray::arr2;
+
+    /// Pictures around three axes, and labels drawn from the probabilities at `temperature`.
+    fn drawn(count: usize, temperature: f32) -> (Array2<f32>, Vec<usize>) {
+        let mut rng = Rng::new(9);
+        let mut features = Array2::from_shape_simple_fn((count, 3), || rng.normal());
+        for mut row in features.outer_iter_mut() {
+            let norm = row.dot(&row).sqrt();
+            row /= norm;
+        }
+        let shares = probabilities(features.view(), axes().view(), 10.0 / temperature);
+        let labels = shares.outer_iter().map(|row| {
+            let mut left = rng.uniform();
+            let place = row.iter().position(|share| {
+                left -= share;
+                left < 0.0
+            });
+            place.unwrap_or(2)
+        });
+        let labels = labels.collect();
+        (features, labels)
+    }
+
+    fn axes() -> Array2<f32> {
+        Array2::eye(3)
+    }
+
+    fn fitted(features: &Array2<f32>, labels: &[usize]) -> Calibration {
+        let unseen = Unseen {
+            features: features.view(),
+            labels,
+            views: 1,
+        };
+        Calibration::fit(&unseen, axes().view(), 10.0).unwrap()
+    }
+
+    #[test]
+    fn the_temperature_that_labels_were_drawn_at_is_found_again() {
+        for temperature in [0.5, 1.0, 2.0, 4.0] {
+            let (features, labels) = drawn(4000, temperature);
+            let found = fitted(&features, &labels).temperature;
+            assert!(
+                (found / temperature - 1.0).abs() < 0.1,
+                "{temperature}: {found}"
+            );
+        }
+    }
+
+    #[test]
+    fn few_pictures_change_no_temperature_and_none_fit_nothing() {
+        let (features, labels) = drawn(6, 2.0);
+        assert_eq!(fitted(&features, &labels).temperature, 1.0);
+        let nothing = Unseen {
+            features: features.view(),
+            labels: &[],
+            views: 1,
+        };
+        assert_eq!(Calibration::fit(&nothing, axes().view(), 10.0), None);
+    }
+
+    #[test]
+    fn all_right_or_all_wrong_keeps_the_temperature_in_range() {
+        let features = arr2(&[[1.0, 0.0, 0.0]; 400]);
+        let sure = fitted(&features, &[0; 400]).temperature;
+        let mistaken = fitted(&features, &[1; 400]).temperature;
+        assert!((1.0 / WIDEST..=1.0).contains(&sure), "{sure}");
+        assert!(
+            (1.0..=WIDEST * 1.001).contains(&mistaken) && mistaken > 7.0,
+            "{mistaken}"
+        );
+    }
+
+    #[test]
+    fn views_count_as_parts_of_a_picture() {
+        let (features, labels) = drawn(30, 6.0);
+        let views = Array2::from_shape_fn((90, 3), |(row, column)| features[[row / 3, column]]);
+        let labels_of_views: Vec<usize> = labels.iter().flat_map(|&label| [label; 3]).collect();
+        let unseen = Unseen {
+            features: views.view(),
+            labels: &labels_of_views,
+            views: 3,
+        };
+        let found = Calibration::fit(&unseen, axes().view(), 10.0).unwrap();
+        let expected = fitted(&features, &labels);
+        assert!((found.temperature - expected.temperature).abs() < 1e-3);
+        assert_eq!(found.least_similarity, expected.least_similarity);
+    }
+
+    #[test]
+    fn the_floor_lies_between_known_and_unknown_where_there_is_a_gap() {
+        let features = arr2(&[[0.96, 0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.6, 0.8]]);
+        let floor = fitted(&features, &[0, 1, 2]).least_similarity;
+        // Known: .96, .96, .8; without their labels: .28, .28, .6.
+        assert!((floor - 0.7).abs() < 1e-6, "{floor}");
+    }
+
+    #[test]
+    fn the_floor_lets_nearly_all_known_pictures_pass_however_alike_unknown_ones_are() {
+        let (features, labels) = drawn(1000, 3.0);
+        let floor = fitted(&features, &labels).least_similarity;
+        let similarities = features.dot(&axes());
+        let passing = similarities
+            .outer_iter()
+            .filter(|row| row[best(row.view())] >= floor)
+            .count();
+        assert!(passing >= 950, "{passing}");
+    }
+}
