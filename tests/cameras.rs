@@ -122,3 +122,105 @@ fn a_camera_that_is_not_there_is_given_up_in_time() {
     let told = stderr(&output);
     assert!(told.contains("error: no picture came for 0.7 s"), "{told}");
 }
+
+#[test]
+fn a_command_runs_on_change_and_prints_nothing_among_the_answers() {
+    let dir = with_labels();
+    let command = "echo noise; echo \"$EDGE_RLP_PREVIOUS>$EDGE_RLP_LABEL>$EDGE_RLP_SCORE\" >> told";
+    let output = dir.run(&[
+        "classify",
+        "--labels",
+        "labels.txt",
+        "--camera",
+        "demo",
+        "--frames",
+        "5",
+        "--json",
+        "--exec",
+        command,
+    ]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let answers: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(answers.len(), 5);
+    let labels: Vec<&str> = answers
+        .iter()
+        .map(|a| a["label"].as_str().unwrap())
+        .collect();
+    let last_change = (1..5)
+        .rev()
+        .find(|&i| labels[i] != labels[i - 1])
+        .unwrap_or(0);
+    let told = std::fs::read_to_string(dir.path().join("told")).unwrap();
+    let last = told.lines().last().unwrap();
+    let previous = if last_change == 0 {
+        ""
+    } else {
+        labels[last_change - 1]
+    };
+    let expected = format!("{previous}>{}>", labels[last_change]);
+    assert!(last.starts_with(&expected), "{last}, not {expected}");
+    assert!(stderr(&output).contains("noise"));
+}
+
+#[cfg(unix)]
+#[test]
+fn both_signals_end_watching_with_what_was_seen_and_the_command_with_it() {
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::io::{BufRead, BufReader, Read};
+    use std::time::{Duration, Instant};
+
+    for signal in [Signal::INT, Signal::TERM] {
+        let dir = with_labels();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
+            .args([
+                "classify",
+                "--labels",
+                "labels.txt",
+                "--camera",
+                "demo",
+                "--json",
+                "--exec",
+            ])
+            .arg("echo $$ > pid; exec sleep 600")
+            .current_dir(dir.path())
+            .env("EDGE_RLP_HOME", dir.home())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        let pid_file = dir.path().join("pid");
+        // A full pipe would stop the program: it is read until the command runs.
+        let pid = loop {
+            answers.next().unwrap().unwrap();
+            match std::fs::read_to_string(&pid_file) {
+                Ok(pid) if pid.ends_with('\n') => break pid.trim().to_owned(),
+                _ => {}
+            }
+        };
+        let told = Instant::now();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        for answer in answers {
+            let answer = answer.unwrap();
+            assert!(serde_json::from_str::<Value>(&answer).is_ok(), "{answer}");
+        }
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        assert!(told.elapsed() < Duration::from_secs(20));
+        let mut heard = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut heard)
+            .unwrap();
+        assert!(heard.contains("a second, latency"), "{heard}");
+        assert!(
+            !std::path::Path::new("/proc").join(&pid).exists(),
+            "{pid} still runs"
+        );
+    }
+}

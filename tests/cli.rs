@@ -2,6 +2,7 @@
 
 mod support;
 
+use edge_rlp::frames::demo;
 use serde_json::Value;
 use std::fs;
 use support::{Directory, code, stderr, stdout};
@@ -421,4 +422,55 @@ fn doctor_names_what_is_damaged_and_its_cure() {
         .unwrap();
     assert_eq!(damaged["state"], "problem");
     assert!(damaged["says"].as_str().unwrap().contains("door") && damaged["cure"].is_string());
+}
+
+#[test]
+fn a_picture_of_none_of_the_labels_is_unknown_unless_a_threshold_says_otherwise() {
+    let dir = Directory::with_pictures(8);
+    let adapted = dir.run(&["adapt", "--images", "pictures", "--quiet"]);
+    assert_eq!(code(&adapted), 0, "{}", stderr(&adapted));
+    let hammer = demo::CLASSES
+        .iter()
+        .position(|name| *name == "hammer")
+        .unwrap();
+    let scene = demo::scene(demo::Purpose::Test, 0, 3, hammer as u64);
+    demo::draw(&scene, demo::SIZE)
+        .save(dir.path().join("hammer.png"))
+        .unwrap();
+    let named = |flags: &[&str]| -> Value {
+        let output = dir.run(&[&["classify", "--json"], flags].concat());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        serde_json::from_str(stdout(&output).lines().next().unwrap()).unwrap()
+    };
+    let unknown = named(&["hammer.png"]);
+    assert_eq!(
+        (&unknown["label"], &unknown["unknown"]),
+        (&"unknown".into(), &true.into())
+    );
+    let known = named(&["pictures/mug"]);
+    assert_eq!(
+        (&known["label"], &known["unknown"]),
+        (&"mug".into(), &false.into())
+    );
+    let forced = named(&["hammer.png", "--threshold", "0"]);
+    assert_eq!(forced["unknown"], false);
+    assert_ne!(forced["label"], "unknown");
+    let people = dir.run(&["classify", "hammer.png"]);
+    assert!(
+        stdout(&people).contains("unknown, nearest "),
+        "{}",
+        stdout(&people)
+    );
+
+    // Nothing held out, nothing to calibrate on: as before, and -v says so.
+    let adapted = dir.run(&["adapt", "--images", "pictures", "--holdout", "0", "--quiet"]);
+    assert_eq!(code(&adapted), 0, "{}", stderr(&adapted));
+    let output = dir.run(&["classify", "hammer.png", "--json", "-v"]);
+    let answer: Value = serde_json::from_str(stdout(&output).trim()).unwrap();
+    assert_eq!(answer["unknown"], false);
+    assert!(
+        stderr(&output).contains("holds no calibration"),
+        "{}",
+        stderr(&output)
+    );
 }

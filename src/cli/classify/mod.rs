@@ -1,0 +1,160 @@
+//! `edge-rlp classify`: names what pictures show, from files, folders or a camera, with a prompt or zero-shot.
+
+mod classifier;
+mod meter;
+mod on_change;
+mod report;
+mod smoothing;
+mod watch;
+
+use super::{Context, Exit, model, usage};
+use crate::frames::{CameraSource, CaptureFormat, MAX_PIXELS, pictures_in, read_picture};
+use crate::prompt::labels;
+use crate::store::{Loaded, StoreError};
+use classifier::Classifier;
+use report::Report;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("source").required(true))]
+pub struct Arguments {
+    /// Pictures, and folders of pictures
+    #[arg(value_name = "PATH", group = "source")]
+    paths: Vec<PathBuf>,
+    /// Watch a camera: 0, /dev/video0, http://HOST/PATH, - (motion JPEG on standard input), dir:PATH (new pictures
+    /// of a folder), or demo[:CONDITION] (drawn pictures)
+    #[arg(long, value_name = "SRC", group = "source")]
+    camera: Option<String>,
+    /// A prompt by name, or a prompt file [default: the prompt "default"; with --labels none, that is zero-shot]
+    #[arg(long, value_name = "NAME|FILE")]
+    prompt: Option<String>,
+    /// The labels to choose from [default: those the prompt was trained on]
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// A model of the home folder, or a bundle file [default: the one the prompt was made with; without a prompt,
+    /// the one inside the program]
+    #[arg(long, value_name = "NAME|FILE")]
+    model: Option<String>,
+    /// How many of the best labels to tell
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Answer "unknown" where the best label's probability is lower; 0 names every picture [default: what the prompt
+    /// learnt on its held-out pictures]
+    #[arg(long, value_name = "P")]
+    threshold: Option<f32>,
+    /// What to ask a camera for [default: 640x480@30]
+    #[arg(long, value_name = "WxH@FPS")]
+    format: Option<CaptureFormat>,
+    /// Give a camera up that has sent nothing for so long
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    camera_timeout: Duration,
+    /// Stop after so many frames of the camera
+    #[arg(long, value_name = "N")]
+    frames: Option<u64>,
+    /// Time between frames of the camera, as in 500ms, 2s or 1m
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "every_frame")]
+    every: Option<Duration>,
+    /// A line for every frame of the camera, not only where the label changes
+    #[arg(long)]
+    every_frame: bool,
+    /// Average the answers of a camera over about so long, so that one odd frame changes no label
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "camera")]
+    smooth: Option<Duration>,
+    /// Run a command, by sh -c, whenever the label of a camera changes; EDGE_RLP_LABEL, EDGE_RLP_SCORE, EDGE_RLP_PREVIOUS,
+    /// EDGE_RLP_SOURCE and EDGE_RLP_FRAME tell it what to
+    #[arg(long, value_name = "COMMAND", requires = "camera")]
+    exec: Option<String>,
+    /// Comma-separated values with a header
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+}
+
+pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
+    if let Some(threshold) = arguments.threshold
+        && !(0.0..=1.0).contains(&threshold)
+    {
+        return Err(usage(format!(
+            "--threshold {threshold}: give a probability from 0 to 1"
+        )));
+    }
+    let source = match &arguments.camera {
+        Some(source) => Source::Camera(source.parse::<CameraSource>().map_err(usage)?),
+        None => Source::Files(pictures_in(&arguments.paths)?),
+    };
+    let labels = arguments.labels.as_deref().map(labels::read).transpose()?;
+    let prompt = prompt(&arguments, labels.is_some(), context)?;
+    let model = model::open_for(arguments.model.as_deref(), prompt.as_ref(), context)?;
+    let classifier = Classifier::new(&model, labels, prompt, arguments.threshold, context)?;
+    let mut report = Report::new(&arguments, context, &classifier);
+    match source {
+        Source::Files(paths) => files(&paths, &classifier, &mut report),
+        Source::Camera(camera) => watch::watch(&camera, &classifier, &mut report),
+    }?;
+    report.summary();
+    Ok(if report.skipped > 0 {
+        Exit::NothingAccepted
+    } else {
+        Exit::Done
+    })
+}
+
+/// The prompt to use: the one asked for, else the default one unless labels are given, which means none.
+fn prompt(
+    arguments: &Arguments,
+    labels_given: bool,
+    context: &Context,
+) -> anyhow::Result<Option<Loaded>> {
+    let name = match &arguments.prompt {
+        Some(name) => name.as_str(),
+        None if labels_given => return Ok(None),
+        None => "default",
+    };
+    let loaded = match context.home.load(name) {
+        Err(StoreError::NotFound { .. }) if arguments.prompt.is_none() => anyhow::bail!(
+            "there is no prompt yet: make one with \"edge-rlp adapt\", or name the labels with --labels FILE"
+        ),
+        loaded => loaded?,
+    };
+    if let Some(warning) = &loaded.warning {
+        context.output.warn(warning);
+    }
+    Ok(Some(loaded))
+}
+
+enum Source {
+    Files(Vec<PathBuf>),
+    Camera(CameraSource),
+}
+
+fn files(paths: &[PathBuf], classifier: &Classifier, report: &mut Report) -> anyhow::Result<()> {
+    for path in paths {
+        if report.context.stopped() {
+            break;
+        }
+        let picture = match read_picture(path, MAX_PIXELS) {
+            Ok(picture) => picture,
+            Err(error) => {
+                report.skip(&error.to_string());
+                continue;
+            }
+        };
+        let folder = path
+            .parent()
+            .and_then(Path::file_name)
+            .map(|name| name.to_string_lossy());
+        let truth = folder.and_then(|name| {
+            classifier
+                .labels
+                .iter()
+                .position(|label| label.name == name)
+        });
+        report.picture(
+            &path.to_string_lossy(),
+            0,
+            truth,
+            &classifier.classify(&picture)?,
+        )?;
+    }
+    Ok(())
+}

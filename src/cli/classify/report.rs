@@ -1,0 +1,210 @@
+//! Prints answers, for people or machines, and counts them. It must not know how they were come by.
+
+use super::super::Context;
+use super::super::output::percent;
+use super::Arguments;
+use super::classifier::{Answer, Classifier};
+use super::on_change::Change;
+use indicatif::ProgressBar;
+use serde_json::json;
+use std::time::Duration;
+
+/// What is called by the name of no label.
+const UNKNOWN: &str = "unknown";
+
+/// Answers on their way to standard output.
+pub struct Report<'a> {
+    pub arguments: &'a Arguments,
+    pub context: &'a Context,
+    classifier: &'a Classifier<'a>,
+    /// What the answer before said.
+    last: Option<String>,
+    pub pictures: usize,
+    pub skipped: usize,
+    /// Frames of a live camera that came while another was being named.
+    pub dropped: u64,
+    /// How fast frames were named, once watching is over.
+    pub rates: Option<String>,
+    /// Pictures whose right label is known, and how many of those were named so.
+    judged: usize,
+    right: usize,
+    unknown: usize,
+    busy: Duration,
+    /// The line of a terminal that changes while a camera is watched.
+    bar: ProgressBar,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(
+        arguments: &'a Arguments,
+        context: &'a Context,
+        classifier: &'a Classifier<'a>,
+    ) -> Report<'a> {
+        if arguments.csv {
+            context
+                .output
+                .line("source,frame,label,score,unknown,latency_ms");
+        }
+        Report {
+            arguments,
+            context,
+            classifier,
+            last: None,
+            pictures: 0,
+            skipped: 0,
+            dropped: 0,
+            rates: None,
+            judged: 0,
+            right: 0,
+            unknown: 0,
+            busy: Duration::ZERO,
+            bar: match arguments.camera {
+                Some(_) => context.output.spinner("watching"),
+                None => ProgressBar::hidden(),
+            },
+        }
+    }
+
+    pub fn skip(&mut self, reason: &str) {
+        self.skipped += 1;
+        self.warn(format!("{reason}; skipped"));
+    }
+
+    pub fn warn(&self, told: String) {
+        self.bar.suspend(|| self.context.output.warn(told));
+    }
+
+    /// How it goes: on a terminal the line that changes, else a line on standard error.
+    pub fn status(&self, told: String) {
+        match self.bar.is_hidden() {
+            true => self.context.output.note(told),
+            false => self.bar.set_message(told),
+        }
+    }
+
+    /// One answer; `truth` is the class that the folder's name or the demo camera gives. What comes back is the change,
+    /// where the answer before was another.
+    ///
+    /// # Errors
+    /// If the answer cannot be written as JSON.
+    pub fn picture(
+        &mut self,
+        source: &str,
+        frame: u64,
+        truth: Option<usize>,
+        answer: &Answer,
+    ) -> anyhow::Result<Option<Change>> {
+        let (class, score) = answer.best();
+        let unknown = answer.is_unknown(self.classifier.unknown);
+        let label = match unknown {
+            true => UNKNOWN,
+            false => &self.classifier.labels[class].name,
+        };
+        self.pictures += 1;
+        self.busy += answer.latency;
+        self.judged += usize::from(truth.is_some());
+        self.right += usize::from(truth == Some(class) && !unknown);
+        self.unknown += usize::from(unknown);
+        let changed = self.last.as_deref() != Some(label);
+        let change = changed.then(|| Change {
+            label: label.to_owned(),
+            score,
+            previous: self.last.replace(label.to_owned()).unwrap_or_default(),
+            source: source.to_owned(),
+            frame,
+        });
+
+        let output = &self.context.output;
+        let latency = answer.latency.as_secs_f64() * 1e3;
+        if output.is_json() {
+            output.object(&json!({
+                "source": source,
+                "frame": frame,
+                "label": label,
+                "score": score,
+                "top": self.top(answer).map(|(label, score)| json!({ "label": label, "score": score })).collect::<Vec<_>>(),
+                "unknown": unknown,
+                "latency_ms": latency,
+                "truth": truth.map(|class| &self.classifier.labels[class].name),
+            }))?;
+        } else if self.arguments.csv {
+            let (source, label) = (csv_field(source), csv_field(label));
+            output.line(format!(
+                "{source},{frame},{label},{score},{unknown},{latency:.3}"
+            ));
+        } else if self.arguments.camera.is_none() || self.arguments.every_frame || changed {
+            let place = match self.arguments.camera {
+                Some(_) => format!("{source} #{frame}"),
+                None => source.to_owned(),
+            };
+            let scored = |(label, score)| format!("{label} {}", percent(score));
+            let mut named: Vec<String> = self.top(answer).map(scored).collect();
+            if unknown {
+                named[0] = format!("{UNKNOWN}, nearest {}", named[0]);
+            }
+            self.bar
+                .suspend(|| output.line(format!("{place}  {}", named.join(", "))));
+        }
+        Ok(change)
+    }
+
+    /// The best labels, as many as were asked for.
+    fn top(&self, answer: &Answer) -> impl Iterator<Item = (&'a str, f32)> {
+        let labels = &self.classifier.labels;
+        let best = answer.ranking().into_iter();
+        best.take(self.arguments.top as usize)
+            .map(|(class, score)| (labels[class].name.as_str(), score))
+    }
+
+    pub fn summary(&self) {
+        self.bar.finish_and_clear();
+        if self.pictures == 0 {
+            return;
+        }
+        let each = self.busy.as_secs_f64() * 1e3 / self.pictures as f64;
+        let mut told = match &self.rates {
+            Some(rates) => rates.clone(),
+            None => format!("{} pictures, {each:.1} ms each", self.pictures),
+        };
+        if self.judged > 0 {
+            let known = match self.arguments.camera {
+                Some(_) => "drawn",
+                None => "folders'",
+            };
+            let share = percent(self.right as f32 / self.judged as f32);
+            told += &format!(
+                "; {} of {} agree with the {known} labels ({share})",
+                self.right, self.judged
+            );
+        }
+        if self.unknown > 0 {
+            told += &format!("; {} unknown", self.unknown);
+        }
+        if self.dropped > 0 {
+            told += &format!("; {} older frames dropped", self.dropped);
+        }
+        if self.skipped > 0 {
+            told += &format!("; {} could not be read", self.skipped);
+        }
+        self.context.output.note(told);
+    }
+}
+
+/// A field of comma-separated values, quoted where it must be (RFC 4180).
+fn csv_field(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_fields_are_quoted_only_where_they_must_be() {
+        assert_eq!(csv_field("a b.png"), "a b.png");
+        assert_eq!(csv_field("a,\"b\".png"), "\"a,\"\"b\"\".png\"");
+    }
+}

@@ -1,0 +1,155 @@
+//! Watching a camera: its frames are named one after the other, smoothed over time, told where the label changes, and
+//! handed to a command of the user's. It must not know how answers are printed.
+
+use super::super::{Context, usage};
+use super::classifier::Classifier;
+use super::meter::Meter;
+use super::on_change::OnChange;
+use super::report::Report;
+use super::smoothing::Smoothing;
+use crate::frames::{CameraOptions, CameraSource, Frames, FramesError, Patience, Seen};
+use anyhow::bail;
+use std::io::{IsTerminal, stderr};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How often the demo camera shows a scene to people, unless `--every` or `--frames` says otherwise.
+const DEMO_PACE: Duration = Duration::from_millis(500);
+/// The live demo camera's scenes: not those that `adapt --camera demo` learns from.
+const LIVE_SEED: u64 = 1_000_000;
+/// How often the rates are told: on a terminal, and where each telling is a line of a log.
+const TERMINAL_PACE: Duration = Duration::from_millis(500);
+const LOG_PACE: Duration = Duration::from_secs(60);
+
+/// Names the frames of `camera` until it ends, enough were seen, or the user stops it.
+///
+/// # Errors
+/// If the camera cannot be opened, or is given up.
+pub fn watch(
+    camera: &CameraSource,
+    classifier: &Classifier,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let (arguments, context) = (report.arguments, report.context);
+    let demo = matches!(camera, CameraSource::Demo(_));
+    let pace = match (arguments.every, arguments.frames) {
+        (Some(every), _) => every,
+        (None, None) if demo && !context.output.is_json() => DEMO_PACE,
+        _ => Duration::ZERO,
+    };
+    let options = CameraOptions {
+        format: arguments.format,
+        patience: Patience::within(arguments.camera_timeout),
+    };
+    let mut frames = camera
+        .open(LIVE_SEED, &options)
+        .map_err(|error| match error {
+            FramesError::NotVideo { .. } => usage(error),
+            error => error.into(),
+        })?;
+    let (failures, failed) = mpsc::channel();
+    let on_change = match &arguments.exec {
+        Some(command) => Some(OnChange::new(command.clone(), move |told| {
+            // Nobody hears it only once watching is over.
+            let _ = failures.send(told);
+        })?),
+        None => None,
+    };
+    let mut smoothing = Smoothing::new(arguments.smooth.unwrap_or_default());
+    let mut rates = Rates::new();
+    let mut last_frame = Instant::now();
+    let mut watched = 0;
+    while arguments.frames.is_none_or(|most| watched < most) {
+        let frame = match frames.next(&|| context.stopped())? {
+            Seen::Frame(frame) => frame,
+            Seen::Trouble(told) => {
+                report.warn(told);
+                continue;
+            }
+            Seen::End => break,
+        };
+        watched += 1;
+        let truth = classifier
+            .labels
+            .iter()
+            .position(|label| Some(&label.name) == frame.label.as_ref());
+        let answer = classifier.classify(&frame.image)?;
+        rates.add(answer.latency);
+        let now = Instant::now();
+        let answer = smoothing.add(answer, now - std::mem::replace(&mut last_frame, now));
+        let change = report.picture(&frame.source, frame.index, truth, &answer)?;
+        if let (Some(on_change), Some(change)) = (&on_change, change) {
+            on_change.changed(change);
+        }
+        failed.try_iter().for_each(|told| report.warn(told));
+        rates.tell(&frames, report);
+        rest(pace, context);
+    }
+    if let Some(on_change) = on_change {
+        on_change.finish(context.stopped());
+        failed.try_iter().for_each(|told| report.warn(told));
+    }
+    report.rates = Some(rates.all.in_words(rates.started.elapsed()));
+    if let Some((captured, dropped)) = frames.counts() {
+        report.dropped = dropped;
+        if captured == 0 && !context.stopped() {
+            bail!("camera {camera} ended without a picture");
+        }
+    }
+    Ok(())
+}
+
+/// Sleeps for `pace`, unless asked to stop.
+fn rest(pace: Duration, context: &Context) {
+    let end = Instant::now() + pace;
+    while !context.stopped() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+}
+
+/// The rates of all frames, and of those since they were last told.
+struct Rates {
+    started: Instant,
+    all: Meter,
+    told: Instant,
+    since: Meter,
+    pace: Duration,
+}
+
+impl Rates {
+    fn new() -> Rates {
+        let now = Instant::now();
+        Rates {
+            started: now,
+            all: Meter::new(),
+            told: now,
+            since: Meter::new(),
+            pace: match stderr().is_terminal() {
+                true => TERMINAL_PACE,
+                false => LOG_PACE,
+            },
+        }
+    }
+
+    fn add(&mut self, latency: Duration) {
+        self.all.add(latency);
+        self.since.add(latency);
+    }
+
+    /// Tells the rates if it is time to: on a terminal as one line that changes, else as a line of a log.
+    fn tell(&mut self, frames: &Frames, report: &Report) {
+        if self.told.elapsed() < self.pace {
+            return;
+        }
+        let mut told = self.since.in_words(self.told.elapsed());
+        if let Some((_, dropped)) = frames.counts() {
+            told += &format!(", {dropped} older ones dropped so far");
+        }
+        report.status(told);
+        (self.told, self.since) = (Instant::now(), Meter::new());
+    }
+}
