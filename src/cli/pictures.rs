@@ -1,5 +1,5 @@
-//! Labelled pictures for `adapt`: from a folder, or from the demo camera, whose generator stands in for the
-//! person who labels. It decides what is taken; decoding happens later, one picture at a time.
+//! Labelled pictures for `adapt`: from a folder, from kept shots, or from the demo camera, whose generator stands in for
+//! the person who labels. It decides what is taken; decoding happens later, one picture at a time.
 
 use super::{Context, UsageError};
 use crate::adapt::features::Loaded;
@@ -7,8 +7,10 @@ use crate::frames::demo::{self, CLASSES, Purpose, SceneSpec};
 use crate::frames::{MAX_PIXELS, labelled_folder, read_picture};
 use crate::prompt::{Label, labels};
 use crate::rng::Rng;
+use crate::store::{LABELS_FILE, Shot};
 use anyhow::Context as _;
 use image::RgbImage;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -50,9 +52,65 @@ impl LabelledPictures {
                 folder.display()
             ));
         }
+        Ok(LabelledPictures::from_files(
+            labels,
+            found.paths,
+            shots,
+            seed,
+        ))
+    }
+
+    /// Up to `shots` pictures a label of those that were kept in `folder`, which is laid out as
+    /// [`Home::shots_folder`](crate::store::Home::shots_folder) is.
+    pub fn from_shots(
+        folder: &Path,
+        labels: Option<&Path>,
+        shots: Option<usize>,
+        seed: u64,
+        context: &Context,
+    ) -> anyhow::Result<LabelledPictures> {
+        let kept = context.home.shots_in(folder)?;
+        anyhow::ensure!(
+            !kept.is_empty(),
+            "{} holds no shots: take some with `edge-rlp adapt --camera SRC --labels FILE` at a terminal (pictures of your \
+             own, one folder a label, go with --images DIR)",
+            folder.display()
+        );
+        let listed = folder.join(LABELS_FILE);
+        let labels = match labels {
+            Some(file) => labels::read(file)?,
+            None if listed.is_file() => labels::read(&listed)?,
+            None => kept_names(&kept)?,
+        };
+        let mut paths = vec![Vec::new(); labels.len()];
+        let mut unused = BTreeSet::new();
+        for shot in kept {
+            match labels.iter().position(|label| label.name == shot.label) {
+                Some(class) => paths[class].push(shot.path),
+                None => {
+                    unused.insert(shot.label);
+                }
+            }
+        }
+        for label in unused {
+            context.output.warn(format!(
+                "{}: its shots of {label:?} are left out, for no label has this name",
+                folder.display()
+            ));
+        }
+        Ok(LabelledPictures::from_files(labels, paths, shots, seed))
+    }
+
+    /// All `files` of each label, or `shots` of them, chosen at random from `seed`.
+    pub fn from_files(
+        labels: Vec<Label>,
+        files: Vec<Vec<PathBuf>>,
+        shots: Option<usize>,
+        seed: u64,
+    ) -> LabelledPictures {
         let mut rng = Rng::with_stream(seed, CHOICE_STREAM);
         let mut pictures = Vec::new();
-        for (class, mut paths) in found.paths.into_iter().enumerate() {
+        for (class, mut paths) in files.into_iter().enumerate() {
             if let Some(shots) = shots.filter(|&shots| shots < paths.len()) {
                 rng.shuffle(&mut paths);
                 paths.truncate(shots);
@@ -60,11 +118,11 @@ impl LabelledPictures {
             }
             pictures.extend(paths.into_iter().map(|path| (Source::File(path), class)));
         }
-        Ok(LabelledPictures {
+        LabelledPictures {
             labels,
             pictures,
             unreadable: Mutex::default(),
-        })
+        }
     }
 
     /// `shots` drawn pictures a label under a condition of the demo camera.
@@ -149,6 +207,16 @@ impl Source {
 
 /// Keeps the choice of shots apart from other uses of the same seed.
 const CHOICE_STREAM: u64 = 0xc401ce;
+
+/// A label for each that there is a shot of, by name.
+fn kept_names(shots: &[Shot]) -> anyhow::Result<Vec<Label>> {
+    let names: BTreeSet<&str> = shots.iter().map(|shot| shot.label.as_str()).collect();
+    let label = |name: &str| {
+        Label::new(name, None)
+            .with_context(|| format!("the folder of shots {name:?} cannot be a label"))
+    };
+    names.into_iter().map(label).collect()
+}
 
 /// A label for each sub-folder of `dir`, or of its `train`.
 fn folder_names(dir: &Path) -> anyhow::Result<Vec<Label>> {

@@ -1,6 +1,7 @@
 //! What `--camera` names: a camera, a device, a folder, standard input, a camera on the network or the demo scenes, and
 //! the frames that come from it. It must not know what is done with a frame.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::RgbImage;
+use image::codecs::jpeg::JpegEncoder;
 
 use super::demo::{self, DemoError};
 use super::http::{self, CameraUrl};
@@ -27,6 +29,28 @@ pub struct Frame {
     pub index: u64,
     /// What it shows, where the source knows: demo scenes do.
     pub label: Option<String>,
+    /// The JPEG that it was decoded from, as it came, where the camera sends those.
+    pub jpeg: Option<Vec<u8>>,
+}
+
+/// The quality of the JPEGs that frames are kept as, of 100.
+const KEPT_QUALITY: u8 = 95;
+
+impl Frame {
+    /// The frame as a JPEG file: the bytes that the camera sent, or else a new one that loses next to nothing.
+    ///
+    /// # Errors
+    /// If the picture is too large for a JPEG: above 65,535 pixels wide or high.
+    pub fn to_jpeg(&self) -> Result<Cow<'_, [u8]>, FramesError> {
+        if let Some(jpeg) = &self.jpeg {
+            return Ok(jpeg.into());
+        }
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, KEPT_QUALITY)
+            .encode_image(&self.image)
+            .map_err(|error| FramesError::Camera(format!("{}: {error}", self.source)))?;
+        Ok(bytes.into())
+    }
 }
 
 /// A parsed `--camera SRC`.
@@ -332,6 +356,7 @@ impl Frames {
                         source: path.to_string_lossy().into_owned(),
                         index: *next - 1,
                         label: None,
+                        jpeg: None,
                     }))
                 }
                 Arrival::Trouble(told) => Seen::Trouble(told),
@@ -344,6 +369,10 @@ impl Frames {
                         source: source.clone(),
                         index,
                         label: None,
+                        jpeg: match raw {
+                            RawFrame::Jpeg(bytes) => Some(bytes),
+                            RawFrame::Yuyv { .. } => None,
+                        },
                     })),
                     Err(error) => {
                         Seen::Trouble(format!("camera {source}, picture {index}: {error}"))
@@ -466,6 +495,22 @@ mod tests {
             (frame.image.dimensions(), frame.source.as_str()),
             ((64, 48), "-")
         );
+        let kept = frame.to_jpeg().unwrap();
+        assert!(
+            bytes.windows(kept.len()).any(|part| part == kept.as_ref()),
+            "the bytes as they came"
+        );
+    }
+
+    #[test]
+    fn a_frame_that_was_no_jpeg_is_kept_as_one_that_looks_the_same() {
+        let frame = demo::stream(0, 1).next().unwrap();
+        let kept = frame.to_jpeg().unwrap();
+        let again = crate::frames::decode_picture(&kept, 1 << 20).unwrap();
+        let pairs = again.as_raw().iter().zip(frame.image.as_raw());
+        let apart: u64 = pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        let mean = apart as f64 / again.as_raw().len() as f64;
+        assert!(mean < 2.0, "{mean}");
     }
 
     #[test]

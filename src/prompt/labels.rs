@@ -196,6 +196,16 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Label>, LabelsError> {
     }
 }
 
+/// Labels as a label file that [`parse`] reads back; those that came from one, or from a folder whose name begins with no
+/// `#` and holds no `=`.
+pub fn to_text(labels: &[Label]) -> String {
+    let line = |Label { name, words }: &Label| match Label::new(name, None) {
+        Ok(plain) if plain.words == *words => format!("{name}\n"),
+        _ => format!("{name} = {words}\n"),
+    };
+    labels.iter().map(line).collect()
+}
+
 /// Characters that reorder the text around them, with which one label can be made to look like another.
 fn is_direction_override(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -226,6 +236,14 @@ mod tests {
                 ("schraube", "schraube")
             ]
         );
+    }
+
+    #[test]
+    fn labels_written_out_are_read_back() {
+        let text = "fire_extinguisher\nok = a closed door\n";
+        let labels = parse(text, "labels.txt").unwrap();
+        assert_eq!(to_text(&labels), text);
+        assert_eq!(parse(&to_text(&labels), "labels.txt").unwrap(), labels);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The home folder: prompts by name, each with its history of generations, and models by name. It must not know how
+//! The home folder: prompts by name, each with its history of generations, models by name, and the shots of prompts. It must not know how
 //! the folder was chosen.
 //!
 //! `prompts/NAME.rlp` is the prompt in use, `prompts/NAME.history/000001.rlp` and so on are all its generations,
@@ -463,6 +463,9 @@ fn check_name(name: &str, what: &'static str, extension: &'static str) -> Result
 
 mod cache;
 mod models;
+mod shots;
+
+pub use shots::{LABELS_FILE, Shot};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! What is kept on disk: prompt files, written atomically, with their history. It must not know how prompts
-//! are made.
+//! What is kept on disk: prompt files, written atomically, with their history, and the shots they are made from. It
+//! must not know how prompts are made.
 
 pub mod atomic;
 pub mod file_system;
@@ -14,7 +14,7 @@ mod survival;
 
 pub use file_system::free_space;
 pub use format::{decode, digest, encode};
-pub use home::{Generation, Home, Listed, Loaded, Saved};
+pub use home::{Generation, Home, LABELS_FILE, Listed, Loaded, Saved, Shot};
 pub use record::{Calibration, Metrics, PromptRecord, Provenance};
 
 use std::io;

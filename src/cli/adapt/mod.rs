@@ -24,8 +24,12 @@ pub struct Arguments {
     /// Learn from a folder with one sub-folder of pictures a label
     #[arg(long, value_name = "DIR", group = "source")]
     images: Option<PathBuf>,
-    /// One label a line, optionally "label = words for the prompt" [default: the folder's labels.txt or
-    /// sub-folders, or all that the demo camera draws]
+    /// Learn from the shots that were kept when the prompt was last taught at a terminal; of another prompt with its
+    /// NAME, or from a folder of shots that was copied here
+    #[arg(long, value_name = "NAME|DIR", group = "source", num_args = 0..=1, default_missing_value = "")]
+    shots_from: Option<String>,
+    /// One label a line, optionally "label = words for the prompt" [default: the labels.txt or sub-folders
+    /// of the folder, or all that the demo camera draws]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// A model of the home folder, or a bundle file [default: the one inside the program]
@@ -34,7 +38,7 @@ pub struct Arguments {
     /// What to call the prompt
     #[arg(long, value_name = "NAME", default_value = "default")]
     prompt: String,
-    /// Pictures to use of each label [default: all of a folder, 16 of a camera]
+    /// Pictures to use of each label [default: all of a folder or all shots, 16 of a camera]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     shots: Option<u32>,
     /// The sentence labels stand in; the words before {} are what is tuned
@@ -129,10 +133,13 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
 fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<LabelledPictures> {
     let labels = arguments.labels.as_deref();
     let shots = arguments.shots.map(|shots| shots as usize);
+    let seed = arguments.seed;
+    if let Some(from) = &arguments.shots_from {
+        let folder = shots_folder(from, &arguments.prompt, context)?;
+        return LabelledPictures::from_shots(&folder, labels, shots, seed, context);
+    }
     match (&arguments.images, &arguments.camera) {
-        (Some(dir), _) => {
-            LabelledPictures::from_folder(dir, labels, shots, arguments.seed, context)
-        }
+        (Some(dir), _) => LabelledPictures::from_folder(dir, labels, shots, seed, context),
         (None, Some(source)) => {
             let source: CameraSource = source.parse().map_err(usage)?;
             let CameraSource::Demo(condition) = source else {
@@ -140,10 +147,20 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
                     "camera {source} cannot say what it shows: save its pictures into one folder a label, and use --images DIR"
                 )));
             };
-            LabelledPictures::from_demo(condition, labels, shots, arguments.seed)
+            LabelledPictures::from_demo(condition, labels, shots, seed)
         }
         (None, None) => Err(usage(
-            "say where pictures come from: --camera SRC or --images DIR",
+            "say where pictures come from: --camera SRC, --images DIR or --shots-from",
         )),
     }
+}
+
+/// The folder that `--shots-from` means: the shots of the prompt that is made where nothing is said, those of another
+/// prompt by name, or a folder where there is a separator.
+fn shots_folder(from: &str, prompt: &str, context: &Context) -> anyhow::Result<PathBuf> {
+    if from.contains(['/', '\\']) {
+        return Ok(from.into());
+    }
+    let name = if from.is_empty() { prompt } else { from };
+    context.home.shots_folder(name).map_err(usage)
 }

@@ -191,6 +191,7 @@ pub fn stream(condition: usize, seed: u64) -> impl Iterator<Item = Frame> {
             source: format!("demo:{}", CONDITIONS[condition].name),
             index,
             label: Some(CLASSES[spec.class].to_owned()),
+            jpeg: None,
         }
     })
 }
