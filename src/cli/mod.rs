@@ -154,7 +154,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::NothingAccepted) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("error: {}", sentence(&error));
+            output::tell(format_args!("error: {}", sentence(&error)));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }

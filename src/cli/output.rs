@@ -57,20 +57,20 @@ impl Output {
     /// What is going on, for people, on standard error; nothing with `--quiet`.
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 
     /// What only `-v` shows.
     pub fn detail(&self, text: impl Display) {
         if self.verbose > 0 && !self.quiet {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 
     /// Something that went wrong without stopping the work.
     pub fn warn(&self, text: impl Display) {
-        eprintln!("warning: {text}");
+        tell(format_args!("warning: {text}"));
     }
 
     /// A progress bar of `length` steps, seen on a terminal only. `what` stands before it, in a few words.
@@ -120,6 +120,11 @@ impl Output {
             self.closed.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// One line on standard error. A terminal that is gone, as when an ssh line is cut, is no reason to fall over.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A share as people read it: `87.5 %`.

@@ -134,23 +134,11 @@ impl LabelledPictures {
     ) -> anyhow::Result<LabelledPictures> {
         let labels = match labels {
             Some(file) => labels::read(file)?,
-            None => CLASSES
-                .iter()
-                .map(|name| Label::new(name, None))
-                .collect::<Result<_, _>>()?,
+            None => demo_labels()?,
         };
         let mut pictures = Vec::new();
         for (index, label) in labels.iter().enumerate() {
-            let class = CLASSES
-                .iter()
-                .position(|name| *name == label.name)
-                .ok_or_else(|| {
-                    let known = CLASSES.join(", ");
-                    UsageError(format!(
-                        "the demo camera draws no {:?}: it draws {known}",
-                        label.name
-                    ))
-                })?;
+            let class = drawn_class(label)?;
             // The same scenes as those that `demo --out` writes for this seed.
             for shot in 0..shots.unwrap_or(DEMO_SHOTS) {
                 let turn = (shot * CLASSES.len() + class) as u64;
@@ -207,6 +195,27 @@ impl Source {
 
 /// Keeps the choice of shots apart from other uses of the same seed.
 const CHOICE_STREAM: u64 = 0xc401ce;
+
+/// All that the demo camera draws.
+pub fn demo_labels() -> anyhow::Result<Vec<Label>> {
+    let labels = CLASSES.iter().map(|name| Label::new(name, None));
+    Ok(labels.collect::<Result<_, _>>()?)
+}
+
+/// The class that the demo camera draws for a label.
+///
+/// # Errors
+/// Wrong usage if there is none.
+pub fn drawn_class(label: &Label) -> anyhow::Result<usize> {
+    let class = CLASSES.iter().position(|name| *name == label.name);
+    Ok(class.ok_or_else(|| {
+        let known = CLASSES.join(", ");
+        UsageError(format!(
+            "the demo camera draws no {:?}: it draws {known}",
+            label.name
+        ))
+    })?)
+}
 
 /// A label for each that there is a shot of, by name.
 fn kept_names(shots: &[Shot]) -> anyhow::Result<Vec<Label>> {

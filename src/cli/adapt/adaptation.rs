@@ -11,6 +11,7 @@ use crate::clip::Model;
 use crate::prompt::{FactorsError, Label, Template, TokenLayout};
 use crate::store::Saved;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Fewer readable pictures a label than this are too few to learn from and to judge by.
@@ -85,16 +86,8 @@ impl Adaptation {
         context: &Context,
     ) -> anyhow::Result<FeatureSet> {
         let bar = context.output.progress("pictures", pictures.len() as u64);
-        let load = |index| pictures.load(index);
         let done = |count: usize| bar.set_position(count as u64);
-        let set = features::extract(
-            &self.model,
-            pictures.len(),
-            self.plan.extraction,
-            &load,
-            &done,
-            &context.stop,
-        );
+        let set = self.encode(pictures, &done, &context.stop);
         bar.finish_and_clear();
         let warnings = pictures.warnings();
         for warning in &warnings {
@@ -107,10 +100,31 @@ impl Adaptation {
                 pictures.len()
             ));
         }
-        if context.stopped() {
+        set
+    }
+
+    /// Encodes pictures; `done` is told how many are finished.
+    ///
+    /// # Errors
+    /// If `stop` is set meanwhile, or a label has too few pictures that can be read.
+    pub fn encode(
+        &self,
+        pictures: &LabelledPictures,
+        done: &(dyn Fn(usize) + Sync),
+        stop: &AtomicBool,
+    ) -> anyhow::Result<FeatureSet> {
+        let load = |index| pictures.load(index);
+        let set = features::extract(
+            &self.model,
+            pictures.len(),
+            self.plan.extraction,
+            &load,
+            done,
+            stop,
+        )?;
+        if stop.load(Ordering::Relaxed) {
             return Err(AdaptError::Stopped.into());
         }
-        let set = set?;
         self.enough(&set)?;
         Ok(set)
     }

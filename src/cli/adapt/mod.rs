@@ -2,23 +2,26 @@
 
 mod adaptation;
 mod report;
+mod view;
 
-use super::pictures::LabelledPictures;
+use super::pictures::{LabelledPictures, demo_labels, drawn_class};
 use super::{Context, Exit, usage};
 use crate::adapt::Options;
 use crate::adapt::features::Extraction;
 use crate::adapt::trainer::Recipe;
 use crate::clip::text_tower::DEFAULT_MEMORY;
-use crate::frames::CameraSource;
-use crate::prompt::{Method, Template};
+use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Patience};
+use crate::prompt::{Method, Template, labels};
+use crate::store::LABELS_FILE;
 use adaptation::{Adaptation, Plan};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true))]
 pub struct Arguments {
-    /// Learn from a camera: demo or demo:CONDITION draws pictures and labels them itself
+    /// Learn from a camera, as `classify --camera` names it: at a terminal a full-screen view opens in which each key
+    /// keeps what is shown as a shot of a label. demo or demo:CONDITION draws pictures and labels them itself
     #[arg(long, value_name = "SRC", group = "source")]
     camera: Option<String>,
     /// Learn from a folder with one sub-folder of pictures a label
@@ -32,6 +35,19 @@ pub struct Arguments {
     /// of the folder, or all that the demo camera draws]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Label the demo camera's pictures at the terminal too
+    #[arg(long)]
+    view: bool,
+    /// Show the camera's picture as coloured blocks even where the terminal could show its pixels, which a slow line
+    /// does not carry
+    #[arg(long)]
+    blocks: bool,
+    /// What to ask a camera for [default: 640x480@30]
+    #[arg(long, value_name = "WxH@FPS")]
+    format: Option<CaptureFormat>,
+    /// Give a camera up that has sent nothing for so long
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    camera_timeout: Duration,
     /// A model of the home folder, or a bundle file [default: the one inside the program]
     #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
@@ -76,6 +92,9 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     // All that can be wrong with the flags is found before the first picture is touched.
     let plan = plan(&arguments, context)?;
+    if let Some(source) = taught(&arguments)? {
+        return teach(source, &arguments, plan, context);
+    }
     let pictures = pictures(&arguments, context)?;
     let adaptation = Adaptation::open(plan, pictures.labels.clone(), context)?;
     let set = adaptation.features(&pictures, context)?;
@@ -84,6 +103,64 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     trained.skipped_images = pictures.len() - set.labels.len();
     trained.seconds.features = features_seconds;
     adaptation.finish(&trained, context)
+}
+
+/// The camera whose pictures a person at the terminal is to label, if that is how to learn.
+fn taught(arguments: &Arguments) -> anyhow::Result<Option<CameraSource>> {
+    let Some(source) = &arguments.camera else {
+        return Ok(None);
+    };
+    let source: CameraSource = source.parse().map_err(usage)?;
+    let labels_itself = matches!(source, CameraSource::Demo(_)) && !arguments.view;
+    if labels_itself {
+        return Ok(None);
+    }
+    if view::is_there() {
+        return Ok(Some(source));
+    }
+    match arguments.view {
+        true => Err(usage(
+            "--view needs a terminal: its picture goes to standard error, and its keys come from standard input",
+        )),
+        false => Ok(None),
+    }
+}
+
+/// Opens the view in which `source` is labelled.
+fn teach(
+    source: CameraSource,
+    arguments: &Arguments,
+    plan: Plan,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    let kept = context.home.shots_folder(&plan.prompt)?.join(LABELS_FILE);
+    let drawn = matches!(source, CameraSource::Demo(_));
+    let labels = match &arguments.labels {
+        Some(file) => labels::read(file)?,
+        None if kept.is_file() => labels::read(&kept)?,
+        None if drawn => demo_labels()?,
+        None => {
+            return Err(usage(
+                "say with --labels FILE what there is to tell apart: one label a line",
+            ));
+        }
+    };
+    if drawn {
+        labels
+            .iter()
+            .try_for_each(|label| drawn_class(label).map(drop))?;
+    }
+    let adaptation = Adaptation::open(plan, labels, context)?;
+    let view = view::View {
+        source,
+        options: CameraOptions {
+            format: arguments.format,
+            patience: Patience::within(arguments.camera_timeout),
+        },
+        adaptation: &adaptation,
+        blocks: arguments.blocks,
+    };
+    view::run(&view, context)
 }
 
 /// The flags as one plan, and what is wrong with them.
@@ -144,7 +221,8 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
             let source: CameraSource = source.parse().map_err(usage)?;
             let CameraSource::Demo(condition) = source else {
                 return Err(usage(format!(
-                    "camera {source} cannot say what it shows: save its pictures into one folder a label, and use --images DIR"
+                    "camera {source} cannot say what it shows, and there is no terminal to label its pictures at: go to \
+                     one, or use --shots-from (shots that were kept) or --images DIR (one folder of pictures a label)"
                 )));
             };
             LabelledPictures::from_demo(condition, labels, shots, seed)

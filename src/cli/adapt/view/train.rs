@@ -1,0 +1,111 @@
+//! Training from the labelling view, on a thread of its own: the kept shots become a trained prompt and a verdict on it,
+//! while the view shows how far it is. It must not know the terminal.
+
+use super::super::adaptation::{Adaptation, Trained};
+use super::state::{Progress, Verdict};
+use crate::adapt::Split;
+use crate::adapt::features::FeatureSet;
+use crate::adapt::loss::best;
+use crate::cli::output::percent;
+use crate::cli::pictures::LabelledPictures;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// A training that is under way.
+#[derive(Default)]
+pub struct Training {
+    pub stop: AtomicBool,
+    progress: Mutex<Progress>,
+}
+
+impl Training {
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let progress = self.progress.lock();
+        progress.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn tell(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// Trains on `pictures` and judges.
+    ///
+    /// # Errors
+    /// If it is stopped, a label has too few readable pictures, or the model refuses one.
+    pub fn run(
+        &self,
+        adaptation: &Adaptation,
+        pictures: &LabelledPictures,
+    ) -> anyhow::Result<(Trained, Verdict)> {
+        let started = Instant::now();
+        let most = AtomicUsize::new(0);
+        let done = |count: usize| {
+            // Several threads tell this, not in order.
+            let done = most.fetch_max(count, Ordering::Relaxed).max(count);
+            self.tell(Progress {
+                what: "encoding pictures",
+                done,
+                of: pictures.len(),
+                detail: String::new(),
+            });
+        };
+        let set = adaptation.encode(pictures, &done, &self.stop)?;
+        let features_seconds = started.elapsed().as_secs_f64();
+        let mut trained = adaptation.train_with(&set, &mut |report| {
+            self.tell(Progress {
+                what: "training",
+                done: report.step,
+                of: report.steps,
+                detail: format!("accuracy on its own shots {}", percent(report.accuracy)),
+            });
+            match self.stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        trained.skipped_images = pictures.len() - set.labels.len();
+        trained.seconds.features = features_seconds;
+        let verdict = verdict(adaptation, &set, &trained)?;
+        Ok((trained, verdict))
+    }
+}
+
+/// What the trained prompt takes the judged pictures for.
+fn verdict(
+    adaptation: &Adaptation,
+    set: &FeatureSet,
+    trained: &Trained,
+) -> anyhow::Result<Verdict> {
+    let Adaptation {
+        plan,
+        labels,
+        model,
+        layout,
+    } = adaptation;
+    let options = &plan.options;
+    // The same split as in training: it follows from the seed.
+    let split = Split::new(&set.labels, labels.len(), options.holdout, options.seed)?;
+    let judged = match split.holdout.is_empty() {
+        true => split.train,
+        false => split.holdout,
+    };
+    let (features, truth) = set.plain_views(&judged);
+    let rows = model.text.token_rows(&layout.context)? + trained.outcome.delta.matrix();
+    let texts = model.text.class_features(rows.view(), &layout.suffixes)?;
+    let scores = features.dot(&texts.t());
+    let mut confusion = vec![vec![0; labels.len()]; labels.len()];
+    for (row, &shown) in scores.rows().into_iter().zip(&truth) {
+        confusion[shown][best(row)] += 1;
+    }
+    let outcome = &trained.outcome;
+    Ok(Verdict {
+        zero_shot_accuracy: outcome.zero_shot_accuracy,
+        adapted_accuracy: outcome.adapted_accuracy,
+        holdout_pictures: outcome.holdout_pictures,
+        accepted: outcome.accepted,
+        confusion,
+    })
+}
