@@ -1,0 +1,29 @@
+# Sourced by run.sh: puts the frames into the box, boots it, and looks at what its test says.
+
+"$tools/zig/bin/python" -c 'import PIL' 2>/dev/null || "$tools/zig/bin/pip" install --quiet --disable-pip-version-check pillow
+box_files
+drawn "$work/clear" clear 0 1 7
+drawn "$work/squeezed" squeezed 6 2 7
+# Six of the labels: emulation is slow.
+for folder in "$work"/*/t*/; do
+    (cd "$folder" && rm -rf $(ls | sed -n '7,$p'))
+done
+ls "$work/clear/test" >"$work/files/box/labels.txt"
+python cross/box/frames.py "$work/clear/test" "$work/files/box/frames/clear"
+python cross/box/frames.py "$work/squeezed/test" "$work/files/box/frames/squeezed"
+cp -r "$work/squeezed/train" "$work/files/box/pictures"
+pack
+
+log="$out/camera-$name.log"
+code=0
+boot 900 "$log"
+wait "$emulator" || code=$?
+emulator=""
+tr -d '\r' <"$log" >"$log.plain" && mv "$log.plain" "$log"
+cat "$log"
+if [ $code != 0 ] || ! grep -q '^box down' "$log"; then
+    echo "error: the box did not come to its end (exit code $code); see $log" >&2
+    exit 1
+fi
+echo "$(grep -c '^ok' "$log") passed, $(grep -c '^FAIL' "$log") failed"
+! grep -q '^FAIL' "$log"
