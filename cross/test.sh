@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Builds the tests for another processor, passes them under qemu's user emulation, and compares predictions and prompts with
+# those of this machine's own build:
+#
+#     cross/test.sh aarch64|armv7 [tests|compare]
+#
+# Both parts run unless one is named. aarch64 runs as a Cortex-A72 (Raspberry Pi 4) and, for the kernels with the dot product
+# of eight-bit integers (SDOT), as a Cortex-A76 (Raspberry Pi 5); armv7 as a Cortex-A7 (Raspberry Pi 2). Tests left out in
+# emulation are named in SKIPPED, with why.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source cross/toolchain.sh
+
+case "${1:-}" in
+aarch64) target=aarch64-unknown-linux-gnu emulator=qemu-aarch64-static processors="cortex-a72 cortex-a76" ;;
+armv7) target=armv7-unknown-linux-gnueabihf emulator=qemu-arm-static processors="cortex-a7" ;;
+*)
+    sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2
+    exit 2
+    ;;
+esac
+part="${2:-both}"
+name="$(debian_name "$target")"
+SKIPPED=()
+
+needed qemu-user-static
+toolchain "$target"
+# The C library that the emulated program is linked with.
+libraries="$tools/libraries-$name"
+if [ ! -e "$libraries/ready" ]; then
+    debian_lists "$tools/lists-bookworm-$name" bookworm "$name"
+    debian_unpack "$tools/lists-bookworm-$name" "$libraries" "libc6:$name" "libgcc-s1:$name"
+    touch "$libraries/ready"
+fi
+
+built="$PWD/target/cross/$target/release"
+work="$(mktemp -d)"
+restore() {
+    [ ! -e "$built/edge-rlp.elf" ] || mv -f "$built/edge-rlp.elf" "$built/edge-rlp"
+    rm -rf "$work"
+}
+trap restore EXIT
+
+# emulated CPU: from now on the program that tests and this script start runs emulated, as that processor.
+emulated() {
+    [ -e "$built/edge-rlp.elf" ] || mv "$built/edge-rlp" "$built/edge-rlp.elf"
+    rm -f "$built/edge-rlp"
+    printf '#!/bin/sh\nexec %s -cpu %s -L %s %s "$@"\n' "$emulator" "$1" "$libraries" "$built/edge-rlp.elf" >"$built/edge-rlp"
+    chmod +x "$built/edge-rlp"
+}
+
+run_tests() {
+    local executables processor executable started arguments=() skipped result failures=0
+    [ ! -e "$built/edge-rlp.elf" ] || mv -f "$built/edge-rlp.elf" "$built/edge-rlp"
+    zigbuild "$target" --release --tests --message-format=json >"$work/built"
+    executables="$(python3 -c '
+import json, sys
+for line in sys.stdin:
+    artifact = json.loads(line)
+    if artifact.get("profile", {}).get("test") and artifact.get("executable"):
+        print(artifact["executable"])' <"$work/built")"
+    for skipped in "${SKIPPED[@]}"; do
+        arguments+=(--skip "$skipped")
+    done
+    for processor in $processors; do
+        emulated "$processor"
+        for executable in $executables; do
+            started="$SECONDS"
+            if CARGO_MANIFEST_DIR="$PWD" "$emulator" -cpu "$processor" -L "$libraries" "$executable" "${arguments[@]}" >"$work/log" 2>&1; then
+                result=passed
+            else
+                result=FAILED
+                failures=$((failures + 1))
+                cp "$work/log" "$PWD/target/cross/$processor-$(basename "$executable").log"
+                sed -n '/^failures:/,$p' "$work/log"
+            fi
+            echo "$processor $(basename "${executable%-*}"): $result, $(sed -n 's/^test result: [A-Za-z]*. //p' "$work/log" | cut -d';' -f1-4) ($((SECONDS - started)) s)"
+        done
+    done
+    [ "$failures" = 0 ]
+}
+
+compare() {
+    local own="${EDGE_RLP:-target/release/edge-rlp}" processor
+    [ -n "${EDGE_RLP:-}" ] || cargo build --release --quiet --bin edge-rlp --target-dir target
+    [ -x "$built/edge-rlp" ] || zigbuild "$target" --release --bin edge-rlp
+    "$own" demo --quiet --out "$work/pictures" --condition squeezed --shots 4 --test "${PICTURES:-10}"
+    "$own" model import models/default --home "$work/float" --name float --precision f32 --quiet
+    for processor in $processors; do
+        emulated "$processor"
+        python3 cross/compare.py "$processor" "$own" "$built/edge-rlp" "$work/pictures" "$work/float" "$work/$processor"
+    done
+}
+
+code=0
+[ "$part" = compare ] || run_tests || code=1
+[ "$part" = tests ] || compare || code=1
+exit $code
