@@ -4,6 +4,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value, json};
+use tokenizers::models::bpe::BPE;
+use tokenizers::{
+    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
+};
 
 /// The 48,894 merges of CLIP's vocabulary, best first, one pair a line (see `models/clip-merges.md`).
 pub const CLIP_MERGES: &str = include_str!("../../models/clip-merges.txt");
@@ -43,6 +47,22 @@ pub enum TokenizerError {
     Encode(String),
 }
 
+/// Said to be BPE beforehand, a file is read in one pass: the library buffers a model of unknown kind, twice, which takes a
+/// third of a start. What is not read so gets the library's own way, and its verdict.
+fn read(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
+    type Bpe = TokenizerImpl<
+        BPE,
+        NormalizerWrapper,
+        PreTokenizerWrapper,
+        PostProcessorWrapper,
+        DecoderWrapper,
+    >;
+    match Bpe::from_bytes(bytes) {
+        Ok(bpe) => Ok(bpe.into()),
+        Err(_) => tokenizers::Tokenizer::from_bytes(bytes),
+    }
+}
+
 /// A byte-level BPE with the ids of its start and end tokens.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
@@ -58,7 +78,7 @@ impl Tokenizer {
     /// Bytes that are no such file, and a vocabulary without CLIP's start and end tokens.
     pub fn from_json(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
         // Inconsistent merges make the library index out of its buffer.
-        let mut bpe = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes))
+        let mut bpe = catch_unwind(|| read(bytes))
             .map_err(|_| TokenizerError::Unreadable("its parts contradict each other".into()))?
             .map_err(|e| TokenizerError::Unreadable(e.to_string()))?;
         bpe.with_padding(None);
