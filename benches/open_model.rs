@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use edge_rlp::cli::heap::peak;
 use edge_rlp::clip::Model;
 
 fn median_ms(runs: usize, mut work: impl FnMut()) -> f64 {
@@ -21,18 +22,7 @@ fn median_ms(runs: usize, mut work: impl FnMut()) -> f64 {
 
 /// Peak resident memory in MiB, where the system tells.
 fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(
-        line.trim()
-            .trim_end_matches("kB")
-            .trim()
-            .parse::<f64>()
-            .ok()?
-            / 1024.0,
-    )
+    Some(peak()? as f64 / f64::from(1 << 20))
 }
 
 fn main() {

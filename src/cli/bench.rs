@@ -283,8 +283,8 @@ fn run_probe(probe: Probe, arguments: &Arguments, context: &Context) -> anyhow::
             }
         }
     }
-    if let Some(peak) = peak_megabytes() {
-        println!("{peak:.1}");
+    if let Some(peak) = super::heap::peak() {
+        println!("{:.1}", peak as f64 / 1e6);
     }
     Ok(Exit::Done)
 }
@@ -306,16 +306,6 @@ fn shots(model: &Model, threads: usize) -> anyhow::Result<FeatureSet> {
         &|_| {},
         &never,
     )?)
-}
-
-/// The most memory that this process ever had, where the system tells (Linux).
-fn peak_megabytes() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024.0 / 1e6)
 }
 
 /// A picture of a camera's size in which no two rows are alike.

@@ -1,4 +1,5 @@
-//! How the C library's heap treats memory that was freed. It must not know who frees it.
+//! The memory of the process: how the C library's heap treats what was freed, and how much there was at most. It must not
+//! know who uses it.
 
 /// Keeps freed memory for what is allocated next. A training step frees what it kept for its sweep back and allocates the
 /// same again: handing those pages to the system in between, to get them back zeroed, took a third of a step with 100
@@ -11,4 +12,14 @@ pub fn keep_freed_memory() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
     }
+}
+
+/// The most memory that this process ever had, in bytes, where the system tells (Linux).
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kibibytes)
 }
