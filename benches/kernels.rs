@@ -1,14 +1,16 @@
 //! The speed of every kernel of this CPU at the product that a picture asks ViT-B/32 for most, `[50, 768]` times
-//! `[3072, 768]`, on one thread: as tract-linalg has it for f32, with quantising and scales for eight bits. A line of
+//! `[3072, 768]`, on one thread: with quantising and scales for eight bits. A line of
 //! JSON a kernel, GOP/s of the median round, then what this machine would choose and how long it took to choose.
 //! `cargo bench --bench kernels`
 
+use std::fmt::Display;
 use std::hint::black_box;
 use std::time::Instant;
 
 use edge_rlp::ops::matmul::{
-    Finish, Kernel, Kernels, Number, PackedWeight, QuantisedMatrix, QuantisedWeight,
+    Finish, IntegerKernel, Kernel, Kernels, Number, PackedWeight, QuantisedWeight,
 };
+use edge_rlp::ops::matrix::StoredIntegers;
 use ndarray::{Array1, Array2};
 
 const ROWS: usize = 50;
@@ -27,12 +29,8 @@ fn main() {
     let x = Array2::from_shape_fn((ROWS, INNER), |(r, c)| {
         ((r * 31 + c * 7) % 23) as f32 - 11.0
     });
-    let ones = Array2::ones((OUT, INNER));
-    for kernel in Kernel::all(Number::Integer) {
-        let matrix = QuantisedMatrix {
-            values: ones.view(),
-            scales: Array1::ones(OUT),
-        };
+    let matrix = StoredIntegers::copied(Array2::ones((OUT, INNER)).view(), Array1::ones(OUT));
+    for kernel in IntegerKernel::all() {
         let weight = QuantisedWeight::on(Some(&kernel), &matrix);
         report("int8", &kernel, || {
             drop(black_box(weight.multiply(x.view(), Finish::default())))
@@ -53,7 +51,7 @@ fn main() {
     );
 }
 
-fn report(number: &str, kernel: &Kernel, mut product: impl FnMut()) {
+fn report(number: &str, kernel: &dyn Display, mut product: impl FnMut()) {
     product();
     let mut times: Vec<f64> = (0..ROUNDS)
         .map(|_| {

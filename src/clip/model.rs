@@ -209,6 +209,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clip::image_tower::Fused;
     use crate::clip::import::{Overrides, from_directory, import};
     use ndarray::ArrayView1;
 
@@ -333,6 +334,21 @@ mod tests {
             (&glance.name, glance.fingerprint, glance.bytes),
             (&model.name, model.fingerprint, model.summary().bytes)
         );
+    }
+
+    #[test]
+    fn the_whole_default_runs_on_the_projects_own_operators() {
+        let expected = Fused {
+            norms: 12,
+            linears: 31,
+            activations: 5,
+            residuals: 10,
+            pooled: 5,
+            attentions: 5,
+            // Its patches come from four convolutions, which are tract's.
+            patches: 0,
+        };
+        assert_eq!(Model::embedded().unwrap().image.fused(), expected);
     }
 
     #[test]

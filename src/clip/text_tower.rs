@@ -10,6 +10,7 @@ pub use super::bundle::RowTable;
 use crate::autodiff::{self, KeysValues, TextTransformer, TransformerWeights};
 pub use crate::autodiff::{BlockWeights, LinearWeights, NormWeights};
 use crate::ops::embedding::add_positions;
+use crate::ops::pool::on_pool;
 use crate::ops::{Activation, Matrix, RowLayout};
 
 /// How many rows one pass of [`TextTower::encode`] or [`TextTower::class_features`] takes at most, so that memory
@@ -204,7 +205,7 @@ impl TextTower {
     ) -> Result<Array2<f32>, TextTowerError> {
         let mut features = Array2::zeros((suffixes.len(), self.joint_width));
         let passes = self.class_passes(context, suffixes, ROWS_A_PASS)?;
-        self.all_features(&passes, &mut features)?;
+        on_pool(|| self.all_features(&passes, &mut features))?;
         Ok(features)
     }
 
@@ -212,6 +213,15 @@ impl TextTower {
     /// runs, stays below `memory` bytes if a single class does: beyond that the classes come in several passes, and
     /// backward computes all but the last one again.
     pub fn forward(
+        &self,
+        context: ArrayView2<f32>,
+        suffixes: &[Vec<u32>],
+        memory: usize,
+    ) -> Result<(Array2<f32>, Tape), TextTowerError> {
+        on_pool(|| self.forward_here(context, suffixes, memory))
+    }
+
+    fn forward_here(
         &self,
         context: ArrayView2<f32>,
         suffixes: &[Vec<u32>],
@@ -248,6 +258,10 @@ impl TextTower {
 
     /// The gradient of the context rows (`[n, width]`), from that of the normalised features (`[classes, joint]`).
     pub fn backward(&self, tape: &Tape, d_features: ArrayView2<f32>) -> Array2<f32> {
+        on_pool(|| self.backward_here(tape, d_features))
+    }
+
+    fn backward_here(&self, tape: &Tape, d_features: ArrayView2<f32>) -> Array2<f32> {
         let start = self.start().expect("the forward that left a tape had it");
         let later = tape.shared.as_ref().unwrap_or(start);
         let mut d_shared = self.transformer.room(1 + tape.context);

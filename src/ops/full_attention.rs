@@ -1,4 +1,4 @@
-//! Attention in which every row sees every row, as in an image tower: forward only. It must not know the layers around
+//! Attention in which every query sees every row, as in an image tower: forward only. It must not know the layers around
 //! it.
 
 use multiversion::multiversion;
@@ -31,26 +31,26 @@ impl<'a> Rows<'a> {
 /// Numbers that are summed side by side.
 const LANES: usize = 64;
 
-/// Mixes the values of all rows by the softmax of `scale * query . key`, head by head: `rows` rows of `heads * head`
-/// numbers of each operand to as many of `y`. Equal for any number of threads. Panics where an operand is too short.
+/// Mixes the values of all rows by the softmax of `scale * query . key`, head by head: `queries` rows of `heads * head`
+/// numbers, and `rows` rows of keys and values, to as many rows of `y` as there are queries. Equal for any number of threads. Panics where an operand is too short.
 pub fn full_attention(
     query: Rows,
     key: Rows,
     value: Rows,
-    [rows, heads, head]: [usize; 3],
+    [queries, rows, heads, head]: [usize; 4],
     scale: f32,
     y: &mut [f32],
 ) {
     let width = heads * head;
     assert!(
-        [query, key, value]
-            .iter()
-            .all(|operand| operand.holds(rows, width))
-            && y.len() == rows * width,
+        query.holds(queries, width)
+            && key.holds(rows, width)
+            && value.holds(rows, width)
+            && y.len() == queries * width,
         "an operand of attention is too short"
     );
     let one = |index: usize| {
-        let mut mixed = vec![0.0; rows * head];
+        let mut mixed = vec![0.0; queries * head];
         let keys = transposed(key, rows, index * head, head);
         let values = padded(value, rows, index * head, head);
         mix(
@@ -186,8 +186,12 @@ mod tests {
                 stride: 3 * width,
             };
             let mut y = vec![0.0; rows * width];
-            let sizes = [rows, heads, head];
+            let sizes = [rows, rows, heads, head];
             full_attention(part(0), part(1), part(2), sizes, scale as f32, &mut y);
+            let mut first = vec![0.0; width];
+            let sizes = [1, rows, heads, head];
+            full_attention(part(0), part(1), part(2), sizes, scale as f32, &mut first);
+            assert_eq!(first, y[..width]);
             let y = Array2::from_shape_vec((rows, width), y).unwrap();
             let error = relative_error(&y.mapv(f64::from), &expected);
             assert!(error < 1e-6, "{rows} {heads} {head}: {error}");
@@ -204,7 +208,7 @@ mod tests {
             stride: 6,
         };
         let mut y = vec![0.0; 8];
-        full_attention(part(0), part(1), part(2), [4, 1, 2], 1.0, &mut y);
+        full_attention(part(0), part(1), part(2), [4, 4, 1, 2], 1.0, &mut y);
         assert!(y.iter().any(|y| y.is_nan()));
     }
 }

@@ -11,7 +11,22 @@ use super::Real;
 use super::matmul::QuantisedMatrix;
 
 /// Bytes that somebody keeps: a memory map, a part of the program, a buffer.
-pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+pub trait Bytes: Send + Sync {
+    /// All of them.
+    fn bytes(&self) -> &[u8];
+
+    /// Says that these will not be read soon: whoever can read them again may give their memory back.
+    fn release(&self, _bytes: Range<usize>) {}
+}
+
+impl Bytes for Vec<u8> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Bytes with several owners.
+pub type SharedBytes = Arc<dyn Bytes>;
 
 /// `W [out, in]`.
 #[derive(Clone, Debug)]
@@ -20,12 +35,15 @@ pub enum Matrix<T = f32> {
     Integers(StoredIntegers),
 }
 
-/// `values[o, i] * scales[o]`, the values somewhere in shared bytes.
+/// `W[o, i] = values[o, i] * scales[o]`, the values somewhere in shared bytes, as lines of equal length: one an output
+/// channel, or, if it is transposed, one an input.
 #[derive(Clone)]
 pub struct StoredIntegers {
-    /// One below the other.
+    /// Of lines, one below the other.
     parts: Vec<(SharedBytes, Range<usize>)>,
-    columns: usize,
+    /// Of a line.
+    length: usize,
+    transposed: bool,
     scales: Array1<f32>,
 }
 
@@ -39,29 +57,74 @@ impl StoredIntegers {
         scales: Array1<f32>,
     ) -> StoredIntegers {
         assert!(
-            values.end <= (*bytes).as_ref().len() && values.len() == scales.len() * columns,
+            values.end <= bytes.bytes().len() && values.len() == scales.len() * columns,
             "not one value for each row and column"
         );
         StoredIntegers {
             parts: vec![(bytes, values)],
-            columns,
+            length: columns,
+            transposed: false,
             scales,
         }
     }
 
-    /// Rows and columns.
-    pub fn dim(&self) -> (usize, usize) {
-        (self.scales.len(), self.columns)
+    /// The same where the values lie column by column.
+    pub fn transposed(
+        bytes: SharedBytes,
+        values: Range<usize>,
+        columns: usize,
+        scales: Array1<f32>,
+    ) -> StoredIntegers {
+        let length = scales.len();
+        StoredIntegers {
+            length,
+            transposed: true,
+            ..StoredIntegers::new(bytes, values, columns, scales)
+        }
     }
 
-    /// A row's values and their scale. Panics where there is no such row.
+    /// A copy of `values [out, in]`, with a scale for each row. Panics where there is not one for each.
+    pub fn copied(values: ArrayView2<i8>, scales: Array1<f32>) -> StoredIntegers {
+        let bytes: Vec<u8> = values.iter().map(|&value| value as u8).collect();
+        let range = 0..bytes.len();
+        StoredIntegers::new(Arc::new(bytes), range, values.ncols(), scales)
+    }
+
+    /// Rows and columns.
+    pub fn dim(&self) -> (usize, usize) {
+        match self.transposed {
+            true => (self.length, self.lines().map(|part| part.nrows()).sum()),
+            false => (self.scales.len(), self.length),
+        }
+    }
+
+    /// Of the rows.
+    pub fn scales(&self) -> &Array1<f32> {
+        &self.scales
+    }
+
+    /// The same values, every scale times `factor`.
+    pub fn scaled(&self, factor: f32) -> StoredIntegers {
+        StoredIntegers {
+            scales: &self.scales * factor,
+            ..self.clone()
+        }
+    }
+
+    /// Whether a line is an input and not an output channel.
+    pub fn is_transposed(&self) -> bool {
+        self.transposed
+    }
+
+    /// A row's values and their scale. Panics where there is no such row, or the rows do not lie as lines.
     pub fn row(&self, index: usize) -> (&[i8], f32) {
+        assert!(!self.transposed, "a row of a transposed matrix");
         let mut at = index;
-        for part in self.parts() {
+        for part in self.lines() {
             if at < part.nrows() {
                 let values = part.to_slice().expect("the standard layout is contiguous");
                 return (
-                    &values[at * self.columns..][..self.columns],
+                    &values[at * self.length..][..self.length],
                     self.scales[index],
                 );
             }
@@ -72,27 +135,43 @@ impl StoredIntegers {
 
     /// Hands the matrix to `work`, copied only where it lies in several places.
     pub fn with<R>(&self, work: impl FnOnce(&QuantisedMatrix) -> R) -> R {
-        let parts: Vec<ArrayView2<i8>> = self.parts().collect();
+        let parts: Vec<ArrayView2<i8>> = self.lines().collect();
         let together = match parts.as_slice() {
             [whole] => CowArray::from(*whole),
             parts => concatenate(Axis(0), parts)
                 .expect("parts of equal width")
                 .into(),
         };
+        let lines = together.view();
         work(&QuantisedMatrix {
-            values: together.view(),
-            scales: self.scales.clone(),
+            values: match self.transposed {
+                true => lines.reversed_axes(),
+                false => lines,
+            },
+            scales: self.scales.view(),
         })
     }
 
-    fn parts(&self) -> impl Iterator<Item = ArrayView2<'_, i8>> {
+    /// Says that the values will not be read soon.
+    pub fn release(&self) {
+        for (bytes, values) in &self.parts {
+            bytes.release(values.clone());
+        }
+    }
+
+    /// The lines in each place, `[lines, length]`.
+    pub fn lines(&self) -> impl Iterator<Item = ArrayView2<'_, i8>> {
         self.parts.iter().map(|(bytes, values)| {
-            let bytes = &(**bytes).as_ref()[values.clone()];
+            let bytes = &bytes.bytes()[values.clone()];
             // SAFETY: i8 has the size, the alignment and all the values of u8.
             let values: &[i8] =
                 unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) };
-            let rows = values.len().checked_div(self.columns).unwrap_or(0);
-            ArrayView2::from_shape((rows, self.columns), values).expect("checked when made")
+            // Lines of no values have no places to tell apart.
+            let lines = values
+                .len()
+                .checked_div(self.length)
+                .unwrap_or(self.scales.len());
+            ArrayView2::from_shape((lines, self.length), values).expect("checked when made")
         })
     }
 }
@@ -129,20 +208,21 @@ impl<T: Real> Matrix<T> {
     /// `matrices` one below the other; integers stay where they are. Panics where their widths differ.
     pub fn stack(matrices: &[&Matrix<T>]) -> Matrix<T> {
         let integers = matrices.iter().map(|matrix| match matrix {
-            Matrix::Floats(_) => None,
-            Matrix::Integers(integers) => Some(integers),
+            Matrix::Integers(integers) if !integers.transposed => Some(integers),
+            Matrix::Integers(_) | Matrix::Floats(_) => None,
         });
         if let Some(integers) = integers.collect::<Option<Vec<_>>>()
             && let [first, ..] = integers.as_slice()
         {
-            assert!(integers.iter().all(|part| part.columns == first.columns));
+            assert!(integers.iter().all(|part| part.length == first.length));
             let scales = integers.iter().flat_map(|part| &part.scales);
             return Matrix::Integers(StoredIntegers {
                 parts: integers
                     .iter()
                     .flat_map(|part| part.parts.clone())
                     .collect(),
-                columns: first.columns,
+                length: first.length,
+                transposed: false,
                 scales: scales.copied().collect(),
             });
         }
@@ -168,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_stack_of_stored_integers_is_the_stack_of_their_floats() {
-        let bytes: SharedBytes = Arc::new([9, 1, 255, 3, 128, 5, 127, 9]);
+        let bytes: SharedBytes = Arc::new(vec![9, 1, 255, 3, 128, 5, 127, 9]);
         let matrix = |values: Range<usize>, scales: Vec<f32>| {
             Matrix::<f32>::Integers(StoredIntegers::new(bytes.clone(), values, 2, scales.into()))
         };
@@ -180,5 +260,14 @@ mod tests {
         assert_eq!(stack.floats(), expected);
         let mixed = Matrix::stack(&[&one, &two.floats().into_owned().into()]);
         assert_eq!((mixed.dim(), mixed.floats()), ((3, 2), expected.into()));
+    }
+
+    #[test]
+    fn integers_may_lie_column_by_column() {
+        let bytes: SharedBytes = Arc::new(vec![1, 2, 3, 255, 254, 253]);
+        let scales = Array1::from(vec![1.0, 10.0, 0.5]);
+        let matrix = StoredIntegers::transposed(bytes, 0..6, 2, scales);
+        let expected = ndarray::arr2(&[[1.0, -1.0], [20.0, -20.0], [1.5, -1.5]]);
+        assert_eq!((matrix.dim(), matrix.floats::<f32>()), ((3, 2), expected));
     }
 }

@@ -11,6 +11,7 @@ pub mod linear;
 pub mod matmul;
 pub mod matrix;
 pub mod normalise;
+pub mod pool;
 pub mod real;
 pub mod rows;
 

@@ -10,6 +10,8 @@ use memmap2::Mmap;
 use ndarray::{Array, Array1, ArrayD, ArrayViewD, Dimension, IxDyn};
 use serde::de::DeserializeOwned;
 
+use crate::ops::matrix::Bytes;
+
 use super::{
     ALIGNMENT, BundleError, CHECKED, Encoding, Entry, Fingerprint, MAGIC, MAX_HEADER, MAX_RANK,
     PRELUDE, VERSION, checksum, damaged, fingerprint,
@@ -28,9 +30,13 @@ impl std::fmt::Debug for Storage {
     }
 }
 
-impl AsRef<[u8]> for Storage {
-    fn as_ref(&self) -> &[u8] {
+impl Bytes for Storage {
+    fn bytes(&self) -> &[u8] {
         self.bytes()
+    }
+
+    fn release(&self, bytes: Range<usize>) {
+        self.release(bytes);
     }
 }
 

@@ -107,6 +107,40 @@ impl Bundle {
         }
     }
 
+    /// The tensor `name` as a matrix of its output channels and all else, if it is kept in eight bits: the integers, not
+    /// copied, and the axis of their scales, which must be the first or the last of those longer than one.
+    pub fn integers(&self, name: &str) -> Result<Option<(StoredIntegers, usize)>, BundleError> {
+        let entry = self.entry(name)?;
+        let Encoding::Int8 { axis, scales } = entry.encoding else {
+            return Ok(None);
+        };
+        let (shape, count) = self.shape(entry)?;
+        let axis = usize::from(axis);
+        let channels = *shape
+            .get(axis)
+            .ok_or_else(|| damaged(format!("tensor `{name}` has no axis {axis}")))?;
+        let (before, after): (usize, usize) = (
+            shape[..axis].iter().product(),
+            shape[axis + 1..].iter().product(),
+        );
+        let make = match (before, after) {
+            (1, _) => StoredIntegers::new,
+            (_, 1) => StoredIntegers::transposed,
+            _ => return Ok(None),
+        };
+        let values = self.range(name, entry.offset, count, 1)?;
+        let scales = self.scales(name, scales, channels)?;
+        let bytes = Arc::new(self.storage());
+        Ok(Some((make(bytes, values, before * after, scales), axis)))
+    }
+
+    fn scales(&self, name: &str, offset: u64, count: usize) -> Result<Array1<f32>, BundleError> {
+        let range = self.range(name, offset, count as u64, 4)?;
+        let storage = self.storage();
+        let scales = storage.bytes()[range].as_chunks().0.iter();
+        Ok(scales.map(|&four| f32::from_le_bytes(four)).collect())
+    }
+
     fn stored(&self, name: &str) -> Result<Stored, BundleError> {
         let entry = self.entry(name)?;
         let (shape, count) = self.shape(entry)?;
@@ -123,12 +157,10 @@ impl Bundle {
                 Ok(Stored::Floats(values, [rows, width]))
             }
             Encoding::Int8 { axis: 0, scales } => {
-                let storage = self.storage();
-                let scales = self.range(name, scales, rows as u64, 4)?;
-                let scales = storage.bytes()[scales].as_chunks().0.iter();
-                let scales: Array1<f32> = scales.map(|&four| f32::from_le_bytes(four)).collect();
+                let scales = self.scales(name, scales, rows)?;
                 let values = self.range(name, entry.offset, count, 1)?;
-                let integers = StoredIntegers::new(Arc::new(storage), values, width, scales);
+                let bytes = Arc::new(self.storage());
+                let integers = StoredIntegers::new(bytes, values, width, scales);
                 Ok(Stored::Integers(integers))
             }
             Encoding::Int8 { .. } => Ok(Stored::Otherwise),

@@ -17,6 +17,7 @@ use tract_nnef::ast::{Identifier, ProtoModel, dump::Dumper, parse::parse_documen
 use tract_nnef::internal::{Nnef, Registry};
 use tract_nnef::resource::Resource;
 
+use crate::ops::pool::on_pool;
 pub use fuse::Fused;
 pub(super) use stored::Stored;
 
@@ -199,14 +200,12 @@ impl ImageTower {
             .as_standard_layout()
             .into_owned()
             .into_tensor();
-        let features = guarded("run the image tower", || {
+        let run = || {
             let output = self.plan.run(tvec!(input.into()))?;
-            Ok(output[0]
-                .to_plain_array_view::<f32>()?
-                .iter()
-                .copied()
-                .collect::<Array1<f32>>())
-        })?;
+            let features = output[0].to_plain_array_view::<f32>()?;
+            Ok(features.iter().copied().collect::<Array1<f32>>())
+        };
+        let features = guarded("run the image tower", || on_pool(run))?;
         let norm = features.dot(&features).sqrt();
         if !norm.is_finite() || norm == 0.0 {
             return Err(ImageTowerError::Features);

@@ -50,9 +50,11 @@ pub struct Linear {
     pub shape: TVec<usize>,
 }
 
-/// Attention in which every row sees every row. Each operand is a piece of the columns of an input.
+/// Attention in which every query sees every row. Each operand is a piece of the columns of an input.
 #[derive(Clone, Debug)]
 pub struct Attention {
+    /// Rows of the query; the keys and values have `rows`.
+    pub queries: usize,
     pub rows: usize,
     pub heads: usize,
     pub head: usize,
@@ -70,6 +72,14 @@ pub struct Patches {
     pub grid: [usize; 2],
     /// Height and width of a window.
     pub window: [usize; 2],
+}
+
+/// One row of several: as many numbers as its shape has, from those many times `row` on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub row: usize,
+    /// Of the output.
+    pub shape: TVec<usize>,
 }
 
 /// Equal when it is the same object: operators are compared only to find duplicates.
@@ -91,8 +101,9 @@ compared_by!(Patches, linear.weight);
 
 impl PartialEq for Attention {
     fn eq(&self, other: &Attention) -> bool {
-        let key = |a: &Attention| (a.rows, a.heads, a.head, a.scale.to_bits(), a.operands);
-        key(self) == key(other)
+        let sizes = |a: &Attention| (a.queries, a.rows, a.heads, a.head);
+        let key = |a: &Attention| (a.scale.to_bits(), a.operands);
+        sizes(self) == sizes(other) && key(self) == key(other)
     }
 }
 
@@ -136,6 +147,7 @@ operator!(Norm, "FusedLayerNorm");
 operator!(Linear, "FusedLinear");
 operator!(Attention, "FusedAttention");
 operator!(Patches, "FusedPatches");
+operator!(Row, "Row");
 
 fn volume(shape: &[usize]) -> usize {
     shape.iter().product()
@@ -192,8 +204,13 @@ impl Norm {
 }
 
 impl Linear {
-    fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         volume(&self.shape) / self.weight.dim().0.max(1)
+    }
+
+    /// How many numbers a row of the input has.
+    pub fn inner(&self) -> usize {
+        self.weight.dim().1
     }
 
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
@@ -239,19 +256,19 @@ impl Attention {
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
         let width = self.heads * self.head;
         ensure!(
-            self.rows > 0 && width > 0,
+            self.queries > 0 && self.rows > 0 && width > 0,
             "attention over an empty sequence"
         );
-        for (input, column) in self.operands {
+        let rows = [self.queries, self.rows, self.rows];
+        for ((input, column), rows) in self.operands.into_iter().zip(rows) {
             let shape = inputs.get(input).context("attention lacks an input")?;
             let (numbers, stride) = (volume(shape), shape.last().copied().unwrap_or(0));
             ensure!(
-                numbers == self.rows * stride && column + width <= stride,
-                "attention of {} rows over {shape:?}",
-                self.rows
+                numbers == rows * stride && column + width <= stride,
+                "attention of {rows} rows over {shape:?}"
             );
         }
-        Ok(tvec!(self.rows, self.heads, self.head))
+        Ok(tvec!(self.queries, self.heads, self.head))
     }
 
     fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
@@ -265,11 +282,32 @@ impl Attention {
         };
         let [query, key, value] = self.operands;
         let (query, key, value) = (operand(query)?, operand(key)?, operand(value)?);
-        let sizes = [self.rows, self.heads, self.head];
-        filled(&sizes, |y| {
+        let sizes = [self.queries, self.rows, self.heads, self.head];
+        filled(&[self.queries, self.heads, self.head], |y| {
             full_attention(query, key, value, sizes, self.scale, zeroed(y));
             Ok(())
         })
+    }
+}
+
+impl Row {
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        let &[input] = inputs else {
+            bail!("a row is one input's")
+        };
+        let width = volume(&self.shape);
+        ensure!(
+            volume(input) >= (self.row + 1) * width,
+            "row {} of {width} numbers of {input:?}",
+            self.row
+        );
+        Ok(self.shape.clone())
+    }
+
+    fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
+        let width = volume(&self.shape);
+        let row = &numbers(&inputs[0])?[self.row * width..][..width];
+        Tensor::from_shape(&self.shape, row)
     }
 }
 

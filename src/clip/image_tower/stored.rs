@@ -9,7 +9,8 @@ use tract_nnef::deser::{ModelBuilder, ResolvedInvocation, Value};
 use tract_nnef::internal::Registry;
 use tract_nnef::resource::Resource;
 
-use crate::clip::bundle::{Bundle, BundleError, Int8View};
+use crate::clip::bundle::{Bundle, BundleError};
+use crate::ops::matrix::StoredIntegers;
 
 /// A tensor of a bundle.
 #[derive(Clone)]
@@ -40,9 +41,9 @@ impl Stored {
         Ok(self.bundle.f32(&self.label)?.into_tensor())
     }
 
-    /// The numbers as they are kept, if that is in eight bits.
-    pub fn int8(&self) -> Result<Option<Int8View<'_>>, BundleError> {
-        self.bundle.int8(&self.label)
+    /// The numbers as they are kept, if that is in eight bits: see [`Bundle::integers`].
+    pub fn integers(&self) -> Result<Option<(StoredIntegers, usize)>, BundleError> {
+        self.bundle.integers(&self.label)
     }
 }
 

@@ -433,12 +433,17 @@ fn image_towers_of_every_exporter_run_on_the_projects_own_operators() {
             options.precision = precision;
             let (model, _) = imported(&options);
             // Separate projections to query, key and value, or one.
-            let linears = if case.starts_with("openclip") { 9 } else { 13 };
+            let (linears, pooled) = match case.starts_with("openclip") {
+                true => (9, 4),
+                false => (13, 5),
+            };
             let expected = Fused {
                 norms: 6,
                 linears,
                 activations: 2,
                 residuals: 4,
+                // Of the last block, and the projection.
+                pooled,
                 attentions: 2,
                 patches: 1,
             };

@@ -6,8 +6,9 @@ use ndarray::{Array2, ArrayView2, s};
 use tract_core::internal::Tensor;
 use tract_linalg::mmm::MMMInputFormat;
 
+use super::choice;
 use super::finish::{self, Finish};
-use super::kernel::{self, Kernel};
+use super::kernel::Kernel;
 use super::packed::{Packed, Panels};
 
 /// An f32 matrix packed once into the panels of a kernel.
@@ -17,7 +18,7 @@ pub struct PackedWeight(Packed);
 impl PackedWeight {
     /// Packs `weight [out, in]` for the fastest kernel.
     pub fn new(weight: ArrayView2<f32>) -> PackedWeight {
-        PackedWeight::on(kernel::float(), weight)
+        PackedWeight::on(choice::float(), weight)
     }
 
     /// `x Wᵀ`: rows `[rows, in]` to `[rows, out]`. Panics where the widths differ.

@@ -19,14 +19,14 @@ impl Weight<f32> for FrozenWeight {
 
     fn quantised(weight: &StoredIntegers) -> FrozenWeight {
         match worthwhile(weight) {
-            true => FrozenWeight::Integer(weight.with(QuantisedWeight::new)),
+            true => FrozenWeight::Integer(QuantisedWeight::new(weight)),
             false => FrozenWeight::new(weight.floats().view()),
         }
     }
 
     fn quantised_transposed(weight: &StoredIntegers) -> FrozenWeight {
         match worthwhile(weight) {
-            true => FrozenWeight::Integer(weight.with(QuantisedWeight::transposed)),
+            true => FrozenWeight::Integer(QuantisedWeight::transposed(weight)),
             false => FrozenWeight::new(weight.floats().t()),
         }
     }

@@ -1,22 +1,27 @@
 //! Products with a constant matrix, on the kernels of tract-linalg: f32, and eight-bit integers. This is the one module
 //! that reaches tract-linalg, whose interface changes between patch releases. It knows neither layers nor gradients.
 
+mod choice;
 mod finish;
 mod float;
 mod frozen;
+mod in_place;
 mod int8;
 mod kernel;
 mod packed;
+mod panels;
+mod pieces;
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::matrix::StoredIntegers;
 
+pub use choice::Kernels;
 pub use finish::Finish;
 pub use float::PackedWeight;
 pub use frozen::FrozenWeight;
-pub use int8::{QuantisedMatrix, QuantisedWeight};
-pub use kernel::{Kernel, Kernels, Number};
+pub use int8::{IntegerKernel, QuantisedMatrix, QuantisedWeight};
+pub use kernel::{Kernel, Number};
 
 /// A constant matrix `W [out, in]`, kept as its products want it.
 pub trait Weight<T>: Send + Sync {

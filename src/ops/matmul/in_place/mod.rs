@@ -1,0 +1,356 @@
+//! Products with eight-bit integers that stay where they lie: in the map of a file, say. A panel of a few output channels
+//! is brought into the order that the kernel reads just before it is multiplied, while the one after it is on its way
+//! from memory. So opening a model packs nothing and holds nothing twice, and forward and backward share one copy.
+//! Only a matrix that lies column by column is packed once it is multiplied a second time: the way through its columns is
+//! a fifth of the whole, and a process that encodes one picture does not come that far.
+//!
+//! The kernel is our own where tract's has a coarser tile: 50 rows, a picture of ViT-B/32, are five tiles of ten here and
+//! four of sixteen there. It must not know what is done to the sums.
+
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::pieces::{Block, Sizes, accumulators_mut, product};
+use crate::ops::matrix::StoredIntegers;
+
+/// Output channels in a panel.
+const PANEL: usize = 32;
+/// Panels that are interleaved together: their channels are a line of the cache where inputs lie one below the other.
+const PANELS: usize = 2;
+/// Output channels in a piece.
+const PIECE: usize = 2 * PANELS * PANEL;
+/// Rows in the largest tile.
+const TALLEST: usize = 10;
+
+/// A vector of the panel: four values each of sixteen output channels.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+struct Vector([u8; 64]);
+
+/// Functions on the instructions of a CPU, which has them.
+#[derive(Clone, Copy)]
+pub struct InPlace(&'static Functions);
+
+/// What a CPU needs for this.
+struct Functions {
+    name: &'static str,
+    /// By how many rows they have, less one.
+    tiles: [Tile; TALLEST],
+    interleave: Interleave,
+    interleave_columns: InterleaveColumns,
+}
+
+impl fmt::Display for InPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.name)
+    }
+}
+
+impl fmt::Debug for InPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl InPlace {
+    /// Every one that this CPU has.
+    pub fn all() -> Vec<InPlace> {
+        #[cfg(target_arch = "x86_64")]
+        return vnni::all();
+        #[cfg(not(target_arch = "x86_64"))]
+        Vec::new()
+    }
+}
+
+/// Sums the products of a few rows with a panel. Unsafe: the CPU must have the instructions.
+type Tile = unsafe fn(panel: &[Vector], x: TileInputs, y: TileOutputs, ahead: Ahead);
+
+/// Writes a panel from lines that are output channels; those missing count as anything. Unsafe: as above.
+type Interleave = unsafe fn(lines: &[&[i8]], panel: &mut [Vector]);
+
+/// Writes a panel, or some of its fours, from lines that are inputs: from the first line's `channels`, and those of the
+/// lines below. Unsafe: as above.
+type InterleaveColumns =
+    unsafe fn(lines: &[i8], length: usize, channels: Range<usize>, panel: &mut [Vector]);
+
+/// The rows of a tile.
+#[derive(Clone, Copy)]
+struct TileInputs<'a> {
+    /// One after the other.
+    values: &'a [i8],
+    /// Values from one row to the next, a multiple of four.
+    stride: usize,
+    /// What each row's sums begin at.
+    starts: &'a [i32],
+}
+
+/// Where a tile's sums go.
+struct TileOutputs<'a> {
+    sums: &'a mut [u32],
+    /// Sums from one row to the next.
+    stride: usize,
+    /// Of the panel, the channels that are wanted.
+    channels: usize,
+}
+
+/// What to bring into the cache meanwhile: an address for each four of inputs. It may lie outside of everything.
+#[derive(Clone, Copy)]
+struct Ahead {
+    start: *const i8,
+    step: usize,
+}
+
+/// Quantised rows.
+pub(super) struct Inputs {
+    values: Vec<i8>,
+    stride: usize,
+    starts: Vec<i32>,
+}
+
+impl Inputs {
+    /// None yet of `rows` rows of `inner` values.
+    pub fn new(rows: usize, inner: usize) -> Inputs {
+        let stride = inner.next_multiple_of(4);
+        Inputs {
+            values: Vec::with_capacity(rows * stride),
+            stride,
+            starts: Vec::with_capacity(rows),
+        }
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, values: &[i8]) {
+        self.values.extend_from_slice(values);
+        // What fills the last four up meets a zero here, whatever it is there.
+        let length = self.values.len().next_multiple_of(self.stride.max(1));
+        self.values.resize(length, 0);
+        // The kernel takes weights without a sign: each is 128 too large.
+        let sum: i32 = values.iter().map(|&value| i32::from(value)).sum();
+        self.starts.push(-128 * sum);
+    }
+
+    fn tile(&self, rows: Range<usize>) -> TileInputs<'_> {
+        TileInputs {
+            values: &self.values[rows.start * self.stride..rows.end * self.stride],
+            stride: self.stride,
+            starts: &self.starts[rows],
+        }
+    }
+}
+
+/// A matrix that is multiplied where it lies.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    kernel: InPlace,
+    matrix: StoredIntegers,
+    /// Whether a line is an input of the product, and not an output channel.
+    lines_are_inputs: bool,
+    out: usize,
+    inner: usize,
+    packed: Arc<Packed>,
+}
+
+/// All panels of a matrix, once there have been two products.
+#[derive(Debug, Default)]
+struct Packed {
+    used: AtomicBool,
+    panels: OnceLock<Vec<Vector>>,
+}
+
+impl Placed {
+    /// For `x Wᵀ`, or for `x W` if `transposed`.
+    pub fn new(kernel: &InPlace, matrix: &StoredIntegers, transposed: bool) -> Placed {
+        let (out, inner) = match (matrix.dim(), transposed) {
+            ((out, inner), false) => (out, inner),
+            ((out, inner), true) => (inner, out),
+        };
+        let lines_are_inputs = matrix.is_transposed() != transposed;
+        // Four inputs side by side must not lie in two places.
+        let apart = matrix.lines().any(|part| part.nrows() % 4 != 0);
+        let matrix = match lines_are_inputs && apart && matrix.lines().count() > 1 {
+            true => matrix.with(|m| StoredIntegers::copied(m.values, m.scales.to_owned())),
+            false => matrix.clone(),
+        };
+        Placed {
+            kernel: *kernel,
+            matrix,
+            lines_are_inputs,
+            out,
+            inner,
+            packed: Arc::default(),
+        }
+    }
+
+    pub fn dim(&self) -> (usize, usize) {
+        (self.out, self.inner)
+    }
+
+    /// Writes the product `[rows, out]` to `y`: [`product`] on this kernel.
+    pub fn multiply<S: Sync + Send>(
+        &self,
+        rows: usize,
+        quantise: impl Fn(Range<usize>) -> (Inputs, S) + Sync,
+        finish: impl Fn(&Block<Inputs, S>, usize, usize, &[u32], &mut [f32]) + Sync,
+        y: &mut [MaybeUninit<f32>],
+    ) {
+        let sizes = Sizes {
+            rows,
+            out: self.out,
+            width: PIECE,
+        };
+        let parts: Vec<&[i8]> = self
+            .matrix
+            .lines()
+            .map(|part| part.to_slice().expect("lines lie one after the other"))
+            .collect();
+        let packed = self.packed(&parts);
+        let sum = |x: &Inputs, columns: Range<usize>, tile: &mut _| {
+            let width = columns.len();
+            let sums = accumulators_mut(tile);
+            for first in columns.clone().step_by(PANELS * PANEL) {
+                let channels = first..columns.end.min(first + PANELS * PANEL);
+                let sums = &mut sums[first - columns.start..];
+                let ahead = self.ahead(packed, &parts, channels.end, x.stride / 4);
+                if let Some(packed) = packed {
+                    let start = first / PANEL * self.length();
+                    let count = channels.len().div_ceil(PANEL) * self.length();
+                    let panels = &packed[start..][..count];
+                    self.sum(panels, channels.len(), x, sums, width, ahead);
+                } else {
+                    with_panels(PANELS * self.length(), |panels| {
+                        self.interleave(&parts, channels.clone(), panels);
+                        self.sum(panels, channels.len(), x, sums, width, ahead);
+                    });
+                }
+            }
+        };
+        product(sizes, quantise, sum, finish, y);
+    }
+
+    /// Vectors in a panel: two for each four inputs.
+    fn length(&self) -> usize {
+        2 * self.inner.div_ceil(4)
+    }
+
+    /// All panels, if this is not the first product and it pays.
+    fn packed(&self, parts: &[&[i8]]) -> Option<&[Vector]> {
+        let pays = self.lines_are_inputs && self.matrix.is_transposed() && self.inner > 0;
+        if !pays || !self.packed.used.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let panels = self.packed.panels.get_or_init(|| {
+            let count = self.out.div_ceil(PANEL) * self.length();
+            let mut panels = vec![Vector([0; 64]); count];
+            self.interleave(parts, 0..self.out, &mut panels);
+            self.matrix.release();
+            panels
+        });
+        Some(panels)
+    }
+
+    /// The sums of all rows and a few panels.
+    fn sum(
+        &self,
+        panels: &[Vector],
+        channels: usize,
+        x: &Inputs,
+        sums: &mut [u32],
+        width: usize,
+        mut ahead: impl Iterator<Item = Ahead>,
+    ) {
+        let rows = x.starts.len();
+        let tiles = rows.div_ceil(TALLEST);
+        let firsts = (0..channels).step_by(PANEL);
+        for (first, panel) in firsts.zip(panels.chunks_exact(self.length().max(1))) {
+            for tile in 0..tiles {
+                let rows = rows * tile / tiles..rows * (tile + 1) / tiles;
+                let y = TileOutputs {
+                    sums: &mut sums[rows.start * width + first..],
+                    stride: width,
+                    channels: PANEL.min(channels - first),
+                };
+                let ahead = ahead.next().unwrap_or(Ahead {
+                    start: panel.as_ptr().cast(),
+                    step: 0,
+                });
+                // SAFETY: whoever has the kernel has its instructions.
+                unsafe { self.kernel.0.tiles[rows.len() - 1](panel, x.tile(rows), y, ahead) };
+            }
+        }
+    }
+
+    /// Writes the panels of `channels`.
+    fn interleave(&self, parts: &[&[i8]], channels: Range<usize>, panels: &mut [Vector]) {
+        let panels = panels.chunks_exact_mut(self.length().max(1));
+        for (first, panel) in channels.clone().step_by(PANEL).zip(panels) {
+            self.interleave_panel(parts, first..channels.end.min(first + PANEL), panel);
+        }
+    }
+
+    fn interleave_panel(&self, parts: &[&[i8]], channels: Range<usize>, panel: &mut [Vector]) {
+        if self.lines_are_inputs {
+            let mut panel = panel;
+            for part in parts {
+                let fours = part.len().div_ceil(4 * self.out);
+                let (own, rest) = panel.split_at_mut(2 * fours);
+                // SAFETY: whoever has the kernel has its instructions.
+                unsafe {
+                    (self.kernel.0.interleave_columns)(part, self.out, channels.clone(), own);
+                }
+                panel = rest;
+            }
+            return;
+        }
+        let mut lines = [&[][..]; PANEL];
+        let every = parts
+            .iter()
+            .flat_map(|part| part.chunks_exact(self.inner.max(1)));
+        let own = every.skip(channels.start).take(channels.len());
+        lines.iter_mut().zip(own).for_each(|(to, line)| *to = line);
+        // SAFETY: as above.
+        unsafe { (self.kernel.0.interleave)(&lines[..channels.len()], panel) };
+    }
+
+    /// What the panels that begin at channel `first` are made of, in portions of `steps` addresses.
+    fn ahead(
+        &self,
+        packed: Option<&[Vector]>,
+        parts: &[&[i8]],
+        first: usize,
+        steps: usize,
+    ) -> impl Iterator<Item = Ahead> {
+        // Matrices in several places lie one after the other more often than not; it is a hint.
+        let lines = parts[0].as_ptr();
+        let (start, step) = match packed {
+            Some(packed) => {
+                let panels = packed.as_ptr().wrapping_add(first / PANEL * self.length());
+                (panels.cast(), size_of::<Vector>())
+            }
+            None if self.lines_are_inputs => (lines.wrapping_add(first), self.out),
+            None => (lines.wrapping_add(first * self.inner), PANELS * PANEL),
+        };
+        let count = if first < self.out { self.inner } else { 0 };
+        (0..count).step_by(steps.max(1)).map(move |done| Ahead {
+            start: start.wrapping_add(done * step),
+            step,
+        })
+    }
+}
+
+/// Runs `work` with memory for so many vectors. Every thread keeps it.
+fn with_panels(count: usize, work: impl FnOnce(&mut [Vector])) {
+    thread_local! {
+        static MEMORY: RefCell<Vec<Vector>> = const { RefCell::new(Vec::new()) };
+    }
+    MEMORY.with_borrow_mut(|memory| {
+        memory.resize(count, Vector([0; 64]));
+        work(memory);
+    });
+}
