@@ -78,6 +78,9 @@ def measure(table, models, pictures, home, threads, first, classes):
         table.add("adaptation ours", report["seconds"]["total"])
         table.add("adaptation features ours", report["seconds"]["features"])
         table.add("adaptation training ours", report["seconds"]["training"])
+        for method in run([RELEASE / "examples/coop_recipe"], threads)["methods"]:
+            for figure in ("loss", "accuracy", "steps", "seconds"):
+                table.add(f"recipe {method['method']} {figure}", method[figure])
 
 
 def ratio(table, ours, theirs):
@@ -119,6 +122,12 @@ def rows(table):
            f"{table.median('adaptation training ours'):.1f} s). CoOp's recipe, 200 epochs, extrapolated from the steps measured above "
            f"({COOP_STEPS} steps): {coop:.0f} s. Ratio 1/{coop / ours:.0f}.")
     yield ""
+    yield line("default model, four conditions it has never seen, 16 shots of 12 classes", "loss on the training pictures", "test accuracy", "steps", "seconds of training")
+    yield line(*["---"] * 5)
+    for method in ("zero-shot", "CoOp's recipe", "adapt"):
+        loss, accuracy, steps, seconds = (table.median(f"recipe {method} {figure}") for figure in ("loss", "accuracy", "steps", "seconds"))
+        yield line(method, f"{loss:.3f}", f"{100 * accuracy:.1f} %", f"{steps:.0f}", f"{seconds:.1f}")
+    yield ""
     yield (f"Ratios: picture int8 over onnxruntime's int8 {ratio(table, 'image ours int8', 'image onnxruntime int8')}, f32 over its f32 "
            f"{ratio(table, 'image ours f32', 'image onnxruntime f32')}; step of 10 classes over PyTorch's text pass "
            f"{ratio(table, 'step 10 ours int8', 'step 10 text PyTorch')}; step of 1,000 over 10 classes "
@@ -132,6 +141,10 @@ def processor():
     return f"{match.group(1) if match else 'unknown'} ({', '.join(known)}), {os.cpu_count()} cores"
 
 
+def written(sections):
+    return "\n".join(f"## {title}\n\n{body}" for title, body in sorted(sections.items()))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", type=Path)
@@ -141,7 +154,7 @@ def main():
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     classes = [int(count) for count in arguments.classes.split(",")]
-    text = [f"{processor()}, {datetime.date.today()}. `benches/compare/run.sh`, {arguments.rounds} rounds, subjects taking turns.", ""]
+    sections = {}
     with tempfile.TemporaryDirectory() as scratch:
         pictures, home = Path(scratch) / "pictures", Path(scratch) / "home"
         labels = Path(scratch) / "labels.txt"
@@ -154,14 +167,18 @@ def main():
             for number in range(arguments.rounds):
                 print(f"threads {threads}, round {number + 1} of {arguments.rounds}", file=sys.stderr)
                 measure(table, arguments.models, pictures, home, threads, number == 0, classes)
-            text += [f"## {threads} thread{'s' if threads > 1 else ''}", "", *rows(table), ""]
-    text = "\n".join(text)
-    print(text)
+            made = f"{processor()}, {datetime.date.today()}. `benches/compare/run.sh`, {arguments.rounds} rounds, subjects taking turns."
+            sections[f"{threads} thread{'s' if threads > 1 else ''}"] = "\n".join([made, "", *rows(table), ""])
+    print(written(sections))
     if arguments.write:
         page = arguments.write.read_text()
         start, end = "<!-- table -->\n", "<!-- end of table -->"
         before, rest = page.split(start)
-        arguments.write.write_text(before + start + text + end + rest.split(end)[1])
+        kept, after = rest.split(end)
+        # A run with one number of threads leaves the sections of the others.
+        kept = dict(section.split("\n\n", 1) for section in kept.split("## ")[1:])
+        kept = {title: body.rstrip() + "\n" for title, body in kept.items()}
+        arguments.write.write_text(before + start + written(kept | sections) + end + after)
 
 
 if __name__ == "__main__":

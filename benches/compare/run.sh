@@ -14,7 +14,7 @@ if [ ! -x "$work/venv/bin/python" ]; then
 fi
 python="$work/venv/bin/python"
 [ -f "$work/models/preprocessor_config.json" ] || "$python" benches/compare/make_models.py "$work/models"
-cargo build --release --bin edge-rlp --example plain_tract
+cargo build --release --bin edge-rlp --example plain_tract --example coop_recipe
 cargo build --release --manifest-path benches/compare/rten/Cargo.toml
 for precision in int8 f32; do
     [ -f "$work/models/$precision.rlpm" ] && continue
