@@ -224,3 +224,39 @@ fn both_signals_end_watching_with_what_was_seen_and_the_command_with_it() {
         );
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_supervisor_is_told_when_it_is_ready_alive_and_ending() {
+    let dir = with_labels();
+    let socket = dir.path().join("notify");
+    let supervisor = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
+        .args(["classify", "--labels", "labels.txt", "--quiet"])
+        .args(["--camera", "demo", "--frames", "2", "--every", "1200ms"])
+        .current_dir(dir.path())
+        .env("EDGE_RLP_HOME", dir.home())
+        .env("NOTIFY_SOCKET", &socket)
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    supervisor.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 64];
+    let told: Vec<String> = std::iter::from_fn(|| {
+        supervisor
+            .recv(&mut buffer)
+            .ok()
+            .map(|n| buffer[..n].to_vec())
+    })
+    .map(|told| String::from_utf8(told).unwrap().trim().to_owned())
+    .collect();
+    assert_eq!(told.first().unwrap(), "READY=1");
+    assert_eq!(told.last().unwrap(), "STOPPING=1");
+    assert!(
+        told.len() > 2
+            && told[1..told.len() - 1]
+                .iter()
+                .all(|told| told == "WATCHDOG=1"),
+        "{told:?}"
+    );
+}

@@ -17,6 +17,7 @@ mod pictures;
 mod prompt;
 mod prompt_diff;
 mod report;
+mod supervisor;
 
 use crate::store::Home;
 use anyhow::Context as _;

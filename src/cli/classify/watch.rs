@@ -1,7 +1,8 @@
 //! Watching a camera: its frames are named one after the other, smoothed over time, told where the label changes, and
 //! handed to a command of the user's. It must not know how answers are printed.
 
-use super::super::{Context, usage};
+use super::super::supervisor::Supervisor;
+use super::super::usage;
 use super::classifier::Classifier;
 use super::meter::Meter;
 use super::on_change::OnChange;
@@ -55,12 +56,17 @@ pub fn watch(
         })?),
         None => None,
     };
+    let supervisor = Supervisor::ready();
+    let stop = || {
+        supervisor.alive();
+        context.stopped()
+    };
     let mut smoothing = Smoothing::new(arguments.smooth.unwrap_or_default());
     let mut rates = Rates::new();
     let mut last_frame = Instant::now();
     let mut watched = 0;
     while arguments.frames.is_none_or(|most| watched < most) {
-        let frame = match frames.next(&|| context.stopped())? {
+        let frame = match frames.next(&stop)? {
             Seen::Frame(frame) => frame,
             Seen::Trouble(told) => {
                 report.warn(told);
@@ -83,7 +89,7 @@ pub fn watch(
         }
         failed.try_iter().for_each(|told| report.warn(told));
         rates.tell(&frames, report);
-        rest(pace, context);
+        rest(pace, &stop);
     }
     if let Some(on_change) = on_change {
         on_change.finish(context.stopped());
@@ -100,9 +106,9 @@ pub fn watch(
 }
 
 /// Sleeps for `pace`, unless asked to stop.
-fn rest(pace: Duration, context: &Context) {
+fn rest(pace: Duration, stop: &dyn Fn() -> bool) {
     let end = Instant::now() + pace;
-    while !context.stopped() {
+    while !stop() {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
