@@ -2,7 +2,10 @@
 
 use super::{Context, Exit, usage};
 use crate::frames::demo::{self, CONDITIONS, FolderOptions};
+use crate::store::atomic;
+use crate::store::file_system::Disk;
 use serde_json::json;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -38,20 +41,30 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         test: arguments.test,
         seed: arguments.seed,
     };
-    let summary = demo::write_folder(&out, &options)?;
+    let files = demo::folder(&options)?;
+    atomic::write_folder(&Disk, &out, files).map_err(|error| {
+        let out = out.display();
+        match error.kind() {
+            ErrorKind::DirectoryNotEmpty => {
+                anyhow::anyhow!("{out} is not empty; name a new or an empty folder")
+            }
+            _ => anyhow::anyhow!(
+                "cannot write {out}: {error}; check the path, the space left and the permissions"
+            ),
+        }
+    })?;
+    let labels = demo::CLASSES.len();
+    let (train, test) = (labels * arguments.shots, labels * arguments.test);
     context.output.object(&json!({
         "out": out.display().to_string(),
         "condition": arguments.condition,
         "labels": demo::CLASSES,
-        "train": summary.train,
-        "test": summary.test,
+        "train": train,
+        "test": test,
     }))?;
     context.output.line(format!(
-        "{}: {} training and {} test pictures of {} labels, condition {}",
+        "{}: {train} training and {test} test pictures of {labels} labels, condition {}",
         out.display(),
-        summary.train,
-        summary.test,
-        demo::CLASSES.len(),
         arguments.condition,
     ));
     Ok(Exit::Done)

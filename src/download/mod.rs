@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::store::file_system::Disk;
 use answer::Answer;
 use part::Part;
 use thiserror::Error;
@@ -242,7 +243,7 @@ impl Client {
     /// Brings a file to its target. What an earlier call left unfinished is gone on with, as far as the file is still
     /// the same; a target that is there and still what the server has is left alone.
     pub fn fetch(&self, wanted: Wanted, progress: &mut Progress) -> Result<Fetched, DownloadError> {
-        let mut part = Part::open(wanted.target, wanted.url)?;
+        let mut part = Part::open(&Disk, wanted.target, wanted.url)?;
         let kept = part.length();
         let mut afresh = kept == 0;
         let (mut failures, mut pause) = (0, self.settings.pause);

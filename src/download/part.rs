@@ -1,15 +1,13 @@
 //! A file on its way: `TARGET.part` grows, `TARGET.download` says of what and how much of it is surely on the disk. It
 //! must not know the network.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{DownloadError, Sha256};
 use crate::store::atomic;
-use crate::store::file_system::{Disk, FileSystem as _};
+use crate::store::file_system::{FileSystem, Growing};
 
 /// After so many bytes more they are made safe, so that a power cut costs no more than these.
 const CHECKPOINT: u64 = 16 << 20;
@@ -28,34 +26,30 @@ struct Note {
 }
 
 /// The file on its way. It is locked as long as it is open.
-pub struct Part {
+pub struct Part<'a> {
+    files: &'a dyn FileSystem,
     target: PathBuf,
-    file: File,
+    file: Box<dyn Growing>,
     length: u64,
     note: Note,
 }
 
-impl Part {
+impl Part<'_> {
     /// Opens what is there of the file for `target` from `url`; of another URL's nothing is kept.
-    pub fn open(target: &Path, url: &str) -> Result<Part, DownloadError> {
+    pub fn open<'a>(
+        files: &'a dyn FileSystem,
+        target: &Path,
+        url: &str,
+    ) -> Result<Part<'a>, DownloadError> {
         let path = beside(target, ".part");
         let failed = |source| DownloadError::Write {
             path: path.clone(),
             source,
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(DownloadError::Busy { path }),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-            Ok(()) => {}
-        }
-        let note = Disk.read(&beside(target, ".download"), MAX_NOTE);
+        let Some(file) = files.open_growing(&path).map_err(failed)? else {
+            return Err(DownloadError::Busy { path });
+        };
+        let note = files.read(&beside(target, ".download"), MAX_NOTE);
         let note = note
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -63,8 +57,9 @@ impl Part {
             url: url.into(),
             ..Note::default()
         });
-        let there = file.metadata().map_err(failed)?.len();
+        let there = files.size(&path).map_err(failed)?;
         let mut part = Part {
+            files,
             target: target.into(),
             file,
             length: there.min(note.safe),
@@ -98,15 +93,10 @@ impl Part {
             (Some(_), None) => false,
             (None, _) => validator.is_some() && validator == self.note.validator.as_deref(),
         };
-        let size = self
-            .target
-            .metadata()
-            .ok()
-            .filter(fs::Metadata::is_file)?
-            .len();
+        let size = self.files.size(&self.target).ok()?;
         let whole = same && size == self.note.safe && size > 0;
         if whole {
-            let _ = fs::remove_file(beside(&self.target, ".part"));
+            let _ = self.files.remove_file(&beside(&self.target, ".part"));
         }
         whole.then_some(size)
     }
@@ -137,9 +127,8 @@ impl Part {
 
     /// Adds bytes at the end.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DownloadError> {
-        self.file
-            .write_all(bytes)
-            .map_err(|source| self.failed(source))?;
+        let added = self.file.append(bytes);
+        added.map_err(|source| self.failed(source))?;
         self.length += bytes.len() as u64;
         match self.length - self.note.safe >= CHECKPOINT {
             true => self.checkpoint(),
@@ -152,46 +141,46 @@ impl Part {
         if self.length == self.note.safe {
             return Ok(());
         }
-        self.file
-            .sync_data()
-            .map_err(|source| self.failed(source))?;
+        self.sync()?;
         self.note.safe = self.length;
         self.write_note()
     }
 
     /// The hash of what is there.
     pub fn sha256(&mut self) -> Result<Sha256, DownloadError> {
-        self.file
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| Sha256::of(&self.file))
-            .map_err(|source| self.failed(source))
+        let found = self.file.content().and_then(Sha256::of);
+        found.map_err(|source| self.failed(source))
     }
 
     /// Puts it at its target, safely.
     pub fn finish(&mut self) -> Result<(), DownloadError> {
-        self.file.sync_all().map_err(|source| self.failed(source))?;
+        self.sync()?;
         self.note.safe = self.length;
         self.write_note()?;
-        fs::rename(beside(&self.target, ".part"), &self.target)
-            .and_then(|()| Disk.sync_dir(self.target.parent().unwrap_or(Path::new("."))))
+        let folder = self.target.parent().unwrap_or(Path::new("."));
+        self.files
+            .rename(&beside(&self.target, ".part"), &self.target)
+            .and_then(|()| self.files.sync_dir(folder))
             .map_err(|source| self.failed(source))
     }
 
     /// Cuts the file to what counts, and goes to its end.
     fn cut(&mut self) -> Result<(), DownloadError> {
-        self.file
-            .set_len(self.length)
-            .and_then(|()| self.file.seek(SeekFrom::End(0)))
-            .map(|_| ())
-            .map_err(|source| self.failed(source))
+        let cut = self.file.cut(self.length);
+        cut.map_err(|source| self.failed(source))
     }
 
     fn write_note(&self) -> Result<(), DownloadError> {
         let path = beside(&self.target, ".download");
         serde_json::to_vec(&self.note)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| atomic::write(&Disk, &path, &bytes))
+            .and_then(|bytes| atomic::write(self.files, &path, &bytes))
             .map_err(|source| DownloadError::Write { path, source })
+    }
+
+    fn sync(&mut self) -> Result<(), DownloadError> {
+        let synced = self.file.sync();
+        synced.map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: std::io::Error) -> DownloadError {
@@ -206,4 +195,72 @@ fn beside(target: &Path, end: &str) -> PathBuf {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(end);
     target.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::faults::{Fault, FaultyDisk, Survival};
+
+    const URL: &str = "https://h.example/file";
+    const TARGET: &str = "/downloads/file";
+    const WHOLE: &[u8] = b"all that the server has to give, in pieces of some bytes each";
+
+    /// One run of the program: goes on from what is there, in pieces, each made safe; the bytes that were there before.
+    fn download(disk: &FaultyDisk) -> Result<u64, DownloadError> {
+        let mut part = Part::open(disk, TARGET.as_ref(), URL)?;
+        let sha256 = Sha256::of(WHOLE).ok();
+        if part.whole(sha256, Some("v1")).is_some() {
+            return Ok(WHOLE.len() as u64);
+        }
+        let kept = part.length();
+        if part.resumable().is_none() {
+            part.restart(Some("v1".into()), sha256)?;
+        }
+        for piece in WHOLE[kept as usize..].chunks(13) {
+            part.append(piece)?;
+            part.checkpoint()?;
+        }
+        assert_eq!(part.sha256()?, sha256.unwrap(), "{kept} bytes were kept");
+        part.finish()?;
+        Ok(kept)
+    }
+
+    fn prepared() -> FaultyDisk {
+        let disk = FaultyDisk::default();
+        atomic::create_folder(&disk, "/downloads".as_ref()).unwrap();
+        disk.count_from_here();
+        disk
+    }
+
+    #[test]
+    fn a_download_goes_on_from_what_is_safe_wherever_it_fails_or_the_power_is_cut() {
+        let whole = prepared();
+        assert_eq!(download(&whole).unwrap(), 0);
+        let (operations, survivals) = (whole.operations(), Survival::all());
+        let cuts = survivals.iter().map(|s| (Fault::PowerCut, *s));
+        let failures = [Fault::FailOnce, Fault::FailFromThere].map(|f| (f, survivals[0]));
+        let (mut tried, mut went_on) = (0, 0);
+        for (fault, survival) in cuts.chain(failures) {
+            for k in 1..=operations + 1 {
+                let disk = prepared();
+                disk.fault_at(k, fault);
+                let done = download(&disk).is_ok();
+                match fault {
+                    Fault::PowerCut => disk.restart(survival),
+                    _ => disk.heal(),
+                }
+                let there = disk.read(TARGET.as_ref(), 1000).ok();
+                assert!(
+                    there.as_deref() == Some(WHOLE) || (there.is_none() && !done),
+                    "{fault:?} at {k}, {survival:?}"
+                );
+                went_on += usize::from(download(&disk).unwrap() > 0);
+                assert_eq!(disk.read(TARGET.as_ref(), 1000).unwrap(), WHOLE);
+                tried += 1;
+            }
+        }
+        println!("download: {tried} failures and power cuts survived");
+        assert!(went_on > tried / 2, "{went_on} of {tried} went on");
+    }
 }

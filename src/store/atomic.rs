@@ -2,6 +2,7 @@
 //! It must not know what is written.
 
 use super::file_system::FileSystem;
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,71 @@ pub fn write(files: &dyn FileSystem, path: &Path, bytes: &[u8]) -> io::Result<()
         return Err(error);
     }
     files.sync_dir(&folder_of(path))
+}
+
+/// Puts files into the folder `out`, which is made where it is missing and must hold nothing: `content` are paths in it,
+/// folders before what lies in them left to us, and their bytes. All of them are written aside and made safe before the
+/// first appears; what then appears in `out` does so in the order in which it first occurs in `content`.
+///
+/// # Errors
+/// [`io::ErrorKind::DirectoryNotEmpty`] where something is in `out`; whatever else fails leaves it empty.
+pub fn write_folder(
+    files: &dyn FileSystem,
+    out: &Path,
+    content: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
+) -> io::Result<()> {
+    create_folder(files, out)?;
+    let staging = out.join(format!(".{}{TEMPORARY}", std::process::id()));
+    let left_over = |name: &String| name.starts_with('.') && name.ends_with(TEMPORARY);
+    let names = files.list(out)?;
+    if !names.iter().all(left_over) {
+        return Err(io::ErrorKind::DirectoryNotEmpty.into());
+    }
+    for name in names {
+        remove_tree(files, &out.join(name));
+    }
+    let mut appear = Vec::new();
+    let mut moved = 0;
+    let written = (|| {
+        files.create_dir(&staging)?;
+        let mut folders = HashSet::from([PathBuf::new()]);
+        for (path, bytes) in content {
+            let above: Vec<_> = path.ancestors().skip(1).collect();
+            for folder in above.into_iter().rev() {
+                if folders.insert(folder.to_owned()) {
+                    files.create_dir(&staging.join(folder))?;
+                }
+            }
+            files.write_new(&staging.join(&path), &bytes)?;
+            let first = path.iter().next().map(PathBuf::from).unwrap_or_default();
+            if !appear.contains(&first) {
+                appear.push(first);
+            }
+        }
+        files.sync_tree(&staging)?;
+        for name in &appear {
+            files.rename(&staging.join(name), &out.join(name))?;
+            moved += 1;
+        }
+        files.remove_dir(&staging)?;
+        files.sync_dir(out)
+    })();
+    written.inspect_err(|_| {
+        for name in &appear[..moved] {
+            remove_tree(files, &out.join(name));
+        }
+        remove_tree(files, &staging);
+    })
+}
+
+/// Removes a file, or a folder with all that is in it, as far as that can be done.
+fn remove_tree(files: &dyn FileSystem, path: &Path) {
+    if files.remove_file(path).is_err() {
+        for name in files.list(path).unwrap_or_default() {
+            remove_tree(files, &path.join(name));
+        }
+        let _ = files.remove_dir(path);
+    }
 }
 
 /// Makes `folder` and the folders above it, as far as they are missing, and makes them outlive a power cut.
@@ -96,6 +162,64 @@ mod tests {
                 assert_eq!(disk.list(Path::new("/f")).unwrap(), ["x"]);
             }
         }
+    }
+
+    fn pictures() -> Vec<(PathBuf, Vec<u8>)> {
+        let file = |path: &str| (PathBuf::from(path), path.as_bytes().to_vec());
+        ["a/b/1", "a/b/2", "c/3", "labels"].map(file).to_vec()
+    }
+
+    #[test]
+    fn a_folder_is_whole_empty_or_lacks_its_last_parts_wherever_its_writing_is_cut() {
+        let prepare = || {
+            let disk = FaultyDisk::default();
+            create_folder(&disk, Path::new("/f")).unwrap();
+            disk.count_from_here();
+            disk
+        };
+        let run = |disk: &FaultyDisk| write_folder(disk, Path::new("/f/out"), pictures());
+        let whole = prepare();
+        run(&whole).unwrap();
+        let survivals = Survival::all();
+        let cuts = survivals.iter().map(|s| (Fault::PowerCut, *s));
+        let failures = [Fault::FailOnce, Fault::FailFromThere].map(|f| (f, survivals[0]));
+        let mut tried = 0;
+        for (fault, survival) in cuts.chain(failures) {
+            for k in 1..=whole.operations() + 1 {
+                let disk = prepare();
+                disk.fault_at(k, fault);
+                let done = run(&disk).is_ok();
+                match fault {
+                    Fault::PowerCut => disk.restart(survival),
+                    _ => disk.heal(),
+                }
+                let there = |path: &Path| disk.read(&Path::new("/f/out").join(path), 100).ok();
+                for (path, bytes) in pictures() {
+                    let found = there(&path);
+                    assert!(
+                        found.as_ref() == Some(&bytes) || (found.is_none() && !done),
+                        "{fault:?} at {k}, {survival:?}: {path:?} is {found:?}"
+                    );
+                }
+                if fault == Fault::FailOnce && !done {
+                    run(&disk).unwrap();
+                }
+                tried += 1;
+            }
+        }
+        println!("folder: {tried} failures and power cuts survived");
+    }
+
+    #[test]
+    fn a_folder_in_use_is_left_alone_and_what_an_earlier_run_left_is_not_in_the_way() {
+        let disk = FaultyDisk::default();
+        create_folder(&disk, Path::new("/out/.77.tmp/a")).unwrap();
+        disk.write_new(Path::new("/out/.77.tmp/a/x"), b"half")
+            .unwrap();
+        write_folder(&disk, Path::new("/out"), pictures()).unwrap();
+        assert_eq!(disk.list(Path::new("/out")).unwrap(), ["a", "c", "labels"]);
+        let again = write_folder(&disk, Path::new("/out"), pictures()).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::DirectoryNotEmpty);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A disk for tests, in memory, on which any operation can be made to fail and the power can be cut at any
 //! operation. It keeps apart what a program sees and what is safe, as the kernel's caches do.
 
-use super::file_system::{FileSystem, Lock};
+use super::file_system::{FileSystem, Growing, Lock};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -38,6 +38,8 @@ enum Bytes {
     None,
     All,
     Half,
+    /// As many as were written, but zeros: the length was safe before the bytes.
+    Zeroed,
 }
 
 impl Survival {
@@ -49,7 +51,7 @@ impl Survival {
             Names::InHistory,
             Names::OutsideHistory,
         ];
-        let bytes = [Bytes::None, Bytes::All, Bytes::Half];
+        let bytes = [Bytes::None, Bytes::All, Bytes::Half, Bytes::Zeroed];
         names
             .into_iter()
             .flat_map(|names| bytes.map(|bytes| Survival { names, bytes }))
@@ -85,6 +87,8 @@ struct State {
     seen: BTreeMap<PathBuf, Node>,
     safe: BTreeMap<PathBuf, Node>,
     contents: Vec<Content>,
+    /// Folders that have another name: until the new one is synced, what is safe in them is so under the old one.
+    moves: Vec<(PathBuf, PathBuf)>,
     operations: usize,
     fault: Option<(usize, Fault)>,
 }
@@ -135,11 +139,16 @@ impl FaultyDisk {
             }
         }
         for content in &mut state.contents {
+            // Of a file that grew, what was synced before stays.
+            let grown = content.seen.starts_with(&content.safe);
+            let kept = if grown { content.safe.len() } else { 0 };
+            let new = content.seen.len() - kept;
             if content.seen != content.safe {
                 match survival.bytes {
                     Bytes::None => content.seen = content.safe.clone(),
                     Bytes::All => {}
-                    Bytes::Half => content.seen.truncate(content.seen.len() / 2),
+                    Bytes::Half => content.seen.truncate(kept + new / 2),
+                    Bytes::Zeroed => content.seen[kept..].fill(0),
                 }
                 content.safe = content.seen.clone();
             }
@@ -180,6 +189,27 @@ impl State {
         }
     }
 
+    /// A new, empty file.
+    fn make(&mut self, file: &Path) -> usize {
+        let id = self.contents.len();
+        self.contents.push(Content::default());
+        self.seen.insert(file.into(), Node::File(id));
+        id
+    }
+
+    /// One operation: adds bytes to a file, half of them where it fails.
+    fn append(&mut self, id: usize, bytes: &[u8]) -> io::Result<()> {
+        let written = self.step();
+        let off = matches!(self.fault, Some((k, Fault::PowerCut)) if self.operations > k);
+        let length = match written {
+            Ok(()) => bytes.len(),
+            Err(_) if off => 0,
+            Err(_) => bytes.len() / 2,
+        };
+        self.contents[id].seen.extend(&bytes[..length]);
+        written
+    }
+
     fn folder(&self, folder: &Path) -> io::Result<()> {
         let there = folder == Path::new("/") || self.seen.get(folder) == Some(&Node::Folder);
         if there {
@@ -203,6 +233,15 @@ impl State {
     }
 }
 
+/// What `path` is called once `from` is called `to`: a folder takes along what lies in it.
+fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
+    }
+}
+
 impl FileSystem for FaultyDisk {
     fn create_dir(&self, folder: &Path) -> io::Result<()> {
         let mut state = self.state();
@@ -219,6 +258,16 @@ impl FileSystem for FaultyDisk {
         let state = &mut *self.state();
         state.step()?;
         state.folder(folder)?;
+        let moves = std::mem::take(&mut state.moves);
+        for (from, to) in moves {
+            if to.parent() != Some(folder) {
+                state.moves.push((from, to));
+                continue;
+            }
+            let safe = std::mem::take(&mut state.safe).into_iter();
+            let moved = safe.map(|(path, node)| (moved(&path, &from, &to), node));
+            state.safe = moved.collect();
+        }
         state.safe.retain(|path, _| path.parent() != Some(folder));
         let synced: Vec<_> = state
             .names_in(folder)
@@ -233,28 +282,71 @@ impl FileSystem for FaultyDisk {
         let state = &mut *self.state();
         state.step()?;
         state.folder(file.parent().unwrap_or(Path::new("/")))?;
-        let id = state.contents.len();
-        state.contents.push(Content::default());
-        state.seen.insert(file.into(), Node::File(id));
-        let written = state.step();
-        let length = if written.is_ok() {
-            bytes.len()
-        } else {
-            bytes.len() / 2
-        };
-        state.contents[id].seen = bytes[..length].to_vec();
-        written?;
+        let id = state.make(file);
+        state.append(id, bytes)?;
         state.step()?;
         state.contents[id].safe = bytes.to_vec();
         Ok(())
     }
 
+    /// Two operations: make the file, write it (half of it where that fails).
+    fn write_new(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
+        let state = &mut *self.state();
+        state.step()?;
+        state.folder(file.parent().unwrap_or(Path::new("/")))?;
+        if state.seen.contains_key(file) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let id = state.make(file);
+        state.append(id, bytes)
+    }
+
+    fn sync_tree(&self, folder: &Path) -> io::Result<()> {
+        let state = &mut *self.state();
+        state.step()?;
+        state.folder(folder)?;
+        let below = |path: &Path| path != folder && path.starts_with(folder);
+        state.safe.retain(|path, _| !below(path));
+        for (path, node) in state.seen.iter().filter(|(path, _)| below(path)) {
+            state.safe.insert(path.clone(), *node);
+            if let Node::File(id) = *node {
+                let content = &mut state.contents[id];
+                content.safe = content.seen.clone();
+            }
+        }
+        Ok(())
+    }
+
+    fn open_growing(&self, file: &Path) -> io::Result<Option<Box<dyn Growing>>> {
+        let state = &mut *self.state();
+        state.step()?;
+        state.folder(file.parent().unwrap_or(Path::new("/")))?;
+        let id = match state.file(file) {
+            Ok(id) => id,
+            Err(_) => state.make(file),
+        };
+        let disk = self.clone();
+        Ok(Some(Box::new(GrowingFile { disk, id })))
+    }
+
+    fn size(&self, file: &Path) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.contents[state.file(file)?].seen.len() as u64)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
-        let id = state.file(from)?;
-        state.seen.remove(from);
-        state.seen.insert(to.into(), Node::File(id));
+        if !state.seen.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if state.folder(from).is_ok() {
+            state.moves.push((from.into(), to.into()));
+        }
+        state.seen.remove(to);
+        let seen = std::mem::take(&mut state.seen).into_iter();
+        let moved = seen.map(|(path, node)| (moved(&path, from, to), node));
+        state.seen = moved.collect();
         Ok(())
     }
 
@@ -290,7 +382,39 @@ impl FileSystem for FaultyDisk {
         Ok(())
     }
 
-    fn try_lock(&self, _: &Path) -> io::Result<Option<Lock>> {
+    fn try_lock(&self, _: &Path, _: &str) -> io::Result<Option<Lock>> {
         Ok(Some(Lock { _file: None }))
+    }
+}
+
+/// A [`Growing`] file of the disk.
+struct GrowingFile {
+    disk: FaultyDisk,
+    id: usize,
+}
+
+impl Growing for GrowingFile {
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        let state = &mut *self.disk.state();
+        state.step()?;
+        state.contents[self.id].seen.resize(length as usize, 0);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.disk.state().append(self.id, bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let state = &mut *self.disk.state();
+        state.step()?;
+        let content = &mut state.contents[self.id];
+        content.safe = content.seen.clone();
+        Ok(())
+    }
+
+    fn content(&mut self) -> io::Result<Box<dyn Read + '_>> {
+        let seen = self.disk.state().contents[self.id].seen.clone();
+        Ok(Box::new(io::Cursor::new(seen)))
     }
 }

@@ -2,7 +2,7 @@
 //! of them fail. It must not know what is kept.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Operations on files and folders. Names of entries reach the disk for certain only with
@@ -14,7 +14,15 @@ pub trait FileSystem: Send + Sync {
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
     /// Writes a file from the start, replacing what was there. On success its bytes outlive a power cut.
     fn write_synced(&self, file: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Gives a file another name in the same folder, replacing what had that name, in one step.
+    /// Writes a file that does not exist yet. Its bytes outlive a power cut after [`FileSystem::sync_tree`].
+    fn write_new(&self, file: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Makes all that lies in `folder`, however deep, outlive a power cut.
+    fn sync_tree(&self, folder: &Path) -> io::Result<()>;
+    /// Opens a file to add to, made where it is missing; none where it is open so already, in this process or another.
+    fn open_growing(&self, file: &Path) -> io::Result<Option<Box<dyn Growing>>>;
+    /// The size of a file, in bytes; an error where it is none.
+    fn size(&self, file: &Path) -> io::Result<u64>;
+    /// Gives a file or a folder another name on the same disk, replacing a file that had that name, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// The bytes of a file, `limit + 1` at most, so that a caller sees that there are too many.
     fn read(&self, file: &Path, limit: u64) -> io::Result<Vec<u8>>;
@@ -24,8 +32,9 @@ pub trait FileSystem: Send + Sync {
     fn remove_file(&self, file: &Path) -> io::Result<()>;
     /// Removes an empty folder.
     fn remove_dir(&self, folder: &Path) -> io::Result<()>;
-    /// The lock on `file`, held until it is dropped, or none where another process holds it.
-    fn try_lock(&self, file: &Path) -> io::Result<Option<Lock>>;
+    /// The lock on `file`, held until it is dropped, or none where another process holds it. Whoever holds it is named in
+    /// the file.
+    fn try_lock(&self, file: &Path, holder: &str) -> io::Result<Option<Lock>>;
 }
 
 /// Bytes that may be written below `folder`, where the system tells.
@@ -40,6 +49,18 @@ pub fn free_space(folder: &Path) -> Option<u64> {
         let _ = folder;
         None
     }
+}
+
+/// A file that grows, kept from others as long as it is open.
+pub trait Growing: Send {
+    /// Leaves the first `length` bytes.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+    /// Adds bytes at the end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what is there outlive a power cut.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Everything from the start on.
+    fn content(&mut self) -> io::Result<Box<dyn Read + '_>>;
 }
 
 /// A lock that is held; a file system without other processes has nothing to hold.
@@ -86,6 +107,50 @@ impl FileSystem for Disk {
         opened.sync_all()
     }
 
+    fn write_new(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut opened = OpenOptions::new().write(true).create_new(true).open(file)?;
+        opened.write_all(bytes)
+    }
+
+    fn sync_tree(&self, folder: &Path) -> io::Result<()> {
+        // One call for the whole disk costs far less than one for each of a thousand small files.
+        #[cfg(target_os = "linux")]
+        return Ok(rustix::fs::syncfs(File::open(folder)?)?);
+        #[cfg(not(target_os = "linux"))]
+        {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true => self.sync_tree(&entry.path())?,
+                    false => File::open(entry.path())?.sync_all()?,
+                }
+            }
+            self.sync_dir(folder)
+        }
+    }
+
+    fn open_growing(&self, file: &Path) -> io::Result<Option<Box<dyn Growing>>> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(file)?;
+        match opened.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+            Ok(()) => Ok(Some(Box::new(GrowingFile(opened)))),
+        }
+    }
+
+    fn size(&self, file: &Path) -> io::Result<u64> {
+        let found = fs::metadata(file)?;
+        match found.is_file() {
+            true => Ok(found.len()),
+            false => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
@@ -115,7 +180,7 @@ impl FileSystem for Disk {
         fs::remove_dir(folder)
     }
 
-    fn try_lock(&self, file: &Path) -> io::Result<Option<Lock>> {
+    fn try_lock(&self, file: &Path, holder: &str) -> io::Result<Option<Lock>> {
         let mut opened = OpenOptions::new()
             .write(true)
             .create(true)
@@ -129,10 +194,34 @@ impl FileSystem for Disk {
         // Who holds it, for the message of the one who waits; no loss if it cannot be written.
         let _ = opened
             .set_len(0)
-            .and_then(|()| write!(opened, "{}", std::process::id()));
+            .and_then(|()| opened.write_all(holder.as_bytes()));
         Ok(Some(Lock {
             _file: Some(opened),
         }))
+    }
+}
+
+/// A [`Growing`] file on the disk.
+struct GrowingFile(File);
+
+impl Growing for GrowingFile {
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)?;
+        self.0.seek(SeekFrom::End(0)).map(|_| ())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.seek(SeekFrom::End(0))?;
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn content(&mut self) -> io::Result<Box<dyn Read + '_>> {
+        self.0.seek(SeekFrom::Start(0))?;
+        Ok(Box::new(&self.0))
     }
 }
 
@@ -157,6 +246,38 @@ mod tests {
         assert!(Disk.list(folder.path()).is_err());
     }
 
+    #[test]
+    fn a_file_grows_is_cut_and_belongs_to_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part");
+        let mut file = Disk.open_growing(&path).unwrap().unwrap();
+        assert!(Disk.open_growing(&path).unwrap().is_none());
+        file.append(b"first").unwrap();
+        file.cut(2).unwrap();
+        file.append(b"nally").unwrap();
+        file.sync().unwrap();
+        let mut text = String::new();
+        file.content().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), Disk.size(&path).unwrap()), ("finally", 7));
+        file.append(b".").unwrap();
+        drop(file);
+        assert!(Disk.open_growing(&path).unwrap().is_some());
+        assert_eq!(fs::read(&path).unwrap(), b"finally.");
+        assert!(Disk.size(folder.path()).is_err());
+    }
+
+    #[test]
+    fn new_files_replace_nothing_and_a_tree_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inner, file) = (folder.path().join("inner"), folder.path().join("inner/x"));
+        Disk.create_dir(&inner).unwrap();
+        Disk.write_new(&file, b"x").unwrap();
+        assert!(Disk.write_new(&file, b"y").is_err());
+        Disk.sync_tree(folder.path()).unwrap();
+        Disk.rename(&inner, &folder.path().join("other")).unwrap();
+        assert_eq!(fs::read(folder.path().join("other/x")).unwrap(), b"x");
+    }
+
     #[cfg(unix)]
     #[test]
     fn writing_replaces_a_link_and_not_what_it_points_at() {
@@ -173,13 +294,11 @@ mod tests {
     fn a_lock_is_held_until_it_is_dropped_and_names_its_holder() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lock");
-        let lock = Disk.try_lock(&file).unwrap().unwrap();
-        assert!(Disk.try_lock(&file).unwrap().is_none());
-        assert_eq!(
-            fs::read_to_string(&file).unwrap(),
-            std::process::id().to_string()
-        );
+        let lock = Disk.try_lock(&file, "a long name").unwrap().unwrap();
+        assert!(Disk.try_lock(&file, "b").unwrap().is_none());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "a long name");
         drop(lock);
-        assert!(Disk.try_lock(&file).unwrap().is_some());
+        assert!(Disk.try_lock(&file, "b").unwrap().is_some());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "b");
     }
 }

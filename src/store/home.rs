@@ -7,21 +7,21 @@
 
 use super::StoreError;
 use super::atomic;
-use super::file_system::{Disk, FileSystem, Lock};
+use super::file_system::{Disk, FileSystem};
 use super::format::{self, MAX_FILE_BYTES};
 use super::record::{MAX_SEQUENCE, PromptRecord};
+use lock::{LOCK_WAIT, Waiting};
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The longest name of a prompt, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 /// How many generations of a prompt are kept.
 pub const RETENTION: usize = 10;
-/// How long a second writer waits for the first.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 const EXTENSION: &str = ".rlp";
 const HISTORY: &str = ".history";
@@ -33,6 +33,8 @@ pub struct Home {
     files: Arc<dyn FileSystem>,
     retention: usize,
     lock_wait: Duration,
+    holder: Arc<str>,
+    waiting: Arc<Waiting>,
 }
 
 /// A prompt that was read.
@@ -85,7 +87,21 @@ impl Home {
             files,
             retention: RETENTION,
             lock_wait: LOCK_WAIT,
+            holder: std::process::id().to_string().into(),
+            waiting: Arc::new(|_| ControlFlow::Continue(())),
         }
+    }
+
+    /// Names what this process does to those who wait for it, and says what is done while it waits for another: it is
+    /// called with a sentence once, then with nothing until the wait is over or it breaks it off.
+    pub fn introduced(
+        mut self,
+        command: &str,
+        waiting: impl Fn(Option<&str>) -> ControlFlow<()> + Send + Sync + 'static,
+    ) -> Home {
+        self.holder = format!("{} {command}", std::process::id()).into();
+        self.waiting = Arc::new(waiting);
+        self
     }
 
     /// The folder itself.
@@ -383,7 +399,14 @@ impl Home {
     /// The names in a folder; none where it does not exist.
     fn names_in(&self, folder: &Path) -> Result<Vec<String>, StoreError> {
         match self.files.list(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(Vec::new())
+            }
             result => result.map_err(|source| StoreError::Read {
                 path: folder.into(),
                 source,
@@ -401,37 +424,6 @@ impl Home {
 
     fn generation_path(&self, name: &str, sequence: u64) -> PathBuf {
         self.history_folder(name).join(generation_name(sequence))
-    }
-
-    /// Waits for the writers' lock; the name is checked before anything is made.
-    fn lock(&self, name: &str) -> Result<Lock, StoreError> {
-        check_prompt_name(name)?;
-        self.lock_all()
-    }
-
-    fn lock_all(&self) -> Result<Lock, StoreError> {
-        let failed = |source| StoreError::Write {
-            path: self.root.clone(),
-            source,
-        };
-        atomic::create_folder(&*self.files, &self.root).map_err(failed)?;
-        let file = self.root.join("lock");
-        let deadline = Instant::now() + self.lock_wait;
-        loop {
-            if let Some(lock) = self.files.try_lock(&file).map_err(failed)? {
-                return Ok(lock);
-            }
-            if Instant::now() >= deadline {
-                let holder = self.files.read(&file, 20).unwrap_or_default();
-                let holder = String::from_utf8_lossy(&holder).parse::<u32>();
-                let holder = holder.map_or(String::new(), |id| format!(" (process {id})"));
-                return Err(StoreError::Locked {
-                    root: self.root.clone(),
-                    holder,
-                });
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 }
 
@@ -462,6 +454,8 @@ fn check_name(name: &str, what: &'static str, extension: &'static str) -> Result
 }
 
 mod cache;
+mod export;
+mod lock;
 mod models;
 mod shots;
 

@@ -5,10 +5,11 @@ pub mod atomic;
 pub mod file_system;
 pub mod format;
 pub mod home;
+pub mod json;
 pub mod record;
 
 #[cfg(test)]
-mod faults;
+pub(crate) mod faults;
 #[cfg(test)]
 mod survival;
 
@@ -92,8 +93,12 @@ pub enum StoreError {
     SequenceEnd { name: String },
     #[error("cannot write {}: {source}; make that folder writable with room to spare, or choose another with EDGE_RLP_HOME", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}; choose a folder that is writable and has room to spare", path.display())]
+    WriteFile { path: PathBuf, source: io::Error },
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("{} exists: choose another name, or replace it with --force", path.display())]
+    FileExists { path: PathBuf },
     #[error("{} is in use by another edge-rlp{holder}: wait for it to end and try again", root.display())]
     Locked { root: PathBuf, holder: String },
 }

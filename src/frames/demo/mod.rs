@@ -10,7 +10,7 @@ mod shapes;
 mod sketch;
 
 pub use conditions::{CONDITIONS, Condition};
-pub use folder::{FolderOptions, FolderSummary, write_folder};
+pub use folder::{FolderOptions, folder};
 pub use object::{COLOURS, PATTERNS};
 pub use scenery::BACKGROUNDS;
 pub use shapes::CLASSES;
@@ -18,7 +18,6 @@ pub use shapes::CLASSES;
 use super::Frame;
 use crate::rng::Rng;
 use image::RgbImage;
-use std::path::PathBuf;
 
 /// Pixels a side of the pictures as the demo camera sees them.
 pub const SIZE: usize = 96;
@@ -73,28 +72,6 @@ pub enum DemoError {
         name: String,
         /// The names there are.
         known: String,
-    },
-    /// The folder to write to is in use.
-    #[error("{} is not empty; name a new or an empty folder", path.display())]
-    NotEmpty {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A folder or file could not be made.
-    #[error("cannot write {}: {source}; check the path, the space left and the permissions", path.display())]
-    Write {
-        /// What was to be written.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A picture could not be saved.
-    #[error("cannot save the picture {}: {source}; check the space left and the permissions", path.display())]
-    Encode {
-        /// The file.
-        path: PathBuf,
-        /// What the encoder said.
-        source: image::ImageError,
     },
 }
 

@@ -38,6 +38,45 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::faults::{Fault, FaultyDisk, Survival};
+    use std::sync::Arc;
+
+    #[test]
+    fn whatever_fails_or_wherever_the_power_is_cut_a_cached_file_is_whole_or_absent() {
+        let prepared = || {
+            let disk = FaultyDisk::default();
+            let home = Home::with_files("/home", Arc::new(disk.clone()));
+            atomic::create_folder(&disk, "/home/prompts".as_ref()).unwrap();
+            home.cache("kernels", b"the old choice").unwrap();
+            disk.count_from_here();
+            (disk, home)
+        };
+        let run = |home: &Home| home.cache("kernels", b"the new choice");
+        let (disk, home) = prepared();
+        run(&home).unwrap();
+        let (operations, survivals) = (disk.operations(), Survival::all());
+        let cuts = survivals.iter().map(|s| (Fault::PowerCut, *s));
+        let failures = [Fault::FailOnce, Fault::FailFromThere].map(|f| (f, survivals[0]));
+        let mut tried = 0;
+        for (fault, survival) in cuts.chain(failures) {
+            for k in 1..=operations + 1 {
+                let (disk, home) = prepared();
+                disk.fault_at(k, fault);
+                let done = run(&home).is_ok();
+                match fault {
+                    Fault::PowerCut => disk.restart(survival),
+                    _ => disk.heal(),
+                }
+                let found = home.cached("kernels").unwrap();
+                assert!(
+                    found == b"the new choice" || (found == b"the old choice" && !done),
+                    "{fault:?} at {k}, {survival:?}"
+                );
+                tried += 1;
+            }
+        }
+        println!("cache: {tried} failures and power cuts survived");
+    }
 
     #[test]
     fn what_is_cached_is_read_back_but_makes_no_home() {

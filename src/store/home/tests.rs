@@ -119,6 +119,23 @@ fn any_damage_to_the_newest_generation_falls_back_with_a_warning() {
 }
 
 #[test]
+fn whichever_bit_of_the_prompt_in_use_flips_the_generation_in_the_history_takes_over() {
+    let (disk, home) = home();
+    saved(&home, 1..=2);
+    let current = home.prompt_path("shelf").unwrap();
+    let bits = 8 * disk.read(&current, MAX_FILE_BYTES).unwrap().len();
+    for bit in 0..bits {
+        disk.flip(&current, bit);
+        let loaded = home.load("shelf").unwrap();
+        assert_eq!(loaded.record.seed, 2, "bit {bit}");
+        assert!(loaded.warning.is_some(), "bit {bit}");
+        disk.flip(&current, bit);
+    }
+    assert_eq!(home.load("shelf").unwrap().warning, None);
+    println!("{bits} bits of the prompt in use flipped");
+}
+
+#[test]
 fn a_newer_version_is_not_taken_for_damage() {
     let (disk, home) = home();
     saved(&home, 1..=1);
@@ -235,7 +252,7 @@ fn a_second_writer_waits_and_then_says_who_holds_the_lock() {
     let lock = home.lock("shelf").unwrap();
     let message = home.save("shelf", &seeded(2)).unwrap_err().to_string();
     assert!(
-        message.contains(&format!("process {}", std::process::id())),
+        message.contains(&format!("process {})", std::process::id())),
         "{message}"
     );
     assert_eq!(seed(&home), 1, "readers do not wait");

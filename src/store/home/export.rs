@@ -1,0 +1,52 @@
+//! Prompts that leave the home folder and come from elsewhere: one file each, as they are or as JSON. It must not know who
+//! carries them.
+
+use super::{Home, Loaded};
+use crate::store::{PromptRecord, StoreError, atomic, format, json};
+use std::path::Path;
+
+/// How the names of prompts as JSON end, after the dot.
+const JSON: &str = "json";
+
+impl Home {
+    /// Writes `record` to a file outside the home folder, whole or not at all: as JSON where its name ends with
+    /// `.json`, else as a prompt file. A file that is there is replaced only with `replace`. The number of bytes.
+    pub fn export(
+        &self,
+        record: &PromptRecord,
+        path: &Path,
+        replace: bool,
+    ) -> Result<usize, StoreError> {
+        let failed = |source| StoreError::WriteFile {
+            path: path.into(),
+            source,
+        };
+        let bytes = match path.extension().is_some_and(|end| end == JSON) {
+            true => json::encode(record)?.into_bytes(),
+            false => format::encode(record)?,
+        };
+        if !replace && self.files.size(path).is_ok() {
+            return Err(StoreError::FileExists { path: path.into() });
+        }
+        atomic::write(&*self.files, path, &bytes).map_err(failed)?;
+        Ok(bytes.len())
+    }
+
+    /// Reads a prompt file, or a prompt as JSON where the name ends with `.json`; nothing is kept.
+    pub fn read_export(&self, path: &Path) -> Result<Loaded, StoreError> {
+        if path.extension().is_none_or(|end| end != JSON) {
+            return self.read(path);
+        }
+        let bytes = self.files.read(path, json::MAX_JSON_BYTES);
+        let bytes = bytes.map_err(|source| StoreError::Read {
+            path: path.into(),
+            source,
+        })?;
+        Ok(Loaded {
+            record: json::decode(&bytes, &path.display().to_string())?,
+            path: path.into(),
+            bytes: bytes.len(),
+            warning: None,
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! A prompt as JSON, for people and other programs: everything that its file holds, with names. It must not know where
+//! files lie.
+
+use super::StoreError;
+use super::record::{Calibration, MAX_TOKENS, MAX_WIDTH, Metrics, PromptRecord, Provenance};
+use crate::prompt::{Delta, Factors, Label, Template};
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+/// The largest text that is read: the numbers of the largest prompt file, written out.
+pub const MAX_JSON_BYTES: u64 = 64 << 20;
+/// What the text says that it is.
+const FORMAT: &str = "edge-rlp prompt";
+/// The version that is written, and the only one there is.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    format: String,
+    version: u32,
+    model: ModelText,
+    template: String,
+    labels: Vec<LabelText>,
+    change: ChangeText,
+    context_singular_values: Vec<f32>,
+    seed: u64,
+    recipe: String,
+    metrics: Metrics,
+    calibration: Option<Calibration>,
+    provenance: Provenance,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelText {
+    name: String,
+    fingerprint: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelText {
+    label: String,
+    words: String,
+}
+
+/// Tables by rows.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum ChangeText {
+    LowRank { u: Vec<Vec<f32>>, v: Vec<Vec<f32>> },
+    Full(Vec<Vec<f32>>),
+}
+
+/// The text of `record`, indented, from which [`decode`] makes the same record.
+///
+/// # Errors
+/// A record that makes no sense.
+pub fn encode(record: &PromptRecord) -> Result<String, StoreError> {
+    let invalid = |fault: String| StoreError::Invalid {
+        file: "the prompt".into(),
+        fault,
+    };
+    if let Some(fault) = record.fault() {
+        return Err(invalid(fault));
+    }
+    let rows = |table: &Array2<f32>| table.outer_iter().map(|row| row.to_vec()).collect();
+    let text = Text {
+        format: FORMAT.into(),
+        version: VERSION,
+        model: ModelText {
+            name: record.model_name.clone(),
+            fingerprint: blake3::Hash::from(record.model_fingerprint).to_string(),
+        },
+        template: record.template.to_string(),
+        labels: record
+            .labels
+            .iter()
+            .map(|label| LabelText {
+                label: label.name.clone(),
+                words: label.words.clone(),
+            })
+            .collect(),
+        change: match &record.delta {
+            Delta::LowRank(factors) => ChangeText::LowRank {
+                u: rows(&factors.u),
+                v: rows(&factors.v),
+            },
+            Delta::Full(table) => ChangeText::Full(rows(table)),
+        },
+        context_singular_values: record.context_singular_values.clone(),
+        seed: record.seed,
+        recipe: record.recipe.clone(),
+        metrics: record.metrics.clone(),
+        calibration: record.calibration.clone(),
+        provenance: record.provenance.clone(),
+    };
+    serde_json::to_string_pretty(&text).map_err(|error| invalid(error.to_string()))
+}
+
+/// Reads what [`encode`] wrote, or people changed, checking everything that [`super::format::decode`] checks.
+///
+/// # Errors
+/// Text that is no such JSON, and any shape, number or label that makes no sense; with `file` and what is wrong.
+pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
+    let invalid = |fault: String| StoreError::Invalid {
+        file: file.into(),
+        fault,
+    };
+    if bytes.len() as u64 > MAX_JSON_BYTES {
+        return Err(StoreError::TooLarge { file: file.into() });
+    }
+    let text: Text = serde_json::from_slice(bytes)
+        .map_err(|error| invalid(format!("it is not a prompt as JSON: {error}")))?;
+    if text.format != FORMAT {
+        return Err(invalid(format!(
+            "its format is {:?}, not {FORMAT:?}",
+            text.format
+        )));
+    }
+    if text.version != VERSION {
+        return Err(invalid(format!(
+            "it is JSON of version {}, and this program reads version {VERSION}",
+            text.version
+        )));
+    }
+    let fingerprint = blake3::Hash::from_hex(&text.model.fingerprint)
+        .map_err(|_| invalid("the model's fingerprint is not 64 hexadecimal digits".into()))?;
+    let delta = match text.change {
+        ChangeText::LowRank { u, v } => Delta::LowRank(Factors {
+            u: table("u", u).map_err(invalid)?,
+            v: table("v", v).map_err(invalid)?,
+        }),
+        ChangeText::Full(rows) => Delta::Full(table("full", rows).map_err(invalid)?),
+    };
+    let record = PromptRecord {
+        model_name: text.model.name,
+        model_fingerprint: *fingerprint.as_bytes(),
+        template: Template::parse(&text.template).map_err(|error| invalid(error.to_string()))?,
+        labels: text
+            .labels
+            .into_iter()
+            .map(|label| Label {
+                name: label.label,
+                words: label.words,
+            })
+            .collect(),
+        delta,
+        context_singular_values: text.context_singular_values,
+        seed: text.seed,
+        recipe: text.recipe,
+        metrics: text.metrics,
+        calibration: text.calibration,
+        provenance: text.provenance,
+    };
+    match record.fault() {
+        Some(fault) => Err(invalid(fault)),
+        None => Ok(record),
+    }
+}
+
+fn table(name: &str, rows: Vec<Vec<f32>>) -> Result<Array2<f32>, String> {
+    let (height, width) = (rows.len(), rows.first().map_or(0, Vec::len));
+    if height > MAX_TOKENS || width > MAX_WIDTH {
+        return Err(format!(
+            "the table {name} of {height} rows of {width} numbers cannot be"
+        ));
+    }
+    if let Some(row) = rows.iter().position(|row| row.len() != width) {
+        return Err(format!(
+            "row {} of the table {name} has {} numbers, the first has {width}",
+            row + 1,
+            rows[row].len()
+        ));
+    }
+    let numbers = rows.into_iter().flatten().collect();
+    Array2::from_shape_vec((height, width), numbers).map_err(|error| format!("{name}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::record;
+    use super::*;
+    use crate::rng::Rng;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_prompt_comes_back_from_its_text_to_the_last_bit() {
+        let golden = include_bytes!("../../prompts/golden-v1.rlp");
+        let golden = super::super::decode(golden, "golden").unwrap();
+        let mut rng = Rng::new(3);
+        let mut full = record();
+        // Every pattern of bits that is a number.
+        let any = |_| loop {
+            let number = f32::from_bits(rng.below(1 << 32) as u32);
+            if number.is_finite() {
+                break number;
+            }
+        };
+        full.delta = Delta::Full(full.delta.matrix().map(any));
+        full.context_singular_values.clear();
+        for record in [golden, record(), full] {
+            let text = encode(&record).unwrap();
+            assert_eq!(decode(text.as_bytes(), "x.json").unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn whatever_makes_no_sense_is_refused_with_the_file_and_what_is_wrong() {
+        let good: Value = serde_json::from_str(&encode(&record()).unwrap()).unwrap();
+        let refused = |change: &dyn Fn(&mut Value), words: &str| {
+            let mut text = good.clone();
+            change(&mut text);
+            let error = decode(text.to_string().as_bytes(), "shelf.json").unwrap_err();
+            let told = error.to_string();
+            assert!(
+                told.contains("shelf.json") && told.contains(words),
+                "{told}"
+            );
+        };
+        refused(&|t| t["format"] = "a shopping list".into(), "format");
+        refused(&|t| t["version"] = 2.into(), "version 2");
+        refused(
+            &|t| t["model"]["fingerprint"] = "12".into(),
+            "64 hexadecimal",
+        );
+        refused(&|t| t["labels"][0]["label"] = "../up".into(), "label");
+        refused(&|t| t["labels"][1] = t["labels"][0].clone(), "label");
+        refused(&|t| t["labels"] = json!([]), "label");
+        refused(&|t| t["template"] = "a photo".into(), "{}");
+        refused(&|t| t["change"]["low_rank"]["v"][0][3] = "x".into(), "JSON");
+        refused(&|t| t["change"]["low_rank"]["v"][0][3] = 1e300.into(), "");
+        refused(
+            &|t| t["change"]["low_rank"]["u"][2] = json!([1, 2]),
+            "row 3",
+        );
+        refused(&|t| t["change"] = json!({ "full": [[0.5]] }), "");
+        refused(&|t| t["metrics"]["adapted_accuracy"] = 3.into(), "accuracy");
+        refused(&|t| t["surprise"] = 1.into(), "surprise");
+        for cut in [0, 1, 100] {
+            assert!(decode(&good.to_string().as_bytes()[..cut], "x").is_err());
+        }
+        let deep = "[".repeat(100_000);
+        assert!(decode(deep.as_bytes(), "x").is_err());
+    }
+}
