@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod embed;
 mod eval;
+#[allow(unsafe_code)]
 pub mod heap;
 mod kernels;
 mod model;
@@ -16,6 +17,7 @@ mod output;
 mod pictures;
 mod prompt;
 mod prompt_diff;
+mod prompt_transfer;
 mod report;
 mod supervisor;
 
@@ -25,11 +27,13 @@ use clap::{Parser, Subcommand};
 use output::Output;
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Teach a camera its own labels: a frozen CLIP, adapted on the device by tuning a few hundred numbers.
@@ -97,6 +101,24 @@ enum Command {
     Doctor,
 }
 
+impl Command {
+    /// What it is called, for others that wait for it.
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Adapt(_) => "adapt",
+            Command::Classify(_) => "classify",
+            Command::Eval(_) => "eval",
+            Command::Prompt(_) => "prompt",
+            Command::Model(_) => "model",
+            Command::Embed(_) => "embed",
+            Command::Demo(_) => "demo",
+            Command::Cameras => "cameras",
+            Command::Bench(_) => "bench",
+            Command::Doctor => "doctor",
+        }
+    }
+}
+
 /// What every command is given.
 struct Context {
     home: Home,
@@ -151,7 +173,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    match dispatch(arguments) {
+    quiet_panics();
+    match catch_unwind(|| dispatch(arguments)).unwrap_or_else(|_| Err(fault())) {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::NothingAccepted) => ExitCode::from(3),
         Err(error) => {
@@ -161,12 +184,44 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Where the program last panicked, and why.
+static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// A panic is noted, not printed: most are a library's, are caught where it was called, and become a sentence there.
+/// With RUST_BACKTRACE they are printed all the same.
+fn quiet_panics() {
+    let printed = std::env::var_os("RUST_BACKTRACE").is_some();
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map_or("somewhere".into(), |place| {
+            let file = Path::new(place.file()).file_name().unwrap_or_default();
+            format!("{}, line {}", file.display(), place.line())
+        });
+        let reason = panic.payload_as_str().unwrap_or("for no reason told");
+        *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(format!("{place}: {reason}"));
+        if printed {
+            usual(panic);
+        }
+    }));
+}
+
+/// What is said of a panic that nothing has caught.
+fn fault() -> anyhow::Error {
+    let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = last.as_deref().unwrap_or("at an unknown place");
+    anyhow::anyhow!(
+        "this program has a fault ({place}): please report it with the command line; what was kept before is whole"
+    )
+}
+
 fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
+    let stop = stop_on_signals();
     let context = Context {
-        home: home(global.home)?,
+        home: introduced(home(global.home)?, &command, global.quiet, &stop),
         output: Output::new(global.json, global.quiet, global.verbose),
         threads: threads(global.threads),
-        stop: stop_on_signals(),
+        stop,
     };
     kernels::recall(&context);
     let done = run_command(command, &context);
@@ -211,6 +266,20 @@ fn home(given: Option<PathBuf>) -> anyhow::Result<Home> {
     Ok(Home::new(root))
 }
 
+/// The home folder with what this process says to others that want to write to it, and of others.
+fn introduced(home: Home, command: &Command, quiet: bool, stop: &Arc<AtomicBool>) -> Home {
+    let stop = Arc::clone(stop);
+    home.introduced(command.name(), move |told| {
+        if let Some(told) = told.filter(|_| !quiet) {
+            eprintln!("{told}");
+        }
+        match stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })
+}
+
 /// A flag that the first Ctrl-C or SIGTERM sets; the second one ends the program at once.
 fn stop_on_signals() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -247,7 +316,7 @@ fn interruptible<T: Send + 'static>(
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                anyhow::bail!("{what} came upon a fault of this program: please report it")
+                return Err(fault().context(format!("{what} ended early")));
             }
         }
     }

@@ -2,7 +2,7 @@
 //! know how prompts are made or laid out on disk.
 
 use super::output::{aligned, percent};
-use super::{Context, Exit, prompt_diff, usage};
+use super::{Context, Exit, prompt_diff, prompt_transfer, usage};
 use crate::prompt::{Label, density};
 use crate::store::{Generation, Listed, Loaded, PromptRecord, StoreError, digest};
 use serde_json::{Value, json};
@@ -29,6 +29,10 @@ pub enum Command {
     },
     /// Say how far two prompts are from each other, and which pictures they answer differently
     Diff(prompt_diff::Arguments),
+    /// Write a prompt to one file, to bring it to another camera: a prompt file, or JSON for people
+    Export(prompt_transfer::Export),
+    /// Keep a prompt that comes from elsewhere, once all of it was checked
+    Import(prompt_transfer::Import),
     /// Remove a prompt with its history
     Remove { name: String },
 }
@@ -40,6 +44,8 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::History { name } => history(&name, context),
         Command::Rollback { name, to } => rollback(&name, to, context),
         Command::Diff(arguments) => return prompt_diff::run(&arguments, context),
+        Command::Export(arguments) => prompt_transfer::export(&arguments, context),
+        Command::Import(arguments) => prompt_transfer::import(&arguments, context),
         Command::Remove { name } => remove(&name, context),
     };
     match done {
@@ -167,7 +173,7 @@ fn remove(name: &str, context: &Context) -> anyhow::Result<()> {
 
 /// Everything about a prompt, for machines. `singular_values` and `information_density` are those of the whole
 /// context, null where it was not recorded; those that begin with `change_` are of the trained change alone.
-fn description(name: &str, loaded: &Loaded) -> anyhow::Result<Value> {
+pub(super) fn description(name: &str, loaded: &Loaded) -> anyhow::Result<Value> {
     let record = &loaded.record;
     let (tokens, width) = record.delta.shape();
     let spectrum = Some(&record.context_singular_values).filter(|values| !values.is_empty());

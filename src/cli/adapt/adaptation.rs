@@ -9,8 +9,10 @@ use crate::adapt::trainer::StepReport;
 use crate::adapt::{self, AdaptError, Options, Outcome};
 use crate::clip::Model;
 use crate::prompt::{FactorsError, Label, Template, TokenLayout};
-use crate::store::Saved;
+use crate::store::{Saved, StoreError};
+use anyhow::Context as _;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -26,6 +28,8 @@ pub struct Plan {
     pub model: Option<String>,
     /// What to call the prompt.
     pub prompt: String,
+    /// Where to write it instead, outside the home folder.
+    pub out: Option<PathBuf>,
     /// Whether to keep the prompt even where it is worse than zero-shot.
     pub force: bool,
     /// When the command began.
@@ -65,7 +69,10 @@ impl Adaptation {
         if labels.len() < 2 {
             return Err(AdaptError::OneClass.into());
         }
-        context.home.check_writable()?;
+        if plan.out.is_none() {
+            let hint = "nothing was begun (--out FILE writes the prompt to a file instead)";
+            context.home.check_writable().context(hint)?;
+        }
         let model = model::open(plan.model.as_deref(), context)?;
         let layout = model::layout(&model, &plan.template, &labels)?;
         Ok(Adaptation {
@@ -219,12 +226,37 @@ impl Adaptation {
         })
     }
 
-    /// Keeps the prompt, whatever the verdict on it.
+    /// Keeps the prompt, whatever the verdict on it: in the home folder, or in the file that was asked for.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it cannot be written there. Where that is the home folder's fault, the prompt is left among the temporary files,
+    /// and the error says where.
     pub fn save(&self, trained: &Trained, context: &Context) -> anyhow::Result<Saved> {
         let record = self.record(trained)?;
-        Ok(context.home.save(&self.plan.prompt, &record)?)
+        if let Some(path) = &self.plan.out {
+            let bytes = context.home.export(&record, path, true)?;
+            return Ok(Saved {
+                path: path.clone(),
+                bytes,
+                sequence: 0,
+            });
+        }
+        let name = &self.plan.prompt;
+        let error = match context.home.save(name, &record) {
+            Err(error @ (StoreError::Write { .. } | StoreError::Locked { .. })) => error,
+            result => return Ok(result?),
+        };
+        let file = format!("edge-rlp-{name}-{}.rlp", std::process::id());
+        let left = std::env::temp_dir().join(file);
+        let told = match context.home.export(&record, &left, true) {
+            Ok(_) => format!(
+                "the prompt could not be kept, and is left in {0}: bring it home with `edge-rlp prompt import {0} --name {name}`",
+                left.display()
+            ),
+            Err(other) => {
+                format!("the prompt is lost, it could not be left elsewhere either ({other})")
+            }
+        };
+        Err(anyhow::Error::from(error).context(told))
     }
 }

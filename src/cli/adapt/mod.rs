@@ -81,6 +81,9 @@ pub struct Arguments {
     /// Share of the prompt's change dropped at random in each step
     #[arg(long, value_name = "P")]
     dropout: Option<f32>,
+    /// Write the prompt to this file and leave the home folder alone
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    out: Option<PathBuf>,
     /// Keep the prompt even where it is worse than zero-shot
     #[arg(long)]
     force: bool,
@@ -176,6 +179,7 @@ fn plan(arguments: &Arguments, context: &Context) -> anyhow::Result<Plan> {
         },
         model: arguments.model.clone(),
         prompt: arguments.prompt.clone(),
+        out: arguments.out.clone(),
         force: arguments.force,
         started: Instant::now(),
     })

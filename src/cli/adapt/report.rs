@@ -104,6 +104,13 @@ impl Adaptation {
             percent(outcome.adapted_accuracy),
         ));
         match saved {
+            Some(saved) if self.plan.out.is_some() => context.output.line(format!(
+                "written to {}: {} numbers, {} bytes ({:.1} s)",
+                saved.path.display(),
+                outcome.delta.parameters(),
+                saved.bytes,
+                self.plan.started.elapsed().as_secs_f32(),
+            )),
             Some(saved) => context.output.line(format!(
                 "kept as prompt {:?}, generation {}: {} numbers, {} bytes, {} ({:.1} s)",
                 self.plan.prompt,
