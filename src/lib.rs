@@ -7,6 +7,10 @@
 //! [`frames`] (where pictures come from), [`store`] (what is kept on disk), `download` (what comes over the network,
 //! with the feature `pull`) and [`cli`] (the commands). No module knows the one above it.
 
+// Unsafe code is in `ops` (kernels and the memory they fill), where a bundle is mapped, where tract's tensors are filled, and
+// where the heap is set; docs/security.md has the argument of each.
+#![deny(unsafe_code)]
+
 pub mod adapt;
 pub mod autodiff;
 pub mod cli;
@@ -15,6 +19,7 @@ pub mod clip;
 pub mod download;
 pub mod evaluate;
 pub mod frames;
+#[allow(unsafe_code)]
 pub mod ops;
 pub mod prompt;
 pub mod rng;

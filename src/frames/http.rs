@@ -61,44 +61,34 @@ impl CameraUrl {
 pub fn capture(camera: &CameraUrl, quiet: Duration, sink: &Sink) -> Result<(), FramesError> {
     while sink.wanted() {
         let mut answer = request(camera, quiet)?;
-        let mut splitter = Splitter::default();
-        let mut bytes = [0; 16 << 10];
-        let mut pictures = 0;
-        loop {
-            match answer.read(&mut bytes) {
-                Ok(0) => break,
-                Ok(count) => {
-                    for picture in splitter.push(&bytes[..count]) {
-                        pictures += 1;
-                        if !sink.put(RawFrame::Jpeg(picture)) {
-                            return Ok(());
-                        }
-                    }
-                }
-                Err(error) => return Err(connection(&error)),
-            }
-            if !sink.wanted() {
-                return Ok(());
-            }
-        }
-        if pictures == 0 {
-            let what = match splitter.skipped() {
-                0 => "the camera sent nothing".to_owned(),
-                bytes => format!("the camera sent {bytes} bytes that are no JPEG picture"),
-            };
-            return Err(FramesError::Camera(what));
-        }
-        if !answer.single {
-            return Err(FramesError::Camera("the camera ended its stream".into()));
+        let put = |picture| sink.put(RawFrame::Jpeg(picture));
+        if !answer.pictures(put, || sink.wanted())? {
+            return Ok(());
         }
         thread::sleep(SNAPSHOT_PAUSE);
     }
     Ok(())
 }
 
+/// Reads one answer of a camera from `stream`, as [`capture`] does, and hands its pictures to `put`. A redirect is not
+/// followed.
+///
+/// # Errors
+/// Where it is no HTTP, refuses, or breaks off.
+pub fn read_answer(stream: impl Read, put: &mut dyn FnMut(Vec<u8>)) -> Result<(), FramesError> {
+    let take = |picture| {
+        put(picture);
+        true
+    };
+    match read_head(stream)? {
+        Asked::Answer(mut answer) => answer.pictures(take, || true).map(|_| ()),
+        Asked::Elsewhere(_) => Ok(()),
+    }
+}
+
 /// The body of an answer.
-struct Answer {
-    stream: TcpStream,
+struct Answer<S> {
+    stream: S,
     /// What was read beyond the head.
     rest: io::Cursor<Vec<u8>>,
     framing: Framing,
@@ -116,7 +106,47 @@ enum Framing {
     Chunks(u64),
 }
 
-impl Answer {
+impl<S: Read> Answer<S> {
+    /// Hands all pictures to `put` until it, or whoever is asked with `wanted`, wants no more: false then, and true
+    /// where the camera shall be asked again.
+    fn pictures(
+        &mut self,
+        mut put: impl FnMut(Vec<u8>) -> bool,
+        wanted: impl Fn() -> bool,
+    ) -> Result<bool, FramesError> {
+        let mut splitter = Splitter::default();
+        let mut bytes = [0; 16 << 10];
+        let mut pictures = 0;
+        loop {
+            match self.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(count) => {
+                    for picture in splitter.push(&bytes[..count]) {
+                        pictures += 1;
+                        if !put(picture) {
+                            return Ok(false);
+                        }
+                    }
+                }
+                Err(error) => return Err(connection(&error)),
+            }
+            if !wanted() {
+                return Ok(false);
+            }
+        }
+        if pictures == 0 {
+            let what = match splitter.skipped() {
+                0 => "the camera sent nothing".to_owned(),
+                bytes => format!("the camera sent {bytes} bytes that are no JPEG picture"),
+            };
+            return Err(FramesError::Camera(what));
+        }
+        if !self.single {
+            return Err(FramesError::Camera("the camera ended its stream".into()));
+        }
+        Ok(true)
+    }
+
     fn raw(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.rest.read(buffer)? {
             0 => self.stream.read(buffer),
@@ -149,7 +179,7 @@ impl Answer {
     }
 }
 
-impl Read for Answer {
+impl<S: Read> Read for Answer<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.framing {
             Framing::ToTheEnd => self.raw(buffer),
@@ -187,7 +217,7 @@ impl Read for Answer {
     }
 }
 
-fn request(camera: &CameraUrl, quiet: Duration) -> Result<Answer, FramesError> {
+fn request(camera: &CameraUrl, quiet: Duration) -> Result<Answer<TcpStream>, FramesError> {
     let mut url = camera.0.clone();
     for _ in 0..=MAX_REDIRECTS {
         match ask(&url, quiet)? {
@@ -212,12 +242,12 @@ fn request(camera: &CameraUrl, quiet: Duration) -> Result<Answer, FramesError> {
     ))
 }
 
-enum Asked {
-    Answer(Answer),
+enum Asked<S> {
+    Answer(Answer<S>),
     Elsewhere(String),
 }
 
-fn ask(url: &url::Url, quiet: Duration) -> Result<Asked, FramesError> {
+fn ask(url: &url::Url, quiet: Duration) -> Result<Asked<TcpStream>, FramesError> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
     let unreachable =
@@ -262,7 +292,7 @@ fn ask(url: &url::Url, quiet: Duration) -> Result<Asked, FramesError> {
     read_head(stream)
 }
 
-fn read_head(mut stream: TcpStream) -> Result<Asked, FramesError> {
+fn read_head<S: Read>(mut stream: S) -> Result<Asked<S>, FramesError> {
     let mut bytes = Vec::new();
     let mut piece = [0; 1024];
     loop {

@@ -2,11 +2,14 @@
 //! show. It must not know what is done with them.
 
 use serde::Deserialize;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// How CoOp's files are called.
 const PREFIX: &str = "split_zhou_";
+/// The largest file that is read: the names of some million pictures.
+const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// Why a split file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +99,14 @@ pub fn find_split(dir: &Path) -> Result<Option<PathBuf>, SplitError> {
 /// If the file cannot be read, is no split, numbers its classes oddly, or `dir` does not have its first picture.
 pub fn read_split(path: &Path, dir: &Path) -> Result<SplitFile, SplitError> {
     let here = || path.to_owned();
-    let bytes = fs::read(path).map_err(|source| SplitError::Read {
+    let mut bytes = Vec::new();
+    let read = File::open(path)
+        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .and_then(|read| match read as u64 > MAX_FILE_BYTES {
+            true => Err(io::Error::other("it is above 512 MiB: no split file")),
+            false => Ok(()),
+        });
+    read.map_err(|source| SplitError::Read {
         path: here(),
         source,
     })?;

@@ -2,6 +2,8 @@
 //! opening one neither parses ONNX nor simplifies a graph anew. It must not know where pictures come from.
 
 mod fuse;
+pub(super) mod guard;
+#[allow(unsafe_code)]
 mod operators;
 mod stored;
 
@@ -126,7 +128,9 @@ impl ImageTower {
             let stored: HashMap<String, Arc<dyn Resource>> = stored
                 .map(|(name, stored)| (name, Arc::new(stored) as Arc<dyn Resource>))
                 .collect();
+            guard::text(&graph.text)?;
             let mut doc = parse_document(&graph.text)?;
+            guard::fragments(&doc)?;
             stored::defer(&mut doc, REGISTRY, |label| stored.contains_key(label));
             let proto = ProtoModel {
                 doc,
@@ -137,9 +141,11 @@ impl ImageTower {
                 resources: stored,
             };
             proto.validate()?;
-            nnef()
-                .translate(&proto, TypedModel::default())
-                .map_err(|(_, error)| error)
+            let translated = nnef().translate(&proto, TypedModel::default());
+            let model = translated.map_err(|(_, error)| error)?;
+            guard::volumes(&model)
+                .map_err(|what| tract_core::internal::anyhow!("the graph {what}"))?;
+            Ok(model)
         })?;
         ImageTower::new(model)
     }

@@ -4,16 +4,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path};
 
-use tract_core::prelude::TypedModel;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+
+use crate::clip::image_tower::guard::MOST_VALUES;
 
 /// No sequence of tokens is longer.
 pub const LONGEST_SEQUENCE: usize = 4096;
 /// Bytes of all weights of a file: twice those of the largest CLIP that an edge box could run (ViT-H/14 in f32).
 const MOST_BYTES: u64 = 8 << 30;
-/// Numbers in one value of the graph: more than the attention of a large tower at high resolution.
-const MOST_VALUES: u64 = 1 << 28;
 /// Nodes of a graph; the largest exports have some thousands.
 const MOST_NODES: usize = 15_000;
 /// Numbers in a constant that could be a shape.
@@ -36,26 +35,6 @@ pub fn check(
         bytes: 0,
     };
     checker.graph(graph, &HashSet::new())
-}
-
-/// Refuses a typed graph with a value that no CLIP has room for.
-pub fn volumes(model: &TypedModel) -> Result<(), String> {
-    for node in &model.nodes {
-        for output in &node.outputs {
-            let Some(shape) = output.fact.shape.as_concrete() else {
-                continue;
-            };
-            let sizes: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-            if volume(&sizes).is_none_or(|volume| volume > MOST_VALUES) {
-                return Err(format!(
-                    "makes a value of shape {shape:?} at node `{}` ({}), which no CLIP needs; the file is damaged",
-                    node.name,
-                    node.op.name()
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 struct Checker<'a> {

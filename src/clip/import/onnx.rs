@@ -12,7 +12,10 @@ use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, InferenceMod
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::{check, floats, quantised};
-use crate::clip::image_tower::{ImageTowerError, guarded};
+use crate::clip::image_tower::{ImageTowerError, guard, guarded};
+
+/// Protobuf has no larger messages.
+const LARGEST_FILE: u64 = 2 << 30;
 
 /// Why an ONNX file cannot be used as a tower.
 #[derive(Debug, Error)]
@@ -113,6 +116,13 @@ fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
             what: "is empty or no file; take the model's ONNX file".into(),
         });
     }
+    if file.len() > LARGEST_FILE {
+        return Err(OnnxError::Invalid {
+            path: path.to_owned(),
+            what: "has more than 2 GiB, which no file of this kind can; keep the weights in a file of their own"
+                .into(),
+        });
+    }
     let parsed = guarded("parse the file", || {
         tract_onnx::onnx().proto_model_for_path(path)
     });
@@ -187,7 +197,7 @@ impl OnnxFile {
             model.into_typed()
         })
         .map_err(tract)?;
-        check::volumes(&model).map_err(invalid)?;
+        guard::volumes(&model).map_err(invalid)?;
         let role = |outlet: &OutletId| {
             let name = &model.node(outlet.node).name;
             let found = roles.iter().find(|(known, _)| known == name)?;

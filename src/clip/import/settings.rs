@@ -2,6 +2,8 @@
 //! is either noted with the value that is taken, or an error. It must not know what is in the ONNX files but the size
 //! of their picture.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -239,8 +241,18 @@ fn preprocess(
     Ok(Preprocess::clip(size))
 }
 
+/// The largest file of settings that is read: tokenisers of several MB are usual.
+const MOST_BYTES: u64 = 64 << 20;
+
 fn bytes(path: &Path) -> Result<Vec<u8>, SettingsError> {
-    std::fs::read(path).map_err(|source| SettingsError::Io {
+    let mut bytes = Vec::new();
+    let read = File::open(path)
+        .and_then(|opened| opened.take(MOST_BYTES + 1).read_to_end(&mut bytes))
+        .and_then(|read| match read as u64 > MOST_BYTES {
+            true => Err(io::Error::other("it is above 64 MiB: no file of settings")),
+            false => Ok(bytes),
+        });
+    read.map_err(|source| SettingsError::Io {
         path: path.to_owned(),
         source,
     })

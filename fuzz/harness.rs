@@ -1,0 +1,200 @@
+//! What each fuzz target does with its bytes. The ordinary tests run the same on the seeds and on all that was found
+//! (`tests/fuzz_corpora.rs`), so a target's promise is kept without a fuzzer, too.
+#![allow(dead_code)]
+
+use edge_rlp::clip::bundle::{Bundle, Header};
+use edge_rlp::clip::import::{ImportOptions, import};
+use edge_rlp::clip::{Model, Precision, Preprocess, Tokenizer, tokenizer};
+use edge_rlp::frames::{http, mjpeg};
+use edge_rlp::prompt::{Label, labels};
+use edge_rlp::store;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// A panic of ours is a finding, even where it would be caught; a panic of a library that becomes an error is not.
+pub fn only_our_panics_count() {
+    std::panic::set_hook(Box::new(|panic| {
+        let file = panic.location().map_or("", |place| place.file());
+        if !file.contains("/registry/src/") && !file.starts_with("/rustc/") {
+            eprintln!("{panic}");
+            std::process::abort();
+        }
+    }));
+}
+
+/// A prompt file, as it is and with its frame made right, so that the payload is looked at, too.
+pub fn prompt_file(bytes: &[u8]) {
+    for file in [bytes.to_vec(), framed(bytes)] {
+        if let Ok(record) = store::decode(&file, "x.rlp") {
+            let written = store::encode(&record).expect("what was read can be written");
+            let again = store::decode(&written, "x.rlp").expect("what was written can be read");
+            assert_eq!(written, store::encode(&again).unwrap());
+        }
+    }
+}
+
+/// A prompt as JSON: what is accepted is a prompt, in this form and in that of a file.
+pub fn prompt_json(bytes: &[u8]) {
+    if let Ok(record) = store::json::decode(bytes, "x.json") {
+        let text = store::json::encode(&record).expect("what was read can be written");
+        assert_eq!(
+            store::json::decode(text.as_bytes(), "x.json").unwrap(),
+            record
+        );
+        let file = store::encode(&record).expect("what was read can be written");
+        assert_eq!(store::decode(&file, "x.rlp").unwrap(), record);
+    }
+}
+
+/// The frame of version 1 around the payload of `bytes`, which has some frame already or none.
+fn framed(bytes: &[u8]) -> Vec<u8> {
+    let payload = match bytes.starts_with(&store::format::MAGIC) && bytes.len() >= 46 {
+        true => &bytes[14..bytes.len() - 32],
+        false => bytes,
+    };
+    let mut file = store::format::MAGIC.to_vec();
+    file.extend(store::format::VERSION.to_le_bytes());
+    file.extend((payload.len() as u32).to_le_bytes());
+    file.extend(payload);
+    file.extend(blake3::hash(&file).as_bytes());
+    file
+}
+
+/// A model bundle, as it is and with its checksums made right; a model that opens is run.
+pub fn bundle(bytes: &[u8]) {
+    let _ = Header::of(bytes);
+    let _ = Bundle::from_bytes(bytes.to_vec());
+    let Ok(model) = Model::from_bytes(sealed(bytes)) else {
+        return;
+    };
+    let picture = image::RgbImage::from_fn(31, 17, |x, y| image::Rgb([x as u8, y as u8, 9]));
+    let _ = model.encode_image(&picture);
+    if let Ok(ids) = model.tokenizer.encode("a photo of a cat.") {
+        let ids = [model.tokenizer.start_token()].into_iter().chain(ids);
+        let ids: Vec<u32> = ids.chain([model.tokenizer.end_token()]).collect();
+        let _ = model.text.encode(&[ids]);
+    }
+}
+
+/// `bytes` with the length, the fingerprint and the checksum that a sound bundle of the same content has.
+fn sealed(bytes: &[u8]) -> Vec<u8> {
+    let mut file = bytes.to_vec();
+    if file.len() < 96 {
+        return file;
+    }
+    let length = file.len();
+    file[..8].copy_from_slice(b"RLPMODEL");
+    file[8..12].copy_from_slice(&1u32.to_le_bytes());
+    file[24..32].copy_from_slice(&(length as u64).to_le_bytes());
+    let part = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
+    let table = 96usize.saturating_add(part(12)).saturating_add(part(16));
+    let about = table.saturating_add(part(20));
+    let data = about.saturating_add(63) / 64 * 64;
+    if data > length {
+        return file;
+    }
+    let identity = [&file[96..table], &file[data..]].concat();
+    file[32..64].copy_from_slice(blake3::hash(&identity).as_bytes());
+    let covered = [&file[..64], &file[table..data]].concat();
+    file[64..96].copy_from_slice(blake3::hash(&covered).as_bytes());
+    file
+}
+
+/// A motion JPEG stream: the pieces that it comes in must not matter.
+pub fn mjpeg(bytes: &[u8]) {
+    let Some((&piece, stream)) = bytes.split_first() else {
+        return;
+    };
+    let split = |piece: usize| {
+        let mut splitter = mjpeg::Splitter::default();
+        let pieces = stream.chunks(piece);
+        let pictures: Vec<Vec<u8>> = pieces.flat_map(|bytes| splitter.push(bytes)).collect();
+        assert!(
+            pictures
+                .iter()
+                .all(|p| p.starts_with(&[0xff, 0xd8]) && p.ends_with(&[0xff, 0xd9]))
+        );
+        (pictures, splitter.skipped())
+    };
+    assert_eq!(split(usize::from(piece) + 1), split(stream.len().max(1)));
+}
+
+/// What a camera answers over HTTP.
+pub fn http_answer(bytes: &[u8]) {
+    let mut total = 0;
+    let _ = http::read_answer(bytes, &mut |picture| total += picture.len());
+    assert!(total <= bytes.len());
+}
+
+/// A label file: what is accepted keeps its promises, and reads the same once it is written down again.
+pub fn labels(bytes: &[u8]) {
+    let Ok(found) = std::str::from_utf8(bytes).map(|text| labels::parse(text, "labels.txt")) else {
+        return;
+    };
+    let Ok(found) = found else { return };
+    assert!((1..=labels::MAX_LABELS).contains(&found.len()));
+    for Label { name, words } in &found {
+        assert!(!name.contains(['/', '\\']) && !name.starts_with('.') && !words.contains('_'));
+        assert_eq!(
+            Label::new(name, Some(words))
+                .as_ref()
+                .map(|label| &label.words),
+            Ok(words)
+        );
+    }
+    // A name that begins with # or a byte order mark can only come after a first label of another line.
+    let plain = |label: &&Label| !label.name.starts_with(['#', '\u{feff}']);
+    let kept: Vec<&Label> = found.iter().filter(plain).collect();
+    let line = |label: &&Label| format!("{} = {}\n", label.name, label.words);
+    let text: String = kept.iter().map(line).collect();
+    if !kept.is_empty() {
+        let again = labels::parse(&text, "labels.txt").expect("what was read can be written");
+        assert!(again.iter().eq(kept.iter().copied()));
+    }
+}
+
+/// A tokenizer.json, or a text for CLIP's own.
+pub fn tokenizer(bytes: &[u8]) {
+    static CLIP: LazyLock<Tokenizer> =
+        LazyLock::new(|| Tokenizer::clip(tokenizer::CLIP_MERGES, 2000).unwrap());
+    if let Ok(found) = Tokenizer::from_json(bytes) {
+        for text in ["a photo of a cat.", "", "\u{1f600} <|endoftext|> Ünï 12"] {
+            let _ = found.encode(text);
+        }
+        let written = found.to_json_bytes().expect("what was read can be written");
+        Tokenizer::from_json(&written).expect("what was written can be read");
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let ids = CLIP.encode(text).expect("every text has tokens");
+        assert!(ids.iter().all(|&id| (id as usize) < CLIP.vocabulary_size()));
+    }
+}
+
+/// An ONNX file as text tower and as image tower, through to a refusal or a model.
+pub fn onnx(bytes: &[u8]) {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+    static TOKENIZER: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let clip = Tokenizer::clip(tokenizer::CLIP_MERGES, 530).unwrap();
+        clip.to_json_bytes().unwrap()
+    });
+    let file = FOLDER.path().join("model.onnx");
+    std::fs::write(&file, bytes).unwrap();
+    let options = |image: PathBuf, text: PathBuf| ImportOptions {
+        name: "fuzz".into(),
+        image,
+        text,
+        tokenizer_json: TOKENIZER.clone(),
+        preprocess: Preprocess::clip(24),
+        logit_scale: None,
+        context_length: 12,
+        precision: Precision::Int8,
+        force: true,
+        notes: Vec::new(),
+    };
+    let both = import(&options(file.clone(), file.clone()));
+    if both.is_err_and(|error| error.to_string().contains("inputs for token ids")) {
+        let sound = "../tests/fixtures/import/dynamic-int8/textual.onnx";
+        let sound = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(sound);
+        let _ = import(&options(file, sound));
+    }
+}

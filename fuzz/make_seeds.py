@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz targets that no fixture of the tests serves as. Run in fuzz/, with a built program:
+
+    python3 make_seeds.py ../target/release/edge-rlp
+"""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+program = sys.argv[1]
+here = pathlib.Path(__file__).parent
+fixtures = here.parent / "tests/fixtures"
+
+
+def seed(target, name, content):
+    path = here / "seeds" / target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+# Labels: words, comments, scripts, line ends.
+seed("labels", "plain", "mug\nfire_extinguisher\n# comment\n\nok = a closed door\n")
+seed("labels", "scripts", "\ufeff猫\r\nкошка = a cat\r\nقطة\r\nकुत्ता\r\n")
+seed("labels", "refused", "a/b\n.hidden\na\u202eb\nx = \n")
+
+# A camera's answers: a stream, chunks, a single picture, refusals. The pictures are the smallest that are whole.
+jpeg = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffdb0004000102ffda000300aaff00bbffd9")
+part = b"--b\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg + b"\r\n"
+head = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n"
+seed("http_answer", "stream", head + b"\r\n" + part * 2)
+chunk = b"%x\r\n%s\r\n" % (len(part), part)
+seed("http_answer", "chunks", head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2 + b"0\r\n\r\n")
+single = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+seed("http_answer", "single", single + jpeg)
+seed("http_answer", "redirect", b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
+seed("http_answer", "login", b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Digest realm=x\r\n\r\n")
+
+# The first byte of a stream is the size of its pieces.
+seed("mjpeg", "two", b"\x04" + jpeg + b"between" + jpeg)
+seed("mjpeg", "thumbnail", b"\x20" + jpeg[:2] + b"\xff\xe1" + (len(jpeg) + 2).to_bytes(2, "big") + jpeg + jpeg[2:])
+seed("mjpeg", "cut", b"\x07" + jpeg[:20] + jpeg)
+
+# A byte-level BPE in Hugging Face's form: bytes, bytes at the end of a word, sixteen merges, start and end.
+bytes_as_text = [chr(b) for b in [*range(33, 127), *range(161, 173), *range(174, 256)]]
+bytes_as_text += [chr(256 + n) for n in range(256 - len(bytes_as_text))]
+merges = [["t", "h"], ["th", "e</w>"], ["a", "n"], ["i", "n"], ["p", "h"], ["o", "t"], ["ph", "ot"], ["phot", "o</w>"]]
+merges += [[c, "e</w>"] for c in "bcdfgklm"]
+tokens = bytes_as_text + [b + "</w>" for b in bytes_as_text] + ["".join(pair) for pair in merges]
+tokens += ["<|startoftext|>", "<|endoftext|>"]
+special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+tokenizer = {
+    "version": "1.0",
+    "added_tokens": [{"id": tokens.index(t), "content": t, **special} for t in tokens[-2:]],
+    "normalizer": {"type": "Lowercase"},
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    "model": {
+        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
+        "fuse_unk": False, "vocab": {t: i for i, t in enumerate(tokens)}, "merges": [" ".join(pair) for pair in merges],
+    },
+}
+seed("tokenizer", "small.json", json.dumps(tokenizer, separators=(",", ":")))
+seed("tokenizer", "text", "a photo of a Schlüssel 猫 <|endoftext|> \U0001f600 12's")
+
+# Prompts as JSON: a small one of each kind.
+prompt = {
+    "format": "edge-rlp prompt", "version": 1, "model": {"name": "m", "fingerprint": "0f" * 32}, "template": "a photo of a {}.",
+    "labels": [{"label": "mug", "words": "mug"}, {"label": "work_glove", "words": "work glove"}],
+    "change": {"low_rank": {"u": [[0.5], [-1e-3]], "v": [[0.25, 1.5, -2.0]]}}, "context_singular_values": [2.0, 1.0],
+    "seed": 7, "recipe": "an example",
+    "metrics": {"zero_shot_accuracy": 0.5, "adapted_accuracy": 0.75, "images": 8, "holdout_images": 4, "steps": 20},
+    "calibration": None,
+    "provenance": {"device": "d", "seconds": 1.5, "created_unix": 1763769600, "sequence": 1, "restores": None},
+}
+seed("prompt_json", "low_rank.json", json.dumps(prompt))
+prompt["change"] = {"full": [[0.5, 1, 2], [3, 4, 5]]}
+seed("prompt_json", "full.json", json.dumps(prompt))
+
+# A whole bundle: the smallest towers of the import tests.
+with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = {"size": {"shortest_edge": 24}, "crop_size": 24, "image_processor_type": "CLIPImageProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps({"text_config": {"max_position_embeddings": 12}}))
+    for tower in ["visual.onnx", "textual.onnx"]:
+        shutil.copy(fixtures / "import/dynamic-int8" / tower, folder)
+    flags = ["--force", "--logit-scale", "100", "--name", "tiny", "--home", folder / "home"]
+    subprocess.run([program, "model", "import", folder, *flags], check=True)
+    seed("bundle", "tiny.rlpm", (folder / "home/models/tiny.rlpm").read_bytes())
