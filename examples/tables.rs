@@ -5,9 +5,14 @@
 //!     cargo run --release --example tables -- base-to-new   # trained on half of the classes, 10 seeds
 //!     cargo run --release --example tables -- ablation      # initialisation, dropout, rank, 3 seeds
 //!     cargo run --release --example tables -- calibration   # calibration error, unknown pictures, 5 seeds
+//!     cargo run --release --example tables -- unlabelled    # nobody there to label, 2 seeds
 //!
-//! A bundle file after the name of the table measures that model instead of the one compiled in. Every figure is a
+//! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
+//! seeds in its place, as in 100,101, and tells each run on standard error. Every figure is a
 //! mean over seeds on 50 test pictures a class; features are computed once and kept in memory.
+
+#[path = "tables/unlabelled.rs"]
+mod unlabelled;
 
 use anyhow::{Result, bail};
 use edge_rlp::adapt::calibration::Calibration;
@@ -41,6 +46,14 @@ const UNSEEN_SEED: u64 = 2_000_000;
 const PENALTY: f32 = 1e-4;
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("unlabelled") {
+        let seeds = std::env::args().nth(2).unwrap_or("0,1".into());
+        let seeds = seeds
+            .split(',')
+            .map(str::parse)
+            .collect::<Result<Vec<u64>, _>>()?;
+        return unlabelled::table(&Model::embedded()?, &seeds);
+    }
     let model = match std::env::args().nth(2) {
         Some(bundle) => Model::open(bundle.as_ref())?,
         None => Model::embedded()?,
@@ -51,7 +64,9 @@ fn main() -> Result<()> {
         Some("base-to-new") => base_to_new(&model),
         Some("ablation") => ablation(&model),
         Some("calibration") => calibration(&model),
-        _ => bail!("say which table: model, adaptation, base-to-new, ablation or calibration"),
+        _ => bail!(
+            "say which table: model, adaptation, base-to-new, ablation, calibration or unlabelled"
+        ),
     }
 }
 

@@ -126,6 +126,57 @@ fn the_main_job_gains_on_a_condition_never_trained_on() {
 }
 
 #[test]
+fn nobody_needs_to_label_where_the_surest_pictures_teach_the_rest() {
+    let dir = Directory::new();
+    let flags = ["--unlabelled", "--pool", "240", "--json"];
+    let adapted = dir.run(&[&["adapt", "--camera", "demo:squeezed"], &flags[..]].concat());
+    assert_eq!(
+        code(&adapted),
+        0,
+        "{}{}",
+        stdout(&adapted),
+        stderr(&adapted)
+    );
+    let report: Value = serde_json::from_str(&stdout(&adapted)).unwrap();
+    assert_eq!(report["accepted"], true);
+    assert!(report["after"]["agreement"].as_f64() > report["before"]["agreement"].as_f64());
+
+    let labels: Vec<&str> = (report["labels"].as_array().unwrap().iter())
+        .map(|label| label.as_str().unwrap())
+        .collect();
+    dir.write("labels.txt", &labels.join("\n"));
+    let before = live_accuracy(&dir, "demo:squeezed", &["--labels", "labels.txt"]);
+    let after = live_accuracy(&dir, "demo:squeezed", &["--prompt", "default"]);
+    assert!(after > before, "{before} before, {after} after");
+
+    // No picture was held out with its label: no accuracy is told.
+    let shown = stdout(&dir.run(&["prompt", "show", "default"]));
+    assert!(shown.contains("not measured"), "{shown}");
+    let object = stdout(&dir.run(&["prompt", "show", "default", "--json"]));
+    let object: Value = serde_json::from_str(&object).unwrap();
+    assert!(object["adapted_accuracy"].is_null(), "{object}");
+}
+
+#[test]
+fn where_nothing_is_gained_without_labels_the_old_prompt_stays() {
+    let dir = Directory::new();
+    let old = ["adapt", "--camera", "demo:clear", "--force", "-q"];
+    let old = dir.run(&[&old[..], &QUICK[..]].concat());
+    assert_eq!(code(&old), 0, "{}", stderr(&old));
+    let file = dir.home().join("prompts/default.rlp");
+    let before = fs::read(&file).unwrap();
+    let flags = ["--unlabelled", "--pool", "240", "--rounds", "1"];
+    let adapted = dir.run(&[&["adapt", "--camera", "demo:clear"], &flags[..]].concat());
+    assert_eq!(code(&adapted), 3, "{}", stderr(&adapted));
+    assert!(
+        stdout(&adapted).contains("not kept: "),
+        "{}",
+        stdout(&adapted)
+    );
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
 fn the_same_seed_trains_the_same_numbers() {
     let dir = Directory::new();
     let train = |name: &str, seed: &str| {
@@ -279,6 +330,18 @@ fn flags_that_cannot_work_are_wrong_usage() {
     assert_eq!(code(&output), 2, "{}", stderr(&output));
     let output = dir.run(&["adapt", "--camera", "0", "--labels", "labels.txt"]);
     assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--unlabelled"),
+        "{}",
+        stderr(&output)
+    );
+    let output = dir.run(&["adapt", "--images", "pictures", "--unlabelled"]);
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--labels FILE"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

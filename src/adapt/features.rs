@@ -152,7 +152,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn encode_views(
+/// Encodes one picture: itself and `views - 1` crops of it, which follow from the seed and `index`.
+///
+/// # Errors
+/// If the image tower refuses it.
+pub fn encode_views(
     model: &Model,
     picture: &RgbImage,
     index: usize,

@@ -8,6 +8,7 @@ pub mod loss;
 pub mod optimizer;
 pub mod probe;
 pub mod trainer;
+pub mod unlabelled;
 
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::clip::{ModelError, TextTower, TextTowerError};
@@ -27,6 +28,10 @@ pub enum AdaptError {
     OneClass,
     #[error("the label {label:?} has no usable picture: add some, or remove it from the labels")]
     NoPictures { label: String },
+    #[error(
+        "of the label {label:?} only {pictures} pictures are sure enough to learn from: watch for longer, or remove the label"
+    )]
+    TooFewSure { label: String, pictures: usize },
     #[error("the hold-out share is {share}: choose one from 0 up to, but not including, 1")]
     Holdout { share: f32 },
     #[error(

@@ -4,7 +4,7 @@
 use super::output::{aligned, percent};
 use super::{Context, Exit, prompt_diff, prompt_transfer, usage};
 use crate::prompt::{Label, density};
-use crate::store::{Generation, Listed, Loaded, PromptRecord, StoreError, digest};
+use crate::store::{Generation, Listed, Loaded, Metrics, PromptRecord, StoreError, digest};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -125,8 +125,8 @@ fn history(name: &str, context: &Context) -> anyhow::Result<()> {
                     if current { "*" } else { "" }.into(),
                     sequence.to_string(),
                     provenance.created_unix.map_or("-".into(), utc),
-                    percent(metrics.zero_shot_accuracy),
-                    percent(metrics.adapted_accuracy),
+                    held_out(&metrics, metrics.zero_shot_accuracy),
+                    held_out(&metrics, metrics.adapted_accuracy),
                     provenance
                         .restores
                         .map_or(String::new(), |from| format!("brings back {from}")),
@@ -152,7 +152,8 @@ fn rollback(name: &str, to: Option<u64>, context: &Context) -> anyhow::Result<()
     let loaded = context.home.load(name)?;
     context.output.object(&description(name, &loaded)?)?;
     let from = loaded.record.provenance.restores.unwrap_or(saved.sequence);
-    let accuracy = percent(loaded.record.metrics.adapted_accuracy);
+    let metrics = &loaded.record.metrics;
+    let accuracy = held_out(metrics, metrics.adapted_accuracy);
     context.output.line(format!(
         "{name} is back at generation {from} (held-out accuracy {accuracy}), kept as generation {}",
         saved.sequence
@@ -172,9 +173,11 @@ fn remove(name: &str, context: &Context) -> anyhow::Result<()> {
 }
 
 /// Everything about a prompt, for machines. `singular_values` and `information_density` are those of the whole
-/// context, null where it was not recorded; those that begin with `change_` are of the trained change alone.
+/// context, null where it was not recorded, as accuracies are where no picture was held out; those that begin with
+/// `change_` are of the trained change alone.
 pub(super) fn description(name: &str, loaded: &Loaded) -> anyhow::Result<Value> {
     let record = &loaded.record;
+    let measured = record.metrics.holdout_images > 0;
     let (tokens, width) = record.delta.shape();
     let spectrum = Some(&record.context_singular_values).filter(|values| !values.is_empty());
     let change = density::singular_values(record.delta.matrix().view());
@@ -195,8 +198,8 @@ pub(super) fn description(name: &str, loaded: &Loaded) -> anyhow::Result<Value> 
         "information_density": spectrum.map(|values| density::information_density(values, 1)),
         "change_singular_values": change,
         "change_information_density": density::information_density(&change, 1),
-        "zero_shot_accuracy": record.metrics.zero_shot_accuracy,
-        "adapted_accuracy": record.metrics.adapted_accuracy,
+        "zero_shot_accuracy": measured.then_some(record.metrics.zero_shot_accuracy),
+        "adapted_accuracy": measured.then_some(record.metrics.adapted_accuracy),
         "images": record.metrics.images,
         "holdout_images": record.metrics.holdout_images,
         "steps": record.metrics.steps,
@@ -250,12 +253,14 @@ fn page(name: &str, loaded: &Loaded) -> anyhow::Result<Vec<String>> {
         ),
         (
             "accuracy",
-            format!(
-                "{} before (zero-shot), {} after, on {} held-out pictures",
-                percent(metrics.zero_shot_accuracy),
-                percent(metrics.adapted_accuracy),
-                metrics.holdout_images
-            ),
+            match metrics.holdout_images {
+                0 => format!("{NOT_MEASURED}: no picture was held out"),
+                pictures => format!(
+                    "{} before (zero-shot), {} after, on {pictures} held-out pictures",
+                    percent(metrics.zero_shot_accuracy),
+                    percent(metrics.adapted_accuracy),
+                ),
+            },
         ),
         (
             "training",
@@ -354,10 +359,21 @@ fn summary(name: &str, loaded: &Loaded) -> [String; 8] {
         record.method().to_string(),
         record.delta.rank().to_string(),
         record.labels.len().to_string(),
-        percent(record.metrics.zero_shot_accuracy),
-        percent(record.metrics.adapted_accuracy),
+        held_out(&record.metrics, record.metrics.zero_shot_accuracy),
+        held_out(&record.metrics, record.metrics.adapted_accuracy),
         record.model_name.clone(),
     ]
+}
+
+/// What stands for an accuracy that no held-out picture tells.
+const NOT_MEASURED: &str = "not measured";
+
+/// An accuracy, which is nothing where no picture was held out with its label.
+fn held_out(metrics: &Metrics, accuracy: f32) -> String {
+    match metrics.holdout_images {
+        0 => NOT_MEASURED.into(),
+        _ => percent(accuracy),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,6 +2,7 @@
 
 mod adaptation;
 mod report;
+mod unlabelled;
 mod view;
 
 use super::pictures::{LabelledPictures, demo_labels, drawn_class};
@@ -84,6 +85,18 @@ pub struct Arguments {
     /// Write the prompt to this file and leave the home folder alone
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     out: Option<PathBuf>,
+    /// Learn with nobody there to label: from the pictures that the prompt in use, or zero-shot, is surest of
+    #[arg(long, conflicts_with_all = ["shots_from", "view", "out"])]
+    unlabelled: bool,
+    /// With --unlabelled: pictures to collect at most, near-duplicates left out [default: 40 a label]
+    #[arg(long, value_name = "N", requires = "unlabelled", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pool: Option<u32>,
+    /// With --unlabelled: collect from a camera for so long at most
+    #[arg(long, value_name = "DURATION", requires = "unlabelled", value_parser = humantime::parse_duration, default_value = "10m")]
+    collect_for: Duration,
+    /// With --unlabelled: times to label the pictures anew with the prompt just trained
+    #[arg(long, value_name = "N", requires = "unlabelled", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
+    rounds: u32,
     /// Keep the prompt even where it is worse than zero-shot
     #[arg(long)]
     force: bool,
@@ -93,6 +106,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
+    if arguments.unlabelled {
+        return unlabelled::run(&arguments, context);
+    }
     // All that can be wrong with the flags is found before the first picture is touched.
     let plan = plan(&arguments, context)?;
     if let Some(source) = taught(&arguments)? {
@@ -156,14 +172,18 @@ fn teach(
     let adaptation = Adaptation::open(plan, labels, context)?;
     let view = view::View {
         source,
-        options: CameraOptions {
-            format: arguments.format,
-            patience: Patience::within(arguments.camera_timeout),
-        },
+        options: camera_options(arguments),
         adaptation: &adaptation,
         blocks: arguments.blocks,
     };
     view::run(&view, context)
+}
+
+fn camera_options(arguments: &Arguments) -> CameraOptions {
+    CameraOptions {
+        format: arguments.format,
+        patience: Patience::within(arguments.camera_timeout),
+    }
 }
 
 /// The flags as one plan, and what is wrong with them.
@@ -226,7 +246,8 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
             let CameraSource::Demo(condition) = source else {
                 return Err(usage(format!(
                     "camera {source} cannot say what it shows, and there is no terminal to label its pictures at: go to \
-                     one, or use --shots-from (shots that were kept) or --images DIR (one folder of pictures a label)"
+                     one, or use --shots-from (shots that were kept), --images DIR (one folder of pictures a label) or --unlabelled \
+                     (learn from the surest pictures)"
                 )));
             };
             LabelledPictures::from_demo(condition, labels, shots, seed)

@@ -1,0 +1,146 @@
+//! What `adapt --unlabelled` brings: every condition, on a stream in which all labels occur alike and on one in which
+//! only half of them do. True labels are used for judging alone.
+
+use super::{SceneSpec, TEST, VIEWS, cell, demo, features, labels, layout, mean, texts};
+use anyhow::Result;
+use edge_rlp::adapt::features::FeatureSet;
+use edge_rlp::adapt::loss::accuracy;
+use edge_rlp::adapt::{AdaptError, Options, unlabelled};
+use edge_rlp::clip::Model;
+use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
+use edge_rlp::prompt::Method;
+use ndarray::Array2;
+use std::ops::ControlFlow;
+
+/// Pictures of each label in the stream, of 40 that the command collects at most.
+const STREAM: usize = 24;
+const SHOTS: usize = 16;
+const ROUNDS: usize = 2;
+
+/// Accuracy under the template and under the prompt, and whether that was accepted.
+struct Reading {
+    before: f32,
+    after: f32,
+    accepted: bool,
+}
+
+impl Reading {
+    /// What a user has: a refused prompt leaves the template in use.
+    fn gain(&self) -> f32 {
+        match self.accepted {
+            true => self.after - self.before,
+            false => 0.0,
+        }
+    }
+}
+
+/// Two rows a condition, one a stream, and the mean of each stream; accuracy is on test pictures of labels that occur.
+pub fn table(model: &Model, seeds: &[u64]) -> Result<()> {
+    println!(
+        "| condition | labels that occur | zero-shot | prompt | gain | accepted | gain in use | worst accepted gain |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let half = CLASSES.len() / 2;
+    let streams = [("all", CLASSES.len()), ("half", half)];
+    let mut all: [Vec<Reading>; 2] = Default::default();
+    for (condition, described) in CONDITIONS.iter().enumerate() {
+        let mut here: [Vec<Reading>; 2] = Default::default();
+        for &seed in seeds {
+            let drawn = |purpose, a_class: usize| -> Vec<SceneSpec> {
+                let turns = 0..(a_class * CLASSES.len()) as u64;
+                turns
+                    .map(|turn| demo::scene(purpose, condition, seed, turn))
+                    .collect()
+            };
+            let stream = features(model, &drawn(Purpose::Live, STREAM), VIEWS, seed)?;
+            let test = features(model, &drawn(Purpose::Test, TEST), 1, seed)?;
+            for (found, (name, occurring)) in here.iter_mut().zip(streams) {
+                let keep = |class: usize| (class < occurring).then_some(class);
+                let (stream, test) = (stream.filter_classes(keep), test.filter_classes(keep));
+                let reading = learn(model, &stream, &test, seed, &|told| {
+                    eprintln!("{} {seed} {name}: {told}", described.name);
+                })?;
+                found.push(reading);
+            }
+        }
+        for ((all, here), (name, _)) in all.iter_mut().zip(here).zip(streams) {
+            row(described.name, name, &here);
+            all.extend(here);
+        }
+    }
+    for (all, (name, _)) in all.iter().zip(streams) {
+        row("mean", name, all);
+    }
+    Ok(())
+}
+
+fn learn(
+    model: &Model,
+    stream: &FeatureSet,
+    test: &FeatureSet,
+    seed: u64,
+    tell: &dyn Fn(String),
+) -> Result<Reading> {
+    let (names, labels) = labels(0..CLASSES.len())?;
+    let layout = layout(model, &labels)?;
+    let options = unlabelled::Options {
+        training: Options {
+            seed,
+            ..Options::of(Method::Rlp)
+        },
+        shots: SHOTS,
+        rounds: ROUNDS,
+    };
+    let (pictures, truth) = test.plain();
+    let judged = |texts: Array2<f32>| accuracy(pictures.view(), &truth, texts.view());
+    let before = judged(texts(model, &layout, None)?);
+    let outcome = unlabelled::adapt(
+        &model.text,
+        &layout,
+        &names,
+        stream.features.view(),
+        model.logit_scale,
+        None,
+        &options,
+        &mut |_| ControlFlow::Continue(()),
+    );
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error @ AdaptError::TooFewSure { .. }) => {
+            tell(error.to_string());
+            return Ok(Reading {
+                before,
+                after: before,
+                accepted: false,
+            });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let after = judged(texts(model, &layout, Some(&outcome.delta))?);
+    tell(format!("{before:.3} to {after:.3}, {:?}", outcome.verdict));
+    Ok(Reading {
+        before,
+        after,
+        accepted: outcome.verdict.refusal.is_none(),
+    })
+}
+
+fn row(condition: &str, stream: &str, readings: &[Reading]) {
+    let mean_of = |of: fn(&Reading) -> f32| mean(&readings.iter().map(of).collect::<Vec<f32>>());
+    let accepted: Vec<f32> = (readings.iter().filter(|reading| reading.accepted))
+        .map(Reading::gain)
+        .collect();
+    let worst = match accepted.iter().copied().reduce(f32::min) {
+        Some(worst) => format!("{:+.1}", 100.0 * worst),
+        None => "-".into(),
+    };
+    println!(
+        "| {condition} | {stream} | {} | {} | {:+.1} | {} of {} | {:+.1} | {worst} |",
+        cell(mean_of(|reading| reading.before)),
+        cell(mean_of(|reading| reading.after)),
+        100.0 * mean_of(|reading| reading.after - reading.before),
+        accepted.len(),
+        readings.len(),
+        100.0 * mean_of(Reading::gain),
+    );
+}
