@@ -134,7 +134,7 @@ impl Place {
     }
 }
 
-const DAMAGED_PROGRAM: &str = "the model inside this program is damaged: install it again";
+const DAMAGED_PROGRAM: &str = "the model inside this program cannot be opened: it is damaged (install it again), or memory is short";
 
 /// All models by name, the one inside the program first.
 pub fn all(context: &Context) -> anyhow::Result<Vec<(String, Place)>> {
