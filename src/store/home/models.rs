@@ -105,12 +105,7 @@ mod tests {
     use super::*;
     use crate::store::faults::{Fault, FaultyDisk, Survival};
     use crate::store::file_system::FileSystem;
-    use std::sync::Arc;
-
-    fn home() -> (FaultyDisk, Home) {
-        let disk = FaultyDisk::default();
-        (disk.clone(), Home::with_files("/home", Arc::new(disk)))
-    }
+    use crate::store::home::tests::home;
 
     fn names(home: &Home) -> Vec<String> {
         let models = home.models().unwrap();

@@ -4,7 +4,8 @@ use super::*;
 use crate::store::faults::{Fault, FaultyDisk};
 use crate::store::record::tests::record;
 
-fn home() -> (FaultyDisk, Home) {
+/// A home folder on a disk of its own.
+pub(super) fn home() -> (FaultyDisk, Home) {
     let disk = FaultyDisk::default();
     (disk.clone(), Home::with_files("/home", Arc::new(disk)))
 }
