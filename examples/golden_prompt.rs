@@ -1,12 +1,13 @@
-//! Makes `prompts/golden-v1.rlp`, the prompt file that every later release must read. It is written once a format
-//! version and never again; this shows what is in it:
+//! Makes `prompts/golden-v1.rlp` and `prompts/golden-v2.rlp`, the prompt files that every later release must read. They
+//! were written once a format version and never again; this shows what is in them, and makes what is missing:
 //!
-//!     cargo run --release --example golden_prompt -- prompts/golden-v1.rlp
+//!     cargo run --release --example golden_prompt -- prompts
 
 use edge_rlp::prompt::{Delta, Factors, Label, Template, density};
 use edge_rlp::rng::Rng;
 use edge_rlp::store::{
-    Calibration, Metrics, PromptRecord, Provenance, atomic, encode, file_system::Disk,
+    Calibration, FeatureStatistics, Metrics, PromptRecord, Provenance, atomic, decode, encode,
+    file_system::Disk,
 };
 use ndarray::Array2;
 use std::error::Error;
@@ -27,11 +28,29 @@ const LABELS: [(&str, Option<&str>); 10] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = std::env::args_os()
+    let folder = std::env::args_os()
         .nth(1)
-        .ok_or("usage: golden_prompt FILE")?;
-    atomic::write(&Disk, Path::new(&path), &encode(&golden()?)?)?;
+        .ok_or("usage: golden_prompt FOLDER")?;
+    let [first, second] =
+        ["golden-v1.rlp", "golden-v2.rlp"].map(|name| Path::new(&folder).join(name));
+    if !first.exists() {
+        atomic::write(&Disk, &first, &encode(&golden()?)?)?;
+    }
+    let record = PromptRecord {
+        statistics: Some(statistics()),
+        ..decode(&std::fs::read(&first)?, "golden-v1.rlp")?
+    };
+    atomic::write(&Disk, &second, &encode(&record)?)?;
     Ok(())
+}
+
+/// As if pictures were eight numbers to the model: the mean is 0.8 long.
+fn statistics() -> FeatureStatistics {
+    FeatureStatistics {
+        mean: vec![0.4, -0.4, 0.4, -0.4, 0.0, 0.0, 0.0, 0.0],
+        spread: 0.36,
+        pictures: 200,
+    }
 }
 
 fn golden() -> Result<PromptRecord, Box<dyn Error>> {
@@ -66,6 +85,7 @@ fn golden() -> Result<PromptRecord, Box<dyn Error>> {
             temperature: 1.25,
             unknown_threshold: 0.5,
         }),
+        statistics: None,
         provenance: Provenance {
             device: "example".into(),
             seconds: 4.5,

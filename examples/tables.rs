@@ -6,11 +6,14 @@
 //!     cargo run --release --example tables -- ablation      # initialisation, dropout, rank, 3 seeds
 //!     cargo run --release --example tables -- calibration   # calibration error, unknown pictures, 5 seeds
 //!     cargo run --release --example tables -- unlabelled    # nobody there to label, 2 seeds
+//!     cargo run --release --example tables -- drift         # pictures that change under a prompt in use
 //!
 //! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
 //! seeds in its place, as in 100,101, and tells each run on standard error. Every figure is a
 //! mean over seeds on 50 test pictures a class; features are computed once and kept in memory.
 
+#[path = "tables/drift.rs"]
+mod drift;
 #[path = "tables/unlabelled.rs"]
 mod unlabelled;
 
@@ -46,6 +49,9 @@ const UNSEEN_SEED: u64 = 2_000_000;
 const PENALTY: f32 = 1e-4;
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("drift") {
+        return drift::table(&Model::embedded()?);
+    }
     if std::env::args().nth(1).as_deref() == Some("unlabelled") {
         let seeds = std::env::args().nth(2).unwrap_or("0,1".into());
         let seeds = seeds
@@ -65,7 +71,7 @@ fn main() -> Result<()> {
         Some("ablation") => ablation(&model),
         Some("calibration") => calibration(&model),
         _ => bail!(
-            "say which table: model, adaptation, base-to-new, ablation, calibration or unlabelled"
+            "say which table: model, adaptation, base-to-new, ablation, calibration, unlabelled or drift"
         ),
     }
 }

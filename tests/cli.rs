@@ -5,7 +5,7 @@ mod support;
 use edge_rlp::frames::demo;
 use serde_json::Value;
 use std::fs;
-use support::{Directory, code, stderr, stdout};
+use support::{Directory, code, live_accuracy, stderr, stdout};
 
 /// A small adaptation that takes a second or two: few shots, few views, few steps.
 const QUICK: [&str; 6] = ["--shots", "4", "--views", "1", "--steps", "20"];
@@ -85,24 +85,6 @@ fn adapting_then_classifying_works_without_camera_network_or_earlier_files() {
     assert_eq!(code(&dir.run(&["prompt", "show", "default"])), 0);
 }
 
-/// Share of `frames` live demo frames that `classify` with these flags names as they were drawn.
-fn live_accuracy(dir: &Directory, condition: &str, flags: &[&str]) -> f64 {
-    let watch = [
-        "classify", "--camera", condition, "--frames", "240", "--json",
-    ];
-    let output = dir.run(&[&watch[..], flags].concat());
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let lines: Vec<Value> = stdout(&output)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let right = lines
-        .iter()
-        .filter(|line| line["label"] == line["truth"])
-        .count();
-    right as f64 / lines.len() as f64
-}
-
 #[test]
 fn the_main_job_gains_on_a_condition_never_trained_on() {
     let dir = Directory::new();
@@ -123,57 +105,6 @@ fn the_main_job_gains_on_a_condition_never_trained_on() {
     let before = live_accuracy(&dir, "demo:squeezed", &["--labels", "labels.txt"]);
     let after = live_accuracy(&dir, "demo:squeezed", &["--prompt", "default"]);
     assert!(after > before + 0.05, "{before} before, {after} after");
-}
-
-#[test]
-fn nobody_needs_to_label_where_the_surest_pictures_teach_the_rest() {
-    let dir = Directory::new();
-    let flags = ["--unlabelled", "--pool", "240", "--json"];
-    let adapted = dir.run(&[&["adapt", "--camera", "demo:squeezed"], &flags[..]].concat());
-    assert_eq!(
-        code(&adapted),
-        0,
-        "{}{}",
-        stdout(&adapted),
-        stderr(&adapted)
-    );
-    let report: Value = serde_json::from_str(&stdout(&adapted)).unwrap();
-    assert_eq!(report["accepted"], true);
-    assert!(report["after"]["agreement"].as_f64() > report["before"]["agreement"].as_f64());
-
-    let labels: Vec<&str> = (report["labels"].as_array().unwrap().iter())
-        .map(|label| label.as_str().unwrap())
-        .collect();
-    dir.write("labels.txt", &labels.join("\n"));
-    let before = live_accuracy(&dir, "demo:squeezed", &["--labels", "labels.txt"]);
-    let after = live_accuracy(&dir, "demo:squeezed", &["--prompt", "default"]);
-    assert!(after > before, "{before} before, {after} after");
-
-    // No picture was held out with its label: no accuracy is told.
-    let shown = stdout(&dir.run(&["prompt", "show", "default"]));
-    assert!(shown.contains("not measured"), "{shown}");
-    let object = stdout(&dir.run(&["prompt", "show", "default", "--json"]));
-    let object: Value = serde_json::from_str(&object).unwrap();
-    assert!(object["adapted_accuracy"].is_null(), "{object}");
-}
-
-#[test]
-fn where_nothing_is_gained_without_labels_the_old_prompt_stays() {
-    let dir = Directory::new();
-    let old = ["adapt", "--camera", "demo:clear", "--force", "-q"];
-    let old = dir.run(&[&old[..], &QUICK[..]].concat());
-    assert_eq!(code(&old), 0, "{}", stderr(&old));
-    let file = dir.home().join("prompts/default.rlp");
-    let before = fs::read(&file).unwrap();
-    let flags = ["--unlabelled", "--pool", "240", "--rounds", "1"];
-    let adapted = dir.run(&[&["adapt", "--camera", "demo:clear"], &flags[..]].concat());
-    assert_eq!(code(&adapted), 3, "{}", stderr(&adapted));
-    assert!(
-        stdout(&adapted).contains("not kept: "),
-        "{}",
-        stdout(&adapted)
-    );
-    assert_eq!(fs::read(&file).unwrap(), before);
 }
 
 #[test]

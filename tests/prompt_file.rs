@@ -6,6 +6,7 @@ use edge_rlp::store;
 
 const PAGE: &str = include_str!("../docs/prompt-file.md");
 const GOLDEN: &[u8] = include_bytes!("../prompts/golden-v1.rlp");
+const GOLDEN_V2: &[u8] = include_bytes!("../prompts/golden-v2.rlp");
 
 struct Row<'a> {
     field: &'a str,
@@ -115,4 +116,31 @@ fn the_library_reads_what_the_page_says() {
     assert_eq!(record.labels[8].words, "spanner");
     let sealed = &GOLDEN[..GOLDEN.len() - 32];
     assert_eq!(row("checksum").bytes, blake3::hash(sealed).as_bytes());
+}
+
+#[test]
+fn version_2_is_version_1_with_statistics_before_the_provenance() {
+    let record = store::decode(GOLDEN_V2, "golden-v2.rlp").unwrap();
+    let statistics = record.statistics.unwrap();
+    let mut inserted = vec![statistics.mean.len() as u8];
+    inserted.extend(statistics.mean.iter().flat_map(|x| x.to_le_bytes()));
+    inserted.extend(statistics.spread.to_le_bytes());
+    // 200 as a varint.
+    inserted.extend([0xc8, 0x01]);
+    assert_eq!(statistics.pictures, 200);
+
+    let rows = rows();
+    let device = rows.iter().position(|row| row.field == "device: bytes");
+    let device = rows[..device.unwrap()]
+        .iter()
+        .map(|row| row.bytes.len())
+        .sum();
+    let payload = [
+        &GOLDEN[14..device],
+        &inserted,
+        &GOLDEN[device..GOLDEN.len() - 32],
+    ]
+    .concat();
+    assert_eq!(GOLDEN_V2[8..10], [2, 0]);
+    assert_eq!(&GOLDEN_V2[14..GOLDEN_V2.len() - 32], payload);
 }

@@ -2,6 +2,7 @@
 //! must not know the command line, nor where prompts are kept.
 
 pub mod calibration;
+pub mod drift;
 pub mod features;
 pub mod lbfgs;
 pub mod loss;
@@ -15,8 +16,9 @@ use crate::clip::{ModelError, TextTower, TextTowerError};
 use crate::prompt::{Delta, FactorsError, Method, TokenLayout};
 use crate::rng::Rng;
 use calibration::{Calibration, Unseen};
+use drift::Statistics;
 use features::FeatureSet;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use std::ops::ControlFlow;
 use trainer::{Objective, Recipe, Shots, StepReport, Trained, train};
 
@@ -90,6 +92,8 @@ pub struct Outcome {
     pub holdout_pictures: usize,
     /// How the trained prompt's scores are to be read; none where nothing was held out.
     pub calibration: Option<Calibration>,
+    /// Of all pictures, without their crops.
+    pub statistics: Option<Statistics>,
     /// Whether the trained prompt is at least as good as the template: the rule that it does no harm.
     pub accepted: bool,
 }
@@ -175,6 +179,7 @@ pub fn adapt(
         adapted_accuracy,
         holdout_pictures: split.holdout.len(),
         calibration: Calibration::fit(&unseen, adapted.view(), scale),
+        statistics: Statistics::of(pictures.features.index_axis(Axis(1), 0)),
         accepted: adapted_accuracy >= zero_shot_accuracy,
     })
 }

@@ -34,7 +34,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Teach a camera its own labels: a frozen CLIP, adapted on the device by tuning a few hundred numbers.
 #[derive(Parser)]
@@ -132,6 +133,18 @@ struct Context {
 impl Context {
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.output.is_closed()
+    }
+}
+
+/// Sleeps for `pace`, unless asked to stop.
+fn rest(pace: Duration, stop: &dyn Fn() -> bool) {
+    let end = Instant::now() + pace;
+    while !stop() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        thread::sleep(left.min(Duration::from_millis(100)));
     }
 }
 
@@ -246,7 +259,7 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
 
 /// Cores to use: as asked for, else all. Products share them; what they compute does not depend on their number.
 fn threads(asked: Option<u32>) -> usize {
-    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    let all = || thread::available_parallelism().map_or(1, usize::from);
     let threads = asked.map_or_else(all, |asked| asked as usize);
     // Only a second call in one process can be refused, and then the first one holds.
     let _ = rayon::ThreadPoolBuilder::new()

@@ -66,8 +66,9 @@ pub enum CameraSource {
     Stdin,
     /// A camera on the network: `http://...`.
     Http(CameraUrl),
-    /// Drawn scenes under a condition (an index into [`demo::CONDITIONS`]): `demo` or `demo:CONDITION`.
-    Demo(usize),
+    /// Drawn scenes under one condition, or several in turn (indices into [`demo::CONDITIONS`]): `demo`,
+    /// `demo:CONDITION` or `demo:CONDITION,CONDITION`.
+    Demo(Vec<usize>),
 }
 
 /// Why a camera cannot be used.
@@ -167,10 +168,11 @@ impl FromStr for CameraSource {
             return Ok(CameraSource::Stdin);
         }
         if text == "demo" {
-            return Ok(CameraSource::Demo(demo::condition_named("clear")?));
+            return Ok(CameraSource::Demo(vec![demo::condition_named("clear")?]));
         }
-        if let Some(condition) = text.strip_prefix("demo:") {
-            return Ok(CameraSource::Demo(demo::condition_named(condition)?));
+        if let Some(conditions) = text.strip_prefix("demo:") {
+            let conditions = conditions.split(',').map(demo::condition_named);
+            return Ok(CameraSource::Demo(conditions.collect::<Result<_, _>>()?));
         }
         if let Some(path) = text.strip_prefix("dir:") {
             return if path.is_empty() {
@@ -197,8 +199,9 @@ impl fmt::Display for CameraSource {
             CameraSource::Folder(path) => write!(out, "dir:{}", path.display()),
             CameraSource::Stdin => write!(out, "-"),
             CameraSource::Http(url) => write!(out, "{}", url.shown()),
-            CameraSource::Demo(condition) => {
-                write!(out, "demo:{}", demo::CONDITIONS[*condition].name)
+            CameraSource::Demo(conditions) => {
+                let names = conditions.iter().map(|&index| demo::CONDITIONS[index].name);
+                write!(out, "demo:{}", names.collect::<Vec<_>>().join(","))
             }
         }
     }
@@ -232,8 +235,9 @@ impl CameraSource {
     pub fn open(&self, seed: u64, options: &CameraOptions) -> Result<Frames, FramesError> {
         let mut patience = options.patience;
         let capture: Arc<Capture> = match self {
-            CameraSource::Demo(condition) => {
-                return Ok(Frames::Demo(Box::new(demo::stream(*condition, seed))));
+            CameraSource::Demo(conditions) => {
+                let scenes = demo::stream(conditions.clone(), seed);
+                return Ok(Frames::Demo(Box::new(scenes)));
             }
             CameraSource::Folder(path) => {
                 let folder = WatchedFolder::new(path)?;
@@ -408,12 +412,13 @@ mod tests {
             "-",
             "demo:clear",
             "demo:peephole",
+            "demo:clear,squeezed",
         ] {
             assert_eq!(text.parse::<CameraSource>().unwrap().to_string(), text);
         }
         assert_eq!(
             "demo".parse::<CameraSource>().unwrap(),
-            CameraSource::Demo(0)
+            CameraSource::Demo(vec![0])
         );
         assert_eq!(
             "dir:a".parse::<CameraSource>().unwrap(),

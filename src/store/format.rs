@@ -2,15 +2,17 @@
 //! It must not know where files lie.
 
 use super::StoreError;
-use super::record::{Calibration, MAX_TOKENS, MAX_WIDTH, Metrics, PromptRecord, Provenance};
+use super::record::{
+    Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, PromptRecord, Provenance,
+};
 use crate::prompt::{Delta, Factors, Label, Template};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 /// Begins every prompt file, in every version; like PNG's, it shows a transfer that changed line ends.
 pub const MAGIC: [u8; 8] = *b"\x89RLP\r\n\x1a\n";
-/// The version that is written.
-pub const VERSION: u16 = 1;
+/// The newest version. A prompt without statistics is written as version 1, which older programs read, too.
+pub const VERSION: u16 = 2;
 /// The largest file that is read: a full table of a big model with the longest labels is far below.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
@@ -22,6 +24,14 @@ const CHECKSUM_BYTES: usize = 32;
 #[derive(Serialize, Deserialize)]
 struct PayloadV1 {
     trained: TrainedV1,
+    provenance: Provenance,
+}
+
+/// Version 2's payload: version 1's with statistics in its midst.
+#[derive(Serialize, Deserialize)]
+struct PayloadV2 {
+    trained: TrainedV1,
+    statistics: FeatureStatistics,
     provenance: Provenance,
 }
 
@@ -57,15 +67,29 @@ pub fn encode(record: &PromptRecord) -> Result<Vec<u8>, StoreError> {
     if let Some(fault) = record.fault() {
         return Err(invalid(fault));
     }
-    let payload = PayloadV1 {
-        trained: trained(record),
-        provenance: record.provenance.clone(),
+    let (trained, provenance) = (trained(record), record.provenance.clone());
+    let (version, payload) = match record.statistics.clone() {
+        None => {
+            let payload = PayloadV1 {
+                trained,
+                provenance,
+            };
+            (1u16, postcard::to_stdvec(&payload))
+        }
+        Some(statistics) => {
+            let payload = PayloadV2 {
+                trained,
+                statistics,
+                provenance,
+            };
+            (2, postcard::to_stdvec(&payload))
+        }
     };
-    let payload = postcard::to_stdvec(&payload).map_err(|error| invalid(error.to_string()))?;
+    let payload = payload.map_err(|error| invalid(error.to_string()))?;
     let length = u32::try_from(payload.len()).map_err(|error| invalid(error.to_string()))?;
     let mut file = Vec::with_capacity(HEADER_BYTES + payload.len() + CHECKSUM_BYTES);
     file.extend(MAGIC);
-    file.extend(VERSION.to_le_bytes());
+    file.extend(version.to_le_bytes());
     file.extend(length.to_le_bytes());
     file.extend(payload);
     file.extend(blake3::hash(&file).as_bytes());
@@ -115,6 +139,7 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
     };
     let record = match u16::from_le_bytes([v0, v1]) {
         1 => decode_v1(payload).map_err(invalid)?,
+        2 => decode_v2(payload).map_err(invalid)?,
         0 => return Err(invalid("there is no version 0 of prompt files".into())),
         version => {
             return Err(StoreError::NewerVersion {
@@ -132,10 +157,14 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
 
 /// BLAKE3 of everything but the provenance: two runs with the same seed on the same machine agree in it.
 pub fn digest(record: &PromptRecord) -> Result<blake3::Hash, StoreError> {
-    let bytes = postcard::to_stdvec(&trained(record)).map_err(|error| StoreError::Invalid {
+    let fault = |error: postcard::Error| StoreError::Invalid {
         file: "the prompt".into(),
         fault: error.to_string(),
-    })?;
+    };
+    let mut bytes = postcard::to_stdvec(&trained(record)).map_err(fault)?;
+    if let Some(statistics) = &record.statistics {
+        bytes.extend(postcard::to_stdvec(statistics).map_err(fault)?);
+    }
     Ok(blake3::hash(&bytes))
 }
 
@@ -172,16 +201,36 @@ fn trained(record: &PromptRecord) -> TrainedV1 {
 }
 
 fn decode_v1(payload: &[u8]) -> Result<PromptRecord, String> {
-    let (
-        PayloadV1 {
-            trained,
-            provenance,
-        },
-        rest,
-    ) = postcard::take_from_bytes(payload).map_err(|error| error.to_string())?;
-    if !rest.is_empty() {
-        return Err(format!("{} bytes follow the payload", rest.len()));
+    let PayloadV1 {
+        trained,
+        provenance,
+    } = whole(payload)?;
+    assemble(trained, None, provenance)
+}
+
+fn decode_v2(payload: &[u8]) -> Result<PromptRecord, String> {
+    let PayloadV2 {
+        trained,
+        statistics,
+        provenance,
+    } = whole(payload)?;
+    assemble(trained, Some(statistics), provenance)
+}
+
+/// All of `payload` as one value: no byte may be left.
+fn whole<'a, Payload: Deserialize<'a>>(payload: &'a [u8]) -> Result<Payload, String> {
+    let (value, rest) = postcard::take_from_bytes(payload).map_err(|error| error.to_string())?;
+    match rest.len() {
+        0 => Ok(value),
+        left => Err(format!("{left} bytes follow the payload")),
     }
+}
+
+fn assemble(
+    trained: TrainedV1,
+    statistics: Option<FeatureStatistics>,
+    provenance: Provenance,
+) -> Result<PromptRecord, String> {
     let (tokens, width) = (trained.tokens as usize, trained.width as usize);
     if tokens > MAX_TOKENS || width > MAX_WIDTH {
         return Err(format!(
@@ -221,16 +270,18 @@ fn decode_v1(payload: &[u8]) -> Result<PromptRecord, String> {
         recipe: trained.recipe,
         metrics: trained.metrics,
         calibration: trained.calibration,
+        statistics,
         provenance,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::record;
+    use super::super::record::tests::{record, statistics};
     use super::*;
 
     const GOLDEN: &[u8] = include_bytes!("../../prompts/golden-v1.rlp");
+    const GOLDEN_V2: &[u8] = include_bytes!("../../prompts/golden-v2.rlp");
 
     /// A file whose framing and checksum are right, whatever its payload and version.
     fn sealed(version: u16, payload: &[u8]) -> Vec<u8> {
@@ -256,16 +307,22 @@ mod tests {
         full.provenance.created_unix = None;
         full.provenance.restores = Some(3);
         full.labels = vec![Label::new("猫", Some("a кошка")).unwrap()];
-        for record in [low_rank, full] {
+        let mut watched = low_rank.clone();
+        watched.statistics = Some(statistics(0.8, 200));
+        for record in [low_rank, full, watched] {
             assert_eq!(decode(&encode(&record).unwrap(), "x.rlp").unwrap(), record);
         }
     }
 
     #[test]
-    fn the_golden_file_is_read_and_written_byte_for_byte() {
-        let record = decode(GOLDEN, "golden-v1.rlp").unwrap();
-        assert_eq!((record.delta.shape(), record.labels.len()), ((4, 512), 10));
-        assert_eq!(encode(&record).unwrap(), GOLDEN);
+    fn the_golden_files_are_read_and_written_byte_for_byte() {
+        for (version, golden) in [(1, GOLDEN), (2, GOLDEN_V2)] {
+            let record = decode(golden, "golden").unwrap();
+            assert_eq!((record.delta.shape(), record.labels.len()), ((4, 512), 10));
+            assert_eq!(record.statistics.is_some(), version == 2);
+            assert_eq!(golden[MAGIC.len()], version);
+            assert_eq!(encode(&record).unwrap(), golden);
+        }
     }
 
     #[test]
@@ -276,33 +333,37 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_refused() {
-        let mut bytes = GOLDEN.to_vec();
-        for bit in 0..8 * bytes.len() {
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&bytes, "golden").is_err(), "bit {bit}");
-            bytes[bit / 8] ^= 1 << (bit % 8);
+        for golden in [GOLDEN, GOLDEN_V2] {
+            let mut bytes = golden.to_vec();
+            for bit in 0..8 * bytes.len() {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode(&bytes, "golden").is_err(), "bit {bit}");
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            assert!(decode(&bytes, "golden").is_ok());
         }
-        assert!(decode(&bytes, "golden").is_ok());
     }
 
     #[test]
     fn every_truncation_and_every_extension_is_refused() {
-        for length in 0..GOLDEN.len() {
-            assert!(
-                decode(&GOLDEN[..length], "golden").is_err(),
-                "length {length}"
-            );
+        for golden in [GOLDEN, GOLDEN_V2] {
+            for length in 0..golden.len() {
+                assert!(
+                    decode(&golden[..length], "golden").is_err(),
+                    "length {length}"
+                );
+            }
+            assert!(decode(&[golden, &[0]].concat(), "golden").is_err());
         }
-        assert!(decode(&[GOLDEN, &[0]].concat(), "golden").is_err());
     }
 
     #[test]
     fn a_newer_version_is_refused_by_name() {
-        let message = decode(&sealed(2, b"whatever"), "new.rlp")
+        let message = decode(&sealed(VERSION + 1, b"whatever"), "new.rlp")
             .unwrap_err()
             .to_string();
         assert!(
-            message.contains("new.rlp") && message.contains("version 2"),
+            message.contains("new.rlp") && message.contains("version 3"),
             "{message}"
         );
     }
@@ -327,18 +388,20 @@ mod tests {
 
     #[test]
     fn whatever_a_sealed_payload_says_is_refused_or_can_be_written_again() {
-        let mut bytes = payload(GOLDEN).to_vec();
-        let mut accepted = 0;
-        for bit in 0..8 * bytes.len() {
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            if let Ok(record) = decode(&sealed(1, &bytes), "x.rlp") {
-                assert!(encode(&record).is_ok(), "bit {bit}");
-                accepted += 1;
+        for (version, golden) in [(1, GOLDEN), (2, GOLDEN_V2)] {
+            let mut bytes = payload(golden).to_vec();
+            let mut accepted = 0;
+            for bit in 0..8 * bytes.len() {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                if let Ok(record) = decode(&sealed(version, &bytes), "x.rlp") {
+                    assert!(encode(&record).is_ok(), "bit {bit}");
+                    accepted += 1;
+                }
+                bytes[bit / 8] ^= 1 << (bit % 8);
             }
-            bytes[bit / 8] ^= 1 << (bit % 8);
+            // Most bits are trained numbers, of which nearly every pattern is a number.
+            assert!(accepted > 4 * bytes.len(), "{accepted}");
         }
-        // Most bits are trained numbers, of which nearly every pattern is a number.
-        assert!(accepted > 4 * bytes.len(), "{accepted}");
     }
 
     #[test]
@@ -372,5 +435,8 @@ mod tests {
         assert_eq!(digest(&elsewhere).unwrap(), digest(&record()).unwrap());
         elsewhere.seed += 1;
         assert_ne!(digest(&elsewhere).unwrap(), digest(&record()).unwrap());
+        let mut watched = record();
+        watched.statistics = Some(statistics(0.8, 200));
+        assert_ne!(digest(&watched).unwrap(), digest(&record()).unwrap());
     }
 }

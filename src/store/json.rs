@@ -2,7 +2,9 @@
 //! files lie.
 
 use super::StoreError;
-use super::record::{Calibration, MAX_TOKENS, MAX_WIDTH, Metrics, PromptRecord, Provenance};
+use super::record::{
+    Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, PromptRecord, Provenance,
+};
 use crate::prompt::{Delta, Factors, Label, Template};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,8 @@ struct Text {
     recipe: String,
     metrics: Metrics,
     calibration: Option<Calibration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    statistics: Option<FeatureStatistics>,
     provenance: Provenance,
 }
 
@@ -94,6 +98,7 @@ pub fn encode(record: &PromptRecord) -> Result<String, StoreError> {
         recipe: record.recipe.clone(),
         metrics: record.metrics.clone(),
         calibration: record.calibration.clone(),
+        statistics: record.statistics.clone(),
         provenance: record.provenance.clone(),
     };
     serde_json::to_string_pretty(&text).map_err(|error| invalid(error.to_string()))
@@ -152,6 +157,7 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
         recipe: text.recipe,
         metrics: text.metrics,
         calibration: text.calibration,
+        statistics: text.statistics,
         provenance: text.provenance,
     };
     match record.fault() {
@@ -187,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_prompt_comes_back_from_its_text_to_the_last_bit() {
-        let golden = include_bytes!("../../prompts/golden-v1.rlp");
+        let golden = include_bytes!("../../prompts/golden-v2.rlp");
         let golden = super::super::decode(golden, "golden").unwrap();
         let mut rng = Rng::new(3);
         let mut full = record();
@@ -237,6 +243,8 @@ mod tests {
         );
         refused(&|t| t["change"] = json!({ "full": [[0.5]] }), "");
         refused(&|t| t["metrics"]["adapted_accuracy"] = 3.into(), "accuracy");
+        let empty = json!({ "mean": [], "spread": 0, "pictures": 1 });
+        refused(&|t| t["statistics"] = empty.clone(), "statistics");
         refused(&|t| t["surprise"] = 1.into(), "surprise");
         for cut in [0, 1, 100] {
             assert!(decode(&good.to_string().as_bytes()[..cut], "x").is_err());

@@ -33,6 +33,8 @@ pub struct PromptRecord {
     pub recipe: String,
     pub metrics: Metrics,
     pub calibration: Option<Calibration>,
+    /// What the pictures looked like that it was trained on; none where that was not recorded.
+    pub statistics: Option<FeatureStatistics>,
     pub provenance: Provenance,
 }
 
@@ -63,6 +65,30 @@ impl Calibration {
     /// The least cosine, from -1 to 1, between a picture that is not unknown and the label nearest to it.
     pub fn least_similarity(&self) -> f32 {
         2.0 * self.unknown_threshold - 1.0
+    }
+}
+
+/// What the pictures of a training look like to the model: enough to notice when later ones do not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FeatureStatistics {
+    /// The mean of the pictures' features, which have a length of 1.
+    pub mean: Vec<f32>,
+    /// The mean squared distance of a picture's feature from that mean.
+    pub spread: f32,
+    /// Pictures.
+    pub pictures: u32,
+}
+
+impl FeatureStatistics {
+    fn fault(&self) -> Option<String> {
+        let norm: f32 = self.mean.iter().map(|x| x * x).sum();
+        // With 1 from above: rounding of features and of their mean.
+        let possible = |x: f32| (0.0..=1.001).contains(&x);
+        let fine = (1..=MAX_WIDTH).contains(&self.mean.len())
+            && possible(norm)
+            && possible(self.spread)
+            && self.pictures > 0;
+        (!fine).then(|| "the statistics of its pictures cannot be those of any".into())
     }
 }
 
@@ -114,6 +140,7 @@ impl PromptRecord {
             .or_else(|| words_fault("device", &self.provenance.device, 0))
             .or_else(|| labels_fault(&self.labels))
             .or_else(|| delta_fault(&self.delta))
+            .or_else(|| self.statistics.as_ref().and_then(FeatureStatistics::fault))
             .or_else(|| self.numbers_fault())
     }
 
@@ -259,6 +286,7 @@ pub(super) mod tests {
                 temperature: 1.25,
                 unknown_threshold: 0.5,
             }),
+            statistics: None,
             provenance: Provenance {
                 device: "a test".into(),
                 seconds: 1.5,
@@ -269,11 +297,20 @@ pub(super) mod tests {
         }
     }
 
+    /// Statistics of `pictures` whose mean is `norm` long.
+    pub fn statistics(norm: f32, pictures: u32) -> FeatureStatistics {
+        FeatureStatistics {
+            mean: vec![0.0, -norm, 0.0],
+            spread: 1.0 - (norm * norm).min(1.0),
+            pictures,
+        }
+    }
+
     #[test]
     fn a_sound_record_has_no_fault_and_each_broken_one_has() {
         assert_eq!(record().fault(), None);
         type Damage = fn(&mut PromptRecord);
-        let damages: [(&str, Damage); 16] = [
+        let damages: [(&str, Damage); 19] = [
             ("recipe", |r| r.recipe = "\u{1b}[2J".into()),
             ("model", |r| r.model_name.clear()),
             ("model", |r| r.model_name = "a\nb".into()),
@@ -301,6 +338,11 @@ pub(super) mod tests {
                     temperature: 0.0,
                     unknown_threshold: 0.5,
                 });
+            }),
+            ("statistics", |r| r.statistics = Some(statistics(0.8, 0))),
+            ("statistics", |r| r.statistics = Some(statistics(1.2, 9))),
+            ("statistics", |r| {
+                r.statistics = Some(statistics(f32::NAN, 9))
             }),
         ];
         for (part, damage) in damages {

@@ -5,6 +5,7 @@ pub mod models;
 pub mod server;
 
 use edge_rlp::frames::demo::{self, CLASSES, Purpose};
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -60,6 +61,24 @@ impl Directory {
             .output()
             .unwrap()
     }
+}
+
+/// Share of `frames` live demo frames that `classify` with these flags names as they were drawn.
+pub fn live_accuracy(dir: &Directory, condition: &str, flags: &[&str]) -> f64 {
+    let watch = [
+        "classify", "--camera", condition, "--frames", "240", "--json",
+    ];
+    let output = dir.run(&[&watch[..], flags].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let lines: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let right = lines
+        .iter()
+        .filter(|line| line["label"] == line["truth"])
+        .count();
+    right as f64 / lines.len() as f64
 }
 
 pub fn code(output: &Output) -> i32 {

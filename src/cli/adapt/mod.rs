@@ -97,6 +97,16 @@ pub struct Arguments {
     /// With --unlabelled: times to label the pictures anew with the prompt just trained
     #[arg(long, value_name = "N", requires = "unlabelled", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
     rounds: u32,
+    /// With --unlabelled: stay, and adapt again whenever the pictures no longer look like those that the prompt in use was
+    /// trained on
+    #[arg(long, requires_all = ["unlabelled", "camera"])]
+    watch: bool,
+    /// With --watch: time between two adaptations at least
+    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = humantime::parse_duration, default_value = "10m")]
+    pause: Duration,
+    /// With --watch: time between two looks at a camera [default: 1s; demo scenes as fast as they are drawn]
+    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = humantime::parse_duration)]
+    every: Option<Duration>,
     /// Keep the prompt even where it is worse than zero-shot
     #[arg(long)]
     force: bool,
@@ -243,11 +253,16 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
         (Some(dir), _) => LabelledPictures::from_folder(dir, labels, shots, seed, context),
         (None, Some(source)) => {
             let source: CameraSource = source.parse().map_err(usage)?;
-            let CameraSource::Demo(condition) = source else {
+            let CameraSource::Demo(conditions) = &source else {
                 return Err(usage(format!(
                     "camera {source} cannot say what it shows, and there is no terminal to label its pictures at: go to \
                      one, or use --shots-from (shots that were kept), --images DIR (one folder of pictures a label) or --unlabelled \
                      (learn from the surest pictures)"
+                )));
+            };
+            let &[condition] = &conditions[..] else {
+                return Err(usage(format!(
+                    "camera {source} changes its condition, which is for --watch and classify: name one to learn from"
                 )));
             };
             LabelledPictures::from_demo(condition, labels, shots, seed)

@@ -5,7 +5,7 @@ use super::super::Context;
 use super::super::output::percent;
 use super::adaptation::{Adaptation, Trained};
 use crate::prompt::density;
-use crate::store::{Calibration, Metrics, PromptRecord, Provenance, Saved};
+use crate::store::{Calibration, FeatureStatistics, Metrics, PromptRecord, Provenance, Saved};
 use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,6 +32,11 @@ impl Adaptation {
             calibration: outcome.calibration.map(|calibration| Calibration {
                 temperature: calibration.temperature,
                 unknown_threshold: 0.5 * (1.0 + calibration.least_similarity.clamp(-1.0, 1.0)),
+            }),
+            statistics: (outcome.statistics.as_ref()).map(|statistics| FeatureStatistics {
+                mean: statistics.mean.to_vec(),
+                spread: statistics.spread,
+                pictures: statistics.pictures as u32,
             }),
             provenance: Provenance {
                 device: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),

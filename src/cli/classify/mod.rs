@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(value_name = "PATH", group = "source")]
     paths: Vec<PathBuf>,
     /// Watch a camera: 0, /dev/video0, http://HOST/PATH, - (motion JPEG on standard input), dir:PATH (new pictures
-    /// of a folder), or demo[:CONDITION] (drawn pictures)
+    /// of a folder), or demo[:CONDITION] (drawn pictures; demo:CONDITION,CONDITION takes turns)
     #[arg(long, value_name = "SRC", group = "source")]
     camera: Option<String>,
     /// A prompt by name, or a prompt file [default: the prompt "default"; with --labels none, that is zero-shot]

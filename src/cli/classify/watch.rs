@@ -2,7 +2,7 @@
 //! handed to a command of the user's. It must not know how answers are printed.
 
 use super::super::supervisor::Supervisor;
-use super::super::usage;
+use super::super::{rest, usage};
 use super::classifier::Classifier;
 use super::meter::Meter;
 use super::on_change::OnChange;
@@ -103,18 +103,6 @@ pub fn watch(
         }
     }
     Ok(())
-}
-
-/// Sleeps for `pace`, unless asked to stop.
-fn rest(pace: Duration, stop: &dyn Fn() -> bool) {
-    let end = Instant::now() + pace;
-    while !stop() {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        std::thread::sleep(left.min(Duration::from_millis(100)));
-    }
 }
 
 /// The rates of all frames, and of those since they were last told.

@@ -159,9 +159,15 @@ pub fn scene(purpose: Purpose, condition: usize, seed: u64, index: u64) -> Scene
     )
 }
 
-/// Frames without end under condition `condition` (an index into [`CONDITIONS`]), labelled; the classes take turns.
-pub fn stream(condition: usize, seed: u64) -> impl Iterator<Item = Frame> {
+/// Scenes that are shown under a condition before the next one's turn.
+pub const SCENES_A_CONDITION: u64 = 1000;
+
+/// Frames without end under `conditions` (indices into [`CONDITIONS`], at least one) in turn, labelled; the classes take
+/// turns, too.
+pub fn stream(conditions: Vec<usize>, seed: u64) -> impl Iterator<Item = Frame> {
     (0..).map(move |index| {
+        let turn = index / SCENES_A_CONDITION % conditions.len() as u64;
+        let condition = conditions[turn as usize];
         let spec = scene(Purpose::Live, condition, seed, index);
         Frame {
             image: draw(&spec, SIZE),

@@ -1,42 +1,39 @@
 //! `adapt --unlabelled`: nobody says what the pictures show. Frames are collected until each label has enough that are sure,
-//! a prompt is trained on those, and kept where nothing speaks against it. It must not know how the surest are found or judged.
+//! a prompt is trained on those, and kept where nothing speaks against it; with `--watch` again whenever the pictures
+//! drift. It must not know how the surest are found or judged.
+
+mod source;
+mod watch;
 
 use super::super::pictures::demo_labels;
+use super::super::supervisor::Supervisor;
 use super::super::{Context, Exit, heap, usage};
 use super::adaptation::{Adaptation, Trained};
-use super::{Arguments, camera_options, plan};
-use crate::adapt::features::encode_views;
+use super::{Arguments, plan};
+use crate::adapt::drift::Statistics;
 use crate::adapt::trainer::StepReport;
 use crate::adapt::unlabelled::{self, Outcome};
 use crate::adapt::{self, AdaptError};
-use crate::frames::{
-    CameraSource, Frames, FramesError, MAX_PIXELS, Seen, pictures_in, read_picture,
-};
 use crate::prompt::{Delta, FactorsError, labels};
-use crate::rng::Rng;
+use crate::store::{PromptRecord, Provenance};
 use anyhow::bail;
-use image::RgbImage;
-use ndarray::{Array1, Array2, Array3, ArrayView3};
+use ndarray::{Array2, ArrayView3, Axis};
 use serde_json::json;
+use source::{Pool, Source};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// Sure pictures of a label that are trained on, unless `--shots` says otherwise.
 const SHOTS: usize = 16;
 /// Pictures that are collected for each label at most; the surest are a part of them.
 const POOL: usize = 40;
-/// Pictures with a cosine above are the same scene: one of them is enough.
-const ALIKE: f32 = 0.995;
-/// The demo camera's scenes: not those that `adapt --camera demo` learns from, nor those that `classify` shows.
-const SEED: u64 = 2_000_000;
 
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     let plan = plan(arguments, context)?;
     let mut source = Source::open(arguments)?;
     let labels = match &arguments.labels {
         Some(file) => labels::read(file)?,
-        None if matches!(source, Source::Camera(Frames::Demo(_))) => demo_labels()?,
+        None if source.is_drawn() => demo_labels()?,
         None => return Err(usage("--unlabelled needs --labels FILE: what may be shown")),
     };
     let adaptation = Adaptation::open(plan, labels, context)?;
@@ -50,112 +47,79 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
         adaptation: &adaptation,
         options,
         context,
+        supervisor: Supervisor::ready(),
     };
-    let pool = learner.collect(&mut source)?;
-    learner.adapt(&pool)
-}
-
-/// Where pictures come from.
-enum Source {
-    Files(std::vec::IntoIter<PathBuf>),
-    Camera(Frames),
-}
-
-impl Source {
-    fn open(arguments: &Arguments) -> anyhow::Result<Source> {
-        if let Some(folder) = &arguments.images {
-            let mut paths = pictures_in(&[folder])?;
-            // Not the first names of the alphabet alone, where there are more than are collected.
-            Rng::new(arguments.seed).shuffle(&mut paths);
-            return Ok(Source::Files(paths.into_iter()));
-        }
-        let camera = arguments.camera.as_deref().unwrap_or_default();
-        let camera: CameraSource = camera.parse().map_err(usage)?;
-        let frames = camera.open(SEED + arguments.seed, &camera_options(arguments));
-        Ok(Source::Camera(frames.map_err(|error| match error {
-            FramesError::NotVideo { .. } => usage(error),
-            error => error.into(),
-        })?))
-    }
-
-    /// The next picture; none at the end.
-    fn next(&mut self, context: &Context) -> anyhow::Result<Option<RgbImage>> {
-        while !context.stopped() {
-            match self {
-                Source::Files(paths) => {
-                    match paths.next().map(|path| read_picture(&path, MAX_PIXELS)) {
-                        Some(Ok(picture)) => return Ok(Some(picture)),
-                        Some(Err(error)) => context.output.warn(format!("{error}; skipped")),
-                        None => return Ok(None),
-                    }
-                }
-                Source::Camera(frames) => match frames.next(&|| context.stopped())? {
-                    Seen::Frame(frame) => return Ok(Some(frame.image)),
-                    Seen::Trouble(told) => context.output.warn(told),
-                    Seen::End => return Ok(None),
-                },
-            }
-        }
-        Ok(None)
+    match arguments.watch {
+        true => learner.watch(&mut source),
+        false => Ok(learner.learn(&mut source)?.exit),
     }
 }
 
-/// Pictures that are unlike each other.
-struct Pool {
-    /// `[pictures, views, joint]`.
-    features: Array3<f32>,
-    /// All that were looked at.
-    seen: usize,
-    seconds: f64,
+/// What came of one time of collecting and adapting.
+struct Learnt {
+    exit: Exit,
+    /// Of all pictures that were collected.
+    statistics: Option<Statistics>,
 }
 
-/// What collecting and adapting share.
+/// What collecting, adapting and watching share.
 struct Learner<'a> {
     arguments: &'a Arguments,
     adaptation: &'a Adaptation,
     options: unlabelled::Options,
     context: &'a Context,
+    supervisor: Supervisor,
 }
 
 impl Learner<'_> {
+    /// Whether the user wants it to end. Asked often, so that a supervisor knows that nothing is stuck.
+    fn stopped(&self) -> bool {
+        self.supervisor.alive();
+        self.context.stopped()
+    }
+
+    /// Collects pictures, and adapts to them.
+    fn learn(&self, source: &mut Source) -> anyhow::Result<Learnt> {
+        let begun = Instant::now();
+        let pool = self.collect(source)?;
+        let seen = pool.seen;
+        let collecting = begun.elapsed().as_secs_f64();
+        let features = pool.features()?;
+        Ok(Learnt {
+            exit: self.adapt(features, seen, begun, collecting)?,
+            statistics: Statistics::of(features.index_axis(Axis(1), 0)),
+        })
+    }
+
     /// Collects pictures until every label has enough that are sure, or there are as many as are wanted, or time is up.
     fn collect(&self, source: &mut Source) -> anyhow::Result<Pool> {
         let Adaptation { model, labels, .. } = self.adaptation;
-        let texts = self.texts(self.in_use().as_ref())?;
+        let delta = self.in_use().map(|record| record.delta);
+        let texts = self.texts(delta.as_ref())?;
         let most = self
             .arguments
             .pool
             .map_or(POOL * labels.len(), |most| most as usize);
-        let live = matches!(source, Source::Camera(_));
+        let enough = labels.len() * self.options.shots;
         let bar = self.context.output.progress("pictures", most as u64);
-        let (begun, mut seen) = (Instant::now(), 0);
-        let mut plain: Vec<Array1<f32>> = Vec::new();
-        let mut flat: Vec<f32> = Vec::new();
+        let begun = Instant::now();
         let extraction = self.adaptation.plan.extraction;
-        let shape = |count: usize| (count, extraction.views, model.text.joint_width());
-        while plain.len() < most && !(live && begun.elapsed() >= self.arguments.collect_for) {
-            let Some(picture) = source.next(self.context)? else {
+        let mut pool = Pool::new(extraction.views);
+        let stop = || self.stopped();
+        while pool.len() < most
+            && !(source.is_live() && begun.elapsed() >= self.arguments.collect_for)
+        {
+            let Some(picture) = source.next(&stop, self.context)? else {
                 break;
             };
-            seen += 1;
-            let feature = model.encode_image(&picture)?;
-            if plain.iter().any(|other| other.dot(&feature) > ALIKE) {
+            if !pool.add(model, &picture, extraction)? {
                 continue;
             }
-            for view in encode_views(model, &picture, plain.len(), extraction)? {
-                flat.extend(view);
-            }
-            plain.push(feature);
-            bar.set_position(plain.len() as u64);
+            bar.set_position(pool.len() as u64);
             // Looking costs little, but not nothing.
-            if live
-                && plain.len() >= labels.len() * self.options.shots
-                && plain.len().is_multiple_of(16)
-            {
-                let features = ArrayView3::from_shape(shape(plain.len()), &flat)?;
-                let wanting =
-                    unlabelled::wanting(features, &texts, model.logit_scale, self.options.shots);
-                if wanting.is_none() {
+            if source.is_live() && pool.len() >= enough && pool.len().is_multiple_of(16) {
+                let (scale, shots) = (model.logit_scale, self.options.shots);
+                if unlabelled::wanting(pool.features()?, &texts, scale, shots).is_none() {
                     break;
                 }
             }
@@ -164,18 +128,14 @@ impl Learner<'_> {
         if self.context.stopped() {
             return Err(AdaptError::Stopped.into());
         }
-        if plain.is_empty() {
+        if pool.len() == 0 {
             bail!("not one picture came: there is nothing to learn from");
         }
-        Ok(Pool {
-            features: Array3::from_shape_vec(shape(plain.len()), flat)?,
-            seen,
-            seconds: begun.elapsed().as_secs_f64(),
-        })
+        Ok(pool)
     }
 
-    /// The change of the prompt in use, where it is one for these labels.
-    fn in_use(&self) -> Option<Delta> {
+    /// The prompt in use, where it is one for these labels.
+    fn in_use(&self) -> Option<PromptRecord> {
         let Adaptation {
             plan,
             labels,
@@ -186,7 +146,7 @@ impl Learner<'_> {
         let fits = record.model_fingerprint == model.fingerprint.0
             && record.labels == *labels
             && record.template == plan.template;
-        fits.then_some(record.delta)
+        fits.then_some(record)
     }
 
     fn texts(&self, delta: Option<&Delta>) -> anyhow::Result<Array2<f32>> {
@@ -199,7 +159,13 @@ impl Learner<'_> {
     }
 
     /// Trains on the pool, and keeps the prompt where nothing speaks against it.
-    fn adapt(&self, pool: &Pool) -> anyhow::Result<Exit> {
+    fn adapt(
+        &self,
+        features: ArrayView3<f32>,
+        seen: usize,
+        begun: Instant,
+        collecting: f64,
+    ) -> anyhow::Result<Exit> {
         let Adaptation {
             plan,
             labels,
@@ -212,18 +178,19 @@ impl Learner<'_> {
         let bar = self.context.output.progress("training", steps);
         let mut progress = |_: &StepReport| {
             bar.inc(1);
-            match self.context.stopped() {
+            match self.stopped() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
         };
+        let current = self.in_use().map(|record| record.delta);
         let trained = unlabelled::adapt(
             &model.text,
             layout,
             &names,
-            pool.features.view(),
+            features,
             model.logit_scale,
-            self.in_use().as_ref(),
+            current.as_ref(),
             &self.options,
             &mut progress,
         );
@@ -241,7 +208,16 @@ impl Learner<'_> {
         };
         let saved = match (&outcome, &refusal) {
             (Some(outcome), None) => {
-                let record = self.adaptation.record(&self.trained(outcome))?;
+                let trained =
+                    self.trained(outcome, Statistics::of(features.index_axis(Axis(1), 0)));
+                let record = self.adaptation.record(&trained)?;
+                let record = PromptRecord {
+                    provenance: Provenance {
+                        seconds: begun.elapsed().as_secs_f32(),
+                        ..record.provenance
+                    },
+                    ..record
+                };
                 Some(self.context.home.save(&plan.prompt, &record)?)
             }
             _ => None,
@@ -255,8 +231,8 @@ impl Learner<'_> {
             "sequence": saved.as_ref().map(|saved| saved.sequence),
             "model": { "name": model.name, "fingerprint": model.fingerprint.to_string() },
             "labels": names,
-            "seen": pool.seen,
-            "distinct": pool.features.dim().0,
+            "seen": seen,
+            "distinct": features.dim().0,
             "images": outcome.as_ref().map(|outcome| outcome.images),
             "judging": outcome.as_ref().map(|outcome| outcome.judging),
             "before": verdict.map(|verdict| verdict.before),
@@ -265,13 +241,13 @@ impl Learner<'_> {
             "accepted": refusal.is_none() && outcome.is_some(),
             "kept": saved.is_some(),
             "refusal": refusal,
-            "seconds": { "collecting": pool.seconds, "total": plan.started.elapsed().as_secs_f64() },
+            "seconds": { "collecting": collecting, "total": begun.elapsed().as_secs_f64() },
         }))?;
         let output = &self.context.output;
         output.line(format!(
             "{} pictures seen, {} of them distinct",
-            pool.seen,
-            pool.features.dim().0
+            seen,
+            features.dim().0
         ));
         if let (Some(verdict), Some(saved)) = (verdict, &saved) {
             output.line(format!(
@@ -298,7 +274,7 @@ impl Learner<'_> {
 
     /// In the shape of an adaptation that somebody labelled, for the prompt file. Nothing was held out with labels, so its
     /// accuracies are not known: they stay 0, and `prompt` tells them as not measured.
-    fn trained(&self, outcome: &Outcome) -> Trained {
+    fn trained(&self, outcome: &Outcome, statistics: Option<Statistics>) -> Trained {
         Trained {
             outcome: adapt::Outcome {
                 delta: outcome.delta.clone(),
@@ -315,6 +291,7 @@ impl Learner<'_> {
                 adapted_accuracy: 0.0,
                 holdout_pictures: 0,
                 calibration: None,
+                statistics,
                 accepted: true,
             },
             images: outcome.images,

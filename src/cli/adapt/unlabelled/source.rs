@@ -1,0 +1,140 @@
+//! Where unlabelled pictures come from, and those of them that are unlike each other. It must not know what is learnt
+//! from them.
+
+use super::super::{Arguments, camera_options};
+use crate::adapt::drift::ALIKE;
+use crate::adapt::features::{Extraction, encode_views};
+use crate::cli::{Context, usage};
+use crate::clip::Model;
+use crate::frames::{
+    CameraSource, Frames, FramesError, MAX_PIXELS, Seen, pictures_in, read_picture,
+};
+use crate::rng::Rng;
+use image::RgbImage;
+use ndarray::{Array1, ArrayView3, ShapeError};
+use std::path::PathBuf;
+
+/// The demo camera's scenes: not those that `adapt --camera demo` learns from, nor those that `classify` shows.
+const SEED: u64 = 2_000_000;
+
+pub enum Source {
+    Files(std::vec::IntoIter<PathBuf>),
+    Camera(Frames),
+}
+
+impl Source {
+    /// What the flags name.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(arguments: &Arguments) -> anyhow::Result<Source> {
+        if let Some(folder) = &arguments.images {
+            let mut paths = pictures_in(&[folder])?;
+            // Not the first names of the alphabet alone, where there are more than are collected.
+            Rng::new(arguments.seed).shuffle(&mut paths);
+            return Ok(Source::Files(paths.into_iter()));
+        }
+        let camera = arguments.camera.as_deref().unwrap_or_default();
+        let camera: CameraSource = camera.parse().map_err(usage)?;
+        let frames = camera.open(SEED + arguments.seed, &camera_options(arguments));
+        Ok(Source::Camera(frames.map_err(|error| match error {
+            FramesError::NotVideo { .. } => usage(error),
+            error => error.into(),
+        })?))
+    }
+
+    /// Whether it draws its pictures itself, at any rate.
+    pub fn is_drawn(&self) -> bool {
+        matches!(self, Source::Camera(Frames::Demo(_)))
+    }
+
+    /// Whether there is always a next picture.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Source::Camera(_))
+    }
+
+    /// The next picture; none at the end, or once `stop` says so.
+    ///
+    /// # Errors
+    /// If a camera is given up.
+    pub fn next(
+        &mut self,
+        stop: &dyn Fn() -> bool,
+        context: &Context,
+    ) -> anyhow::Result<Option<RgbImage>> {
+        while !stop() {
+            match self {
+                Source::Files(paths) => {
+                    match paths.next().map(|path| read_picture(&path, MAX_PIXELS)) {
+                        Some(Ok(picture)) => return Ok(Some(picture)),
+                        Some(Err(error)) => context.output.warn(format!("{error}; skipped")),
+                        None => return Ok(None),
+                    }
+                }
+                Source::Camera(frames) => match frames.next(stop)? {
+                    Seen::Frame(frame) => return Ok(Some(frame.image)),
+                    Seen::Trouble(told) => context.output.warn(told),
+                    Seen::End => return Ok(None),
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Pictures that are unlike each other.
+pub struct Pool {
+    plain: Vec<Array1<f32>>,
+    /// `[pictures, views, joint]`, row by row.
+    flat: Vec<f32>,
+    views: usize,
+    /// All that were looked at.
+    pub seen: usize,
+}
+
+impl Pool {
+    pub fn new(views: usize) -> Pool {
+        Pool {
+            plain: Vec::new(),
+            flat: Vec::new(),
+            views,
+            seen: 0,
+        }
+    }
+
+    /// Pictures in it.
+    pub fn len(&self) -> usize {
+        self.plain.len()
+    }
+
+    /// Encodes a picture and its views, unless there is one like it; whether it was taken.
+    ///
+    /// # Errors
+    /// If the model cannot be run.
+    pub fn add(
+        &mut self,
+        model: &Model,
+        picture: &RgbImage,
+        extraction: Extraction,
+    ) -> anyhow::Result<bool> {
+        self.seen += 1;
+        let feature = model.encode_image(picture)?;
+        if self.plain.iter().any(|other| other.dot(&feature) > ALIKE) {
+            return Ok(false);
+        }
+        for view in encode_views(model, picture, self.plain.len(), extraction)? {
+            self.flat.extend(view);
+        }
+        self.plain.push(feature);
+        Ok(true)
+    }
+
+    /// `[pictures, views, joint]`.
+    ///
+    /// # Errors
+    /// None that can happen: every picture has as many views.
+    pub fn features(&self) -> Result<ArrayView3<'_, f32>, ShapeError> {
+        let joint = self.plain.first().map_or(0, Array1::len);
+        ArrayView3::from_shape((self.plain.len(), self.views, joint), &self.flat)
+    }
+}

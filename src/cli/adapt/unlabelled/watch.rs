@@ -1,0 +1,81 @@
+//! `adapt --unlabelled --watch`: adapting again whenever the pictures no longer look like those that the prompt in use
+//! was trained on. It must not know how a prompt is trained.
+
+use super::super::super::{Exit, rest};
+use super::source::Source;
+use super::{Learner, Learnt};
+use crate::adapt::AdaptError;
+use crate::adapt::drift::{DRIFTED, Drift, Statistics};
+use std::time::{Duration, Instant};
+
+/// How often a camera's picture is looked at while nothing changes: a light that is switched on can wait a minute, and
+/// the board has other work.
+const PACE: Duration = Duration::from_secs(1);
+
+impl Learner<'_> {
+    /// Adapts, unless the prompt in use says what its pictures looked like; then again after each drift, until the stream
+    /// ends or the user stops it. The history keeps each prompt that was accepted.
+    pub fn watch(&self, source: &mut Source) -> anyhow::Result<Exit> {
+        let mut known = self.in_use().and_then(|record| {
+            let statistics = record.statistics?;
+            let sequence = record.provenance.sequence;
+            self.context.output.note(format!(
+                "prompt {:?}, generation {sequence}, is in use: watching for pictures unlike those it was trained on",
+                self.adaptation.plan.prompt
+            ));
+            Some(Statistics {
+                mean: statistics.mean.into(),
+                spread: statistics.spread,
+                pictures: statistics.pictures as usize,
+            })
+        });
+        let mut adapted = None;
+        loop {
+            if let Some(known) = known.take()
+                && !self.drifts(source, known, adapted)?
+            {
+                return Ok(Exit::Done);
+            }
+            adapted = Some(Instant::now());
+            known = match self.learn(source) {
+                Ok(Learnt { statistics, .. }) => statistics,
+                Err(error) if self.is_end(&error) => return Ok(Exit::Done),
+                Err(error) => return Err(error),
+            };
+        }
+    }
+
+    /// Waits until the pictures drift away from those that are `known`, but not sooner than `--pause` after the last time
+    /// of adapting; false once there are no more, or the user stops it.
+    fn drifts(
+        &self,
+        source: &mut Source,
+        known: Statistics,
+        adapted: Option<Instant>,
+    ) -> anyhow::Result<bool> {
+        let pace = match self.arguments.every {
+            Some(every) => every,
+            None if source.is_drawn() => Duration::ZERO,
+            None => PACE,
+        };
+        let stop = || self.stopped();
+        let mut drift = Drift::from(known);
+        while let Some(picture) = source.next(&stop, self.context)? {
+            drift.add(self.adaptation.model.encode_image(&picture)?);
+            let far = drift.distance().unwrap_or_default();
+            if far > DRIFTED && adapted.is_none_or(|at| at.elapsed() >= self.arguments.pause) {
+                self.context.output.note(format!(
+                    "the pictures have changed ({far:.1} times what chance gives): adapting again"
+                ));
+                return Ok(true);
+            }
+            rest(pace, &stop);
+        }
+        Ok(false)
+    }
+
+    /// Being stopped is how watching ends.
+    fn is_end(&self, error: &anyhow::Error) -> bool {
+        matches!(error.downcast_ref(), Some(AdaptError::Stopped))
+    }
+}

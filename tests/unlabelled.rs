@@ -1,0 +1,186 @@
+//! Adapting with nobody there: once, and for as long as the pictures change.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use support::{Directory, code, live_accuracy, stderr, stdout};
+
+/// A small adaptation that takes a second or two: few shots, few views, few steps.
+const QUICK: [&str; 6] = ["--shots", "4", "--views", "1", "--steps", "20"];
+
+#[test]
+fn nobody_needs_to_label_where_the_surest_pictures_teach_the_rest() {
+    let dir = Directory::new();
+    let flags = ["--unlabelled", "--pool", "240", "--json"];
+    let adapted = dir.run(&[&["adapt", "--camera", "demo:squeezed"], &flags[..]].concat());
+    assert_eq!(
+        code(&adapted),
+        0,
+        "{}{}",
+        stdout(&adapted),
+        stderr(&adapted)
+    );
+    let report: Value = serde_json::from_str(&stdout(&adapted)).unwrap();
+    assert_eq!(report["accepted"], true);
+    assert!(report["after"]["agreement"].as_f64() > report["before"]["agreement"].as_f64());
+
+    let labels: Vec<&str> = (report["labels"].as_array().unwrap().iter())
+        .map(|label| label.as_str().unwrap())
+        .collect();
+    dir.write("labels.txt", &labels.join("\n"));
+    let before = live_accuracy(&dir, "demo:squeezed", &["--labels", "labels.txt"]);
+    let after = live_accuracy(&dir, "demo:squeezed", &["--prompt", "default"]);
+    assert!(after > before, "{before} before, {after} after");
+
+    // No picture was held out with its label: no accuracy is told.
+    let shown = stdout(&dir.run(&["prompt", "show", "default"]));
+    assert!(shown.contains("not measured"), "{shown}");
+    let object = stdout(&dir.run(&["prompt", "show", "default", "--json"]));
+    let object: Value = serde_json::from_str(&object).unwrap();
+    assert!(object["adapted_accuracy"].is_null(), "{object}");
+}
+
+#[test]
+fn where_nothing_is_gained_without_labels_the_old_prompt_stays() {
+    let dir = Directory::new();
+    let old = ["adapt", "--camera", "demo:clear", "--force", "-q"];
+    let old = dir.run(&[&old[..], &QUICK[..]].concat());
+    assert_eq!(code(&old), 0, "{}", stderr(&old));
+    let file = dir.home().join("prompts/default.rlp");
+    let before = fs::read(&file).unwrap();
+    let flags = ["--unlabelled", "--pool", "240", "--rounds", "1"];
+    let adapted = dir.run(&[&["adapt", "--camera", "demo:clear"], &flags[..]].concat());
+    assert_eq!(code(&adapted), 3, "{}", stderr(&adapted));
+    assert!(
+        stdout(&adapted).contains("not kept: "),
+        "{}",
+        stdout(&adapted)
+    );
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+/// A program that watches; stopped in any case, when a test fails.
+struct Watching(Child);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Watching {
+    fn start(dir: &Directory, camera: &str) -> Watching {
+        let flags = ["--unlabelled", "--watch", "--pause", "0s", "--json"];
+        let mut program = Command::new(env!("CARGO_BIN_EXE_edge-rlp"));
+        program.args(["adapt", "--camera", camera]).args(flags);
+        program
+            .current_dir(dir.path())
+            .env("EDGE_RLP_HOME", dir.home())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Watching(program.spawn().unwrap())
+    }
+
+    /// The next `count` times that it adapted.
+    fn reports(&mut self, count: usize) -> Vec<Value> {
+        let lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
+        let lines = lines.take(count).map(|line| line.unwrap());
+        lines
+            .map(|line| serde_json::from_str(&line).unwrap())
+            .collect()
+    }
+
+    /// Sends a signal; the exit code, and what it told on standard error.
+    fn signalled(mut self, signal: &str) -> (Option<i32>, String) {
+        let mut kill = Command::new("kill");
+        kill.args(["-s", signal, &self.0.id().to_string()]);
+        assert!(kill.status().unwrap().success());
+        let code = self.0.wait().unwrap().code();
+        let told = std::io::read_to_string(self.0.stderr.take().unwrap()).unwrap();
+        (code, told)
+    }
+}
+
+#[test]
+fn a_watched_camera_is_learnt_anew_after_each_change_and_no_sooner() {
+    let dir = Directory::new();
+    // A thousand clear pictures, a thousand squeezed ones, and so on.
+    let mut watching = Watching::start(&dir, "demo:clear,squeezed");
+    let reports = watching.reports(3);
+    let accepted: Vec<&Value> = reports.iter().map(|report| &report["accepted"]).collect();
+    assert_eq!(accepted, [false, true, false], "{reports:?}");
+    assert_eq!(reports[1]["sequence"], 1);
+    let (code, told) = watching.signalled("TERM");
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(
+        told.matches("the pictures have changed").count(),
+        2,
+        "{told}"
+    );
+}
+
+#[test]
+fn watching_goes_on_from_the_prompt_in_use_and_can_be_rolled_back() {
+    let dir = Directory::new();
+    let flags = ["--force", "-q"];
+    let taught = ["adapt", "--camera", "demo:clear"];
+    let taught = dir.run(&[&taught[..], &QUICK[..], &flags[..]].concat());
+    assert_eq!(support::code(&taught), 0, "{}", stderr(&taught));
+
+    // Nothing is learnt from the pictures that the prompt was taught with; those of another condition are noticed.
+    let mut watching = Watching::start(&dir, "demo:clear,peephole");
+    let reports = watching.reports(1);
+    let (code, told) = watching.signalled("INT");
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("generation 1, is in use: watching"), "{told}");
+    assert!(told.contains("the pictures have changed"), "{told}");
+    assert_eq!(reports[0]["accepted"], true, "{reports:?}");
+    assert_eq!(reports[0]["sequence"], 2);
+
+    let rolled_back = dir.run(&["prompt", "rollback", "default", "--json"]);
+    let rolled_back: Value = serde_json::from_str(&stdout(&rolled_back)).unwrap();
+    assert_eq!(rolled_back["restores"], 1);
+    assert_eq!(rolled_back["sequence"], 3);
+}
+
+#[test]
+fn pictures_of_a_folder_need_no_folder_a_label() {
+    let dir = Directory::with_pictures(12);
+    let flags = ["--labels", "pictures/labels.txt", "--force", "--json"];
+    let command = ["adapt", "--images", "pictures", "--unlabelled"];
+    let adapted = dir.run(&[&command[..], &flags].concat());
+    assert_eq!(code(&adapted), 0, "{}", stderr(&adapted));
+    let report: Value = serde_json::from_str(&stdout(&adapted)).unwrap();
+    assert_eq!(report["seen"], 24);
+    assert_eq!(report["kept"], true);
+}
+
+#[test]
+fn watching_needs_a_camera_with_nobody_there_and_ends_with_it() {
+    let dir = Directory::with_pictures(2);
+    for flags in [
+        &["--camera", "demo", "--watch"][..],
+        &["--images", "pictures", "--unlabelled", "--watch"],
+        &["--camera", "demo", "--unlabelled", "--pause", "1s"],
+        &["--camera", "demo", "--unlabelled", "--out", "x.rlp"],
+    ] {
+        let refused = dir.run(&[&["adapt"], flags].concat());
+        assert_eq!(code(&refused), 2, "{flags:?}: {}", stderr(&refused));
+    }
+    let camera = [
+        "adapt",
+        "--camera",
+        "/dev/video63",
+        "--camera-timeout",
+        "1s",
+    ];
+    let flags = ["--unlabelled", "--watch", "--labels", "pictures/labels.txt"];
+    let gone = dir.run(&[&camera[..], &flags].concat());
+    assert_eq!(code(&gone), 1, "{}", stderr(&gone));
+    assert!(stderr(&gone).contains("/dev/video63"), "{}", stderr(&gone));
+}
