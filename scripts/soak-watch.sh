@@ -20,7 +20,7 @@ for ((cycle = 1; cycle <= cycles; cycle++)); do
     read -r answer <&3
     [[ $answer == *'"accepted":true'* ]] && accepted=$((accepted + 1))
     ((cycle % (cycles > 10 ? cycles / 10 : 1) == 0)) || continue
-    memory=$(sed -n 's/^VmRSS: *\([0-9]*\) kB/\1/p' "/proc/$process/status")
+    memory=$(sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$process/status")
     descriptors=$(ls "/proc/$process/fd" | wc -l)
     printf '%5d times adapted, %3d kept  %7d KiB resident  %3d descriptors\n' "$cycle" "$accepted" "$memory" "$descriptors"
     if [ "$first_memory" = 0 ]; then

@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_was_no_jpeg_is_kept_as_one_that_looks_the_same() {
-        let frame = demo::stream(0, 1).next().unwrap();
+        let frame = demo::stream(vec![0], 1).next().unwrap();
         let kept = frame.to_jpeg().unwrap();
         let again = crate::frames::decode_picture(&kept, 1 << 20).unwrap();
         let pairs = again.as_raw().iter().zip(frame.image.as_raw());
