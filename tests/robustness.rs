@@ -20,8 +20,12 @@ fn adapted(dir: &Directory, flags: &[&str]) {
 }
 
 fn spawned(dir: &Directory, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-        .args(arguments)
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-rlp"));
+    started(command.args(arguments), dir)
+}
+
+fn started(command: &mut Command, dir: &Directory) -> Child {
+    command
         .current_dir(dir.path())
         .env("EDGE_RLP_HOME", dir.home())
         .stdin(Stdio::null())
@@ -233,6 +237,18 @@ fn a_killed_writer_leaves_nothing_locked() {
 #[cfg(unix)]
 #[test]
 fn a_sigterm_at_any_moment_ends_the_program_and_leaves_the_old_prompt_or_the_new() {
+    signals_at_moments("TERM", [0, 60, 300, 1200]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sigint_at_any_moment_ends_the_program_and_leaves_the_old_prompt_or_the_new() {
+    signals_at_moments("INT", [0, 30, 150, 700]);
+}
+
+/// Sends `signal` to each long command so many milliseconds after its start, and looks at the prompt afterwards.
+#[cfg(unix)]
+fn signals_at_moments(signal: &str, moments: [u64; 4]) {
     let dir = Directory::new();
     adapted(&dir, &[]);
     let kept = |dir: &Directory| {
@@ -243,22 +259,23 @@ fn a_sigterm_at_any_moment_ends_the_program_and_leaves_the_old_prompt_or_the_new
         shown["sequence"].as_u64().unwrap()
     };
     let towers = format!("{}/models/default", env!("CARGO_MANIFEST_DIR"));
-    let commands: [&[&str]; 3] = [
-        &["adapt", "--camera", "demo:fog", "--shots", "8", "--force"],
-        &["classify", "--camera", "demo:fog"],
+    let camera = ["--camera", "demo:fog"];
+    let commands: [&[&str]; 4] = [
+        &["adapt", camera[0], camera[1], "--shots", "8", "--force"],
+        &["adapt", camera[0], camera[1], "--unlabelled", "--force"],
+        &["classify", camera[0], camera[1]],
         &["model", "import", &towers, "--name", "again", "--force"],
     ];
     let mut slowest = Duration::ZERO;
-    // Ctrl-C takes the same way, but a shell lets what it runs in the background ignore it at first.
     for command in commands {
-        for wait in [0, 60, 300, 1200] {
+        for wait in moments {
             let before = kept(&dir);
-            let mut child = spawned(&dir, command);
+            let mut child = spawned_by_terminal(&dir, command);
             std::thread::sleep(Duration::from_millis(wait));
             let process = child.id().to_string();
             let sent = Instant::now();
             let mut killed = Command::new("kill");
-            killed.args(["-s", "TERM", &process]);
+            killed.args(["-s", signal, &process]);
             // One that has ended already takes no signal.
             let _ = killed.stderr(Stdio::null()).status().unwrap();
             child.wait().unwrap();
@@ -272,7 +289,21 @@ fn a_sigterm_at_any_moment_ends_the_program_and_leaves_the_old_prompt_or_the_new
             assert_eq!(code(&verified), 0, "{}", stderr(&verified));
         }
     }
-    println!("the slowest exit after a signal took {slowest:?}");
+    println!("the slowest exit after SIG{signal} took {slowest:?}");
+}
+
+/// A process that minds SIGINT, as one that a person started: what a shell runs in the background ignores it.
+#[cfg(unix)]
+fn spawned_by_terminal(dir: &Directory, arguments: &[&str]) -> Child {
+    let mut command = match cfg!(target_os = "linux") {
+        true => {
+            let mut command = Command::new("env");
+            command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_edge-rlp")]);
+            command
+        }
+        false => Command::new(env!("CARGO_BIN_EXE_edge-rlp")),
+    };
+    started(command.args(arguments), dir)
 }
 
 #[test]
