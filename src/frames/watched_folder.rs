@@ -193,6 +193,24 @@ mod tests {
     }
 
     #[test]
+    fn files_of_another_time_arrive_like_all_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = WatchedFolder::new(dir.path()).unwrap();
+        let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        let times = [SystemTime::UNIX_EPOCH, SystemTime::now() + century];
+        for (shade, time) in (1..).zip(times) {
+            let name = format!("{shade}.png");
+            save(dir.path(), &name, shade);
+            let file = fs::File::options()
+                .write(true)
+                .open(dir.path().join(&name))
+                .unwrap();
+            file.set_modified(time).unwrap();
+            assert_eq!(picture(&mut folder), (shade, name));
+        }
+    }
+
+    #[test]
     fn a_folder_that_is_not_there_is_an_error() {
         let message = WatchedFolder::new(Path::new("no/such/folder"))
             .err()

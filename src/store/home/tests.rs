@@ -290,3 +290,20 @@ fn a_full_disk_shows_before_the_work_and_a_good_one_keeps_no_trace_of_the_trial(
         Err(StoreError::Write { .. })
     ));
 }
+
+#[test]
+fn a_clock_that_jumps_changes_no_order_and_nothing_that_is_used() {
+    let (_, home) = home();
+    // The year 2106, the first minute of 1970, no clock, and back to a usual day.
+    let times = [Some(4_294_967_295), Some(60), None, Some(1_790_000_000)];
+    for (seed, created_unix) in (1..).zip(times) {
+        let mut record = seeded(seed);
+        record.provenance.created_unix = created_unix;
+        assert_eq!(home.save("shelf", &record).unwrap().sequence, seed);
+        let loaded = home.load("shelf").unwrap();
+        assert_eq!((loaded.record.seed, loaded.warning), (seed, None));
+    }
+    assert_eq!(sequences(&home), [1, 2, 3, 4]);
+    assert_eq!(home.rollback("shelf", Some(1)).unwrap().sequence, 5);
+    assert_eq!(seed(&home), 1);
+}
