@@ -14,6 +14,16 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Has all threads share one heap. Otherwise each gets addresses of its own, 64 MiB at a time, which a low `ulimit -v` does
+/// not leave; it must be called before they are started.
+pub fn one_arena() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: as above.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// The most memory that this process ever had, in bytes, where the system tells (Linux).
 pub fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -12,6 +12,7 @@ mod eval;
 #[allow(unsafe_code)]
 pub mod heap;
 mod kernels;
+mod limits;
 mod model;
 mod output;
 mod pictures;
@@ -103,6 +104,15 @@ enum Command {
 }
 
 impl Command {
+    /// The memory that it takes at least, where it works with a model.
+    fn need(&self) -> Option<&'static limits::Need> {
+        match self {
+            Command::Adapt(_) | Command::Eval(_) | Command::Bench(_) => Some(&limits::TRAINING),
+            Command::Classify(_) | Command::Embed(_) | Command::Model(_) => Some(&limits::NAMING),
+            Command::Prompt(_) | Command::Demo(_) | Command::Cameras | Command::Doctor => None,
+        }
+    }
+
     /// What it is called, for others that wait for it.
     fn name(&self) -> &'static str {
         match self {
@@ -229,11 +239,17 @@ fn fault() -> anyhow::Error {
 }
 
 fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
+    let threads = threads(global.threads);
+    match limits::check(command.need().unwrap_or(&limits::NAMING), threads) {
+        Ok(()) => share_threads(threads),
+        Err(too_low) if command.need().is_some() => return Err(too_low.into()),
+        Err(_) => {}
+    }
     let stop = stop_on_signals();
     let context = Context {
         home: introduced(home(global.home)?, &command, global.quiet, &stop),
         output: Output::new(global.json, global.quiet, global.verbose),
-        threads: threads(global.threads),
+        threads,
         stop,
     };
     kernels::recall(&context);
@@ -257,15 +273,18 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
     }
 }
 
-/// Cores to use: as asked for, else all. Products share them; what they compute does not depend on their number.
+/// Cores to use: as asked for, else all.
 fn threads(asked: Option<u32>) -> usize {
     let all = || thread::available_parallelism().map_or(1, usize::from);
-    let threads = asked.map_or_else(all, |asked| asked as usize);
+    asked.map_or_else(all, |asked| asked as usize)
+}
+
+/// Has products share `threads` cores; what they compute does not depend on their number.
+fn share_threads(threads: usize) {
     // Only a second call in one process can be refused, and then the first one holds.
     let _ = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global();
-    threads
 }
 
 fn home(given: Option<PathBuf>) -> anyhow::Result<Home> {

@@ -6,7 +6,7 @@ mod unlabelled;
 mod view;
 
 use super::pictures::{LabelledPictures, demo_labels, drawn_class};
-use super::{Context, Exit, usage};
+use super::{Context, Exit, limits, usage};
 use crate::adapt::Options;
 use crate::adapt::features::Extraction;
 use crate::adapt::trainer::Recipe;
@@ -110,9 +110,10 @@ pub struct Arguments {
     /// Keep the prompt even where it is worse than zero-shot
     #[arg(long)]
     force: bool,
-    /// Megabytes that a training step may keep for its sweep back; with less, many labels take longer
-    #[arg(long, value_name = "MB", default_value_t = (DEFAULT_MEMORY >> 20) as u32, value_parser = clap::value_parser!(u32).range(1..))]
-    memory: u32,
+    /// Megabytes that a training step may keep for its sweep back; with less, many labels take longer [default: 256, or
+    /// half of what a lower limit of the system leaves]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
+    memory: Option<u32>,
 }
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
@@ -201,7 +202,7 @@ fn plan(arguments: &Arguments, context: &Context) -> anyhow::Result<Plan> {
     context.home.prompt_path(&arguments.prompt).map_err(usage)?;
     Ok(Plan {
         template: Template::parse(&arguments.template).map_err(usage)?,
-        options: options(arguments)?,
+        options: options(arguments, context)?,
         extraction: Extraction {
             views: arguments.views as usize,
             seed: arguments.seed,
@@ -215,7 +216,7 @@ fn plan(arguments: &Arguments, context: &Context) -> anyhow::Result<Plan> {
     })
 }
 
-fn options(arguments: &Arguments) -> anyhow::Result<Options> {
+fn options(arguments: &Arguments, context: &Context) -> anyhow::Result<Options> {
     let method: Method = arguments.method.parse().map_err(usage)?;
     let default = Recipe::of(method);
     let dropout = arguments.dropout.unwrap_or(default.dropout);
@@ -233,7 +234,10 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         rank: arguments.rank,
         holdout: arguments.holdout,
         seed: arguments.seed,
-        memory: (arguments.memory as usize).saturating_mul(1 << 20),
+        memory: match arguments.memory {
+            Some(megabytes) => (megabytes as usize).saturating_mul(1 << 20),
+            None => limits::memory_to_keep(DEFAULT_MEMORY, context.threads),
+        },
         recipe: Recipe {
             steps: steps.unwrap_or(default.steps),
             ..default

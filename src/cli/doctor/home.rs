@@ -4,6 +4,7 @@ use super::Finding;
 use crate::cli::{Context, model, sentence};
 use crate::store::{Home, Listed, free_space};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A prompt takes a few KiB, its history ten times that.
 const TOO_LITTLE: u64 = 1 << 20;
@@ -93,6 +94,18 @@ pub fn prompts(context: &Context) -> Vec<Finding> {
         .iter()
         .map(|listed| prompt(listed, context))
         .collect()
+}
+
+/// When the newest prompt in use was made, as far as can be told.
+pub fn newest_prompt(home: &Home) -> Option<SystemTime> {
+    let listed = home.list().ok()?;
+    let prompts = listed
+        .iter()
+        .filter_map(|listed| listed.prompt.as_ref().ok());
+    let newest = prompts
+        .filter_map(|loaded| loaded.record.provenance.created_unix)
+        .max()?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(newest))
 }
 
 fn prompt(Listed { name, prompt }: &Listed, context: &Context) -> Finding {

@@ -2,6 +2,7 @@
 //! not told is not reported.
 
 use super::Finding;
+use crate::cli::limits;
 use crate::ops::Kernels;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,14 +66,21 @@ impl Machine {
             line.split_whitespace().nth(1)?.parse().ok()
         };
         let (total, mut free) = (kib("MemTotal:")? << 10, kib("MemAvailable:")? << 10);
-        let limit = self.memory_limit().filter(|limit| *limit < total);
+        let limit = limits::control_groups(&self.root).filter(|limit| *limit < total);
         if let Some(limit) = limit {
             free = free.min(limit);
         }
         let limit = limit.map_or(String::new(), |limit| {
             format!(", and this process may use {}", mebibytes(limit))
         });
-        let says = format!("{} of {} free{limit}", mebibytes(free), mebibytes(total));
+        let addresses = limits::addresses().map_or(String::new(), |limit| {
+            format!(", {} of addresses", mebibytes(limit))
+        });
+        let says = format!(
+            "{} of {} free{limit}{addresses}",
+            mebibytes(free),
+            mebibytes(total)
+        );
         Some(match free < TIGHT_MEMORY {
             false => Finding::fine("memory", says),
             true => Finding::warning(
@@ -81,14 +89,6 @@ impl Machine {
                 "stop other programs or add swap; `adapt --memory 64` makes training use less",
             ),
         })
-    }
-
-    /// Of the control group (version 2) this process is in, bytes.
-    fn memory_limit(&self) -> Option<u64> {
-        let groups = self.read("proc/self/cgroup")?;
-        let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        let file = Path::new("sys/fs/cgroup").join(group).join("memory.max");
-        self.read(file)?.parse().ok()
     }
 
     /// The hottest of the thermal zones.
@@ -158,6 +158,12 @@ pub fn program() -> Finding {
     )
 }
 
+/// A limit of the system under which the program's commands do not begin.
+pub fn limits(threads: usize) -> Option<Finding> {
+    let too_low = limits::check(&limits::TRAINING, threads).err()?;
+    Some(Finding::problem("limits", too_low.says, too_low.cure))
+}
+
 /// Which of tract's kernels this machine runs fastest; measured now where no earlier run has kept it.
 pub fn kernels() -> Finding {
     let kernels = Kernels::chosen();
@@ -185,17 +191,21 @@ pub fn program_installed() -> Option<SystemTime> {
     file.metadata().ok()?.modified().ok()
 }
 
-/// Boxes without a battery for their clock start in the past.
-pub fn clock(now: SystemTime, installed: Option<SystemTime>) -> Finding {
+/// Boxes without a battery for their clock start in the past. `installed` is when the program came here, `made` when the
+/// newest prompt was made, if that is known.
+pub fn clock(now: SystemTime, installed: Option<SystemTime>, made: Option<SystemTime>) -> Finding {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    match installed {
-        Some(installed) if now + DAY < installed => Finding::warning(
-            "clock",
-            "the clock is behind the day this program was installed",
-            "set it (`timedatectl set-ntp true` where there is a network): prompts are kept in order all the same, but `model \
-             pull` may refuse certificates, and times in lists are wrong",
-        ),
-        _ => Finding::fine("clock", "not in the past"),
+    const CURE: &str = "set it (`timedatectl set-ntp true` where there is a network): prompts are kept in order all the same, \
+                        but `model pull` may refuse certificates, and times in lists are wrong";
+    let behind = |then: Option<SystemTime>| then.is_some_and(|then| now + DAY < then);
+    if behind(installed) {
+        let says = "the clock is behind the day this program was installed";
+        Finding::warning("clock", says, CURE)
+    } else if behind(made) {
+        let says = "the clock is behind the day a prompt was made, or was wrong on that day";
+        Finding::warning("clock", says, CURE)
+    } else {
+        Finding::fine("clock", "not in the past")
     }
 }
 
@@ -304,8 +314,11 @@ mod tests {
     fn a_clock_that_started_in_1970_is_told() {
         let installed = SystemTime::now();
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
-        assert_eq!(clock(start, Some(installed)).state, State::Warning);
-        assert_eq!(clock(installed, Some(installed)).state, State::Fine);
-        assert_eq!(clock(start, None).state, State::Fine);
+        assert_eq!(clock(start, Some(installed), None).state, State::Warning);
+        assert_eq!(clock(installed, Some(installed), None).state, State::Fine);
+        assert_eq!(clock(start, None, None).state, State::Fine);
+        let made = clock(start, Some(start), Some(installed));
+        assert_eq!(made.state, State::Warning);
+        assert!(made.says.contains("a prompt was made"), "{}", made.says);
     }
 }

@@ -77,18 +77,25 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
     let machine = Machine::this();
     let mut findings = vec![machine::program()];
     findings.extend(machine.processor());
-    findings.push(machine::kernels());
+    let too_low = machine::limits(context.threads);
+    // To look at models takes what is missing.
+    let room = too_low.is_none();
+    findings.extend(too_low);
+    findings.extend(room.then(machine::kernels));
     findings.push(machine::threads(context.threads));
     findings.extend(machine.memory());
     findings.extend(machine.heat());
     findings.extend(machine.power());
     findings.extend(cameras::check(&machine));
     findings.extend(home::folder(&context.home));
-    findings.extend(home::models(context));
-    findings.extend(home::prompts(context));
+    if room {
+        findings.extend(home::models(context));
+        findings.extend(home::prompts(context));
+    }
     findings.push(machine::clock(
         SystemTime::now(),
         machine::program_installed(),
+        home::newest_prompt(&context.home),
     ));
 
     let rows = findings.iter().map(|found| {

@@ -1,0 +1,119 @@
+//! Under every limit on its addresses the program does what it was asked for, or says in a sentence that it cannot.
+//! Only on x86-64: the tests of other processors run in an emulator, whose own addresses would be counted.
+#![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+
+mod support;
+
+use std::process::{Command, Output};
+use support::{Directory, code, stderr};
+
+fn limited(dir: &Directory, kibibytes: u32, arguments: &[&str]) -> Output {
+    let script = format!("ulimit -v {kibibytes} && exec \"$0\" \"$@\"");
+    Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_edge-rlp")])
+        .args(arguments)
+        .current_dir(dir.path())
+        .env("EDGE_RLP_HOME", dir.home())
+        .env_remove("RUST_BACKTRACE")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn with_few_addresses_commands_work_or_say_how_many_they_need_and_none_is_killed() {
+    let dir = Directory::new();
+    let commands: [&[&str]; 4] = [
+        &[
+            "--threads",
+            "2",
+            "classify",
+            "--camera",
+            "demo:fog",
+            "--frames",
+            "2",
+            "--labels",
+            "labels.txt",
+        ],
+        &[
+            "--threads",
+            "8",
+            "classify",
+            "--camera",
+            "demo:fog",
+            "--frames",
+            "2",
+            "--labels",
+            "labels.txt",
+        ],
+        &[
+            "--threads",
+            "2",
+            "adapt",
+            "--camera",
+            "demo:fog",
+            "--views",
+            "1",
+            "--steps",
+            "3",
+            "--shots",
+            "2",
+            "--force",
+            "--out",
+            "x.rlp",
+        ],
+        &["--threads", "4", "doctor"],
+    ];
+    dir.write("labels.txt", "mug\nfish\n");
+    let (mut worked, mut refused) = (0, 0);
+    // Below the first, the system's loader fails.
+    for limit in [
+        60_000, 70_000, 80_000, 85_000, 90_000, 95_000, 100_000, 120_000, 150_000, 200_000,
+        250_000, 300_000, 500_000, 1_000_000,
+    ] {
+        for command in commands {
+            let output = limited(&dir, limit, command);
+            let told = stderr(&output);
+            match code(&output) {
+                0 => worked += 1,
+                1 if command.contains(&"doctor") => refused += 1,
+                1 => {
+                    assert!(told.contains("ulimit -v"), "{limit} {command:?}: {told}");
+                    refused += 1;
+                }
+                other => panic!("{limit} {command:?}: exit code {other}: {told}"),
+            }
+            assert!(
+                limit < 300_000 || code(&output) == 0,
+                "{limit} {command:?}: {told}"
+            );
+        }
+    }
+    println!("{worked} commands worked under a limit, {refused} were refused");
+    assert!(worked > 0 && refused > 0);
+}
+
+#[test]
+fn what_is_said_to_be_enough_is() {
+    let dir = Directory::new();
+    dir.write("labels.txt", "mug\nfish\n");
+    let command = [
+        "classify",
+        "--camera",
+        "demo:fog",
+        "--frames",
+        "1",
+        "--labels",
+        "labels.txt",
+    ];
+    let refused = limited(&dir, 60_000, &command);
+    let told = stderr(&refused);
+    let enough = told
+        .split("ulimit -v ")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next());
+    let enough = enough.and_then(|number| number.parse::<u32>().ok());
+    let enough = enough.unwrap_or_else(|| panic!("no number in {told}"));
+    // What is taken at the start differs by some pages from run to run.
+    let output = limited(&dir, enough + 1024, &command);
+    assert_eq!(code(&output), 0, "{enough}: {}", stderr(&output));
+}
