@@ -79,6 +79,9 @@ pub enum Loaded {
     Skipped,
 }
 
+/// From a picture and its index to its views, the picture itself first.
+pub type Encode<'a> = dyn Fn(usize, &RgbImage) -> Result<Vec<Array1<f32>>, ModelError> + Sync + 'a;
+
 /// The views of one picture.
 struct Encoded {
     index: usize,
@@ -99,6 +102,22 @@ pub fn extract(
     done: &(dyn Fn(usize) + Sync),
     stop: &AtomicBool,
 ) -> Result<FeatureSet, ModelError> {
+    let encode = |index: usize, picture: &RgbImage| encode_views(model, picture, index, extraction);
+    extract_with(count, extraction, load, &encode, done, stop)
+}
+
+/// As [`extract`], with another way from picture `index` to its views: one that remembers, perhaps.
+///
+/// # Errors
+/// If `encode` refuses a picture.
+pub fn extract_with(
+    count: usize,
+    extraction: Extraction,
+    load: &(dyn Fn(usize) -> Loaded + Sync),
+    encode: &Encode,
+    done: &(dyn Fn(usize) + Sync),
+    stop: &AtomicBool,
+) -> Result<FeatureSet, ModelError> {
     let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let encoded: Mutex<Vec<Encoded>> = Mutex::new(Vec::new());
     let failure: Mutex<Option<ModelError>> = Mutex::new(None);
@@ -109,7 +128,7 @@ pub fn extract(
                 return;
             }
             if let Loaded::Picture(picture, label) = load(index) {
-                match encode_views(model, &picture, index, extraction) {
+                match encode(index, &picture) {
                     Ok(views) => lock(&encoded).push(Encoded {
                         index,
                         label,

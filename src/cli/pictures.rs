@@ -21,6 +21,8 @@ const DEMO_SHOTS: usize = 16;
 pub struct LabelledPictures {
     pub labels: Vec<Label>,
     pictures: Vec<(Source, usize)>,
+    /// Where the pictures of each label begin, if their crops depend on their place among those.
+    begins: Option<Vec<usize>>,
     unreadable: Mutex<Vec<(usize, String)>>,
 }
 
@@ -98,7 +100,22 @@ impl LabelledPictures {
                 folder.display()
             ));
         }
-        Ok(LabelledPictures::from_files(labels, paths, shots, seed))
+        Ok(LabelledPictures::from_kept(labels, paths, shots, seed))
+    }
+
+    /// All `files` that were kept of each label in the order in which they were taken, or `shots` of them. Those taken later
+    /// leave the crops of the earlier ones as they are.
+    pub fn from_kept(
+        labels: Vec<Label>,
+        files: Vec<Vec<PathBuf>>,
+        shots: Option<usize>,
+        seed: u64,
+    ) -> LabelledPictures {
+        let classes = labels.len();
+        let mut pictures = LabelledPictures::from_files(labels, files, shots, seed);
+        let begin = |class| pictures.pictures.partition_point(|(_, of)| *of < class);
+        pictures.begins = Some((0..classes).map(begin).collect());
+        pictures
     }
 
     /// All `files` of each label, or `shots` of them, chosen at random from `seed`.
@@ -121,6 +138,7 @@ impl LabelledPictures {
         LabelledPictures {
             labels,
             pictures,
+            begins: None,
             unreadable: Mutex::default(),
         }
     }
@@ -149,6 +167,7 @@ impl LabelledPictures {
         Ok(LabelledPictures {
             labels,
             pictures,
+            begins: None,
             unreadable: Mutex::default(),
         })
     }
@@ -156,6 +175,25 @@ impl LabelledPictures {
     /// How many pictures there are, readable or not.
     pub fn len(&self) -> usize {
         self.pictures.len()
+    }
+
+    /// What the crops of picture `index` follow from, beside the seed.
+    pub fn number(&self, index: usize) -> usize {
+        match &self.begins {
+            None => index,
+            Some(begins) => {
+                let class = self.pictures[index].1;
+                (class << 16) + (index - begins[class])
+            }
+        }
+    }
+
+    /// The file of picture `index`; none where it is drawn.
+    pub fn file(&self, index: usize) -> Option<&Path> {
+        match &self.pictures[index].0 {
+            Source::File(path) => Some(path),
+            Source::Scene(_) => None,
+        }
     }
 
     /// Picture `index`, decoded or drawn. Called from several threads.
@@ -242,4 +280,31 @@ fn folder_names(dir: &Path) -> anyhow::Result<Vec<Label>> {
             .with_context(|| format!("{}: its name cannot be a label", folder.display()))
     };
     folders.iter().map(label).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shots_taken_later_leave_the_crops_of_earlier_ones_as_they_are() {
+        let labels = || demo_labels().unwrap().into_iter().take(3).collect();
+        let numbers = |counts: [usize; 3]| {
+            let path = |class: usize, shot: usize| PathBuf::from(format!("{class}/{shot}"));
+            let of_class =
+                |class: usize| (0..counts[class]).map(|shot| path(class, shot)).collect();
+            let files: Vec<Vec<PathBuf>> = (0..3).map(of_class).collect();
+            let kept = LabelledPictures::from_kept(labels(), files, None, 0);
+            let numbered = (0..kept.len()).map(|index| {
+                let file = kept.file(index).unwrap().to_owned();
+                (file, kept.number(index))
+            });
+            numbered.collect::<Vec<_>>()
+        };
+        let (before, after) = (numbers([2, 0, 1]), numbers([3, 1, 2]));
+        assert_eq!((before.len(), after.len()), (3, 6));
+        assert!(before.iter().all(|picture| after.contains(picture)));
+        let different: BTreeSet<usize> = after.iter().map(|(_, number)| *number).collect();
+        assert_eq!(different.len(), 6);
+    }
 }

@@ -206,6 +206,9 @@ pub(super) fn description(name: &str, loaded: &Loaded) -> anyhow::Result<Value> 
         "seed": record.seed,
         "recipe": record.recipe,
         "calibration": record.calibration,
+        "statistics": record.statistics.as_ref().map(|statistics| {
+            json!({ "pictures": statistics.pictures, "spread": statistics.spread })
+        }),
         "device": record.provenance.device,
         "seconds": record.provenance.seconds,
         "created_unix": record.provenance.created_unix,
@@ -280,6 +283,18 @@ fn page(name: &str, loaded: &Loaded) -> anyhow::Result<Vec<String>> {
                         "temperature {:.3}, unknown below a similarity of {:.3}",
                         calibration.temperature,
                         calibration.least_similarity()
+                    )
+                }),
+        ),
+        (
+            "statistics",
+            record
+                .statistics
+                .as_ref()
+                .map_or("none".into(), |statistics| {
+                    format!(
+                        "of the features of {} pictures, for adapt --watch",
+                        statistics.pictures
                     )
                 }),
         ),

@@ -4,13 +4,15 @@
 use super::super::output::percent;
 use super::super::pictures::LabelledPictures;
 use super::super::{Context, Exit, heap, model, usage};
-use crate::adapt::features::{self, Extraction, FeatureSet};
+use crate::adapt::features::{Encode, Extraction, FeatureSet, encode_views, extract_with};
 use crate::adapt::trainer::StepReport;
 use crate::adapt::{self, AdaptError, Options, Outcome};
-use crate::clip::Model;
+use crate::clip::{Model, ModelError};
 use crate::prompt::{FactorsError, Label, Template, TokenLayout};
 use crate::store::{Saved, StoreError};
 use anyhow::Context as _;
+use image::RgbImage;
+use ndarray::Array1;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,15 +122,36 @@ impl Adaptation {
         done: &(dyn Fn(usize) + Sync),
         stop: &AtomicBool,
     ) -> anyhow::Result<FeatureSet> {
-        let load = |index| pictures.load(index);
-        let set = features::extract(
-            &self.model,
-            pictures.len(),
-            self.plan.extraction,
-            &load,
+        self.encode_with(
+            pictures,
+            &|index, picture| self.views(pictures.number(index), picture),
             done,
             stop,
-        )?;
+        )
+    }
+
+    /// The features of a picture and of its crops, which follow from `number`.
+    ///
+    /// # Errors
+    /// If the image tower refuses it.
+    pub fn views(&self, number: usize, picture: &RgbImage) -> Result<Vec<Array1<f32>>, ModelError> {
+        encode_views(&self.model, picture, number, self.plan.extraction)
+    }
+
+    /// As [`Adaptation::encode`], with another way from picture `index` to its views.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn encode_with(
+        &self,
+        pictures: &LabelledPictures,
+        encode: &Encode,
+        done: &(dyn Fn(usize) + Sync),
+        stop: &AtomicBool,
+    ) -> anyhow::Result<FeatureSet> {
+        let load = |index| pictures.load(index);
+        let count = pictures.len();
+        let set = extract_with(count, self.plan.extraction, &load, encode, done, stop)?;
         if stop.load(Ordering::Relaxed) {
             return Err(AdaptError::Stopped.into());
         }

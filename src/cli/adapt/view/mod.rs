@@ -29,7 +29,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 use terminal::{Depth, Screen};
-use train::Training;
+use train::{Encoded, Training};
 use watch::{Guesser, News, Sight, Wishes, watch};
 
 pub use terminal::is_there;
@@ -165,6 +165,7 @@ struct Session<'a> {
     /// The number of the last frame that became a shot.
     stored: Option<u64>,
     trained: Option<Box<Trained>>,
+    encoded: Arc<Encoded>,
     opened: Instant,
     /// What is shown has changed since it was drawn.
     stale: bool,
@@ -219,6 +220,7 @@ impl<'a> Session<'a> {
             sharpness: VecDeque::new(),
             stored: None,
             trained: None,
+            encoded: Arc::default(),
             opened: Instant::now(),
             stale: true,
             ended: false,
@@ -454,12 +456,13 @@ impl<'a> Session<'a> {
             files[kept.class].push(kept.shot.path.clone());
         }
         let seed = adaptation.plan.options.seed;
-        let pictures = LabelledPictures::from_files(adaptation.labels.clone(), files, None, seed);
+        let pictures = LabelledPictures::from_kept(adaptation.labels.clone(), files, None, seed);
         let training = Arc::new(Training::default());
         let told = Arc::clone(&training);
         self.state.message = None;
         self.state.stage = Stage::Training(training.progress());
-        let thread = scope.spawn(move || told.run(adaptation, &pictures));
+        let encoded = Arc::clone(&self.encoded);
+        let thread = scope.spawn(move || told.run(adaptation, &pictures, &encoded));
         (training, thread)
     }
 

@@ -8,10 +8,49 @@ use crate::adapt::features::FeatureSet;
 use crate::adapt::loss::best;
 use crate::cli::output::percent;
 use crate::cli::pictures::LabelledPictures;
+use crate::clip::ModelError;
+use image::RgbImage;
+use ndarray::Array1;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+/// Shots that were encoded for an earlier training, by file and by what their crops follow from: on a small board this is what
+/// takes the time.
+#[derive(Default)]
+pub struct Encoded(Mutex<Views>);
+
+type Views = HashMap<(PathBuf, usize), Vec<Array1<f32>>>;
+
+impl Encoded {
+    /// The views of picture `index`, encoded now or earlier.
+    fn views(
+        &self,
+        adaptation: &Adaptation,
+        pictures: &LabelledPictures,
+        index: usize,
+        picture: &RgbImage,
+    ) -> Result<Vec<Array1<f32>>, ModelError> {
+        let number = pictures.number(index);
+        let Some(file) = pictures.file(index) else {
+            return adaptation.views(number, picture);
+        };
+        let key = (file.to_owned(), number);
+        if let Some(known) = self.known().get(&key) {
+            return Ok(known.clone());
+        }
+        let views = adaptation.views(number, picture)?;
+        self.known().insert(key, views.clone());
+        Ok(views)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Views> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A training that is under way.
 #[derive(Default)]
@@ -31,7 +70,7 @@ impl Training {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
-    /// Trains on `pictures` and judges.
+    /// Trains on `pictures` and judges; what is `encoded` already is taken from there.
     ///
     /// # Errors
     /// If it is stopped, a label has too few readable pictures, or the model refuses one.
@@ -39,6 +78,7 @@ impl Training {
         &self,
         adaptation: &Adaptation,
         pictures: &LabelledPictures,
+        encoded: &Encoded,
     ) -> anyhow::Result<(Trained, Verdict)> {
         let started = Instant::now();
         let most = AtomicUsize::new(0);
@@ -52,7 +92,9 @@ impl Training {
                 detail: String::new(),
             });
         };
-        let set = adaptation.encode(pictures, &done, &self.stop)?;
+        let encode =
+            |index: usize, picture: &RgbImage| encoded.views(adaptation, pictures, index, picture);
+        let set = adaptation.encode_with(pictures, &encode, &done, &self.stop)?;
         let features_seconds = started.elapsed().as_secs_f64();
         let mut trained = adaptation.train_with(&set, &mut |report| {
             self.tell(Progress {
