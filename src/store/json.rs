@@ -199,7 +199,7 @@ mod tests {
         let mut full = record();
         // Every pattern of bits that is a number.
         let any = |_| loop {
-            let number = f32::from_bits(rng.below(1 << 32) as u32);
+            let number = f32::from_bits(rng.next_u64() as u32);
             if number.is_finite() {
                 break number;
             }

@@ -211,6 +211,11 @@ pub fn clock(now: SystemTime, installed: Option<SystemTime>, made: Option<System
 
 /// The instruction sets that tract-linalg has kernels for.
 fn features() -> Vec<&'static str> {
+    // Asking an ARM processor with 32 bits is not stable in Rust.
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        expect(unused_macros)
+    )]
     macro_rules! detect {
         ($detected:ident: $($feature:tt)*) => {
             vec![$((std::arch::$detected!($feature), $feature)),*]

@@ -7,6 +7,9 @@
 //! The kernel is our own where tract's has a coarser tile: 50 rows, a picture of ViT-B/32, are five tiles of ten here and
 //! four of sixteen there. It must not know what is done to the sums.
 
+// Without a kernel nobody reads what kernels are handed.
+#![cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
