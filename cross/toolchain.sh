@@ -48,6 +48,18 @@ zig() {
     export PATH="$tools/zig/bin:$PATH"
 }
 
+# target_libraries TARGET: the C library that an emulated program is linked with; sets $libraries.
+target_libraries() {
+    local name
+    name="$(debian_name "$1")"
+    libraries="$tools/libraries-$name"
+    if [ ! -e "$libraries/ready" ]; then
+        debian_lists "$tools/lists-bookworm-$name" bookworm "$name"
+        debian_unpack "$tools/lists-bookworm-$name" "$libraries" "libc6:$name" "libgcc-s1:$name"
+        touch "$libraries/ready"
+    fi
+}
+
 # needed PACKAGE...: installs Debian packages.
 needed() {
     local missing=() package sudo=""
