@@ -3,8 +3,11 @@
 mod support;
 
 use serde_json::Value;
+use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::SystemTime;
 use support::{Directory, code, stderr, stdout};
 
 const STREAM: &[u8] = include_bytes!("fixtures/mjpeg/gstreamer.mjpeg");
@@ -259,4 +262,49 @@ fn a_supervisor_is_told_when_it_is_ready_alive_and_ending() {
                 .all(|told| told == "WATCHDOG=1"),
         "{told:?}"
     );
+}
+
+#[test]
+fn watching_a_camera_writes_nothing_into_the_home_folder() {
+    let dir = with_labels();
+    // Prompts of its own, and then the choice of kernels.
+    let adapted = [
+        "adapt", "--camera", "demo:fog", "--views", "1", "--steps", "3", "--shots", "2", "--force",
+    ];
+    let output = run(&dir, &adapted, &[]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let watch = [
+        "classify", "--camera", "demo", "--frames", "40", "--smooth", "2s", "--json",
+    ];
+    let watch = || assert_eq!(code(&run(&dir, &watch, &[])), 0);
+    watch();
+    let before = files_with_times(&dir.home());
+    assert!(
+        before
+            .iter()
+            .any(|(path, _)| path.ends_with("cache/kernels.json")),
+        "{before:?}"
+    );
+    watch();
+    assert_eq!(files_with_times(&dir.home()), before);
+}
+
+/// All files and folders below `folder`, and when each was last changed.
+fn files_with_times(folder: &Path) -> Vec<(PathBuf, SystemTime)> {
+    let mut found = vec![(
+        folder.to_owned(),
+        fs::metadata(folder).unwrap().modified().unwrap(),
+    )];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files_with_times(&path)),
+            false => found.push((
+                path.clone(),
+                fs::metadata(&path).unwrap().modified().unwrap(),
+            )),
+        }
+    }
+    found.sort();
+    found
 }
