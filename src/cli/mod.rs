@@ -11,6 +11,7 @@ mod embed;
 mod eval;
 #[allow(unsafe_code)]
 pub mod heap;
+mod heat;
 mod kernels;
 mod limits;
 mod model;
@@ -110,6 +111,15 @@ impl Command {
             Command::Adapt(_) | Command::Eval(_) | Command::Bench(_) => Some(&limits::TRAINING),
             Command::Classify(_) | Command::Embed(_) | Command::Model(_) => Some(&limits::NAMING),
             Command::Prompt(_) | Command::Demo(_) | Command::Cameras | Command::Doctor => None,
+        }
+    }
+
+    /// How much it steps back behind other programs.
+    fn nice(&self) -> u8 {
+        match self {
+            Command::Adapt(arguments) => arguments.nice,
+            Command::Classify(arguments) => arguments.nice,
+            _ => 0,
         }
     }
 
@@ -239,6 +249,7 @@ fn fault() -> anyhow::Error {
 }
 
 fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
+    step_back(command.nice());
     let threads = threads(global.threads);
     match limits::check(command.need().unwrap_or(&limits::NAMING), threads) {
         Ok(()) => share_threads(threads),
@@ -271,6 +282,18 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Bench(arguments) => bench::run(arguments, context),
         Command::Doctor => doctor::run(context),
     }
+}
+
+/// Takes the processor only where nothing more urgent wants it; to be called before threads are started, which inherit it.
+/// It adds to what the program was started with, so it needs no right.
+fn step_back(nice: u8) {
+    #[cfg(unix)]
+    if nice > 0 {
+        // A system that does not let a process step back runs it all the same.
+        let _ = rustix::process::nice(nice.into());
+    }
+    #[cfg(not(unix))]
+    let _ = nice;
 }
 
 /// Cores to use: as asked for, else all.

@@ -1,6 +1,7 @@
 //! One adaptation, from pictures to a kept prompt, in steps that can be taken one by one: pictures become features,
 //! features a trained and judged prompt, and that a file. It must not know where the pictures come from.
 
+use super::super::heat::Pacing;
 use super::super::output::percent;
 use super::super::pictures::LabelledPictures;
 use super::super::{Context, Exit, heap, model, usage};
@@ -179,7 +180,11 @@ impl Adaptation {
     pub fn train(&self, set: &FeatureSet, context: &Context) -> anyhow::Result<Trained> {
         let steps = self.plan.options.recipe.steps as u64;
         let bar = context.output.progress("training", steps);
+        let mut pacing = Pacing::begin();
         let trained = self.train_with(set, &mut |report| {
+            if let Some(told) = pacing.after_step() {
+                bar.suspend(|| context.output.warn(told));
+            }
             bar.set_position(report.step as u64);
             bar.set_message(format!(
                 "loss {:.4}, accuracy {}",

@@ -110,6 +110,9 @@ pub struct Arguments {
     /// Keep the prompt even where it is worse than zero-shot
     #[arg(long)]
     force: bool,
+    /// Step back behind other programs by so much, from 0 to 19, as `nice` does
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(..=19))]
+    pub nice: u8,
     /// Megabytes that a training step may keep for its sweep back; with less, many labels take longer [default: 256, or
     /// half of what a lower limit of the system leaves]
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]

@@ -65,6 +65,9 @@ pub struct Arguments {
     /// EDGE_RLP_SOURCE and EDGE_RLP_FRAME tell it what to
     #[arg(long, value_name = "COMMAND", requires = "camera")]
     exec: Option<String>,
+    /// Step back behind other programs by so much, from 0 to 19, as `nice` does
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=19))]
+    pub nice: u8,
     /// Comma-separated values with a header
     #[arg(long, conflicts_with = "json")]
     csv: bool,

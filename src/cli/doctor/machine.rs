@@ -2,6 +2,7 @@
 //! not told is not reported.
 
 use super::Finding;
+use crate::cli::heat::{SLOWED, Thermometer, UNDER_VOLTAGE};
 use crate::cli::limits;
 use crate::ops::Kernels;
 use std::fs;
@@ -93,14 +94,7 @@ impl Machine {
 
     /// The hottest of the thermal zones.
     pub fn heat(&self) -> Option<Finding> {
-        let zones = fs::read_dir(self.path("sys/class/thermal")).ok()?;
-        let degrees = zones.flatten().filter_map(|zone| {
-            let text = fs::read_to_string(zone.path().join("temp")).ok()?;
-            Some(text.trim().parse::<i64>().ok()? as f32 / 1000.0)
-        });
-        let hottest = degrees
-            .filter(|degrees| (-40.0..200.0).contains(degrees))
-            .max_by(f32::total_cmp)?;
+        let hottest = Thermometer::at(&self.root).read().hottest?;
         let says = format!("{hottest:.0} °C");
         Some(match hottest < HOT {
             true => Finding::fine("heat", says),
@@ -114,10 +108,7 @@ impl Machine {
 
     /// What a Raspberry Pi's firmware tells of its supply and of slowing down (`vcgencmd get_throttled`).
     pub fn power(&self) -> Option<Finding> {
-        const UNDER_VOLTAGE: u32 = 1;
-        const SLOWED: u32 = 0b1110;
-        let file = "sys/devices/platform/soc/soc:firmware/get_throttled";
-        let bits = u32::from_str_radix(self.read(file)?.trim_start_matches("0x"), 16).ok()?;
+        let bits = Thermometer::at(&self.root).read().firmware?;
         // The upper half tells the same of the time since the box was started.
         let (now, before) = (bits & 0xffff, bits >> 16);
         let supply =

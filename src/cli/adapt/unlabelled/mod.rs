@@ -5,6 +5,7 @@
 mod source;
 mod watch;
 
+use super::super::heat::Pacing;
 use super::super::pictures::demo_labels;
 use super::super::supervisor::Supervisor;
 use super::super::{Context, Exit, heap, usage};
@@ -176,7 +177,11 @@ impl Learner<'_> {
         let names: Vec<String> = labels.iter().map(|label| label.name.clone()).collect();
         let steps = (self.options.training.recipe.steps * self.options.rounds) as u64;
         let bar = self.context.output.progress("training", steps);
+        let mut pacing = Pacing::begin();
         let mut progress = |_: &StepReport| {
+            if let Some(told) = pacing.after_step() {
+                bar.suspend(|| self.context.output.warn(told));
+            }
             bar.inc(1);
             match self.stopped() {
                 true => ControlFlow::Break(()),

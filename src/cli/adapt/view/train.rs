@@ -6,6 +6,7 @@ use super::state::{Progress, Verdict};
 use crate::adapt::Split;
 use crate::adapt::features::FeatureSet;
 use crate::adapt::loss::best;
+use crate::cli::heat::Pacing;
 use crate::cli::output::percent;
 use crate::cli::pictures::LabelledPictures;
 use crate::clip::ModelError;
@@ -96,7 +97,10 @@ impl Training {
             |index: usize, picture: &RgbImage| encoded.views(adaptation, pictures, index, picture);
         let set = adaptation.encode_with(pictures, &encode, &done, &self.stop)?;
         let features_seconds = started.elapsed().as_secs_f64();
+        let mut pacing = Pacing::begin();
         let mut trained = adaptation.train_with(&set, &mut |report| {
+            // The view has no room for what it says.
+            let _ = pacing.after_step();
             self.tell(Progress {
                 what: "training",
                 done: report.step,
