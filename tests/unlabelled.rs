@@ -184,3 +184,31 @@ fn watching_needs_a_camera_with_nobody_there_and_ends_with_it() {
     assert_eq!(code(&gone), 1, "{}", stderr(&gone));
     assert!(stderr(&gone).contains("/dev/video63"), "{}", stderr(&gone));
 }
+
+#[test]
+fn a_camera_that_is_being_watched_is_named_with_the_new_prompt_as_soon_as_there_is_one() {
+    let dir = Directory::new();
+    let taught = |seed: &str| {
+        let command = ["adapt", "--camera", "demo:squeezed", "--force", "-q"];
+        let taught = dir.run(&[&command[..], &QUICK[..], &["--seed", seed]].concat());
+        assert_eq!(code(&taught), 0, "{}", stderr(&taught));
+    };
+    taught("1");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_edge-rlp"));
+    program.args(["classify", "--camera", "demo:squeezed", "--every", "50ms"]);
+    program
+        .current_dir(dir.path())
+        .env("EDGE_RLP_HOME", dir.home())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut watching = Watching(program.spawn().unwrap());
+    let mut named = BufReader::new(watching.0.stdout.as_mut().unwrap()).lines();
+    named.next().unwrap().unwrap();
+    taught("2");
+    let mut told = BufReader::new(watching.0.stderr.as_mut().unwrap()).lines();
+    let told = told.next().unwrap().unwrap();
+    assert_eq!(told, "prompt default, generation 2, is in use from here on");
+    let (code, told) = watching.signalled("TERM");
+    assert_eq!(code, Some(0), "{told}");
+}

@@ -3,6 +3,7 @@
 mod classifier;
 mod meter;
 mod on_change;
+mod renewal;
 mod report;
 mod smoothing;
 mod watch;
@@ -12,6 +13,7 @@ use crate::frames::{CameraSource, CaptureFormat, MAX_PIXELS, pictures_in, read_p
 use crate::prompt::labels;
 use crate::store::{Loaded, StoreError};
 use classifier::Classifier;
+use renewal::Renewal;
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,6 +75,9 @@ pub struct Arguments {
     csv: bool,
 }
 
+/// The prompt that is used where none is named.
+const DEFAULT: &str = "default";
+
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     if let Some(threshold) = arguments.threshold
         && !(0.0..=1.0).contains(&threshold)
@@ -88,11 +93,15 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let labels = arguments.labels.as_deref().map(labels::read).transpose()?;
     let prompt = prompt(&arguments, labels.is_some(), context)?;
     let model = model::open_for(arguments.model.as_deref(), prompt.as_ref(), context)?;
-    let classifier = Classifier::new(&model, labels, prompt, arguments.threshold, context)?;
+    let mut renewal =
+        (prompt.as_ref()).map(|prompt| Renewal::new(&model, &arguments, labels.clone(), prompt));
+    let mut classifier = Classifier::new(&model, labels, prompt, arguments.threshold, context)?;
     let mut report = Report::new(&arguments, context, &classifier);
     match source {
         Source::Files(paths) => files(&paths, &classifier, &mut report),
-        Source::Camera(camera) => watch::watch(&camera, &classifier, &mut report),
+        Source::Camera(camera) => {
+            watch::watch(&camera, &mut classifier, renewal.as_mut(), &mut report)
+        }
     }?;
     report.summary();
     Ok(if report.skipped > 0 {
@@ -111,7 +120,7 @@ fn prompt(
     let name = match &arguments.prompt {
         Some(name) => name.as_str(),
         None if labels_given => return Ok(None),
-        None => "default",
+        None => DEFAULT,
     };
     let loaded = match context.home.load(name) {
         Err(StoreError::NotFound { .. }) if arguments.prompt.is_none() => anyhow::bail!(

@@ -3,8 +3,9 @@
 use super::super::Context;
 use super::super::output::percent;
 use super::Arguments;
-use super::classifier::{Answer, Classifier};
+use super::classifier::{Answer, Classifier, Unknown};
 use super::on_change::Change;
+use crate::prompt::Label;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::time::Duration;
@@ -16,7 +17,9 @@ const UNKNOWN: &str = "unknown";
 pub struct Report<'a> {
     pub arguments: &'a Arguments,
     pub context: &'a Context,
-    classifier: &'a Classifier<'a>,
+    labels: Vec<Label>,
+    /// When a picture shows none of them.
+    pub unknown_when: Unknown,
     /// What the answer before said.
     last: Option<String>,
     pub pictures: usize,
@@ -38,7 +41,7 @@ impl<'a> Report<'a> {
     pub fn new(
         arguments: &'a Arguments,
         context: &'a Context,
-        classifier: &'a Classifier<'a>,
+        classifier: &Classifier,
     ) -> Report<'a> {
         if arguments.csv {
             context
@@ -48,7 +51,8 @@ impl<'a> Report<'a> {
         Report {
             arguments,
             context,
-            classifier,
+            labels: classifier.labels.clone(),
+            unknown_when: classifier.unknown,
             last: None,
             pictures: 0,
             skipped: 0,
@@ -95,10 +99,10 @@ impl<'a> Report<'a> {
         answer: &Answer,
     ) -> anyhow::Result<Option<Change>> {
         let (class, score) = answer.best();
-        let unknown = answer.is_unknown(self.classifier.unknown);
+        let unknown = answer.is_unknown(self.unknown_when);
         let label = match unknown {
             true => UNKNOWN,
-            false => &self.classifier.labels[class].name,
+            false => &self.labels[class].name,
         };
         self.pictures += 1;
         self.busy += answer.latency;
@@ -125,7 +129,7 @@ impl<'a> Report<'a> {
                 "top": self.top(answer).map(|(label, score)| json!({ "label": label, "score": score })).collect::<Vec<_>>(),
                 "unknown": unknown,
                 "latency_ms": latency,
-                "truth": truth.map(|class| &self.classifier.labels[class].name),
+                "truth": truth.map(|class| &self.labels[class].name),
             }))?;
         } else if self.arguments.csv {
             let (source, label) = (csv_field(source), csv_field(label));
@@ -149,8 +153,8 @@ impl<'a> Report<'a> {
     }
 
     /// The best labels, as many as were asked for.
-    fn top(&self, answer: &Answer) -> impl Iterator<Item = (&'a str, f32)> {
-        let labels = &self.classifier.labels;
+    fn top(&self, answer: &Answer) -> impl Iterator<Item = (&str, f32)> {
+        let labels = &self.labels;
         let best = answer.ranking().into_iter();
         best.take(self.arguments.top as usize)
             .map(|(class, score)| (labels[class].name.as_str(), score))

@@ -6,6 +6,7 @@ use super::super::{rest, usage};
 use super::classifier::Classifier;
 use super::meter::Meter;
 use super::on_change::OnChange;
+use super::renewal::Renewal;
 use super::report::Report;
 use super::smoothing::Smoothing;
 use crate::frames::{CameraOptions, CameraSource, Frames, FramesError, Patience, Seen};
@@ -22,13 +23,15 @@ const LIVE_SEED: u64 = 1_000_000;
 const TERMINAL_PACE: Duration = Duration::from_millis(500);
 const LOG_PACE: Duration = Duration::from_secs(60);
 
-/// Names the frames of `camera` until it ends, enough were seen, or the user stops it.
+/// Names the frames of `camera` until it ends, enough were seen, or the user stops it; with the prompt that `renewal` finds
+/// in place of an earlier one.
 ///
 /// # Errors
 /// If the camera cannot be opened, or is given up.
-pub fn watch(
+pub fn watch<'a>(
     camera: &CameraSource,
-    classifier: &Classifier,
+    classifier: &mut Classifier<'a>,
+    mut renewal: Option<&mut Renewal<'a>>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let (arguments, context) = (report.arguments, report.context);
@@ -75,6 +78,10 @@ pub fn watch(
             Seen::End => break,
         };
         watched += 1;
+        if let Some(renewed) = renewal.as_mut().and_then(|renewal| renewal.look(context)) {
+            report.unknown_when = renewed.unknown;
+            *classifier = renewed;
+        }
         let truth = classifier
             .labels
             .iter()
