@@ -123,7 +123,8 @@ impl Checker<'_> {
         let constant = |at: usize| constants.integers(node.input.get(at)?, &mut 32);
         let shape = match node.op_type.as_str() {
             "ConstantOfShape" => constant(0),
-            "Expand" | "Reshape" | "Tile" => constant(1),
+            "Expand" => constant(1).map(|shape| constants.expanded(&node.input[0], shape)),
+            "Reshape" | "Tile" => constant(1),
             "Pad" => constant(1).map(|pads| pads.iter().map(|pad| pad.saturating_add(1)).collect()),
             "OneHot" => constant(1),
             "Resize" => constant(3),
@@ -354,14 +355,39 @@ impl<'a> Constants<'a> {
             "Mul" => {
                 let [a, b] = &node.input[..] else { return None };
                 let (a, b) = (self.integers(a, budget)?, self.integers(b, budget)?);
-                let at = |part: &[i64], index: usize| part.get(index).or(part.first()).copied();
-                (0..a.len().max(b.len()))
-                    .map(|index| Some(at(&a, index)?.saturating_mul(at(&b, index)?)))
-                    .collect()
+                each(&a, &b, i64::saturating_mul)
+            }
+            // Exporters choose so between a size and "as it is", -1; whatever may be chosen counts.
+            "Where" => {
+                let [_, a, b] = &node.input[..] else {
+                    return None;
+                };
+                match (self.integers(a, budget), self.integers(b, budget)) {
+                    (Some(a), Some(b)) => each(&a, &b, i64::max),
+                    (one, other) => one.or(other),
+                }
             }
             _ => None,
         }
     }
+
+    /// The shape that `name` has once it is expanded to `shape`: each axis of a constant that is longer stays so.
+    fn expanded(&self, name: &str, mut shape: Vec<i64>) -> Vec<i64> {
+        let tensor = self.initializers.get(name);
+        let dims = tensor.map_or(&[][..], |tensor| &tensor.dims[..]);
+        for (size, dim) in shape.iter_mut().rev().zip(dims.iter().rev()) {
+            *size = (*size).max(*dim);
+        }
+        shape
+    }
+}
+
+/// `with` of the numbers of `a` and `b`, the first of which stands for all where there are fewer.
+fn each(a: &[i64], b: &[i64], with: impl Fn(i64, i64) -> i64) -> Option<Vec<i64>> {
+    let at = |part: &[i64], index: usize| part.get(index).or(part.first()).copied();
+    (0..a.len().max(b.len()))
+        .map(|index| Some(with(at(a, index)?, at(b, index)?)))
+        .collect()
 }
 
 /// The length of a range from its start, limit and step.

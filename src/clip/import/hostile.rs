@@ -274,6 +274,19 @@ fn shapes_that_a_graph_makes_are_bounded() {
         ],
         &[longs("s", &[MANY])],
     );
+    // As fuzzing found it: a small file that asked for 1.6 GB.
+    asks(
+        &[
+            node("Where", &["chosen", "s", "usual"], "t"),
+            node("Expand", &["token", "t"], "embeds"),
+        ],
+        &[
+            longs("s", &[1, 16 * MANY, 1]),
+            longs("usual", &[-1, -1, -1]),
+            tensor("chosen", LONG, &[1], &[0; 8]),
+            tensor("token", LONG, &[1, 1, 24], &[0; 24 * 8]),
+        ],
+    );
     let three = ["a", "b", "c"].map(|name| tensor(name, LONG, &[], &0i64.to_le_bytes()));
     let [start, _, _] = three;
     let scalar = |name: &str, value: i64| tensor(name, LONG, &[], &value.to_le_bytes());
