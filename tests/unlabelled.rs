@@ -73,17 +73,22 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    fn start(dir: &Directory, camera: &str) -> Watching {
-        let flags = ["--unlabelled", "--watch", "--pause", "0s", "--json"];
+    fn start(dir: &Directory, arguments: &[&str]) -> Watching {
         let mut program = Command::new(env!("CARGO_BIN_EXE_edge-rlp"));
-        program.args(["adapt", "--camera", camera]).args(flags);
         program
+            .args(arguments)
             .current_dir(dir.path())
             .env("EDGE_RLP_HOME", dir.home())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Watching(program.spawn().unwrap())
+    }
+
+    /// A program that adapts to `camera` again and again.
+    fn learning(dir: &Directory, camera: &str) -> Watching {
+        let flags = ["--unlabelled", "--watch", "--pause", "0s", "--json"];
+        Watching::start(dir, &[&["adapt", "--camera", camera], &flags[..]].concat())
     }
 
     /// The next `count` times that it adapted.
@@ -110,7 +115,7 @@ impl Watching {
 fn a_watched_camera_is_learnt_anew_after_each_change_and_no_sooner() {
     let dir = Directory::new();
     // A thousand clear pictures, a thousand squeezed ones, and so on.
-    let mut watching = Watching::start(&dir, "demo:clear,squeezed");
+    let mut watching = Watching::learning(&dir, "demo:clear,squeezed");
     let reports = watching.reports(3);
     let accepted: Vec<&Value> = reports.iter().map(|report| &report["accepted"]).collect();
     assert_eq!(accepted, [false, true, false], "{reports:?}");
@@ -133,7 +138,7 @@ fn watching_goes_on_from_the_prompt_in_use_and_can_be_rolled_back() {
     assert_eq!(support::code(&taught), 0, "{}", stderr(&taught));
 
     // Nothing is learnt from the pictures that the prompt was taught with; those of another condition are noticed.
-    let mut watching = Watching::start(&dir, "demo:clear,peephole");
+    let mut watching = Watching::learning(&dir, "demo:clear,peephole");
     let reports = watching.reports(1);
     let (code, told) = watching.signalled("INT");
     assert_eq!(code, Some(0), "{told}");
@@ -194,15 +199,8 @@ fn a_camera_that_is_being_watched_is_named_with_the_new_prompt_as_soon_as_there_
         assert_eq!(code(&taught), 0, "{}", stderr(&taught));
     };
     taught("1");
-    let mut program = Command::new(env!("CARGO_BIN_EXE_edge-rlp"));
-    program.args(["classify", "--camera", "demo:squeezed", "--every", "50ms"]);
-    program
-        .current_dir(dir.path())
-        .env("EDGE_RLP_HOME", dir.home())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut watching = Watching(program.spawn().unwrap());
+    let watch = ["classify", "--camera", "demo:squeezed", "--every", "50ms"];
+    let mut watching = Watching::start(&dir, &watch);
     let mut named = BufReader::new(watching.0.stdout.as_mut().unwrap()).lines();
     named.next().unwrap().unwrap();
     taught("2");

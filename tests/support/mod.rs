@@ -70,7 +70,12 @@ pub fn live_accuracy(dir: &Directory, condition: &str, flags: &[&str]) -> f64 {
     ];
     let output = dir.run(&[&watch[..], flags].concat());
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let lines: Vec<Value> = stdout(&output)
+    share_right(&output)
+}
+
+/// Share of the lines of `classify --json` whose label is the right one.
+pub fn share_right(output: &Output) -> f64 {
+    let lines: Vec<Value> = stdout(output)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
