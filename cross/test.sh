@@ -6,7 +6,7 @@
 #
 # Both parts run unless one is named; PROGRAM is lib, bin or the name of a file in tests/. aarch64 runs as a Cortex-A72 (Raspberry Pi 4) and, for the kernels with the dot product
 # of eight-bit integers (SDOT), as a Cortex-A76 (Raspberry Pi 5); armv7 as a Cortex-A7 (Raspberry Pi 2). Tests left out in
-# emulation are named in SKIPPED, with why.
+# emulation are named in SKIPPED, with why. Compared are 4 pictures a label to train on and 10 to name, or $SHOTS and $PICTURES.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cross/toolchain.sh
@@ -26,6 +26,13 @@ programs=" ${*:3} "
 LIMIT="${LIMIT:-1200}"
 declare -A SKIPPED=(
     [a_killed_writer_leaves_nothing_locked]="starts its own program anew, which this kernel cannot do without the emulator"
+    [features_of_pictures_do_not_depend_on_the_number_of_threads]="minutes in emulation, and no matter of the processor"
+    [features_and_gradients_of_texts_do_not_depend_on_the_number_of_threads]="likewise"
+    [a_trained_prompt_does_not_depend_on_the_number_of_threads]="likewise"
+    [a_line_that_is_cut_ends_the_program_and_the_shots_survive]="the emulator does not know the terminal's TCGETS2"
+    [a_terminal_that_shows_pixels_is_sent_them_and_the_keys_still_work]="likewise"
+    [from_the_first_key_to_a_prompt_that_classifies_and_the_shots_are_there_again]="likewise"
+    [training_can_be_cancelled_the_size_changed_and_a_signal_gives_the_terminal_back]="likewise"
     [each_figure_has_a_median_and_a_spread]="so does edge-rlp bench"
 )
 logs="$PWD/target/cross/logs"
@@ -100,7 +107,7 @@ compare() {
     local own="${EDGE_RLP:-target/release/edge-rlp}" processor
     [ -n "${EDGE_RLP:-}" ] || cargo build --release --quiet --bin edge-rlp --target-dir target
     [ -x "$built/edge-rlp" ] || zigbuild "$target" --release --bin edge-rlp
-    "$own" demo --quiet --out "$work/pictures" --condition squeezed --shots 4 --test "${PICTURES:-10}"
+    "$own" demo --quiet --out "$work/pictures" --condition squeezed --shots "${SHOTS:-4}" --test "${PICTURES:-10}"
     "$own" model import models/default --home "$work/float" --name float --precision f32 --quiet
     for processor in $processors; do
         emulated "$processor"
