@@ -57,7 +57,7 @@ for name, command in (argument.split("=", 1) for argument in sys.argv[3:]):
     kept = home / "cache" / "kernels.json"
     chosen = json.loads(kept.read_text())
     # The generic kernels need more, and those for a certain processor as many as the others, in another order.
-    written = [kernel for kernel in chosen["compared"] if not re.match("generic|.*_a5[35]/", kernel)]
+    written = [kernel for kernel in chosen["compared"] if not re.match("generic|.*_(a5[35]|cortexa[79])/", kernel)]
     floats = [kernel for kernel in written if "f32" in kernel]
     integers = [kernel for kernel in written if "f32" not in kernel]
 

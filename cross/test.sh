@@ -37,6 +37,8 @@ declare -A SKIPPED=(
 )
 logs="$PWD/target/cross/logs"
 
+# Emulated programs see this machine's /proc/cpuinfo, where tract looks for NEON in vain.
+export TRACT_CPU_ARM32_NEON=true
 needed qemu-user-static
 toolchain "$target"
 target_libraries "$target"
