@@ -1,0 +1,20 @@
+#!/bin/sh
+# In the emulated Debian, once systemd has brought it up: the service on drawn pictures, left alone, stuck, and stopped.
+service=edge-rlp-classify@demo
+mkdir -p /run/systemd/system/$service.service.d
+printf '[Service]\nWatchdogSec=8\nRestartSec=1\n' >/run/systemd/system/$service.service.d/quick.conf
+systemctl daemon-reload
+shown() { systemctl show -P "$1" $service; }
+systemctl start $service && echo "ok started and notified: $(shown ActiveState), $(shown SubState)" || echo "FAIL start"
+sleep 20
+echo "ok still running after 20 s with a watchdog of 8 s, restarts: $(shown NRestarts)"
+[ "$(shown NRestarts)" = 0 ] || echo "FAIL it was started anew without a fault"
+echo "ok runs as $(ps -o user= -p "$(shown MainPID)" 2>/dev/null || stat -c %U /proc/"$(shown MainPID)"), memory $(shown MemoryCurrent) bytes"
+kill -STOP "$(shown MainPID)"
+sleep 20
+[ "$(shown NRestarts)" = 1 ] && [ "$(shown ActiveState)" = active ] && echo "ok stuck, so killed and started anew" ||
+    echo "FAIL the watchdog: $(shown NRestarts) restarts, $(shown ActiveState)"
+systemctl stop $service && echo "ok stopped: $(shown Result)" || echo "FAIL stop"
+journalctl -q --no-pager -u $service | tail -25
+echo "looked"
+systemctl poweroff --force
