@@ -4,6 +4,7 @@
 box_files
 drawn "$work/clear" clear 0 1 7
 drawn "$work/squeezed" squeezed 6 2 7
+drawn "$work/stream" squeezed 0 6 8
 # Six of the labels: emulation is slow.
 for folder in "$work"/*/t*/; do
     (cd "$folder" && rm -rf $(ls | sed -n '7,$p'))
@@ -11,12 +12,15 @@ done
 ls "$work/clear/test" >"$work/files/box/labels.txt"
 python cross/box/frames.py "$work/clear/test" "$work/files/box/frames/clear"
 python cross/box/frames.py "$work/squeezed/test" "$work/files/box/frames/squeezed"
+python cross/box/frames.py "$work/stream/test" "$work/files/box/frames/stream"
+rm "$work"/files/box/frames/stream/*.yuyv
 cp -r "$work/squeezed/train" "$work/files/box/pictures"
+python cross/box/shots.py "$work/squeezed/train" "$work/files/box/shots"
 pack
 
 log="$out/camera-$name.log"
 code=0
-boot 900 "$log"
+boot 1500 "$log"
 wait "$emulator" || code=$?
 emulator=""
 tr -d '\r' <"$log" >"$log.plain" && mv "$log.plain" "$log"

@@ -6,7 +6,7 @@ cd /tmp
 # show FRAME: what cameras 0 and 1 see from now on.
 show() {
     for kind in mjpg yuyv; do
-        cp "/box/frames/$1.$kind" next && mv next "view.$kind"
+        [ ! -e "/box/frames/$1.$kind" ] || { cp "/box/frames/$1.$kind" next && mv next "view.$kind"; }
     done
 }
 feed_compressed() { feed /dev/video0 MJPG 640 480 15 view.mjpg & feeder=$!; }
@@ -79,6 +79,44 @@ ended $classify 0 "with the prompt"
 [ $right -ge $before ] && ok "views named rightly: zero-shot $before, adapted $right of $#" ||
     failed "views named rightly: zero-shot $before, adapted $right of $#"
 
+echo "--- adapt --shots-from: shots that were copied here"
+edge-rlp adapt --shots-from /box/shots --prompt copied --views 1 --steps 20 >notes 2>&1
+code=$?
+[ $code = 0 ] && ok "shots that were copied: exit code 0" || failed "shots that were copied: exit code $code: $(cat notes)"
+says notes "kept as prompt \"copied\""
+
+# Judged without labels, it may refuse the new prompt: what was in use must then be in use still.
+echo "--- adapt --camera 0 --unlabelled: a stream of views, and nobody there"
+edge-rlp prompt show default --json >before
+(
+    trap 'exit' TERM
+    while :; do
+        for view in $(cd /box/frames && ls stream/*.mjpg | sed 's/\.mjpg$//'); do show "$view" && sleep 2; done
+    done
+) &
+stream=$!
+edge-rlp adapt --camera 0 --labels /box/labels.txt --unlabelled --pool 36 --collect-for 2m --shots 3 --views 2 --rounds 1 --steps 20 \
+    >notes 2>&1
+code=$?
+kill -TERM $stream && wait $stream
+edge-rlp prompt show default --json >after
+sed 's/^/    /' notes
+case $code in
+0) cmp -s before after && failed "a prompt was kept, and is not in use" || ok "kept, and in use" ;;
+3) cmp -s before after && ok "not kept (exit code 3): the prompt that was in use is in use still" || failed "refused, but in use" ;;
+*) failed "adapt --unlabelled: exit code $code" ;;
+esac
+
+echo "--- doctor"
+edge-rlp doctor >notes 2>&1
+code=$?
+sed 's/^/    /' notes
+[ $code = 0 ] && ok "doctor: exit code 0" || failed "doctor: exit code $code"
+says notes "camera .*formats"
+says notes "kernels "
+says notes "prompt .*default"
+
+set -- $squeezed
 echo "--- a broken frame, a camera that hangs and comes back"
 watch 0
 within 60 has_lines answers 3 || failed "no frames"
