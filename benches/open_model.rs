@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use edge_rlp::cli::heap::peak;
 use edge_rlp::clip::Model;
+use edge_rlp::memory::peak;
 
 fn median_ms(runs: usize, mut work: impl FnMut()) -> f64 {
     let mut times: Vec<f64> = (0..runs)

@@ -5,9 +5,9 @@
 use std::time::Instant;
 
 use edge_rlp::autodiff::random::{self, Sizes, matrix};
-use edge_rlp::cli::heap::keep_freed_memory;
 use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::clip::{TextTower, TextTowerWeights};
+use edge_rlp::memory::keep_freed;
 use edge_rlp::ops::Activation;
 use edge_rlp::rng::Rng;
 use ndarray::Array2;
@@ -25,7 +25,7 @@ fn main() {
         .num_threads(1)
         .build_global()
         .expect("the first use of the pool");
-    keep_freed_memory();
+    keep_freed();
     for (precision, tower) in [("int8", tower(true)), ("f32", tower(false))] {
         for (classes, rounds) in [(10, 21), (100, 7), (1000, 2)] {
             let step = Step::measure(&tower, classes, rounds);

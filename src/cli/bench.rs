@@ -169,7 +169,7 @@ fn step(
     arguments: &Arguments,
     context: &Context,
 ) -> anyhow::Result<Value> {
-    super::heap::keep_freed_memory();
+    crate::memory::keep_freed();
     let layout = layout(model, classes)?;
     let words = model.text.token_rows(&layout.context)?;
     let labels: Vec<usize> = (0..classes).collect();
@@ -283,7 +283,7 @@ fn run_probe(probe: Probe, arguments: &Arguments, context: &Context) -> anyhow::
             }
         }
     }
-    if let Some(peak) = super::heap::peak() {
+    if let Some(peak) = crate::memory::peak() {
         println!("{:.1}", peak as f64 / 1e6);
     }
     Ok(Exit::Done)

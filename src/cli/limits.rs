@@ -56,7 +56,7 @@ pub fn check(need: &Need, threads: usize) -> Result<(), TooLow> {
     };
     // Arenas would be mapped first, and leave nothing for what is needed.
     if limit.saturating_sub(taken) < need.of_addresses(threads) + ARENA * threads as u64 {
-        super::heap::one_arena();
+        crate::memory::one_arena();
     }
     enough_addresses(limit, taken, need, threads)
 }

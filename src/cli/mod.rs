@@ -9,8 +9,6 @@ mod demo;
 mod doctor;
 mod embed;
 mod eval;
-#[allow(unsafe_code)]
-pub mod heap;
 mod heat;
 mod kernels;
 mod limits;

@@ -5,6 +5,7 @@
 pub mod activation;
 pub mod attention;
 pub mod embedding;
+pub(crate) mod fresh;
 pub mod full_attention;
 pub mod layer_norm;
 pub mod linear;

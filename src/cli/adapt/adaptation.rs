@@ -4,11 +4,12 @@
 use super::super::heat::Pacing;
 use super::super::output::percent;
 use super::super::pictures::LabelledPictures;
-use super::super::{Context, Exit, heap, model, usage};
+use super::super::{Context, Exit, model, usage};
 use crate::adapt::features::{Encode, Extraction, FeatureSet, encode_views, extract_with};
 use crate::adapt::trainer::StepReport;
 use crate::adapt::{self, AdaptError, Options, Outcome};
 use crate::clip::{Model, ModelError};
+use crate::memory;
 use crate::prompt::{FactorsError, Label, Template, TokenLayout};
 use crate::store::{Saved, StoreError};
 use anyhow::Context as _;
@@ -209,7 +210,7 @@ impl Adaptation {
         set: &FeatureSet,
         progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
     ) -> anyhow::Result<Trained> {
-        heap::keep_freed_memory();
+        memory::keep_freed();
         let names: Vec<String> = self.labels.iter().map(|label| label.name.clone()).collect();
         let training = Instant::now();
         let outcome = adapt::adapt(

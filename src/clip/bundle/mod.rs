@@ -1,7 +1,6 @@
 //! The file that holds one model: named tensors and texts behind a checked header (docs/model-bundle.md has every
 //! byte). It knows sizes, precisions and checksums; it must not know what the tensors mean.
 
-#[allow(unsafe_code)]
 mod read;
 mod rows;
 mod write;

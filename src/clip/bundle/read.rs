@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use ndarray::{Array, Array1, ArrayD, ArrayViewD, Dimension, IxDyn};
 use serde::de::DeserializeOwned;
 
+use crate::memory;
 use crate::ops::matrix::Bytes;
 
 use super::{
@@ -52,14 +53,9 @@ impl Storage {
 
 impl Storage {
     /// Gives the memory of these bytes back, if they are a file's: reading them again reads the file again.
-    #[cfg_attr(not(unix), allow(unused_variables))]
     fn release(&self, bytes: Range<usize>) {
-        #[cfg(unix)]
         if let Storage::Mapped(map) = self {
-            // SAFETY: the map is of a file and read only, so its pages hold nothing but what the file holds. It is
-            // advice: where the system does not take it, only memory is lost.
-            let advice = memmap2::UncheckedAdvice::DontNeed;
-            let _ = unsafe { map.unchecked_advise_range(advice, bytes.start, bytes.len()) };
+            memory::release(map, bytes);
         }
     }
 }
@@ -190,12 +186,7 @@ fn map(path: &Path) -> Result<Storage, BundleError> {
     if file.metadata()?.len() == 0 {
         return Err(BundleError::NotABundle);
     }
-    // SAFETY: a map is undefined behaviour only if the file changes under it. Bundles are never written in place:
-    // an import writes a temporary file and renames it, which leaves a mapped file as it was. Should something
-    // else write into it all the same, the bytes are only ever read as plain numbers, within bounds that were
-    // checked against the length of the map.
-    let map = unsafe { Mmap::map(&file)? };
-    Ok(Storage::Mapped(Arc::new(map)))
+    Ok(Storage::Mapped(Arc::new(memory::map(&file)?)))
 }
 
 const ABOUT: &str = "the name and provenance of the model";
@@ -368,9 +359,7 @@ impl Bundle {
             .ok_or_else(|| damaged(format!("tensor `{name}` has no axis {axis}")))?;
         let scales = numbers(self.slice(name, scales, channels, 4)?, f32::from_le_bytes);
         let bytes = self.slice(name, entry.offset, count, 1)?;
-        // SAFETY: i8 has the size, the alignment and all the values of u8.
-        let values = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) };
-        let values = ArrayViewD::from_shape(IxDyn(&shape), values)
+        let values = ArrayViewD::from_shape(IxDyn(&shape), memory::signed(bytes))
             .map_err(|error| damaged(format!("tensor `{name}`: {error}")))?;
         Ok(Some(Int8View {
             values,

@@ -3,7 +3,6 @@
 
 mod fuse;
 pub(super) mod guard;
-#[allow(unsafe_code)]
 mod operators;
 mod stored;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ndarray::ArrayView2;
 use tract_core::internal::*;
 
+use crate::ops::fresh::{filled, zeroed};
 use crate::ops::full_attention::{Rows, full_attention};
 use crate::ops::matmul::{Finish, PackedWeight, QuantisedWeight};
 use crate::ops::{Activation, LayerNorm};
@@ -157,28 +158,6 @@ fn volume(shape: &[usize]) -> usize {
 fn numbers(input: &TValue) -> TractResult<&[f32]> {
     let view = input.to_plain_array_view::<f32>()?;
     view.to_slice().context("an input is not contiguous")
-}
-
-/// A tensor of `shape` that `write` fills.
-fn filled(
-    shape: &[usize],
-    write: impl FnOnce(&mut [MaybeUninit<f32>]) -> TractResult<()>,
-) -> TractResult<Tensor> {
-    // SAFETY: `write` is given memory that nothing reads before it was written; every operator writes all of it.
-    unsafe {
-        let mut tensor = Tensor::uninitialized::<f32>(shape)?;
-        let length = tensor.len();
-        let start = tensor.as_ptr_mut_unchecked::<f32>().cast();
-        write(std::slice::from_raw_parts_mut(start, length))?;
-        Ok(tensor)
-    }
-}
-
-/// The same memory once it holds zeros: for what wants initialised numbers.
-fn zeroed(memory: &mut [MaybeUninit<f32>]) -> &mut [f32] {
-    memory.fill(MaybeUninit::new(0.0));
-    // SAFETY: all of it was just written.
-    unsafe { memory.assume_init_mut() }
 }
 
 impl Norm {

@@ -8,13 +8,14 @@ mod watch;
 use super::super::heat::Pacing;
 use super::super::pictures::demo_labels;
 use super::super::supervisor::Supervisor;
-use super::super::{Context, Exit, heap, usage};
+use super::super::{Context, Exit, usage};
 use super::adaptation::{Adaptation, Trained};
 use super::{Arguments, plan};
 use crate::adapt::drift::Statistics;
 use crate::adapt::trainer::StepReport;
 use crate::adapt::unlabelled::{self, Outcome};
 use crate::adapt::{self, AdaptError};
+use crate::memory;
 use crate::prompt::{Delta, FactorsError, labels};
 use crate::store::{PromptRecord, Provenance};
 use anyhow::bail;
@@ -173,7 +174,7 @@ impl Learner<'_> {
             model,
             layout,
         } = self.adaptation;
-        heap::keep_freed_memory();
+        memory::keep_freed();
         let names: Vec<String> = labels.iter().map(|label| label.name.clone()).collect();
         let steps = (self.options.training.recipe.steps * self.options.rounds) as u64;
         let bar = self.context.output.progress("training", steps);
