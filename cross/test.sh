@@ -33,6 +33,8 @@ declare -A SKIPPED=(
     [a_terminal_that_shows_pixels_is_sent_them_and_the_keys_still_work]="likewise"
     [from_the_first_key_to_a_prompt_that_classifies_and_the_shots_are_there_again]="likewise"
     [training_can_be_cancelled_the_size_changed_and_a_signal_gives_the_terminal_back]="likewise"
+    [a_watched_camera_is_learnt_anew_after_each_change_and_no_sooner]="three thousand pictures, at five a second in emulation"
+    [watching_goes_on_from_the_prompt_in_use_and_can_be_rolled_back]="likewise"
     [each_figure_has_a_median_and_a_spread]="so does edge-rlp bench"
 )
 logs="$PWD/target/cross/logs"

@@ -57,7 +57,7 @@ for camera in 0 1; do
     [ $camera = 0 ] && signal=TERM || signal=INT
     kill -$signal $classify
     ended $classify 0 "camera $camera, SIG$signal"
-    says notes " pictures, "
+    says notes " frames, "
 done
 
 echo "--- adapting, and classify --camera 0 with the prompt"
