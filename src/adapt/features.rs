@@ -181,11 +181,23 @@ pub fn encode_views(
     index: usize,
     extraction: Extraction,
 ) -> Result<Vec<Array1<f32>>, ModelError> {
-    (0..extraction.views.max(1))
-        .map(|view| match view {
-            0 => model.encode_image(picture),
-            _ => model.encode_image(&augment(picture, extraction.seed, index, view)),
-        })
+    let mut views = vec![model.encode_image(picture)?];
+    views.extend(encode_crops(model, picture, index, extraction)?);
+    Ok(views)
+}
+
+/// The same without the picture itself.
+///
+/// # Errors
+/// If the image tower refuses a crop.
+pub fn encode_crops(
+    model: &Model,
+    picture: &RgbImage,
+    index: usize,
+    extraction: Extraction,
+) -> Result<Vec<Array1<f32>>, ModelError> {
+    (1..extraction.views)
+        .map(|view| model.encode_image(&augment(picture, extraction.seed, index, view)))
         .collect()
 }
 

@@ -261,7 +261,7 @@ impl Adaptation {
     /// If it cannot be written there. Where that is the home folder's fault, the prompt is left among the temporary files,
     /// and the error says where.
     pub fn save(&self, trained: &Trained, context: &Context) -> anyhow::Result<Saved> {
-        let record = self.record(trained)?;
+        let record = self.record(trained, self.plan.started)?;
         if let Some(path) = &self.plan.out {
             let bytes = context.home.export(&record, path, true)?;
             return Ok(Saved {

@@ -7,11 +7,11 @@ use super::adaptation::{Adaptation, Trained};
 use crate::prompt::density;
 use crate::store::{Calibration, FeatureStatistics, Metrics, PromptRecord, Provenance, Saved};
 use serde_json::json;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 impl Adaptation {
-    /// The prompt file's content.
-    pub fn record(&self, trained: &Trained) -> anyhow::Result<PromptRecord> {
+    /// The prompt file's content; the adaptation began at `begun`.
+    pub fn record(&self, trained: &Trained, begun: Instant) -> anyhow::Result<PromptRecord> {
         let outcome = &trained.outcome;
         Ok(PromptRecord {
             model_name: self.model.name.clone(),
@@ -40,7 +40,7 @@ impl Adaptation {
             }),
             provenance: Provenance {
                 device: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-                seconds: self.plan.started.elapsed().as_secs_f32(),
+                seconds: begun.elapsed().as_secs_f32(),
                 created_unix: SystemTime::now()
                     .duration_since(UNIX_EPOCH)
                     .ok()

@@ -17,9 +17,9 @@ use crate::adapt::unlabelled::{self, Outcome};
 use crate::adapt::{self, AdaptError};
 use crate::memory;
 use crate::prompt::{Delta, FactorsError, labels};
-use crate::store::{PromptRecord, Provenance};
+use crate::store::PromptRecord;
 use anyhow::bail;
-use ndarray::{Array2, ArrayView3, Axis};
+use ndarray::{Array2, Axis};
 use serde_json::json;
 use source::{Pool, Source};
 use std::ops::ControlFlow;
@@ -64,6 +64,15 @@ struct Learnt {
     statistics: Option<Statistics>,
 }
 
+/// Pictures that were collected.
+struct Collected {
+    pool: Pool,
+    statistics: Option<Statistics>,
+    /// When collecting began, and how long it took.
+    begun: Instant,
+    seconds: f64,
+}
+
 /// What collecting, adapting and watching share.
 struct Learner<'a> {
     arguments: &'a Arguments,
@@ -83,21 +92,26 @@ impl Learner<'_> {
     /// Collects pictures, and adapts to them.
     fn learn(&self, source: &mut Source) -> anyhow::Result<Learnt> {
         let begun = Instant::now();
-        let pool = self.collect(source)?;
-        let seen = pool.seen;
-        let collecting = begun.elapsed().as_secs_f64();
-        let features = pool.features()?;
+        let current = self.in_use().map(|record| record.delta);
+        let pool = self.collect(source, current.as_ref())?;
+        let statistics = Statistics::of(pool.features()?.index_axis(Axis(1), 0));
+        let collected = Collected {
+            pool,
+            statistics: statistics.clone(),
+            begun,
+            seconds: begun.elapsed().as_secs_f64(),
+        };
         Ok(Learnt {
-            exit: self.adapt(features, seen, begun, collecting)?,
-            statistics: Statistics::of(features.index_axis(Axis(1), 0)),
+            exit: self.adapt(&collected, current.as_ref())?,
+            statistics,
         })
     }
 
     /// Collects pictures until every label has enough that are sure, or there are as many as are wanted, or time is up.
-    fn collect(&self, source: &mut Source) -> anyhow::Result<Pool> {
+    /// `current` is the change of the prompt in use.
+    fn collect(&self, source: &mut Source, current: Option<&Delta>) -> anyhow::Result<Pool> {
         let Adaptation { model, labels, .. } = self.adaptation;
-        let delta = self.in_use().map(|record| record.delta);
-        let texts = self.texts(delta.as_ref())?;
+        let texts = self.texts(current)?;
         let most = self
             .arguments
             .pool
@@ -161,13 +175,9 @@ impl Learner<'_> {
     }
 
     /// Trains on the pool, and keeps the prompt where nothing speaks against it.
-    fn adapt(
-        &self,
-        features: ArrayView3<f32>,
-        seen: usize,
-        begun: Instant,
-        collecting: f64,
-    ) -> anyhow::Result<Exit> {
+    fn adapt(&self, collected: &Collected, current: Option<&Delta>) -> anyhow::Result<Exit> {
+        let Collected { pool, begun, .. } = collected;
+        let features = pool.features()?;
         let Adaptation {
             plan,
             labels,
@@ -189,14 +199,13 @@ impl Learner<'_> {
                 false => ControlFlow::Continue(()),
             }
         };
-        let current = self.in_use().map(|record| record.delta);
         let trained = unlabelled::adapt(
             &model.text,
             layout,
             &names,
             features,
             model.logit_scale,
-            current.as_ref(),
+            current,
             &self.options,
             &mut progress,
         );
@@ -214,16 +223,8 @@ impl Learner<'_> {
         };
         let saved = match (&outcome, &refusal) {
             (Some(outcome), None) => {
-                let trained =
-                    self.trained(outcome, Statistics::of(features.index_axis(Axis(1), 0)));
-                let record = self.adaptation.record(&trained)?;
-                let record = PromptRecord {
-                    provenance: Provenance {
-                        seconds: begun.elapsed().as_secs_f32(),
-                        ..record.provenance
-                    },
-                    ..record
-                };
+                let trained = self.trained(outcome, collected.statistics.clone());
+                let record = self.adaptation.record(&trained, *begun)?;
                 Some(self.context.home.save(&plan.prompt, &record)?)
             }
             _ => None,
@@ -237,7 +238,7 @@ impl Learner<'_> {
             "sequence": saved.as_ref().map(|saved| saved.sequence),
             "model": { "name": model.name, "fingerprint": model.fingerprint.to_string() },
             "labels": names,
-            "seen": seen,
+            "seen": pool.seen,
             "distinct": features.dim().0,
             "images": outcome.as_ref().map(|outcome| outcome.images),
             "judging": outcome.as_ref().map(|outcome| outcome.judging),
@@ -247,12 +248,12 @@ impl Learner<'_> {
             "accepted": refusal.is_none() && outcome.is_some(),
             "kept": saved.is_some(),
             "refusal": refusal,
-            "seconds": { "collecting": collecting, "total": begun.elapsed().as_secs_f64() },
+            "seconds": { "collecting": collected.seconds, "total": begun.elapsed().as_secs_f64() },
         }))?;
         let output = &self.context.output;
         output.line(format!(
             "{} pictures seen, {} of them distinct",
-            seen,
+            pool.seen,
             features.dim().0
         ));
         if let (Some(verdict), Some(saved)) = (verdict, &saved) {

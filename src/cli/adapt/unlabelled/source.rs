@@ -3,7 +3,7 @@
 
 use super::super::{Arguments, camera_options};
 use crate::adapt::drift::ALIKE;
-use crate::adapt::features::{Extraction, encode_views};
+use crate::adapt::features::{Extraction, encode_crops};
 use crate::cli::{Context, usage};
 use crate::clip::Model;
 use crate::frames::{
@@ -122,8 +122,9 @@ impl Pool {
         if self.plain.iter().any(|other| other.dot(&feature) > ALIKE) {
             return Ok(false);
         }
-        for view in encode_views(model, picture, self.plain.len(), extraction)? {
-            self.flat.extend(view);
+        self.flat.extend(&feature);
+        for crop in encode_crops(model, picture, self.plain.len(), extraction)? {
+            self.flat.extend(crop);
         }
         self.plain.push(feature);
         Ok(true)
