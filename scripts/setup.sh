@@ -3,11 +3,15 @@
 # libclang (the camera's bindings to Linux are generated with it). Does nothing where they are there already.
 set -euo pipefail
 
+# libclang-cpp, which other packages bring, is another library.
 has_libclang() {
-    compgen -G "${LIBCLANG_PATH:-/nowhere}/libclang*.so*" >/dev/null ||
-        compgen -G "/usr/lib/llvm-*/lib/libclang*.so*" >/dev/null ||
-        compgen -G "/usr/lib*/libclang*.so*" >/dev/null ||
-        compgen -G "/usr/lib/*/libclang*.so*" >/dev/null
+    local folder file
+    for folder in "${LIBCLANG_PATH:-/nowhere}" /usr/lib/llvm-*/lib /usr/lib* /usr/lib/*; do
+        for file in "$folder"/libclang.so* "$folder"/libclang-[0-9]*.so*; do
+            [ ! -e "$file" ] || return 0
+        done
+    done
+    return 1
 }
 
 missing=()
