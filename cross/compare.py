@@ -7,6 +7,7 @@ model) and 1e-5 (f32), labels the same, prompts of one accepted by the other."""
 
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -52,10 +53,11 @@ mine, theirs = both("classify", f"{pictures}/test", "--labels", f"{pictures}/lab
 different = [(a["source"], a["label"], b["label"]) for a, b in zip(mine, theirs, strict=True) if a["label"] != b["label"]]
 check(not different, f"labels of {len(mine)} pictures, zero-shot: {len(different)} differ {different[:5]}")
 
-# A prompt made by each, used by both.
+# A prompt made by each, used by both. $STEPS, if set, ends training early.
+steps = ["--steps", os.environ["STEPS"]] if "STEPS" in os.environ else []
 for maker, program in ("own", own), ("other", other):
     home = work / f"made-by-{maker}"
-    made = run(program, home, "adapt", "--images", f"{pictures}/train", "--views", "1", "--force")[-1]
+    made = run(program, home, "adapt", "--images", f"{pictures}/train", "--views", "1", *steps, "--force")[-1]
     prompt = home / "prompts" / "default.rlp"
     shown = [run(reader, home, "prompt", "show", "default")[0] for reader in (own, other)]
     check(shown[0] == shown[1], f"prompt made by {maker} ({made['bytes']} bytes): read alike, digest {shown[0]['digest'][:16]}")

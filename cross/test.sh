@@ -4,9 +4,10 @@
 #
 #     cross/test.sh aarch64|armv7 [compare | tests [PROGRAM...]]
 #
-# Both parts run unless one is named; PROGRAM is lib, bin or the name of a file in tests/. aarch64 runs as a Cortex-A72 (Raspberry Pi 4) and, for the kernels with the dot product
-# of eight-bit integers (SDOT), as a Cortex-A76 (Raspberry Pi 5); armv7 as a Cortex-A7 (Raspberry Pi 2). Tests left out in
-# emulation are named in SKIPPED, with why. Compared are 4 pictures a label to train on and 10 to name, or $SHOTS and $PICTURES.
+# Both parts run unless one is named; PROGRAM is lib, bin or the name of a file in tests/. aarch64 runs as a Cortex-A72
+# (Raspberry Pi 4) and, for the kernels with the dot product of eight-bit integers (SDOT), as a Cortex-A76 (Raspberry Pi 5);
+# armv7 as a Cortex-A7 (Raspberry Pi 2). Tests left out in emulation are named in SKIPPED, with why. Compared are 4 pictures a
+# label to train on and 10 to name, or $SHOTS and $PICTURES; $STEPS ends the training early, which takes minutes otherwise.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cross/toolchain.sh
