@@ -27,9 +27,7 @@ mkdir -p target/box
 
 if ! podman image exists "$base" && ! timeout 60 podman pull -q "$base" >"$work/pull" 2>&1; then
     echo "no registry: making $base by debootstrap" >&2
-    debian_lists "$tools/lists-bookworm-amd64" bookworm amd64
-    debootstrap --variant=minbase bookworm "$work/root" \
-        "$(awk '/^URIs:/ { print $2; exit }' "$tools/lists-bookworm-amd64/etc/sources.list.d/debian.sources")" >&2
+    debootstrap --variant=minbase bookworm "$work/root" "$(debian_server)" >&2
     tar -C "$work/root" -c . | podman import --quiet - "$base" >&2
 fi
 podman build --runtime runc --ulimit nofile=1024:1024 --network host --pull=never -f cross/Containerfile -t "$image" target/cross >"$log" 2>&1 ||

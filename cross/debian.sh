@@ -1,6 +1,12 @@
 # Sourced: Debian's packages of another release or processor, unpacked into a folder of ours. Nothing is installed, and
 # the system's own package lists stay as they are. The server is the one this system uses already.
 
+# debian_server: the address of the server that this system's packages come from.
+debian_server() {
+    awk '/^URIs:/ { print $2; exit }' /etc/apt/sources.list.d/debian.sources 2>/dev/null ||
+        awk '/^deb / { print $2; exit }' /etc/apt/sources.list
+}
+
 # debian_lists FOLDER RELEASE ARCHITECTURES: makes (or refreshes) the package lists of a release in FOLDER.
 debian_lists() {
     local folder="$1" release="$2" architectures="$3" server
@@ -10,8 +16,7 @@ debian_lists() {
             "or a container of debian:bookworm" >&2
         return 1
     fi
-    server="$(awk '/^URIs:/ { print $2; exit }' /etc/apt/sources.list.d/debian.sources 2>/dev/null ||
-        awk '/^deb / { print $2; exit }' /etc/apt/sources.list)"
+    server="$(debian_server)"
     mkdir -p "$folder"/etc/{sources.list.d,apt.conf.d,preferences.d} "$folder"/state/lists/partial \
         "$folder"/cache/archives/partial
     touch "$folder/status"

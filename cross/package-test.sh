@@ -44,7 +44,7 @@ fresh="$tools/debian-$name"
 if [ ! -e "$fresh/ready" ]; then
     rm -rf "$fresh"
     debootstrap "${kind[@]}" --arch="$name" --variant=minbase --include=$include bookworm "$fresh" \
-        "$(awk '/^URIs:/ { print $2; exit }' "$tools/box/lists-$processor/etc/sources.list.d/debian.sources")" >&2
+        "$(debian_server)" >&2
     touch "$fresh/ready"
 fi
 work="$(mktemp -d)"
