@@ -48,24 +48,28 @@ target_libraries "$target"
 
 built="$PWD/target/cross/$target/release"
 work="$(mktemp -d)"
-restore() {
-    [ ! -e "$built/edge-rlp.elf" ] || mv -f "$built/edge-rlp.elf" "$built/edge-rlp"
-    rm -rf "$work"
-}
-trap restore EXIT
+trap 'not_emulated; rm -rf "$work"' EXIT
 
-# emulated CPU: from now on the program that tests and this script start runs emulated, as that processor.
+# wrapper FILE CPU PROGRAM: makes FILE a script that runs the program emulated, as that processor.
+wrapper() {
+    printf '#!/bin/sh\nexec %s -cpu %s -L %s %s "$@"\n' "$emulator" "$2" "$libraries" "$3" >"$1"
+    chmod +x "$1"
+}
+
+# emulated CPU: from now on the program that tests start, by the name that cargo has built into them, runs emulated.
 emulated() {
     [ -e "$built/edge-rlp.elf" ] || mv "$built/edge-rlp" "$built/edge-rlp.elf"
     rm -f "$built/edge-rlp"
-    printf '#!/bin/sh\nexec %s -cpu %s -L %s %s "$@"\n' "$emulator" "$1" "$libraries" "$built/edge-rlp.elf" >"$built/edge-rlp"
-    chmod +x "$built/edge-rlp"
+    wrapper "$built/edge-rlp" "$1" "$built/edge-rlp.elf"
+}
+not_emulated() {
+    [ ! -e "$built/edge-rlp.elf" ] || mv -f "$built/edge-rlp.elf" "$built/edge-rlp"
 }
 
 # run_tests: every test program on the first processor, one test at a time; only the kernels' tests on the others.
 run_tests() {
     local executables processor executable program started arguments skipped result failures=0
-    [ ! -e "$built/edge-rlp.elf" ] || mv -f "$built/edge-rlp.elf" "$built/edge-rlp"
+    not_emulated
     zigbuild "$target" --release --tests --message-format=json-render-diagnostics >"$work/built"
     executables="$(python3 -c '
 import json, sys
@@ -110,13 +114,14 @@ for line in sys.stdin:
 
 compare() {
     local own="${EDGE_RLP:-target/release/edge-rlp}" processor
+    not_emulated
     [ -n "${EDGE_RLP:-}" ] || cargo build --release --quiet --bin edge-rlp --target-dir target
     [ -x "$built/edge-rlp" ] || zigbuild "$target" --release --bin edge-rlp
     "$own" demo --quiet --out "$work/pictures" --condition squeezed --shots "${SHOTS:-4}" --test "${PICTURES:-10}"
     "$own" model import models/default --home "$work/float" --name float --precision f32 --quiet
     for processor in $processors; do
-        emulated "$processor"
-        python3 cross/compare.py "$processor" "$own" "$built/edge-rlp" "$work/pictures" "$work/float" "$work/$processor"
+        wrapper "$work/edge-rlp-$processor" "$processor" "$built/edge-rlp"
+        python3 cross/compare.py "$processor" "$own" "$work/edge-rlp-$processor" "$work/pictures" "$work/float" "$work/$processor"
     done
 }
 
