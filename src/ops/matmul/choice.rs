@@ -102,10 +102,13 @@ fn find<K: ToString>(name: &str, kernels: Vec<K>) -> Option<K> {
         .find(|kernel| kernel.to_string() == name)
 }
 
+/// In an order of their own: tract's depends on a measurement of its own, which comes out otherwise now and then.
 fn names(floats: &[Kernel], integers: &[IntegerKernel]) -> Vec<String> {
     let floats = floats.iter().map(ToString::to_string);
     let integers = integers.iter().map(ToString::to_string);
-    floats.chain(integers).collect()
+    let mut names: Vec<String> = floats.chain(integers).collect();
+    names.sort();
+    names
 }
 
 /// The shape that kernels are compared at, `[rows, in]` and `[out, in]`: 50 rows are a picture of ViT-B/32. The output
@@ -156,4 +159,21 @@ fn fastest<K>(kernels: Vec<K>, trial: fn(&K) -> Trial) -> Option<(K, Duration)> 
         }
     }
     best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// tract times the multipliers of a CPU to order its kernels, which on a busy machine comes out otherwise: every
+    /// twentieth start then measured again, and wrote the home folder.
+    #[test]
+    fn kernels_in_another_order_are_the_same_machine() {
+        let (mut floats, mut integers) = (Kernel::all(Number::Float), IntegerKernel::all());
+        let usual = names(&floats, &integers);
+        floats.reverse();
+        integers.reverse();
+        assert!(floats.len() > 1, "{usual:?}");
+        assert_eq!(names(&floats, &integers), usual);
+    }
 }
