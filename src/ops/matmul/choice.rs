@@ -165,8 +165,8 @@ fn fastest<K>(kernels: Vec<K>, trial: fn(&K) -> Trial) -> Option<(K, Duration)> 
 mod tests {
     use super::*;
 
-    /// tract times the multipliers of a CPU to order its kernels, which on a busy machine comes out otherwise: every
-    /// twentieth start then measured again, and wrote the home folder.
+    /// tract times the multipliers of a CPU to order its kernels, which on a busy machine now and then comes out
+    /// otherwise: a start then measured again, and wrote the home folder.
     #[test]
     fn kernels_in_another_order_are_the_same_machine() {
         let (mut floats, mut integers) = (Kernel::all(Number::Float), IntegerKernel::all());
