@@ -82,12 +82,7 @@ impl<'a> Task<'a> {
     fn new(model: &'a Model) -> Result<Task<'a>> {
         let labels = CLASSES.iter().map(|name| Label::new(name, None));
         let labels: Vec<Label> = labels.collect::<Result<_, _>>()?;
-        let layout = Template::default().layout(
-            |text| model.tokenizer.encode(text),
-            model.tokenizer.end_token(),
-            &labels,
-            model.text.context_length(),
-        )?;
+        let layout = model.layout(&Template::default(), &labels)?;
         Ok(Task {
             model,
             layout,

@@ -74,12 +74,7 @@ fn classes(model: &Model, folder: &Path) -> Result<(Vec<Label>, Array2<f32>)> {
             )
         })
         .collect::<Result<_, _>>()?;
-    let layout = Template::default().layout(
-        |text| model.tokenizer.encode(text),
-        model.tokenizer.end_token(),
-        &labels,
-        model.text.context_length(),
-    )?;
+    let layout = model.layout(&Template::default(), &labels)?;
     let context = model.text.token_rows(&layout.context)?;
     let texts = model
         .text

@@ -143,9 +143,7 @@ fn labels(range: std::ops::Range<usize>) -> Result<(Vec<String>, Vec<Label>)> {
 }
 
 fn layout(model: &Model, labels: &[Label]) -> Result<TokenLayout> {
-    let encode = |text: &str| model.tokenizer.encode(text);
-    let end = model.tokenizer.end_token();
-    Ok(Template::default().layout(encode, end, labels, model.text.context_length())?)
+    Ok(model.layout(&Template::default(), labels)?)
 }
 
 /// The text features of the context `template + delta`.

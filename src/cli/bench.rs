@@ -320,7 +320,7 @@ fn drawing(index: u32) -> RgbImage {
 }
 
 fn layout(model: &Model, classes: usize) -> anyhow::Result<TokenLayout> {
-    let layout = model::layout(model, &Template::default(), &labels(classes));
+    let layout = model.layout(&Template::default(), &labels(classes));
     Ok(layout.map_err(|error| UsageError(error.to_string()))?)
 }
 

@@ -8,7 +8,6 @@ mod pull;
 
 use super::{Context, Exit, usage};
 use crate::clip::{Glance, Model, ModelError};
-use crate::prompt::{Label, Template, TemplateError, TokenLayout};
 use crate::store::{Loaded, StoreError};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
@@ -149,20 +148,6 @@ pub fn all(context: &Context) -> anyhow::Result<Vec<(String, Place)>> {
 /// the name of one in the home folder's `models`.
 pub fn open(name: Option<&str>, context: &Context) -> anyhow::Result<Model> {
     Place::of(name.unwrap_or(DEFAULT), context)?.open()
-}
-
-/// The tokens of `labels` in `template`, as `model` reads them.
-pub fn layout(
-    model: &Model,
-    template: &Template,
-    labels: &[Label],
-) -> Result<TokenLayout, TemplateError> {
-    template.layout(
-        |text| model.tokenizer.encode(text),
-        model.tokenizer.end_token(),
-        labels,
-        model.text.context_length(),
-    )
 }
 
 /// Opens the model for a command that uses `prompt`: the one that `--model` names, else the one that the prompt was

@@ -45,7 +45,7 @@ struct Side {
 impl Side {
     fn new(name: &Path, loaded: &Loaded, model: &Model) -> anyhow::Result<Side> {
         let record = &loaded.record;
-        let layout = model::layout(model, &record.template, &record.labels)?;
+        let layout = model.layout(&record.template, &record.labels)?;
         let change = record.delta.matrix();
         let context = model.text.token_rows(&layout.context)? + &change;
         Ok(Side {

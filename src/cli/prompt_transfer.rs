@@ -95,7 +95,7 @@ fn called(file: &Path) -> anyhow::Result<String> {
 /// the change has rows, of the text tower's width.
 fn fits(loaded: &Loaded, model: &Model) -> anyhow::Result<()> {
     let record = &loaded.record;
-    let layout = model::layout(model, &record.template, &record.labels)?;
+    let layout = model.layout(&record.template, &record.labels)?;
     let (found, needed) = (
         record.delta.shape(),
         model.text.token_rows(&layout.context)?.dim(),

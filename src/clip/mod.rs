@@ -1,5 +1,5 @@
-//! The frozen model: bundle, import, tokeniser, preprocessing and the two towers. It must not know prompts
-//! that are being trained.
+//! The frozen model: bundle, import, tokeniser, preprocessing and the two towers. Of prompts it knows only how their
+//! templates are cut into tokens, nothing of how they are trained or kept.
 
 pub mod bundle;
 pub mod image_tower;

@@ -16,6 +16,7 @@ use super::preprocess::{Preprocess, PreprocessError};
 use super::text_tower::{TextTower, TextTowerError};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use crate::ops::Activation;
+use crate::prompt::{Label, Template, TemplateError, TokenLayout};
 
 /// The model that the project trains itself (models/default).
 static DEFAULT: &[u8] = include_bytes!("../../models/default/default.rlpm");
@@ -198,6 +199,24 @@ impl Model {
     /// The L2-normalised features `[e]` of a picture of any size.
     pub fn encode_image(&self, picture: &RgbImage) -> Result<Array1<f32>, ModelError> {
         Ok(self.image.encode(&self.preprocess.apply(picture)?)?)
+    }
+
+    /// The tokens of every label in `template`, cut where the tuned context ends.
+    ///
+    /// # Errors
+    /// A template or a label that this model's tokeniser cannot read, or that is longer than
+    /// [`TextTower::context_length`].
+    pub fn layout(
+        &self,
+        template: &Template,
+        labels: &[Label],
+    ) -> Result<TokenLayout, TemplateError> {
+        template.layout(
+            |text| self.tokenizer.encode(text),
+            self.tokenizer.end_token(),
+            labels,
+            self.text.context_length(),
+        )
     }
 
     /// Sizes, precision, parity: what `model show` prints.

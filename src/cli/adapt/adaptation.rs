@@ -78,7 +78,7 @@ impl Adaptation {
             context.home.check_writable().context(hint)?;
         }
         let model = model::open(plan.model.as_deref(), context)?;
-        let layout = model::layout(&model, &plan.template, &labels)?;
+        let layout = model.layout(&plan.template, &labels)?;
         Ok(Adaptation {
             plan,
             labels,

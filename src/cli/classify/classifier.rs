@@ -1,7 +1,7 @@
 //! Labels as text features, ready for pictures, and how their scores are to be read. It must not know where pictures
 //! come from nor how answers are told.
 
-use super::super::{Context, model};
+use super::super::Context;
 use crate::adapt::loss::softmax_rows;
 use crate::clip::Model;
 use crate::prompt::{Label, Template};
@@ -61,7 +61,7 @@ impl<'a> Classifier<'a> {
             (None, Some(loaded)) => loaded.record.labels.clone(),
             (None, None) => unreachable!("without labels a prompt was loaded"),
         };
-        let layout = model::layout(model, &template, &labels)?;
+        let layout = model.layout(&template, &labels)?;
         let mut rows = model.text.token_rows(&layout.context)?;
         match &prompt {
             Some(loaded) => {

@@ -2,7 +2,7 @@
 //! extraction's, nor how results are shown.
 
 use super::super::output::percent;
-use super::super::{Context, model, usage};
+use super::super::{Context, usage};
 use super::data_set::{DataSet, Extracted, File, extract};
 use super::{Arguments, Plan, Protocol};
 use crate::adapt::AdaptError;
@@ -291,7 +291,7 @@ fn classes(
         .iter()
         .map(|&class| data.labels[class].clone())
         .collect();
-    let layout = model::layout(model, template, &labels)?;
+    let layout = model.layout(template, &labels)?;
     Ok(Classes {
         names: labels.into_iter().map(|label| label.name).collect(),
         layout,

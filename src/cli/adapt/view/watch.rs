@@ -1,7 +1,7 @@
 //! The camera's side of the labelling view, on a thread of its own: each frame with what the model makes of it, and the
 //! features of shots that were kept before. It must not know the terminal, nor what is done with a frame.
 
-use super::super::super::{Context, model, usage};
+use super::super::super::{Context, usage};
 use super::super::adaptation::Adaptation;
 use crate::adapt::loss::probabilities;
 use crate::frames::{
@@ -87,7 +87,7 @@ impl Guesser {
                 title: "zero-shot".into(),
             });
         };
-        let layout = model::layout(model, &loaded.record.template, labels)?;
+        let layout = model.layout(&loaded.record.template, labels)?;
         let rows = model.text.token_rows(&layout.context)? + loaded.record.delta.matrix();
         let calibration = loaded.record.calibration.as_ref();
         let calibration = calibration.filter(|_| loaded.record.labels == *labels);
