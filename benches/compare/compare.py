@@ -2,7 +2,7 @@
 weights. Every subject is a process of its own that prints its times; the rounds take turns, the table holds medians over
 all rounds. benches/compare/run.sh sets everything up and runs this.
 
-    python compare.py MODELS [--rounds N] [--threads 1,2] [--write BENCHMARKS.md]
+    python compare.py MODELS [--rounds N] [--threads 1,2] [--write docs/results/time-and-memory.md]
 """
 import argparse
 import datetime

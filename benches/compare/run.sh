@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up Python, builds everything, makes ViT-B/32 with random weights, measures, and writes the table of BENCHMARKS.md.
+# Sets up Python, builds everything, makes ViT-B/32 with random weights, measures, and writes the table of docs/results/time-and-memory.md.
 # Needs network for PyPI (several GB for PyTorch) and crates, about 10 GB of disk, and half an hour on an idle machine.
 # Usage: benches/compare/run.sh [arguments of compare.py]
 set -euo pipefail
@@ -21,4 +21,4 @@ for precision in int8 f32; do
     target/release/edge-rlp --home "$work/home" model import "$work/models" --name "$precision" --precision "$precision" --force
     mv "$work/home/models/$precision.rlpm" "$work/models/"
 done
-"$python" benches/compare/compare.py "$work/models" --write BENCHMARKS.md "$@"
+"$python" benches/compare/compare.py "$work/models" --write docs/results/time-and-memory.md "$@"
