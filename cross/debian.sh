@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced: Debian's packages of another release or processor, unpacked into a folder of ours. Nothing is installed, and
 # the system's own package lists stay as they are. The server is the one this system uses already.
 
@@ -31,6 +32,7 @@ Components: main
 Architectures: amd64 $architectures
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 SOURCES
+    # shellcheck disable=SC2086 # a list of architectures
     cat >"$folder/apt.conf" <<CONFIGURATION
 Dir::Etc "$folder/etc"; Dir::State "$folder/state"; Dir::State::status "$folder/status"; Dir::Cache "$folder/cache";
 APT::Architectures { "amd64"; $(printf '"%s"; ' $architectures)};

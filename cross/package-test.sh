@@ -78,6 +78,7 @@ exec switch_root /debian $*
 INIT
     chmod +x "$files/init"
     (cd "$files" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd"
+    # shellcheck disable=SC2086 # a machine and its flags
     timeout "$seconds" qemu-system-$machine -accel tcg -m 768 -nographic -no-reboot -net none \
         -drive "file=$work/disk,format=raw,if=virtio" -kernel "$kernel/vmlinuz" -initrd "$work/initrd" \
         -append "console=$console quiet panic=-1 systemd.show_status=0" </dev/null 2>&1 | tr -d '\r' >>"$log" || true

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: everything a build for another processor needs, under target/cross-tools. After
 # `toolchain TARGET`, `zigbuild TARGET` builds with it.
 #
@@ -120,6 +121,7 @@ debian_rust() {
         libraries="$(APT_CONFIG="$lists/apt.conf" apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
             --no-breaks --no-replaces --no-enhances rustc-web:amd64 |
             grep -E '^(lib|zlib)' | grep -vE ':(arm64|armhf)|-dev|^libgcc-.*-base|^libc-bin|libstd-rust-web-dev' | sort -u)"
+        # shellcheck disable=SC2086 # a list of packages
         debian_unpack "$lists" "$root/root" rustc-web:amd64 libstd-rust-web-dev:amd64 $libraries
         cat >"$root/rustc" <<WRAPPER
 #!/bin/sh

@@ -3,7 +3,7 @@
 #     fuzz/campaign.sh SECONDS ROUNDS [TARGET...] | tee -a fuzz/campaign.txt
 # The corpora stay in fuzz/corpus, so that each turn goes on from the one before.
 set -uo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit
 seconds=$1 rounds=$2
 shift 2
 targets=("$@")

@@ -27,10 +27,10 @@ mv pictures/train/mug "pictures/train/$hostile"
 mv pictures/test/mug "pictures/test/$hostile"
 { grep -v '^mug$' pictures/labels.txt; echo "$hostile = mug"; } >labels.txt
 mv labels.txt pictures/labels.txt
-quick="--views 1 --steps 30 --seeds 2 --quiet"
-$edge_rlp eval --images pictures $quick --report holdout.html >/dev/null
-$edge_rlp eval --images pictures $quick --protocol few-shot --shots 1,4 --report few-shot.html >/dev/null
-$edge_rlp eval --images pictures $quick --protocol base-to-new --report base-to-new.html >/dev/null
+quick=(--views 1 --steps 30 --seeds 2 --quiet)
+$edge_rlp eval --images pictures "${quick[@]}" --report holdout.html >/dev/null
+$edge_rlp eval --images pictures "${quick[@]}" --protocol few-shot --shots 1,4 --report few-shot.html >/dev/null
+$edge_rlp eval --images pictures "${quick[@]}" --protocol base-to-new --report base-to-new.html >/dev/null
 
 browser() {
     timeout 120 chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" \
@@ -54,8 +54,8 @@ window.onload = () => {
 FRAME
     found="$(browser --allow-file-access-from-files --dump-dom "file://$work/frame.html" 2>log | grep -o 'width=.*outside=[0-9]*' | tail -1)"
     echo "$page: $found"
-    width="$(sed 's/.*width=\([0-9]*\).*/\1/' <<<"$found")"
-    charts="$(sed 's/.*charts=\([0-9]*\).*/\1/' <<<"$found")"
+    width="${found#*width=}" charts="${found#*charts=}"
+    width="${width%% *}" charts="${charts%% *}"
     [ "$width" -le 360 ] || { echo "error: $page is $width pixels wide on a phone of 360" >&2; exit 1; }
     [ "$charts" -ge 5 ] || { echo "error: $page has $charts charts" >&2; exit 1; }
     [[ "$found" == *"blank=0 scripts=0 outside=0" ]] || { echo "error: $page: $found" >&2; exit 1; }

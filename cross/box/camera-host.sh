@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # run.sh sets what is not set here
 # Sourced by run.sh: puts the frames into the box, boots it, and looks at what its test says.
 
 "$tools/zig/bin/python" -c 'import PIL' 2>/dev/null || "$tools/zig/bin/pip" install --quiet --disable-pip-version-check pillow
@@ -7,7 +8,7 @@ drawn "$work/squeezed" squeezed 6 2 7
 drawn "$work/stream" squeezed 0 6 8
 # Six of the labels: emulation is slow.
 for folder in "$work"/*/t*/; do
-    (cd "$folder" && rm -rf $(ls | sed -n '7,$p'))
+    (cd "$folder" && ls | sed -n '7,$p' | xargs rm -rf)
 done
 ls "$work/clear/test" >"$work/files/box/labels.txt"
 python cross/box/frames.py "$work/clear/test" "$work/files/box/frames/clear"

@@ -1,7 +1,9 @@
+# shellcheck shell=dash disable=SC2086 # lists of pictures are split at their spaces
 # In the emulated box: edge-rlp with cameras that show what this script says. Cameras 0 and 1 are v4l2loopback devices,
 # camera 9 is vivid, whose cable can be drawn.
+# shellcheck source=cross/box/lib.sh
 . /box/lib.sh
-cd /tmp
+cd /tmp || exit
 
 # show FRAME: what cameras 0 and 1 see from now on.
 show() {
@@ -47,15 +49,15 @@ name_views() {
         [ "$answer" = "$wanted" ] && right=$((right + 1)) || echo "$view on camera $camera: $answer"
     done
 }
-all_named() { [ $right = $1 ] && ok "$2: $right of $1 views named rightly" || failed "$2: $right of $1 views named rightly"; }
+all_named() { [ "$right" = "$1" ] && ok "$2: $right of $1 views named rightly" || failed "$2: $right of $1 views named rightly"; }
 
 echo "--- edge-rlp classify --camera 0 (MJPEG), 1 (YUYV)"
 for camera in 0 1; do
     watch $camera --labels /box/labels.txt
     name_views $clear
     all_named $# "camera $camera"
-    [ $camera = 0 ] && signal=TERM || signal=INT
-    kill -$signal $classify
+    [ "$camera" = 0 ] && signal=TERM || signal=INT
+    kill "-$signal" "$classify"
     ended $classify 0 "camera $camera, SIG$signal"
     says notes " frames, "
 done

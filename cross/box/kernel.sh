@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # run.sh sets what is not set here
 # Sourced: Debian's kernel for the emulated box, with the modules that its tests need, unpacked under target/cross-tools.
 
 # box_kernel NAME (arm64 or amd64): makes $kernel with vmlinuz, modules/ and the files of the box's C library.

@@ -1,3 +1,4 @@
+# shellcheck shell=dash
 # Sourced by the tests inside the emulated box. A test prints `ok WHAT` or `FAIL WHAT` for each thing it looks at.
 ok() { echo "ok $*"; }
 failed() { echo "FAIL $*"; }

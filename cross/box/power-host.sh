@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # run.sh sets what is not set here
 # Sourced by run.sh: boots the box on one disk image again and again, and each time cuts the power at a random moment. The
 # prompt in use must then be the one that was saved last, or the one that was being saved, whole. The emulator is killed, so
 # what the box's kernel had not yet written is lost; what it had handed to the disk is not.
@@ -20,7 +21,7 @@ inside=0 last=3
 for cut in $(seq "$CUTS"); do
     boot 120 "$work/console" "$disk"
     until grep -q '^found\|^FAIL' "$work/console" 2>/dev/null; do
-        kill -0 $emulator 2>/dev/null || break
+        kill -0 "$emulator" 2>/dev/null || break
         sleep 0.1
     done
     sleep "$((RANDOM % 6)).$((RANDOM % 1000))"

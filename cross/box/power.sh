@@ -1,4 +1,6 @@
+# shellcheck shell=dash
 # In the emulated box: tells what the disk holds after the last power cut, then saves prompts until the next one.
+# shellcheck source=cross/box/lib.sh
 . /box/lib.sh
 mount -t ext4 /dev/vda /data || failed "the disk cannot be mounted"
 export EDGE_RLP_HOME=/data/home
@@ -11,7 +13,7 @@ grep -q '"error"' history && failed "the history has a damaged generation: $(cat
 echo "found $(number <prompt) of $(wc -l <history) generations, $(ls -A /data/home/prompts | wc -l) files in prompts/"
 
 while :; do
-    for turn in $(seq 12); do
+    for _ in $(seq 12); do
         oldest="$(edge-rlp prompt history default --json | number | sort -n | head -1)"
         echo saving
         edge-rlp prompt rollback default --to "$oldest" --json >prompt 2>notes || failed "rollback: $(cat notes)"

@@ -104,4 +104,5 @@ cut_power() {
     emulator=""
 }
 
+# shellcheck source=/dev/null
 source "cross/box/$test-host.sh"

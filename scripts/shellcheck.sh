@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Looks through all shell scripts of the repository with shellcheck, which it installs where it is missing (Debian, Ubuntu).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v shellcheck >/dev/null; then
+    sudo=""
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -q
+    $sudo apt-get install -qy --no-install-recommends shellcheck
+fi
+# Those that say which shell they are for, and those that are sourced.
+mapfile -t scripts < <({
+    git grep -lE '^#!.*[ /](ba)?sh( |$)'
+    git ls-files 'cross/*.sh'
+} | sort -u)
+shellcheck "${scripts[@]}"
+echo "shellcheck: ${#scripts[@]} scripts, nothing found"
