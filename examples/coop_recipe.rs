@@ -15,6 +15,7 @@ use anyhow::Result;
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Loaded, extract};
 use edge_rlp::adapt::loss::cross_entropy;
 use edge_rlp::adapt::{Options, adapt};
+use edge_rlp::classifier::context_rows;
 use edge_rlp::clip::Model;
 use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Purpose};
@@ -48,7 +49,7 @@ fn main() -> Result<()> {
         let train = features(&model, Purpose::Train, condition, seed, COOP_VIEWS)?;
         let test = features(&model, Purpose::Test, condition, seed, 1)?;
         let contexts = [
-            (model.text.token_rows(&task.layout.context)?, 0, 0.0),
+            (context_rows(&model.text, &task.layout, None)?, 0, 0.0),
             task.coop(&train, seed)?,
             task.ours(&train, seed)?,
         ];
@@ -106,7 +107,7 @@ impl<'a> Task<'a> {
     fn coop(&self, train: &FeatureSet, seed: u64) -> Result<(Array2<f32>, usize, f64)> {
         let start = Instant::now();
         let mut rng = Rng::new(seed);
-        let mut context = self.model.text.token_rows(&self.layout.context)?;
+        let mut context = context_rows(&self.model.text, &self.layout, None)?;
         let mut velocity = Array2::<f32>::zeros(context.dim());
         let mut order: Vec<usize> = (0..train.labels.len()).collect();
         let mut steps = 0;
@@ -165,12 +166,8 @@ impl<'a> Task<'a> {
             &mut |_| ControlFlow::Continue(()),
         )?;
         let seconds = start.elapsed().as_secs_f64();
-        let template = self.model.text.token_rows(&self.layout.context)?;
-        Ok((
-            template + outcome.delta.matrix(),
-            outcome.history.len(),
-            seconds,
-        ))
+        let context = context_rows(&self.model.text, &self.layout, Some(&outcome.delta))?;
+        Ok((context, outcome.history.len(), seconds))
     }
 }
 

@@ -6,7 +6,7 @@
 use edge_rlp::prompt::{Delta, Factors, Label, Template, density};
 use edge_rlp::rng::Rng;
 use edge_rlp::store::{
-    Calibration, FeatureStatistics, Metrics, PromptRecord, Provenance, atomic, decode, encode,
+    Calibration, FeatureStatistics, Metrics, Prompt, Provenance, atomic, decode, encode,
     file_system::Disk,
 };
 use ndarray::Array2;
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !first.exists() {
         atomic::write(&Disk, &first, &encode(&golden()?)?)?;
     }
-    let record = PromptRecord {
+    let record = Prompt {
         statistics: Some(statistics()),
         ..decode(&std::fs::read(&first)?, "golden-v1.rlp")?
     };
@@ -53,7 +53,7 @@ fn statistics() -> FeatureStatistics {
     }
 }
 
-fn golden() -> Result<PromptRecord, Box<dyn Error>> {
+fn golden() -> Result<Prompt, Box<dyn Error>> {
     let (tokens, width, seed) = (4, 512, 7);
     let mut rng = Rng::with_stream(seed, 1);
     let mut normal = |rows, deviation: f32| {
@@ -65,7 +65,7 @@ fn golden() -> Result<PromptRecord, Box<dyn Error>> {
         ..Factors::init(tokens, width, 1, seed)?
     };
     let labels = LABELS.iter().map(|(name, words)| Label::new(name, *words));
-    Ok(PromptRecord {
+    Ok(Prompt {
         model_name: "golden".into(),
         model_fingerprint: *blake3::hash(b"no model has these weights").as_bytes(),
         template: Template::default(),

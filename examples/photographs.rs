@@ -6,7 +6,7 @@
 //! and passed over. The same in one command: `edge-rlp eval --images FOLDER --methods zero-shot`.
 
 use anyhow::{Context as _, Result, ensure};
-use edge_rlp::adapt::loss::{best, probabilities};
+use edge_rlp::classifier::{best, probabilities, text_features};
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::Assessment;
 use edge_rlp::frames::{MAX_PIXELS, labelled_folder};
@@ -75,9 +75,6 @@ fn classes(model: &Model, folder: &Path) -> Result<(Vec<Label>, Array2<f32>)> {
         })
         .collect::<Result<_, _>>()?;
     let layout = model.layout(&Template::default(), &labels)?;
-    let context = model.text.token_rows(&layout.context)?;
-    let texts = model
-        .text
-        .class_features(context.view(), &layout.suffixes)?;
+    let texts = text_features(&model.text, &layout, None)?;
     Ok((labels, texts))
 }

@@ -25,6 +25,7 @@ use edge_rlp::adapt::loss::accuracy;
 use edge_rlp::adapt::probe::Probe;
 use edge_rlp::adapt::trainer::{Objective, Recipe, Shots, train};
 use edge_rlp::adapt::{Options, Outcome, adapt};
+use edge_rlp::classifier::{context_rows, text_features};
 use edge_rlp::clip::Model;
 use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Choice, Purpose, Reserved, SceneSpec};
@@ -148,13 +149,7 @@ fn layout(model: &Model, labels: &[Label]) -> Result<TokenLayout> {
 
 /// The text features of the context `template + delta`.
 fn texts(model: &Model, layout: &TokenLayout, delta: Option<&Delta>) -> Result<Array2<f32>> {
-    let mut context = model.text.token_rows(&layout.context)?;
-    if let Some(delta) = delta {
-        context += &delta.matrix();
-    }
-    Ok(model
-        .text
-        .class_features(context.view(), &layout.suffixes)?)
+    Ok(text_features(&model.text, layout, delta)?)
 }
 
 /// Accuracy on `test` of the context `template + delta`.
@@ -472,7 +467,7 @@ fn without_template(
     set: &FeatureSet,
     seed: u64,
 ) -> Result<Delta> {
-    let template = model.text.token_rows(&layout.context)?;
+    let template = context_rows(&model.text, layout, None)?;
     let (tokens, width) = template.dim();
     let spread = (template.iter().map(|x| x * x).sum::<f32>() / template.len() as f32).sqrt();
     let mut rng = Rng::with_stream(seed, 0xab1a);

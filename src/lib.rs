@@ -13,6 +13,7 @@
 
 pub mod adapt;
 pub mod autodiff;
+pub mod classifier;
 pub mod cli;
 pub mod clip;
 #[cfg(feature = "pull")]

@@ -94,8 +94,7 @@ fn a_trained_prompt_does_not_depend_on_the_number_of_threads() {
         .iter()
         .map(|name| Label::new(name, None).unwrap())
         .collect();
-    let layout = model.layout(&Template::default(), &labels);
-    let layout = layout.unwrap();
+    let layout = model.layout(&Template::default(), &labels).unwrap();
     on_any_pool(|| {
         let extraction = Extraction {
             views: 2,

@@ -4,7 +4,7 @@ use super::{SEEDS, Task, cell, labels, layout, mean, run, texts};
 use anyhow::{Result, bail};
 use edge_rlp::adapt::Options;
 use edge_rlp::adapt::calibration::Calibration;
-use edge_rlp::adapt::loss::probabilities;
+use edge_rlp::classifier::probabilities;
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::metrics::Assessment;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS};

@@ -2,7 +2,7 @@
 //! shows none of the labels. Both come from labelled pictures that training has not seen. It must not know how
 //! features are made.
 
-use super::loss::best;
+use crate::classifier::best;
 use ndarray::{Array2, ArrayView2};
 
 /// What pulls the temperature towards 1, in nats for each e-fold: a prompt that was trained on enough pictures needs
@@ -126,7 +126,7 @@ fn least_similarity(similarities: &Array2<f32>, labels: &[usize]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapt::loss::probabilities;
+    use crate::classifier::probabilities;
     use crate::rng::Rng;
     use ndarray::arr2;
 

@@ -1,7 +1,8 @@
 //! The loss: cross-entropy of pictures against the text features of their labels, and accuracy beside it. It
 //! must not know how either feature was made.
 
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use crate::classifier::{best, probabilities};
+use ndarray::{Array2, ArrayView2};
 
 /// What one pass over all pictures gives.
 #[derive(Debug, Clone)]
@@ -37,22 +38,6 @@ pub fn cross_entropy(
     }
 }
 
-/// `softmax(scale * images . texts)`, `[pictures, classes]`.
-pub fn probabilities(images: ArrayView2<f32>, texts: ArrayView2<f32>, scale: f32) -> Array2<f32> {
-    softmax_rows(images.dot(&texts.t()), scale)
-}
-
-/// `softmax(scale * row)` of each row of `scores`.
-pub fn softmax_rows(mut scores: Array2<f32>, scale: f32) -> Array2<f32> {
-    for mut row in scores.outer_iter_mut() {
-        let highest = row.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-        row.mapv_inplace(|score| (scale * (score - highest)).exp());
-        let total = row.sum();
-        row /= total;
-    }
-    scores
-}
-
 /// Share of pictures whose best label is the right one, in `0..=1`; 0 without pictures.
 pub fn accuracy(images: ArrayView2<f32>, labels: &[usize], texts: ArrayView2<f32>) -> f32 {
     share_right(images.dot(&texts.t()).view(), labels)
@@ -66,17 +51,6 @@ pub fn share_right(scores: ArrayView2<f32>, labels: &[usize]) -> f32 {
         .filter(|(row, label)| best(row.view()) == **label)
         .count();
     right as f32 / labels.len().max(1) as f32
-}
-
-/// The index of the highest score; the first one on a tie.
-pub fn best(scores: ArrayView1<f32>) -> usize {
-    let mut winner = 0;
-    for (index, &score) in scores.iter().enumerate() {
-        if score > scores[winner] {
-            winner = index;
-        }
-    }
-    winner
 }
 
 #[cfg(test)]

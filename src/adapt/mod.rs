@@ -11,6 +11,7 @@ pub mod probe;
 pub mod trainer;
 pub mod unlabelled;
 
+use crate::classifier::{ClassifierError, text_features};
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::clip::{ModelError, TextTower, TextTowerError};
 use crate::prompt::{Delta, FactorsError, Method, TokenLayout};
@@ -44,6 +45,8 @@ pub enum AdaptError {
     Stopped,
     #[error(transparent)]
     Factors(#[from] FactorsError),
+    #[error(transparent)]
+    Classifier(#[from] ClassifierError),
     #[error(transparent)]
     Text(#[from] TextTowerError),
     #[error(transparent)]
@@ -162,9 +165,8 @@ pub fn adapt(
     };
     let (features, truth) = pictures.plain_views(judged);
     let accuracy = |texts: &Array2<f32>| loss::accuracy(features.view(), &truth, texts.view());
-    let adapted = &initial + &delta.matrix();
-    let template = tower.class_features(initial.view(), &layout.suffixes)?;
-    let adapted = tower.class_features(adapted.view(), &layout.suffixes)?;
+    let template = text_features(tower, layout, None)?;
+    let adapted = text_features(tower, layout, Some(&delta))?;
     let (zero_shot_accuracy, adapted_accuracy) = (accuracy(&template), accuracy(&adapted));
     let (held_out, held_out_labels) = pictures.all_views(&split.holdout);
     let unseen = Unseen {

@@ -5,6 +5,7 @@ use super::{Context, Exit, UsageError, model};
 use crate::adapt::features::{self, Extraction, FeatureSet, Loaded};
 use crate::adapt::loss::cross_entropy;
 use crate::adapt::{self, AdaptError, Options};
+use crate::classifier::{Classifier, context_rows};
 use crate::clip::Model;
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::ops::Kernels;
@@ -155,7 +156,7 @@ fn picture(model: &Model, arguments: &Arguments) -> anyhow::Result<Map<String, V
 
 fn names(model: &Model, arguments: &Arguments) -> anyhow::Result<Value> {
     let layout = layout(model, NAMES)?;
-    let words = model.text.token_rows(&layout.context)?;
+    let words = context_rows(&model.text, &layout, None)?;
     time(arguments.repeats, || {
         std::hint::black_box(model.text.class_features(words.view(), &layout.suffixes)?);
         Ok(())
@@ -171,7 +172,7 @@ fn step(
 ) -> anyhow::Result<Value> {
     crate::memory::keep_freed();
     let layout = layout(model, classes)?;
-    let words = model.text.token_rows(&layout.context)?;
+    let words = context_rows(&model.text, &layout, None)?;
     let labels: Vec<usize> = (0..classes).collect();
     let pictures = Array2::from_elem(
         (classes, model.text.joint_width()),
@@ -254,14 +255,13 @@ fn cold_starts(arguments: &Arguments, context: &Context) -> anyhow::Result<Map<S
 /// Names one picture, or adapts to a few, and prints the peak of memory in MB.
 fn run_probe(probe: Probe, arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     let model = model::open(arguments.model.as_deref(), context)?;
-    let layout = layout(&model, FEW)?;
     match probe {
         Probe::Classify => {
-            let words = model.text.token_rows(&layout.context)?;
-            let texts = model.text.class_features(words.view(), &layout.suffixes)?;
-            std::hint::black_box(texts.dot(&model.encode_image(&drawing(0))?));
+            let classifier = Classifier::zero_shot(&model, &Template::default(), &labels(FEW))?;
+            std::hint::black_box(classifier.classify(&drawing(0))?);
         }
         Probe::Adapt => {
+            let layout = layout(&model, FEW)?;
             let set = shots(&model, context.threads)?;
             let mut options = Options::of(Method::Rlp);
             options.recipe.steps = 3;

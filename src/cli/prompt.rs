@@ -4,7 +4,7 @@
 use super::output::{aligned, percent};
 use super::{Context, Exit, prompt_diff, prompt_transfer, usage};
 use crate::prompt::{Label, density};
-use crate::store::{Generation, Listed, Loaded, Metrics, PromptRecord, StoreError, digest};
+use crate::store::{Generation, Listed, Loaded, Metrics, Prompt, StoreError, digest};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -116,7 +116,7 @@ fn history(name: &str, context: &Context) -> anyhow::Result<()> {
                 let mut object = description(name, &loaded)?;
                 object["current"] = current.into();
                 context.output.object(&object)?;
-                let PromptRecord {
+                let Prompt {
                     metrics,
                     provenance,
                     ..
@@ -221,7 +221,7 @@ pub(super) fn description(name: &str, loaded: &Loaded) -> anyhow::Result<Value> 
 
 /// The same for people, in lines of at most 80 columns where names and paths allow it.
 fn page(name: &str, loaded: &Loaded) -> anyhow::Result<Vec<String>> {
-    let PromptRecord {
+    let Prompt {
         metrics,
         provenance,
         delta,

@@ -2,12 +2,12 @@
 
 use super::output::percent;
 use super::{Context, Exit, model};
-use crate::adapt::loss::{best, probabilities};
+use crate::classifier::{Classifier, context_rows};
 use crate::clip::Model;
 use crate::frames::{MAX_PIXELS, pictures_in, read_picture};
 use crate::prompt::{Label, density};
 use crate::store::Loaded;
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -31,43 +31,33 @@ pub struct Arguments {
 }
 
 /// A prompt as its model sees it.
-struct Side {
+struct Side<'a> {
     name: String,
-    labels: Vec<Label>,
+    classifier: Classifier<'a>,
     /// `[n, d]`, template and change.
     context: Array2<f32>,
     /// `[n, d]`, the change alone.
     change: Array2<f32>,
-    /// `[classes, joint]`.
-    texts: Array2<f32>,
 }
 
-impl Side {
-    fn new(name: &Path, loaded: &Loaded, model: &Model) -> anyhow::Result<Side> {
+impl<'a> Side<'a> {
+    fn new(name: &Path, loaded: &Loaded, model: &'a Model) -> anyhow::Result<Side<'a>> {
         let record = &loaded.record;
         let layout = model.layout(&record.template, &record.labels)?;
-        let change = record.delta.matrix();
-        let context = model.text.token_rows(&layout.context)? + &change;
         Ok(Side {
             name: name.display().to_string(),
-            labels: record.labels.clone(),
-            texts: model
-                .text
-                .class_features(context.view(), &layout.suffixes)?,
-            context,
-            change,
+            classifier: Classifier::with_prompt(model, record)?.uncalibrated(),
+            context: context_rows(&model.text, &layout, Some(&record.delta))?,
+            change: record.delta.matrix(),
         })
+    }
+
+    fn labels(&self) -> &[Label] {
+        self.classifier.labels()
     }
 
     fn spectrum(&self) -> Vec<f32> {
         density::singular_values(self.context.view())
-    }
-
-    /// The best label of a picture and its probability.
-    fn answer(&self, feature: &Array2<f32>, scale: f32) -> (&str, f32) {
-        let scores = probabilities(feature.view(), self.texts.view(), scale);
-        let named = best(scores.row(0));
-        (&self.labels[named].name, scores[[0, named]])
     }
 }
 
@@ -90,7 +80,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     let a = Side::new(&arguments.a, &a, &model)?;
     let b = Side::new(&arguments.b, &b, &model)?;
     let distance = Distance::of(&a, &b);
-    let predictions = Predictions::of(&a, &b, &paths, &model, context)?;
+    let predictions = Predictions::of(&a, &b, &paths, context)?;
 
     let mut object = json!({
         "a": side(&a),
@@ -139,12 +129,17 @@ impl Distance {
             (norms > 0.0).then(|| product / norms)
         };
         let shared: Vec<f32> = a
-            .labels
+            .labels()
             .iter()
             .enumerate()
             .filter_map(|(row, label)| {
-                let other = b.labels.iter().position(|other| other.name == label.name)?;
-                Some(a.texts.row(row).dot(&b.texts.row(other)))
+                let other = b.classifier.class_of(&label.name)?;
+                Some(
+                    a.classifier
+                        .texts()
+                        .row(row)
+                        .dot(&b.classifier.texts().row(other)),
+                )
             })
             .collect();
         Distance {
@@ -179,13 +174,7 @@ struct Predictions {
 }
 
 impl Predictions {
-    fn of(
-        a: &Side,
-        b: &Side,
-        paths: &[PathBuf],
-        model: &Model,
-        context: &Context,
-    ) -> anyhow::Result<Predictions> {
+    fn of(a: &Side, b: &Side, paths: &[PathBuf], context: &Context) -> anyhow::Result<Predictions> {
         let mut found = Predictions::default();
         let bar = context.output.progress("pictures", paths.len() as u64);
         for path in paths {
@@ -201,21 +190,21 @@ impl Predictions {
                     continue;
                 }
             };
-            let feature = model.encode_image(&picture)?.insert_axis(Axis(0));
+            let feature = a.classifier.model().encode_image(&picture)?;
             found.pictures += 1;
-            let answers = [a, b].map(|side| side.answer(&feature, model.logit_scale));
-            if answers[0].0 == answers[1].0 {
+            let answers = [a, b].map(|side| side.classifier.answer(feature.view()));
+            let [of_a, of_b] = [answers[0].best(), answers[1].best()];
+            if of_a.label == of_b.label {
                 continue;
             }
             let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
             let folder = folder.to_string_lossy().into_owned();
-            let mut labels = a.labels.iter().chain(&b.labels);
-            let [a_answer, b_answer] = answers.map(|(label, score)| (label.to_owned(), score));
+            let mut labels = a.labels().iter().chain(b.labels());
             found.changed.push(Changed {
                 source: path.display().to_string(),
                 truth: labels.any(|label| label.name == folder).then_some(folder),
-                a: a_answer,
-                b: b_answer,
+                a: (of_a.label.to_owned(), of_a.probability),
+                b: (of_b.label.to_owned(), of_b.probability),
             });
         }
         bar.finish_and_clear();
@@ -266,8 +255,8 @@ fn side(side: &Side) -> Value {
 }
 
 fn only_in(one: &Side, other: &Side) -> Vec<String> {
-    let missing = |label: &&Label| !other.labels.iter().any(|known| known.name == label.name);
-    let names = one.labels.iter().filter(missing);
+    let missing = |label: &&Label| !other.labels().iter().any(|known| known.name == label.name);
+    let names = one.labels().iter().filter(missing);
     names.map(|label| label.name.clone()).collect()
 }
 

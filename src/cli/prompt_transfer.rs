@@ -3,6 +3,7 @@
 
 use super::prompt::description;
 use super::{Context, model, usage};
+use crate::classifier::{ClassifierError, context_rows};
 use crate::clip::Model;
 use crate::store::Loaded;
 use anyhow::Context as _;
@@ -96,18 +97,10 @@ fn called(file: &Path) -> anyhow::Result<String> {
 fn fits(loaded: &Loaded, model: &Model) -> anyhow::Result<()> {
     let record = &loaded.record;
     let layout = model.layout(&record.template, &record.labels)?;
-    let (found, needed) = (
-        record.delta.shape(),
-        model.text.token_rows(&layout.context)?.dim(),
-    );
-    anyhow::ensure!(
-        found == needed,
-        "its change is a table of {} x {}, and the words of its template are {} x {} for the model {}",
-        found.0,
-        found.1,
-        needed.0,
-        needed.1,
-        model.name
-    );
-    Ok(())
+    match context_rows(&model.text, &layout, Some(&record.delta)) {
+        Err(error @ ClassifierError::ChangeShape { .. }) => {
+            anyhow::bail!("{error} {}", model.name)
+        }
+        fits => Ok(fits.map(|_| ())?),
+    }
 }

@@ -1,7 +1,7 @@
 //! How right a classifier is, and how sure: from the probabilities that it gave each picture and what the picture
 //! shows. It must not know models or methods.
 
-use crate::adapt::loss::best;
+use crate::classifier::best;
 use ndarray::{Array2, ArrayView2};
 use serde::Serialize;
 

@@ -10,6 +10,7 @@ pub use metrics::{Assessment, harmonic_mean, wilson};
 pub use protocols::{Part, Tested, Trial, TrialResult, base_and_new, choose_shots, run, test};
 
 use crate::adapt::AdaptError;
+use crate::classifier::ClassifierError;
 use crate::clip::TextTowerError;
 
 /// Why an evaluation failed.
@@ -27,6 +28,8 @@ pub enum EvaluateError {
     Singular,
     #[error(transparent)]
     Adapt(#[from] AdaptError),
+    #[error(transparent)]
+    Classifier(#[from] ClassifierError),
     #[error(transparent)]
     Text(#[from] TextTowerError),
 }

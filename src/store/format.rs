@@ -2,12 +2,14 @@
 //! It must not know where files lie.
 
 use super::StoreError;
+use super::file_system::{Disk, FileSystem};
 use super::record::{
-    Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, PromptRecord, Provenance,
+    Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, Prompt, Provenance,
 };
 use crate::prompt::{Delta, Factors, Label, Template};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Begins every prompt file, in every version; like PNG's, it shows a transfer that changed line ends.
 pub const MAGIC: [u8; 8] = *b"\x89RLP\r\n\x1a\n";
@@ -59,7 +61,7 @@ enum DeltaV1 {
 }
 
 /// The file of `record`. A record that could not be read back is refused.
-pub fn encode(record: &PromptRecord) -> Result<Vec<u8>, StoreError> {
+pub fn encode(record: &Prompt) -> Result<Vec<u8>, StoreError> {
     let invalid = |fault: String| StoreError::Invalid {
         file: "the new prompt".into(),
         fault,
@@ -101,9 +103,25 @@ pub fn encode(record: &PromptRecord) -> Result<Vec<u8>, StoreError> {
     Ok(file)
 }
 
+impl Prompt {
+    /// Reads the prompt file at `path`, as `adapt` writes it, and checks all of it.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no prompt file, is damaged, or is newer than this program.
+    pub fn open(path: impl AsRef<Path>) -> Result<Prompt, StoreError> {
+        let path = path.as_ref();
+        let bytes = Disk.read(path, MAX_FILE_BYTES);
+        let bytes = bytes.map_err(|source| StoreError::Read {
+            path: path.into(),
+            source,
+        })?;
+        decode(&bytes, &path.display().to_string())
+    }
+}
+
 /// Reads a prompt from the bytes of `file`, checking everything: any flipped bit, any missing byte, any shape
 /// or number that makes no sense is refused.
-pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
+pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, StoreError> {
     let named = || file.to_owned();
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(StoreError::TooLarge { file: named() });
@@ -156,7 +174,7 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
 }
 
 /// BLAKE3 of everything but the provenance: two runs with the same seed on the same machine agree in it.
-pub fn digest(record: &PromptRecord) -> Result<blake3::Hash, StoreError> {
+pub fn digest(record: &Prompt) -> Result<blake3::Hash, StoreError> {
     let fault = |error: postcard::Error| StoreError::Invalid {
         file: "the prompt".into(),
         fault: error.to_string(),
@@ -168,7 +186,7 @@ pub fn digest(record: &PromptRecord) -> Result<blake3::Hash, StoreError> {
     Ok(blake3::hash(&bytes))
 }
 
-fn trained(record: &PromptRecord) -> TrainedV1 {
+fn trained(record: &Prompt) -> TrainedV1 {
     let numbers = |table: &Array2<f32>| table.iter().copied().collect();
     let (tokens, width) = record.delta.shape();
     TrainedV1 {
@@ -200,7 +218,7 @@ fn trained(record: &PromptRecord) -> TrainedV1 {
     }
 }
 
-fn decode_v1(payload: &[u8]) -> Result<PromptRecord, String> {
+fn decode_v1(payload: &[u8]) -> Result<Prompt, String> {
     let PayloadV1 {
         trained,
         provenance,
@@ -208,7 +226,7 @@ fn decode_v1(payload: &[u8]) -> Result<PromptRecord, String> {
     assemble(trained, None, provenance)
 }
 
-fn decode_v2(payload: &[u8]) -> Result<PromptRecord, String> {
+fn decode_v2(payload: &[u8]) -> Result<Prompt, String> {
     let PayloadV2 {
         trained,
         statistics,
@@ -230,7 +248,7 @@ fn assemble(
     trained: TrainedV1,
     statistics: Option<FeatureStatistics>,
     provenance: Provenance,
-) -> Result<PromptRecord, String> {
+) -> Result<Prompt, String> {
     let (tokens, width) = (trained.tokens as usize, trained.width as usize);
     if tokens > MAX_TOKENS || width > MAX_WIDTH {
         return Err(format!(
@@ -255,7 +273,7 @@ fn assemble(
             Delta::Full(table("the context", tokens, width, numbers)?)
         }
     };
-    Ok(PromptRecord {
+    Ok(Prompt {
         model_name: trained.model_name,
         model_fingerprint: trained.model_fingerprint,
         template: Template::parse(&trained.template).map_err(|error| error.to_string())?,

@@ -9,7 +9,7 @@ use super::StoreError;
 use super::atomic;
 use super::file_system::{Disk, FileSystem};
 use super::format::{self, MAX_FILE_BYTES};
-use super::record::{MAX_SEQUENCE, PromptRecord};
+use super::record::{MAX_SEQUENCE, Prompt};
 use lock::{LOCK_WAIT, Waiting};
 use std::collections::BTreeSet;
 use std::io;
@@ -40,7 +40,7 @@ pub struct Home {
 /// A prompt that was read.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    pub record: PromptRecord,
+    pub record: Prompt,
     /// The file it was read from.
     pub path: PathBuf,
     /// The size of that file.
@@ -220,7 +220,7 @@ impl Home {
 
     /// Keeps `record` as the next generation of the prompt `name` and brings it into use. The sequence number
     /// is given here.
-    pub fn save(&self, name: &str, record: &PromptRecord) -> Result<Saved, StoreError> {
+    pub fn save(&self, name: &str, record: &Prompt) -> Result<Saved, StoreError> {
         let _lock = self.lock(name)?;
         self.save_locked(name, record, None)
     }
@@ -297,7 +297,7 @@ impl Home {
     fn save_locked(
         &self,
         name: &str,
-        record: &PromptRecord,
+        record: &Prompt,
         restores: Option<u64>,
     ) -> Result<Saved, StoreError> {
         let path = self.prompt_path(name)?;
@@ -344,7 +344,7 @@ impl Home {
     fn add_generation(
         &self,
         name: &str,
-        mut record: PromptRecord,
+        mut record: Prompt,
         sequence: u64,
     ) -> Result<(Vec<u8>, u64), StoreError> {
         if sequence > MAX_SEQUENCE {

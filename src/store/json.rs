@@ -3,7 +3,7 @@
 
 use super::StoreError;
 use super::record::{
-    Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, PromptRecord, Provenance,
+    Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, Prompt, Provenance,
 };
 use crate::prompt::{Delta, Factors, Label, Template};
 use ndarray::Array2;
@@ -61,7 +61,7 @@ enum ChangeText {
 ///
 /// # Errors
 /// A record that makes no sense.
-pub fn encode(record: &PromptRecord) -> Result<String, StoreError> {
+pub fn encode(record: &Prompt) -> Result<String, StoreError> {
     let invalid = |fault: String| StoreError::Invalid {
         file: "the prompt".into(),
         fault,
@@ -108,7 +108,7 @@ pub fn encode(record: &PromptRecord) -> Result<String, StoreError> {
 ///
 /// # Errors
 /// Text that is no such JSON, and any shape, number or label that makes no sense; with `file` and what is wrong.
-pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
+pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, StoreError> {
     let invalid = |fault: String| StoreError::Invalid {
         file: file.into(),
         fault,
@@ -139,7 +139,7 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<PromptRecord, StoreError> {
         }),
         ChangeText::Full(rows) => Delta::Full(table("full", rows).map_err(invalid)?),
     };
-    let record = PromptRecord {
+    let record = Prompt {
         model_name: text.model.name,
         model_fingerprint: *fingerprint.as_bytes(),
         template: Template::parse(&text.template).map_err(|error| invalid(error.to_string()))?,

@@ -16,7 +16,7 @@ mod survival;
 pub use file_system::free_space;
 pub use format::{decode, digest, encode};
 pub use home::{Generation, Home, LABELS_FILE, Listed, Loaded, Saved, Shot};
-pub use record::{Calibration, FeatureStatistics, Metrics, PromptRecord, Provenance};
+pub use record::{Calibration, FeatureStatistics, Metrics, Prompt, Provenance};
 
 use std::io;
 use std::path::PathBuf;

@@ -17,7 +17,7 @@ pub const MAX_SEQUENCE: u64 = 999_999_999;
 
 /// A trained prompt with everything needed to use it, to judge it and to tell where it came from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PromptRecord {
+pub struct Prompt {
     /// The model it was trained for, as people call it.
     pub model_name: String,
     /// BLAKE3 of that model's weights: the prompt is of no use with any other.
@@ -107,7 +107,7 @@ pub struct Provenance {
     pub restores: Option<u64>,
 }
 
-impl PromptRecord {
+impl Prompt {
     /// What was tuned.
     pub fn method(&self) -> Method {
         self.delta.method()
@@ -239,14 +239,14 @@ fn short_hex(fingerprint: &[u8; 32]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::prompt::{Factors, density};
     use crate::rng::Rng;
     use ndarray::Array2;
 
     /// A prompt of rank 1 at width 512 with ten labels.
-    pub fn record() -> PromptRecord {
+    pub fn record() -> Prompt {
         let mut rng = Rng::new(11);
         let mut factors = Factors::init(4, 512, 1, 11).unwrap();
         factors.v = Array2::from_shape_simple_fn((1, 512), || 0.3 * rng.normal());
@@ -263,7 +263,7 @@ pub(super) mod tests {
             "red_lamp",
             "empty shelf",
         ];
-        PromptRecord {
+        Prompt {
             model_name: "default".into(),
             model_fingerprint: *blake3::hash(b"weights").as_bytes(),
             template: Template::default(),
@@ -309,7 +309,7 @@ pub(super) mod tests {
     #[test]
     fn a_sound_record_has_no_fault_and_each_broken_one_has() {
         assert_eq!(record().fault(), None);
-        type Damage = fn(&mut PromptRecord);
+        type Damage = fn(&mut Prompt);
         let damages: [(&str, Damage); 19] = [
             ("recipe", |r| r.recipe = "\u{1b}[2J".into()),
             ("model", |r| r.model_name.clear()),

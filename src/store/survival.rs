@@ -3,7 +3,7 @@
 
 use super::faults::{Fault, FaultyDisk, Survival};
 use super::record::tests::record;
-use super::{Home, PromptRecord, StoreError};
+use super::{Home, Prompt, StoreError};
 use std::sync::Arc;
 
 const NAME: &str = "shelf";
@@ -49,8 +49,8 @@ const CASES: [Case; 5] = [
     },
 ];
 
-fn seeded(seed: u64) -> PromptRecord {
-    PromptRecord { seed, ..record() }
+fn seeded(seed: u64) -> Prompt {
+    Prompt { seed, ..record() }
 }
 
 fn save(home: &Home) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 //! each class become shots. It must not know how a prompt is trained.
 
 use crate::adapt::features::FeatureSet;
-use crate::adapt::loss::{best, probabilities};
+use crate::classifier::{best, probabilities};
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
 
 /// Passes over the classes until they are balanced; the last ones change little.

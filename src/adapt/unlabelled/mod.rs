@@ -10,6 +10,7 @@ pub use verdict::{Measures, Verdict};
 
 use super::trainer::StepReport;
 use super::{AdaptError, Options as Training, Split, adapt as train};
+use crate::classifier::text_features;
 use crate::clip::TextTower;
 use crate::prompt::{Delta, TokenLayout};
 use consensus::Consensus;
@@ -91,15 +92,7 @@ pub fn adapt(
     if labels.len() < 2 {
         return Err(AdaptError::OneClass);
     }
-    let initial = tower.token_rows(&layout.context)?;
-    let texts_of = |delta: Option<&Delta>| -> Result<Array2<f32>, AdaptError> {
-        let context = match delta {
-            Some(delta) => &initial + &delta.matrix(),
-            None => initial.clone(),
-        };
-        Ok(tower.class_features(context.view(), &layout.suffixes)?)
-    };
-    let before = texts_of(current)?;
+    let before = text_features(tower, layout, current)?;
     let training = Training {
         holdout: 0.0,
         ..options.training
@@ -126,7 +119,7 @@ pub fn adapt(
             });
         }
         let trained = train(tower, layout, labels, &shots, scale, &training, progress)?;
-        let texts = texts_of(Some(&trained.delta))?;
+        let texts = text_features(tower, layout, Some(&trained.delta))?;
         let after = judge(&texts, &consensuses[0]);
         consensuses.push(Consensus::of(features, texts.view(), scale));
         let better = |best: &Outcome| after.agreement > best.verdict.after.agreement;

@@ -1,7 +1,7 @@
 //! Whether a prompt that was trained without labels may stay. It must not know how it was trained.
 
 use super::consensus::Consensus;
-use crate::adapt::loss::{best, probabilities};
+use crate::classifier::{best, probabilities};
 use ndarray::{ArrayView2, ArrayView3, Axis};
 
 /// The least gain in agreement that is worth a new prompt: less is chance.

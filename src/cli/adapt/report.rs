@@ -4,16 +4,17 @@
 use super::super::Context;
 use super::super::output::percent;
 use super::adaptation::{Adaptation, Trained};
+use crate::classifier::context_rows;
 use crate::prompt::density;
-use crate::store::{Calibration, FeatureStatistics, Metrics, PromptRecord, Provenance, Saved};
+use crate::store::{Calibration, FeatureStatistics, Metrics, Prompt, Provenance, Saved};
 use serde_json::json;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 impl Adaptation {
     /// The prompt file's content; the adaptation began at `begun`.
-    pub fn record(&self, trained: &Trained, begun: Instant) -> anyhow::Result<PromptRecord> {
+    pub fn record(&self, trained: &Trained, begun: Instant) -> anyhow::Result<Prompt> {
         let outcome = &trained.outcome;
-        Ok(PromptRecord {
+        Ok(Prompt {
             model_name: self.model.name.clone(),
             model_fingerprint: self.model.fingerprint.0,
             template: self.plan.template.clone(),
@@ -52,8 +53,8 @@ impl Adaptation {
 
     /// The singular values of the whole context.
     fn spectrum(&self, trained: &Trained) -> anyhow::Result<Vec<f32>> {
-        let template = self.model.text.token_rows(&self.layout.context)?;
-        let context = template + trained.outcome.delta.matrix();
+        let change = Some(&trained.outcome.delta);
+        let context = context_rows(&self.model.text, &self.layout, change)?;
         Ok(density::singular_values(context.view()))
     }
 

@@ -1,6 +1,5 @@
 //! `edge-rlp classify`: names what pictures show, from files, folders or a camera, with a prompt or zero-shot.
 
-mod classifier;
 mod meter;
 mod on_change;
 mod renewal;
@@ -9,14 +8,15 @@ mod smoothing;
 mod watch;
 
 use super::{Context, Exit, model, usage};
+use crate::classifier::{Classifier, Unknown};
+use crate::clip::Model;
 use crate::frames::{CameraSource, CaptureFormat, MAX_PIXELS, pictures_in, read_picture};
-use crate::prompt::labels;
+use crate::prompt::{Label, Template, labels};
 use crate::store::{Loaded, StoreError};
-use classifier::Classifier;
 use renewal::Renewal;
-use report::Report;
+use report::{Picture, Report};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true))]
@@ -95,8 +95,19 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let model = model::open_for(arguments.model.as_deref(), prompt.as_ref(), context)?;
     let mut renewal =
         (prompt.as_ref()).map(|prompt| Renewal::new(&model, &arguments, labels.clone(), prompt));
-    let mut classifier = Classifier::new(&model, labels, prompt, arguments.threshold, context)?;
-    let mut report = Report::new(&arguments, context, &classifier);
+    let threshold = arguments.threshold;
+    let mut classifier = classifier(
+        &model,
+        labels.as_deref(),
+        prompt.as_ref(),
+        threshold,
+        context,
+    )?;
+    match &prompt {
+        Some(loaded) => (context.output).detail(format!("prompt {}", loaded.path.display())),
+        None => (context.output).note("zero-shot: no prompt is in use (--prompt NAME uses one)"),
+    }
+    let mut report = Report::new(&arguments, context);
     match source {
         Source::Files(paths) => files(&paths, &classifier, &mut report),
         Source::Camera(camera) => {
@@ -108,6 +119,38 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         Exit::NothingAccepted
     } else {
         Exit::Done
+    })
+}
+
+/// Labels `labels`, or those of `prompt`; one of both is given. `threshold` replaces what the prompt calls unknown.
+fn classifier<'a>(
+    model: &'a Model,
+    labels: Option<&[Label]>,
+    prompt: Option<&Loaded>,
+    threshold: Option<f32>,
+    context: &Context,
+) -> anyhow::Result<Classifier<'a>> {
+    let classifier = match (prompt, labels) {
+        (Some(prompt), None) => Classifier::with_prompt(model, &prompt.record)?,
+        (Some(prompt), Some(labels)) => Classifier::with_prompt_for(model, &prompt.record, labels)?,
+        (None, labels) => {
+            Classifier::zero_shot(model, &Template::default(), labels.unwrap_or_default())?
+        }
+    };
+    if let Some(prompt) = prompt.filter(|_| classifier.unknown() == Unknown::Never) {
+        let why = match prompt.record.calibration {
+            Some(_) => {
+                "the prompt's calibration is for the labels it was trained on, not for these"
+            }
+            None => "the prompt holds no calibration",
+        };
+        context.output.detail(format!(
+            "{why}: scores are as the model gives them, and no picture is unknown unless --threshold says so"
+        ));
+    }
+    Ok(match threshold {
+        Some(least) => classifier.with_unknown(Unknown::BelowProbability(least)),
+        None => classifier,
     })
 }
 
@@ -155,18 +198,16 @@ fn files(paths: &[PathBuf], classifier: &Classifier, report: &mut Report) -> any
             .parent()
             .and_then(Path::file_name)
             .map(|name| name.to_string_lossy());
-        let truth = folder.and_then(|name| {
-            classifier
-                .labels
-                .iter()
-                .position(|label| label.name == name)
-        });
-        report.picture(
-            &path.to_string_lossy(),
-            0,
-            truth,
-            &classifier.classify(&picture)?,
-        )?;
+        let truth = folder.filter(|name| classifier.class_of(name).is_some());
+        let started = Instant::now();
+        let answer = classifier.classify(&picture)?;
+        report.picture(&Picture {
+            source: &path.to_string_lossy(),
+            frame: 0,
+            truth: truth.as_deref(),
+            answer: &answer,
+            latency: started.elapsed(),
+        })?;
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 
 use super::super::Context;
 use super::Arguments;
-use super::classifier::Classifier;
+use crate::classifier::Classifier;
 use crate::clip::Model;
 use crate::prompt::Label;
-use crate::store::{Loaded, PromptRecord};
+use crate::store::{Loaded, Prompt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub struct Renewal<'a> {
     /// What `--labels` holds.
     labels: Option<Vec<Label>>,
     threshold: Option<f32>,
-    record: PromptRecord,
+    record: Prompt,
     looked: Instant,
 }
 
@@ -69,8 +69,8 @@ impl<'a> Renewal<'a> {
                 .warn(format!("prompt {prompt} now has other labels: {again}"));
             return None;
         }
-        let labels = self.labels.clone();
-        match Classifier::new(self.model, labels, Some(loaded), self.threshold, context) {
+        let labels = self.labels.as_deref();
+        match super::classifier(self.model, labels, Some(&loaded), self.threshold, context) {
             Ok(classifier) => {
                 context.output.note(format!(
                     "prompt {prompt}, generation {sequence}, is in use from here on"

@@ -3,9 +3,8 @@
 use super::super::Context;
 use super::super::output::percent;
 use super::Arguments;
-use super::classifier::{Answer, Classifier, Unknown};
 use super::on_change::Change;
-use crate::prompt::Label;
+use crate::classifier::Answer;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::time::Duration;
@@ -13,13 +12,23 @@ use std::time::Duration;
 /// What is called by the name of no label.
 const UNKNOWN: &str = "unknown";
 
+/// A picture that was named.
+pub struct Picture<'a> {
+    /// Its file, or the camera.
+    pub source: &'a str,
+    /// Its number in the camera's stream; 0 of a file.
+    pub frame: u64,
+    /// The label that the folder's name or the demo camera gives, where that is one of those to choose from.
+    pub truth: Option<&'a str>,
+    pub answer: &'a Answer,
+    /// How long naming it took.
+    pub latency: Duration,
+}
+
 /// Answers on their way to standard output.
 pub struct Report<'a> {
     pub arguments: &'a Arguments,
     pub context: &'a Context,
-    labels: Vec<Label>,
-    /// When a picture shows none of them.
-    pub unknown_when: Unknown,
     /// What the answer before said.
     last: Option<String>,
     pub pictures: usize,
@@ -38,11 +47,7 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub fn new(
-        arguments: &'a Arguments,
-        context: &'a Context,
-        classifier: &Classifier,
-    ) -> Report<'a> {
+    pub fn new(arguments: &'a Arguments, context: &'a Context) -> Report<'a> {
         if arguments.csv {
             context
                 .output
@@ -51,8 +56,6 @@ impl<'a> Report<'a> {
         Report {
             arguments,
             context,
-            labels: classifier.labels.clone(),
-            unknown_when: classifier.unknown,
             last: None,
             pictures: 0,
             skipped: 0,
@@ -86,28 +89,25 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// One answer; `truth` is the class that the folder's name or the demo camera gives. What comes back is the change,
-    /// where the answer before was another.
+    /// One answer. What comes back is the change, where the answer before was another.
     ///
     /// # Errors
     /// If the answer cannot be written as JSON.
-    pub fn picture(
-        &mut self,
-        source: &str,
-        frame: u64,
-        truth: Option<usize>,
-        answer: &Answer,
-    ) -> anyhow::Result<Option<Change>> {
-        let (class, score) = answer.best();
-        let unknown = answer.is_unknown(self.unknown_when);
-        let label = match unknown {
-            true => UNKNOWN,
-            false => &self.labels[class].name,
-        };
+    pub fn picture(&mut self, picture: &Picture) -> anyhow::Result<Option<Change>> {
+        let &Picture {
+            source,
+            frame,
+            truth,
+            answer,
+            latency,
+        } = picture;
+        let score = answer.best().probability;
+        let unknown = answer.is_unknown();
+        let label = answer.label().unwrap_or(UNKNOWN);
         self.pictures += 1;
-        self.busy += answer.latency;
+        self.busy += latency;
         self.judged += usize::from(truth.is_some());
-        self.right += usize::from(truth == Some(class) && !unknown);
+        self.right += usize::from(truth.is_some() && truth == answer.label());
         self.unknown += usize::from(unknown);
         let changed = self.last.as_deref() != Some(label);
         let change = changed.then(|| Change {
@@ -119,7 +119,7 @@ impl<'a> Report<'a> {
         });
 
         let output = &self.context.output;
-        let latency = answer.latency.as_secs_f64() * 1e3;
+        let latency = latency.as_secs_f64() * 1e3;
         if output.is_json() {
             output.object(&json!({
                 "source": source,
@@ -129,7 +129,7 @@ impl<'a> Report<'a> {
                 "top": self.top(answer).map(|(label, score)| json!({ "label": label, "score": score })).collect::<Vec<_>>(),
                 "unknown": unknown,
                 "latency_ms": latency,
-                "truth": truth.map(|class| &self.labels[class].name),
+                "truth": truth,
             }))?;
         } else if self.arguments.csv {
             let (source, label) = (csv_field(source), csv_field(label));
@@ -153,11 +153,10 @@ impl<'a> Report<'a> {
     }
 
     /// The best labels, as many as were asked for.
-    fn top(&self, answer: &Answer) -> impl Iterator<Item = (&str, f32)> {
-        let labels = &self.labels;
+    fn top<'b>(&self, answer: &'b Answer) -> impl Iterator<Item = (&'b str, f32)> + use<'b> {
         let best = answer.ranking().into_iter();
         best.take(self.arguments.top as usize)
-            .map(|(class, score)| (labels[class].name.as_str(), score))
+            .map(|scored| (scored.label, scored.probability))
     }
 
     pub fn summary(&self) {

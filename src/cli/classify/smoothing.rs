@@ -1,7 +1,7 @@
 //! Answers smoothed over time: a moving average that forgets exponentially, so that one odd frame changes no label. It
 //! must not know cameras or clocks.
 
-use super::classifier::Answer;
+use crate::classifier::Answer;
 use std::time::Duration;
 
 /// The average of the answers so far.
@@ -25,16 +25,9 @@ impl Smoothing {
             true => 1.0,
             false => 1.0 - (-elapsed.as_secs_f32() / self.constant.as_secs_f32()).exp(),
         };
-        let towards = |old: f32, new: f32| old + share * (new - old);
         let mean = match self.mean.take() {
             None => answer,
-            Some(old) => Answer {
-                probabilities: (old.probabilities.iter().zip(&answer.probabilities))
-                    .map(|(&old, &new)| towards(old, new))
-                    .collect(),
-                similarity: towards(old.similarity, answer.similarity),
-                latency: answer.latency,
-            },
+            Some(old) => old.towards(&answer, share),
         };
         self.mean = Some(mean.clone());
         mean
@@ -44,13 +37,10 @@ impl Smoothing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classifier::Unknown;
 
     fn answer(first: f32) -> Answer {
-        Answer {
-            probabilities: vec![first, 1.0 - first],
-            similarity: first,
-            latency: Duration::ZERO,
-        }
+        Answer::for_test(&[first, 1.0 - first], first, Unknown::Never)
     }
 
     const STEP: Duration = Duration::from_millis(100);
@@ -58,7 +48,7 @@ mod tests {
     #[test]
     fn one_odd_frame_changes_no_label_but_lasting_change_does() {
         let mut smoothing = Smoothing::new(5 * STEP);
-        let mut named = |first| smoothing.add(answer(first), STEP).best().0;
+        let mut named = |first| smoothing.add(answer(first), STEP).best().class;
         assert_eq!([1.0, 1.0, 0.0, 1.0].map(&mut named), [0, 0, 0, 0]);
         let later = [0.0; 10].map(&mut named);
         assert_eq!((later[1], later[9]), (0, 1));

@@ -3,12 +3,12 @@
 
 use super::super::supervisor::Supervisor;
 use super::super::{rest, usage};
-use super::classifier::Classifier;
 use super::meter::Meter;
 use super::on_change::OnChange;
 use super::renewal::Renewal;
-use super::report::Report;
+use super::report::{Picture, Report};
 use super::smoothing::Smoothing;
+use crate::classifier::Classifier;
 use crate::frames::{CameraOptions, CameraSource, Frames, FramesError, Patience, Seen};
 use anyhow::bail;
 use std::io::{IsTerminal, stderr};
@@ -79,18 +79,22 @@ pub fn watch<'a>(
         };
         watched += 1;
         if let Some(renewed) = renewal.as_mut().and_then(|renewal| renewal.look(context)) {
-            report.unknown_when = renewed.unknown;
             *classifier = renewed;
         }
-        let truth = classifier
-            .labels
-            .iter()
-            .position(|label| Some(&label.name) == frame.label.as_ref());
+        let truth = frame.label.as_deref();
+        let started = Instant::now();
         let answer = classifier.classify(&frame.image)?;
-        rates.add(answer.latency);
+        let latency = started.elapsed();
+        rates.add(latency);
         let now = Instant::now();
         let answer = smoothing.add(answer, now - std::mem::replace(&mut last_frame, now));
-        let change = report.picture(&frame.source, frame.index, truth, &answer)?;
+        let change = report.picture(&Picture {
+            source: &frame.source,
+            frame: frame.index,
+            truth: truth.filter(|name| classifier.class_of(name).is_some()),
+            answer: &answer,
+            latency,
+        })?;
         if let (Some(on_change), Some(change)) = (&on_change, change) {
             on_change.changed(change);
         }

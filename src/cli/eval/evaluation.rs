@@ -8,6 +8,7 @@ use super::{Arguments, Plan, Protocol};
 use crate::adapt::AdaptError;
 use crate::adapt::features::{Extraction, FeatureSet};
 use crate::adapt::trainer::StepReport;
+use crate::classifier::context_rows;
 use crate::clip::Model;
 use crate::evaluate::{
     Classifier, EvaluateError, Fitted, Part, Task, Trial, TrialResult, base_and_new, choose_shots,
@@ -238,9 +239,9 @@ impl<'a> Evaluation<'a> {
 
     fn test_prompt(&self, loaded: &Loaded) -> anyhow::Result<TrialResult> {
         let record = &loaded.record;
-        let context = self.model.text.token_rows(&self.fitted.layout.context)?;
+        let (tower, layout) = (&self.model.text, &self.fitted.layout);
         let classifier = Classifier::Prompt {
-            context: context + record.delta.matrix(),
+            context: context_rows(tower, layout, Some(&record.delta))?,
             change: Some(record.delta.clone()),
         };
         let parts = self

@@ -6,7 +6,7 @@ mod charts;
 use super::eval::evaluation::{Evaluation, TestPart};
 use super::eval::summary::{Row, Summary};
 use super::output::percent;
-use crate::adapt::loss::best;
+use crate::classifier::{best, context_rows};
 use crate::evaluate::{Classifier, Tested};
 use crate::frames::{MAX_PIXELS, read_picture};
 use crate::prompt::density::{information_density, singular_values};
@@ -314,10 +314,7 @@ fn spectrum(subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
     else {
         return Ok(String::new());
     };
-    let template = evaluation
-        .model
-        .text
-        .token_rows(&evaluation.fitted.layout.context)?;
+    let template = context_rows(&evaluation.model.text, &evaluation.fitted.layout, None)?;
     let values = |matrix: ArrayView2<f32>| -> Vec<f64> {
         let values = singular_values(matrix);
         values.into_iter().map(f64::from).collect()

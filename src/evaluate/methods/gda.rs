@@ -83,7 +83,7 @@ fn solve(factor: &Array2<f64>, mut right: Array1<f64>) -> Array1<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapt::loss::softmax_rows;
+    use crate::classifier::softmax_rows;
     use crate::evaluate::methods::tests::Case;
 
     #[test]

@@ -14,8 +14,8 @@ pub use tip::Cache;
 
 use super::EvaluateError;
 use crate::adapt::features::FeatureSet;
-use crate::adapt::loss::{probabilities, softmax_rows};
 use crate::adapt::trainer::StepReport;
+use crate::classifier::{context_rows, probabilities, softmax_rows};
 use crate::clip::TextTower;
 use crate::prompt::{Delta, Method, TokenLayout};
 use ndarray::{Array1, Array2, ArrayView2};

@@ -1,6 +1,6 @@
 //! What the trained prompts have in common: a change to the template's context, trained on all shots.
 
-use super::{Classifier, EvaluateError, FitOptions, Fitted, Task};
+use super::{Classifier, EvaluateError, FitOptions, Fitted, Task, context_rows};
 use crate::adapt::trainer::StepReport;
 use crate::adapt::{Options, Outcome, adapt};
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ pub fn fit(
     Ok(Fitted {
         parameters: delta.parameters(),
         classifier: Classifier::Prompt {
-            context: task.tower.token_rows(&task.layout.context)? + delta.matrix(),
+            context: context_rows(task.tower, task.layout, Some(&delta))?,
             change: Some(delta),
         },
         history,

@@ -1,7 +1,7 @@
 //! Tip-Adapter without training (arXiv 2207.09519): a picture that resembles a remembered shot is drawn to its class,
 //! beside what the plain template says. Classes without shots are left to the template.
 
-use super::{Classifier, EvaluateError, Fitted, Task};
+use super::{Classifier, EvaluateError, Fitted, Task, context_rows};
 use ndarray::{Array2, ArrayView2};
 
 /// Weight of the memories against the template, the paper's first choice.
@@ -40,7 +40,7 @@ pub fn fit(task: &Task) -> Result<Fitted, EvaluateError> {
     Ok(Fitted {
         parameters: keys.len(),
         classifier: Classifier::Cache {
-            context: task.tower.token_rows(&task.layout.context)?,
+            context: context_rows(task.tower, task.layout, None)?,
             cache: Cache {
                 keys,
                 labels,

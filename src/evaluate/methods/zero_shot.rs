@@ -1,11 +1,11 @@
 //! The plain template: nothing is learnt.
 
-use super::{Classifier, EvaluateError, Fitted, Task};
+use super::{Classifier, EvaluateError, Fitted, Task, context_rows};
 
 pub fn fit(task: &Task) -> Result<Fitted, EvaluateError> {
     Ok(Fitted {
         classifier: Classifier::Prompt {
-            context: task.tower.token_rows(&task.layout.context)?,
+            context: context_rows(task.tower, task.layout, None)?,
             change: None,
         },
         parameters: 0,

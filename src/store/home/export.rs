@@ -2,7 +2,7 @@
 //! carries them.
 
 use super::{Home, Loaded};
-use crate::store::{PromptRecord, StoreError, atomic, format, json};
+use crate::store::{Prompt, StoreError, atomic, format, json};
 use std::path::Path;
 
 /// How the names of prompts as JSON end, after the dot.
@@ -11,12 +11,7 @@ const JSON: &str = "json";
 impl Home {
     /// Writes `record` to a file outside the home folder, whole or not at all: as JSON where its name ends with
     /// `.json`, else as a prompt file. A file that is there is replaced only with `replace`. The number of bytes.
-    pub fn export(
-        &self,
-        record: &PromptRecord,
-        path: &Path,
-        replace: bool,
-    ) -> Result<usize, StoreError> {
+    pub fn export(&self, record: &Prompt, path: &Path, replace: bool) -> Result<usize, StoreError> {
         let failed = |source| StoreError::WriteFile {
             path: path.into(),
             source,

@@ -11,8 +11,8 @@ pub(super) fn home() -> (FaultyDisk, Home) {
 }
 
 /// A record that can be told from others by its seed.
-fn seeded(seed: u64) -> PromptRecord {
-    PromptRecord { seed, ..record() }
+fn seeded(seed: u64) -> Prompt {
+    Prompt { seed, ..record() }
 }
 
 fn saved(home: &Home, seeds: std::ops::RangeInclusive<u64>) {

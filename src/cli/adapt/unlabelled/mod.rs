@@ -15,9 +15,10 @@ use crate::adapt::drift::Statistics;
 use crate::adapt::trainer::StepReport;
 use crate::adapt::unlabelled::{self, Outcome};
 use crate::adapt::{self, AdaptError};
+use crate::classifier::text_features;
 use crate::memory;
 use crate::prompt::{Delta, FactorsError, labels};
-use crate::store::PromptRecord;
+use crate::store::Prompt;
 use anyhow::bail;
 use ndarray::{Array2, Axis};
 use serde_json::json;
@@ -151,7 +152,7 @@ impl Learner<'_> {
     }
 
     /// The prompt in use, where it is one for these labels.
-    fn in_use(&self) -> Option<PromptRecord> {
+    fn in_use(&self) -> Option<Prompt> {
         let Adaptation {
             plan,
             labels,
@@ -167,11 +168,7 @@ impl Learner<'_> {
 
     fn texts(&self, delta: Option<&Delta>) -> anyhow::Result<Array2<f32>> {
         let Adaptation { model, layout, .. } = self.adaptation;
-        let mut rows = model.text.token_rows(&layout.context)?;
-        if let Some(delta) = delta {
-            rows += &delta.matrix();
-        }
-        Ok(model.text.class_features(rows.view(), &layout.suffixes)?)
+        Ok(text_features(&model.text, layout, delta)?)
     }
 
     /// Trains on the pool, and keeps the prompt where nothing speaks against it.

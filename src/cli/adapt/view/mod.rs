@@ -150,7 +150,7 @@ pub fn run(view: &View, context: &Context) -> anyhow::Result<Exit> {
 struct Session<'a> {
     view: &'a View<'a>,
     context: &'a Context,
-    guesser: &'a Guesser,
+    guesser: &'a Guesser<'a>,
     wishes: &'a Wishes,
     news: Receiver<News>,
     events: Receiver<Event>,
@@ -185,7 +185,7 @@ impl<'a> Session<'a> {
         view: &'a View,
         context: &'a Context,
         kept: Vec<Kept>,
-        guesser: &'a Guesser,
+        guesser: &'a Guesser<'a>,
         wishes: &'a Wishes,
         news: Receiver<News>,
     ) -> anyhow::Result<Session<'a>> {

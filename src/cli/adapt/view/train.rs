@@ -5,7 +5,7 @@ use super::super::adaptation::{Adaptation, Trained};
 use super::state::{Progress, Verdict};
 use crate::adapt::Split;
 use crate::adapt::features::FeatureSet;
-use crate::adapt::loss::best;
+use crate::classifier::{best, text_features};
 use crate::cli::heat::Pacing;
 use crate::cli::output::percent;
 use crate::cli::pictures::LabelledPictures;
@@ -139,8 +139,7 @@ fn verdict(
         false => split.holdout,
     };
     let (features, truth) = set.plain_views(&judged);
-    let rows = model.text.token_rows(&layout.context)? + trained.outcome.delta.matrix();
-    let texts = model.text.class_features(rows.view(), &layout.suffixes)?;
+    let texts = text_features(&model.text, layout, Some(&trained.outcome.delta))?;
     let scores = features.dot(&texts.t());
     let mut confusion = vec![vec![0; labels.len()]; labels.len()];
     for (row, &shown) in scores.rows().into_iter().zip(&truth) {

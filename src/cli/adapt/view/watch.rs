@@ -3,13 +3,13 @@
 
 use super::super::super::{Context, usage};
 use super::super::adaptation::Adaptation;
-use crate::adapt::loss::probabilities;
+use crate::classifier::Classifier;
 use crate::frames::{
     CameraOptions, CameraSource, Frame, Frames, FramesError, MAX_PIXELS, Seen, read_picture,
 };
 use crate::store::Shot;
 use image::RgbImage;
-use ndarray::{Array1, Array2, Axis};
+use ndarray::Array1;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread;
@@ -55,49 +55,37 @@ pub struct Wishes {
     pub next: AtomicBool,
 }
 
-/// The labels as the text features that guesses are made with.
-pub struct Guesser {
-    /// `[classes, joint]`.
-    texts: Array2<f32>,
-    /// The model's logit scale, over the prompt's temperature where it has one for these labels.
-    scale: f32,
-    /// What they come from, for people.
+/// What names the pictures meanwhile.
+pub struct Guesser<'a> {
+    classifier: Classifier<'a>,
+    /// What it comes from, for people.
     pub title: String,
 }
 
-impl Guesser {
+impl<'a> Guesser<'a> {
     /// With the prompt in use where there is one of this model, else zero-shot.
     ///
     /// # Errors
     /// If the prompt's template cannot hold the labels.
-    pub fn new(adaptation: &Adaptation, context: &Context) -> anyhow::Result<Guesser> {
+    pub fn new(adaptation: &'a Adaptation, context: &Context) -> anyhow::Result<Guesser<'a>> {
         let Adaptation {
             plan,
             labels,
             model,
-            layout,
+            ..
         } = adaptation;
         let in_use = context.home.load(&plan.prompt).ok();
         let in_use = in_use.filter(|loaded| loaded.record.model_fingerprint == model.fingerprint.0);
         let Some(loaded) = in_use else {
-            let rows = model.text.token_rows(&layout.context)?;
             return Ok(Guesser {
-                texts: model.text.class_features(rows.view(), &layout.suffixes)?,
-                scale: model.logit_scale,
+                classifier: Classifier::zero_shot(model, &plan.template, labels)?,
                 title: "zero-shot".into(),
             });
         };
-        let layout = model.layout(&loaded.record.template, labels)?;
-        let rows = model.text.token_rows(&layout.context)? + loaded.record.delta.matrix();
-        let calibration = loaded.record.calibration.as_ref();
-        let calibration = calibration.filter(|_| loaded.record.labels == *labels);
+        let sequence = loaded.record.provenance.sequence;
         Ok(Guesser {
-            texts: model.text.class_features(rows.view(), &layout.suffixes)?,
-            scale: model.logit_scale / calibration.map_or(1.0, |of| of.temperature),
-            title: format!(
-                "prompt {}, generation {}",
-                plan.prompt, loaded.record.provenance.sequence
-            ),
+            classifier: Classifier::with_prompt_for(model, &loaded.record, labels)?,
+            title: format!("prompt {}, generation {sequence}", plan.prompt),
         })
     }
 }
@@ -134,7 +122,7 @@ pub fn watch(
 
 struct Watcher<'a> {
     adaptation: &'a Adaptation,
-    guesser: &'a Guesser,
+    guesser: &'a Guesser<'a>,
     earlier: std::vec::IntoIter<Shot>,
     wishes: &'a Wishes,
     news: &'a SyncSender<News>,
@@ -208,18 +196,13 @@ impl Watcher<'_> {
     fn look(&self, frame: Frame) -> anyhow::Result<Sight> {
         let model = &self.adaptation.model;
         let feature = model.encode_image(&frame.image)?;
-        let row = feature.view().insert_axis(Axis(0));
-        let scores = probabilities(row, self.guesser.texts.view(), self.guesser.scale);
-        let guess = scores
-            .iter()
-            .copied()
-            .enumerate()
-            .max_by(|a, b| a.1.total_cmp(&b.1));
+        let answer = self.guesser.classifier.answer(feature.view());
+        let best = answer.best();
         Ok(Sight {
             sharpness: sharpness(&frame.image),
             frame,
             feature,
-            guess: guess.unwrap_or((0, 0.0)),
+            guess: (best.class, best.probability),
         })
     }
 }

@@ -1,0 +1,442 @@
+//! The central noun: a frozen [`Model`], a [`Prompt`] (or the plain template) and labels, ready to name pictures. What the
+//! text tower makes of a prompt and what an answer's scores mean is written here and nowhere else. It must not know how
+//! prompts are trained, nor where pictures come from.
+
+use std::sync::Arc;
+
+use image::RgbImage;
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+
+use crate::clip::{Model, ModelError, TextTower, TextTowerError};
+use crate::prompt::{Delta, Label, Template, TemplateError, TokenLayout};
+use crate::store::{Calibration, Prompt};
+
+/// Why labels cannot be told apart with a model and a prompt.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClassifierError {
+    /// The prompt belongs to another model.
+    #[error(
+        "the prompt was trained for the model {trained_for} ({trained_for_fingerprint}), and this is {model} ({fingerprint})"
+    )]
+    OtherModel {
+        trained_for: String,
+        trained_for_fingerprint: String,
+        model: String,
+        fingerprint: String,
+    },
+    /// The trained change is not as large as the words that it is added to; both as `(tokens, width)`.
+    #[error(
+        "its change is a table of {} x {}, and the words of its template are {} x {} for the model",
+        change.0, change.1, words.0, words.1
+    )]
+    ChangeShape {
+        change: (usize, usize),
+        words: (usize, usize),
+    },
+    /// Nothing to choose from.
+    #[error("there is no label to choose from")]
+    NoLabels,
+    /// The template cannot hold the labels.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The text tower refuses the tokens.
+    #[error(transparent)]
+    Text(#[from] TextTowerError),
+    /// The image tower refuses the picture.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// The rows that stand before every label, `[n, d]`: the token rows of the template's words, plus what was trained.
+///
+/// # Errors
+/// If the change has another shape than those rows, or the tower has no such tokens.
+pub fn context_rows(
+    tower: &TextTower,
+    layout: &TokenLayout,
+    change: Option<&Delta>,
+) -> Result<Array2<f32>, ClassifierError> {
+    let mut rows = tower.token_rows(&layout.context)?;
+    if let Some(change) = change {
+        let (change_shape, words) = (change.shape(), rows.dim());
+        if change_shape != words {
+            return Err(ClassifierError::ChangeShape {
+                change: change_shape,
+                words,
+            });
+        }
+        rows += &change.matrix();
+    }
+    Ok(rows)
+}
+
+/// The text feature of every class of `layout`, `[classes, joint]`, L2-normalised; without a change those of the plain
+/// template.
+///
+/// # Errors
+/// As [`context_rows`], and if a class is too long for the tower.
+pub fn text_features(
+    tower: &TextTower,
+    layout: &TokenLayout,
+    change: Option<&Delta>,
+) -> Result<Array2<f32>, ClassifierError> {
+    let rows = context_rows(tower, layout, change)?;
+    Ok(tower.class_features(rows.view(), &layout.suffixes)?)
+}
+
+/// `softmax(scale * images . texts)`, `[pictures, classes]`, of features `[pictures, joint]` and `[classes, joint]`.
+pub fn probabilities(images: ArrayView2<f32>, texts: ArrayView2<f32>, scale: f32) -> Array2<f32> {
+    softmax_rows(images.dot(&texts.t()), scale)
+}
+
+/// `softmax(scale * row)` of each row of `scores`.
+pub fn softmax_rows(mut scores: Array2<f32>, scale: f32) -> Array2<f32> {
+    for mut row in scores.outer_iter_mut() {
+        let highest = row.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        row.mapv_inplace(|score| (scale * (score - highest)).exp());
+        let total = row.sum();
+        row /= total;
+    }
+    scores
+}
+
+/// The index of the highest score; the first one on a tie.
+pub fn best(scores: ArrayView1<f32>) -> usize {
+    let mut winner = 0;
+    for (index, &score) in scores.iter().enumerate() {
+        if score > scores[winner] {
+            winner = index;
+        }
+    }
+    winner
+}
+
+/// A model and the labels to choose from, with the prompt's text features computed once.
+#[derive(Clone)]
+pub struct Classifier<'a> {
+    model: &'a Model,
+    labels: Arc<[Label]>,
+    /// `[classes, joint]`, L2-normalised.
+    texts: Array2<f32>,
+    /// What cosines are multiplied by before the softmax: the model's logit scale over the prompt's temperature.
+    scale: f32,
+    unknown: Unknown,
+}
+
+/// When a picture shows none of the labels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Unknown {
+    /// Never: every picture is given the nearest label.
+    Never,
+    /// Where the best label's probability is lower than this, in `0..=1`.
+    BelowProbability(f32),
+    /// Where the cosine of the nearest label is lower than this, in `-1..=1`.
+    BelowSimilarity(f32),
+}
+
+/// What a picture shows, as far as the model can tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    labels: Arc<[Label]>,
+    unknown: Unknown,
+    /// A probability for each label, in the order of [`Classifier::labels`]; they sum to 1.
+    pub probabilities: Vec<f32>,
+    /// The cosine of the picture's feature and that of the nearest label.
+    pub similarity: f32,
+}
+
+/// A label and how probable it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored<'a> {
+    /// Its place in [`Classifier::labels`].
+    pub class: usize,
+    /// Its name.
+    pub label: &'a str,
+    /// In `0..=1`.
+    pub probability: f32,
+}
+
+impl<'a> Classifier<'a> {
+    /// Chooses from the labels that `prompt` was trained on, with its calibration.
+    ///
+    /// # Errors
+    /// If the prompt belongs to another model, or does not fit this one.
+    pub fn with_prompt(
+        model: &'a Model,
+        prompt: &Prompt,
+    ) -> Result<Classifier<'a>, ClassifierError> {
+        Classifier::with_prompt_for(model, prompt, &prompt.labels)
+    }
+
+    /// Chooses from other labels with the context of `prompt`. Its calibration is used only for the labels that it was
+    /// made for, in their order.
+    ///
+    /// # Errors
+    /// If the prompt belongs to another model, or the labels do not fit its template.
+    pub fn with_prompt_for(
+        model: &'a Model,
+        prompt: &Prompt,
+        labels: &[Label],
+    ) -> Result<Classifier<'a>, ClassifierError> {
+        if prompt.model_fingerprint != model.fingerprint.0 {
+            let short = |fingerprint: &[u8; 32]| {
+                let digits = fingerprint[..4].iter().map(|byte| format!("{byte:02x}"));
+                digits.collect::<String>()
+            };
+            return Err(ClassifierError::OtherModel {
+                trained_for: prompt.model_name.clone(),
+                trained_for_fingerprint: short(&prompt.model_fingerprint),
+                model: model.name.clone(),
+                fingerprint: short(&model.fingerprint.0),
+            });
+        }
+        let layout = model.layout(&prompt.template, labels)?;
+        let texts = text_features(&model.text, &layout, Some(&prompt.delta))?;
+        let classifier = Classifier::from_text_features(model, labels, texts)?;
+        let own = labels == prompt.labels;
+        Ok(match prompt.calibration.as_ref().filter(|_| own) {
+            Some(calibration) => classifier.calibrated(calibration),
+            None => classifier,
+        })
+    }
+
+    /// Chooses from `labels` in the plain template, with nothing trained.
+    ///
+    /// # Errors
+    /// If the labels do not fit the template or the model.
+    pub fn zero_shot(
+        model: &'a Model,
+        template: &Template,
+        labels: &[Label],
+    ) -> Result<Classifier<'a>, ClassifierError> {
+        let layout = model.layout(template, labels)?;
+        let texts = text_features(&model.text, &layout, None)?;
+        Classifier::from_text_features(model, labels, texts)
+    }
+
+    fn from_text_features(
+        model: &'a Model,
+        labels: &[Label],
+        texts: Array2<f32>,
+    ) -> Result<Classifier<'a>, ClassifierError> {
+        if labels.is_empty() {
+            return Err(ClassifierError::NoLabels);
+        }
+        Ok(Classifier {
+            model,
+            labels: labels.into(),
+            texts,
+            scale: model.logit_scale,
+            unknown: Unknown::Never,
+        })
+    }
+
+    fn calibrated(self, calibration: &Calibration) -> Classifier<'a> {
+        Classifier {
+            scale: self.model.logit_scale / calibration.temperature,
+            unknown: Unknown::BelowSimilarity(calibration.least_similarity()),
+            ..self
+        }
+    }
+
+    /// The same without the prompt's calibration: probabilities as the model gives them, and no picture is unknown.
+    pub fn uncalibrated(self) -> Classifier<'a> {
+        Classifier {
+            scale: self.model.logit_scale,
+            unknown: Unknown::Never,
+            ..self
+        }
+    }
+
+    /// The same with another rule for what is unknown.
+    pub fn with_unknown(self, unknown: Unknown) -> Classifier<'a> {
+        Classifier { unknown, ..self }
+    }
+
+    /// The model that pictures are encoded with.
+    pub fn model(&self) -> &'a Model {
+        self.model
+    }
+
+    /// The labels to choose from.
+    pub fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
+    /// Which label has this name, as its place in [`Classifier::labels`].
+    pub fn class_of(&self, name: &str) -> Option<usize> {
+        self.labels.iter().position(|label| label.name == name)
+    }
+
+    /// The labels' text features, `[classes, joint]`, L2-normalised.
+    pub fn texts(&self) -> ArrayView2<'_, f32> {
+        self.texts.view()
+    }
+
+    /// When a picture shows none of the labels.
+    pub fn unknown(&self) -> Unknown {
+        self.unknown
+    }
+
+    /// Names one picture, of any size.
+    ///
+    /// # Errors
+    /// If the image tower refuses it.
+    pub fn classify(&self, picture: &RgbImage) -> Result<Answer, ClassifierError> {
+        let feature = self.model.encode_image(picture)?;
+        Ok(self.answer(feature.view()))
+    }
+
+    /// Names a picture by its feature `[joint]`, as [`Model::encode_image`] gives it.
+    pub fn answer(&self, feature: ArrayView1<f32>) -> Answer {
+        let similarities = feature.insert_axis(Axis(0)).dot(&self.texts.t());
+        let similarity = similarities.fold(f32::NEG_INFINITY, |most, &x| most.max(x));
+        Answer {
+            labels: Arc::clone(&self.labels),
+            unknown: self.unknown,
+            probabilities: softmax_rows(similarities, self.scale).into_iter().collect(),
+            similarity,
+        }
+    }
+}
+
+impl Answer {
+    /// The labels and their probabilities, best first.
+    pub fn ranking(&self) -> Vec<Scored<'_>> {
+        let classes = 0..self.probabilities.len();
+        let mut ranking: Vec<Scored> = classes.map(|class| self.scored(class)).collect();
+        ranking.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        ranking
+    }
+
+    /// The nearest label, whether or not the picture is unknown.
+    pub fn best(&self) -> Scored<'_> {
+        self.scored(best(ArrayView1::from(&self.probabilities)))
+    }
+
+    /// The name of the best label; none where the picture shows none of them.
+    pub fn label(&self) -> Option<&str> {
+        (!self.is_unknown()).then(|| self.best().label)
+    }
+
+    /// Whether the picture shows none of the labels, by the classifier's rule.
+    pub fn is_unknown(&self) -> bool {
+        match self.unknown {
+            Unknown::Never => false,
+            Unknown::BelowProbability(least) => self.best().probability < least,
+            Unknown::BelowSimilarity(least) => self.similarity < least,
+        }
+    }
+
+    /// This answer moved towards a `newer` one of the same labels by `share`, from 0 to 1.
+    pub(crate) fn towards(&self, newer: &Answer, share: f32) -> Answer {
+        let between = |old: f32, new: f32| old + share * (new - old);
+        let pairs = self.probabilities.iter().zip(&newer.probabilities);
+        Answer {
+            labels: Arc::clone(&newer.labels),
+            unknown: newer.unknown,
+            probabilities: pairs.map(|(&old, &new)| between(old, new)).collect(),
+            similarity: between(self.similarity, newer.similarity),
+        }
+    }
+
+    fn scored(&self, class: usize) -> Scored<'_> {
+        Scored {
+            class,
+            label: &self.labels[class].name,
+            probability: self.probabilities[class],
+        }
+    }
+
+    /// An answer of labels "0", "1" and so on.
+    #[cfg(test)]
+    pub(crate) fn for_test(probabilities: &[f32], similarity: f32, unknown: Unknown) -> Answer {
+        let labels = (0..probabilities.len()).map(|class| Label::new(&class.to_string(), None));
+        Answer {
+            labels: labels.map(Result::unwrap).collect(),
+            unknown,
+            probabilities: probabilities.into(),
+            similarity,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_is_what_lies_below_the_threshold_that_is_in_force() {
+        let answer = |unknown| Answer::for_test(&[0.1, 0.6, 0.3], 0.4, unknown);
+        let found = answer(Unknown::Never);
+        assert_eq!((found.best().class, found.best().probability), (1, 0.6));
+        let ranking = found.ranking();
+        let ranking = ranking
+            .iter()
+            .map(|scored| (scored.label, scored.probability));
+        assert_eq!(
+            ranking.collect::<Vec<_>>(),
+            [("1", 0.6), ("2", 0.3), ("0", 0.1)]
+        );
+        for (unknown, expected) in [
+            (Unknown::Never, false),
+            (Unknown::BelowProbability(0.0), false),
+            (Unknown::BelowProbability(0.7), true),
+            (Unknown::BelowSimilarity(0.3), false),
+            (Unknown::BelowSimilarity(0.5), true),
+        ] {
+            assert_eq!(answer(unknown).is_unknown(), expected, "{unknown:?}");
+            assert_eq!(answer(unknown).label().is_none(), expected, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_of_another_model_or_of_another_shape_is_refused() {
+        let model = Model::embedded().unwrap();
+        let mut prompt = crate::store::record::tests::record();
+        let refused = |prompt: &Prompt| Classifier::with_prompt(&model, prompt).err().unwrap();
+        assert!(matches!(
+            refused(&prompt),
+            ClassifierError::OtherModel { .. }
+        ));
+        prompt.model_fingerprint = model.fingerprint.0;
+        prompt.delta = Delta::Full(Array2::zeros((3, 5)));
+        assert!(matches!(
+            refused(&prompt),
+            ClassifierError::ChangeShape { .. }
+        ));
+    }
+
+    #[test]
+    fn a_prompt_without_a_change_answers_as_the_plain_template_does() {
+        let model = Model::embedded().unwrap();
+        let mut prompt = crate::store::record::tests::record();
+        let (words, width) = (4, model.text.width());
+        prompt.model_fingerprint = model.fingerprint.0;
+        prompt.delta = Delta::Full(Array2::zeros((words, width)));
+        let picture = RgbImage::from_fn(90, 70, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let plain = Classifier::zero_shot(&model, &prompt.template, &prompt.labels).unwrap();
+        let with = Classifier::with_prompt(&model, &prompt).unwrap();
+        assert_eq!(with.texts(), plain.texts());
+        assert_eq!(with.unknown(), Unknown::BelowSimilarity(0.0));
+        let (a, b) = (
+            plain.classify(&picture).unwrap(),
+            with.classify(&picture).unwrap(),
+        );
+        assert_eq!(
+            (a.best().class, a.similarity),
+            (b.best().class, b.similarity)
+        );
+        assert_ne!(a.probabilities, b.probabilities);
+        assert_eq!(with.uncalibrated().classify(&picture).unwrap(), a);
+        // With other labels the calibration has nothing to say.
+        let others = &prompt.labels[..3];
+        let fewer = Classifier::with_prompt_for(&model, &prompt, others).unwrap();
+        assert_eq!(fewer.unknown(), Unknown::Never);
+        assert_eq!(fewer.class_of("bolt"), Some(2));
+        let none = Classifier::zero_shot(&model, &prompt.template, &[]);
+        assert!(matches!(none, Err(ClassifierError::NoLabels)));
+    }
+}
