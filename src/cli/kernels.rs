@@ -5,7 +5,7 @@ use crate::ops::Kernels;
 
 const FILE: &str = "kernels.json";
 
-/// Takes over what an earlier run measured, if it was on this machine.
+/// Offers what an earlier run chose, should it have been this version on this machine.
 pub fn recall(context: &Context) {
     let kept = context.home.cached(FILE);
     if let Some(kernels) = kept.and_then(|bytes| serde_json::from_slice::<Kernels>(&bytes).ok()) {

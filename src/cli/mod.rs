@@ -21,8 +21,10 @@ mod prompt_transfer;
 mod report;
 mod supervisor;
 
+use crate::ops::matmul::{hold_to, instruction_sets};
 use crate::store::Home;
 use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 use output::Output;
 use std::ffi::OsString;
@@ -74,6 +76,16 @@ struct GlobalArguments {
         hide_env_values = true
     )]
     home: Option<PathBuf>,
+    /// Do without the processor's instructions beyond this set, to try what another processor runs
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        env = "EDGE_RLP_INSTRUCTIONS",
+        value_name = "SET",
+        value_parser = PossibleValuesParser::new(instruction_sets())
+    )]
+    instructions: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -248,6 +260,9 @@ fn fault() -> anyhow::Error {
 
 fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     step_back(command.nice());
+    if let Some(set) = &global.instructions {
+        hold_to(set)?;
+    }
     let threads = threads(global.threads);
     match limits::check(command.need().unwrap_or(&limits::NAMING), threads) {
         Ok(()) => share_threads(threads),

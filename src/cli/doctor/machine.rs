@@ -5,6 +5,7 @@ use super::Finding;
 use crate::cli::heat::{SLOWED, Thermometer, UNDER_VOLTAGE};
 use crate::cli::limits;
 use crate::ops::Kernels;
+use crate::ops::matmul::Refused;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -155,19 +156,36 @@ pub fn limits(threads: usize) -> Option<Finding> {
     Some(Finding::problem("limits", too_low.says, too_low.cure))
 }
 
-/// Which of tract's kernels this machine runs fastest; measured now where no earlier run has kept it.
-pub fn kernels() -> Finding {
+/// Which kernels this machine runs fastest, of those that are exact, and which are not used; checked and measured now
+/// where no earlier run has kept it.
+pub fn kernels() -> Vec<Finding> {
     let kernels = Kernels::chosen();
     let float = kernels.float();
-    Finding::fine(
-        "kernels",
-        match kernels.integer() {
-            Some(integer) => format!("f32 {float}, int8 {integer}"),
-            None => {
-                format!("f32 {float}, also for int8 models: integers are slower on this processor")
-            }
-        },
-    )
+    let chosen = match kernels.integer() {
+        Some(integer) => format!("checked, exact; f32 {float}, int8 {integer}"),
+        None => {
+            format!(
+                "checked, exact; f32 {float}, also for int8 models: integers are slower on this processor"
+            )
+        }
+    };
+    let mut findings = vec![Finding::fine("kernels", chosen)];
+    findings.extend(kernels.refused().iter().map(refused));
+    findings
+}
+
+/// A kernel that is not used: nobody has to do anything about it, but one that failed its check should be heard of.
+fn refused(refused: &Refused) -> Finding {
+    let Refused { kernel, why, .. } = refused;
+    if refused.failed() {
+        Finding::warning(
+            "kernels",
+            format!("{kernel} failed its check and is not used: {why}"),
+            "nothing has to be done here, but please report it with the lines above",
+        )
+    } else {
+        Finding::fine("kernels", format!("{kernel} is not used: {why}"))
+    }
 }
 
 /// Cores that this process may use, and does.
@@ -233,6 +251,7 @@ fn mebibytes(bytes: u64) -> String {
 mod tests {
     use super::super::State;
     use super::*;
+    use crate::ops::matmul::{Refusal, Wrong};
 
     /// A machine whose system files are `files`.
     fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Machine) {
@@ -254,6 +273,37 @@ mod tests {
         assert!(
             says.starts_with("Raspberry Pi 4 Model B Rev 1.4; "),
             "{says}"
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_failed_its_check_is_named_with_how() {
+        let failed = |why| {
+            refused(&Refused {
+                kernel: "amx_mmm/1/left".into(),
+                why,
+            })
+        };
+        let wrong = failed(Refusal::Wrong(Wrong {
+            rows: 5,
+            inner: 9,
+            out: 17,
+            is: "NaN".into(),
+            expected: "0.5".into(),
+            only_on_another_thread: true,
+        }));
+        assert_eq!(wrong.state, State::Warning);
+        assert_eq!(
+            wrong.says,
+            "amx_mmm/1/left failed its check and is not used: a product [5, 9] by [9, 17] has NaN where 0.5 is right, \
+             on a second thread"
+        );
+        let left_out = failed(Refusal::Narrows);
+        assert_eq!(left_out.state, State::Fine);
+        assert!(
+            left_out.says.ends_with("packs its operands in fewer bits"),
+            "{}",
+            left_out.says
         );
     }
 

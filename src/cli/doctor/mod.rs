@@ -81,7 +81,7 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
     // To look at models takes what is missing.
     let room = too_low.is_none();
     findings.extend(too_low);
-    findings.extend(room.then(machine::kernels));
+    findings.extend(room.then(machine::kernels).into_iter().flatten());
     findings.push(machine::threads(context.threads));
     findings.extend(machine.memory());
     findings.extend(machine.heat());

@@ -1,6 +1,8 @@
 //! Which kernels are the fastest on this machine: measured, never guessed, as a kernel that the instruction set allows may
-//! be a hundred times slower than another. It must not know how they multiply.
+//! be a hundred times slower than another. Only those are measured that were found exact here. It must not know how they
+//! multiply.
 
+use std::fmt;
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -8,26 +10,34 @@ use std::time::{Duration, Instant};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use super::exactness::{self, CHECK, Direction, Refusal, Refused, screened};
 use super::finish::Finish;
 use super::float::PackedWeight;
 use super::int8::{IntegerKernel, QuantisedWeight};
 use super::kernel::{Kernel, Number};
 use crate::ops::matrix::StoredIntegers;
 
-/// Which kernels this machine runs fastest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Which kernels this machine runs fastest, of those that are exact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kernels {
+    /// The version that checked them, and its check.
+    checked_by: String,
     /// All that were compared: another machine has others.
     compared: Vec<String>,
     float: String,
     /// Missing where integers are slower than floats.
     integer: Option<String>,
+    refused: Vec<Refused>,
 }
 
-static CHOSEN: OnceLock<(Kernels, Kernel, Option<IntegerKernel>)> = OnceLock::new();
+/// A choice, and the kernels that it names.
+type Choice = (Kernels, Kernel, Option<IntegerKernel>);
+
+static KEPT: OnceLock<Kernels> = OnceLock::new();
+static CHOSEN: OnceLock<Choice> = OnceLock::new();
 
 impl Kernels {
-    /// The choice for this process: the one adopted, or else measured now, once (some ten milliseconds).
+    /// The choice for this process: the one adopted, or else checked and measured now, once (some ten milliseconds).
     pub fn chosen() -> &'static Kernels {
         &choice().0
     }
@@ -37,24 +47,30 @@ impl Kernels {
         CHOSEN.get().map(|choice| &choice.0)
     }
 
-    /// Takes over an earlier measurement, unless it is another machine's or the choice is already made. Tells whether
-    /// it is in force.
-    pub fn adopt(self) -> bool {
+    /// Offers an earlier choice. It is taken over when the first product wants a kernel, unless another version or
+    /// another machine made it, or one of its kernels is not exact here.
+    pub fn adopt(self) {
+        // Only the first of two is heard.
+        let _ = KEPT.set(self);
+    }
+
+    /// The kernels that an earlier choice names, if it can be believed.
+    fn believed(&self) -> Option<Choice> {
         let (floats, integers) = (Kernel::all(Number::Float), IntegerKernel::all());
-        if self.compared != names(&floats, &integers) {
-            return false;
+        if self.checked_by != CHECK || self.compared != names(&floats, &integers) {
+            return None;
         }
-        let Some(float) = find(&self.float, floats) else {
-            return false;
-        };
+        let float = find(&self.float, floats)?;
         let integer = match &self.integer {
             None => None,
-            Some(name) => match find(name, integers) {
-                None => return false,
-                found => found,
-            },
+            Some(name) => Some(find(name, integers)?),
         };
-        CHOSEN.set((self, float, integer)).is_ok()
+        let float_alone = [Candidate::Float(float.clone())];
+        let both = float_alone
+            .into_iter()
+            .chain(integer.clone().map(Candidate::Integer));
+        let (_, refused) = screened(both.collect(), Candidate::check);
+        refused.is_empty().then(|| (self.clone(), float, integer))
     }
 
     /// The kernel for f32.
@@ -65,6 +81,11 @@ impl Kernels {
     /// The kernel for eight-bit integers; none where they are slower than floats on this machine.
     pub fn integer(&self) -> Option<&str> {
         self.integer.as_deref()
+    }
+
+    /// Kernels of this machine that are not used, and why.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
     }
 }
 
@@ -78,22 +99,80 @@ pub(super) fn integer() -> Option<&'static IntegerKernel> {
     choice().2.as_ref()
 }
 
-fn choice() -> &'static (Kernels, Kernel, Option<IntegerKernel>) {
+/// A kernel that may be chosen.
+#[derive(Clone)]
+enum Candidate {
+    Float(Kernel),
+    Integer(IntegerKernel),
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Candidate::Float(kernel) => kernel.fmt(f),
+            Candidate::Integer(kernel) => kernel.fmt(f),
+        }
+    }
+}
+
+impl Candidate {
+    /// Whether it is exact, by products as layers make them.
+    fn check(&self) -> Result<(), Refusal> {
+        match self {
+            Candidate::Float(kernel) => exactness::floats(kernel.tile(), |weight, x| {
+                PackedWeight::on(kernel, weight).multiply(x)
+            }),
+            Candidate::Integer(kernel) => {
+                exactness::integers(kernel.tile(), |weight, direction, x| {
+                    let weight = match direction {
+                        Direction::Forward => QuantisedWeight::on(Some(kernel), weight),
+                        Direction::Backward => QuantisedWeight::transposed_on(Some(kernel), weight),
+                    };
+                    weight.multiply(x, Finish::default())
+                })
+            }
+        }
+    }
+}
+
+fn choice() -> &'static Choice {
     CHOSEN.get_or_init(|| {
-        let (floats, integers) = (Kernel::all(Number::Float), IntegerKernel::all());
-        let compared = names(&floats, &integers);
-        let (float, float_time) =
-            fastest(floats, float_trial).expect("tract-linalg has a portable f32 kernel");
-        let integer = fastest(integers, integer_trial);
-        let integer = integer.filter(|(_, time)| *time < float_time);
-        let integer = integer.map(|(kernel, _)| kernel);
-        let kernels = Kernels {
-            compared,
-            float: float.to_string(),
-            integer: integer.as_ref().map(ToString::to_string),
-        };
-        (kernels, float, integer)
+        KEPT.get()
+            .and_then(Kernels::believed)
+            .unwrap_or_else(choose)
     })
+}
+
+/// Checks every candidate, and measures those that are exact.
+fn choose() -> Choice {
+    let (floats, integers) = (Kernel::all(Number::Float), IntegerKernel::all());
+    let compared = names(&floats, &integers);
+    let mut refused = Kernel::left_out(Number::Float);
+    refused.extend(Kernel::left_out(Number::Integer));
+    let floats = floats.into_iter().map(Candidate::Float);
+    let candidates = floats.chain(integers.into_iter().map(Candidate::Integer));
+    let (exact, failed) = screened(candidates.collect(), Candidate::check);
+    refused.extend(failed);
+    let (mut floats, mut integers) = (Vec::new(), Vec::new());
+    for candidate in exact {
+        match candidate {
+            Candidate::Float(kernel) => floats.push(kernel),
+            Candidate::Integer(kernel) => integers.push(kernel),
+        }
+    }
+    let (float, float_time) = fastest(floats, float_trial)
+        .expect("tract-linalg has a portable f32 kernel, which is exact anywhere");
+    let integer = fastest(integers, integer_trial);
+    let integer = integer.filter(|(_, time)| *time < float_time);
+    let integer = integer.map(|(kernel, _)| kernel);
+    let kernels = Kernels {
+        checked_by: CHECK.to_owned(),
+        compared,
+        float: float.to_string(),
+        integer: integer.as_ref().map(ToString::to_string),
+        refused,
+    };
+    (kernels, float, integer)
 }
 
 fn find<K: ToString>(name: &str, kernels: Vec<K>) -> Option<K> {
@@ -175,5 +254,70 @@ mod tests {
         integers.reverse();
         assert!(floats.len() > 1, "{usual:?}");
         assert_eq!(names(&floats, &integers), usual);
+    }
+    /// An older version's choice named a kernel for f32 that computes in bf16.
+    #[test]
+    fn only_this_versions_choice_of_exact_kernels_of_this_machine_is_believed() {
+        let (own, float, _) = choose();
+        let believed = own.believed().expect("what was chosen just now");
+        assert_eq!(
+            (&believed.0, believed.1.to_string()),
+            (&own, float.to_string())
+        );
+        for (changed, why) in [
+            (
+                Kernels {
+                    checked_by: "0.1.0".into(),
+                    ..own.clone()
+                },
+                "another version",
+            ),
+            (
+                Kernels {
+                    compared: own.compared[1..].to_vec(),
+                    ..own.clone()
+                },
+                "another machine",
+            ),
+            (
+                Kernels {
+                    float: "avx512amx_mmm_f32_16x16/1/left".into(),
+                    ..own.clone()
+                },
+                "no candidate",
+            ),
+            (
+                Kernels {
+                    integer: Some(own.float.clone()),
+                    ..own.clone()
+                },
+                "not of integers",
+            ),
+        ] {
+            assert!(changed.believed().is_none(), "{why}");
+        }
+        let older = r#"{"compared":[],"float":"generic_f32_4x4/0/left","integer":null}"#;
+        assert!(
+            serde_json::from_str::<Kernels>(older).is_err(),
+            "a file of 0.1.0"
+        );
+        let kept = serde_json::to_string(&own).expect("text and numbers");
+        assert_eq!(
+            serde_json::from_str::<Kernels>(&kept).expect("what was kept"),
+            own
+        );
+    }
+
+    #[test]
+    fn all_candidates_of_this_machine_are_exact() {
+        let floats = Kernel::all(Number::Float).into_iter().map(Candidate::Float);
+        let integers = IntegerKernel::all().into_iter().map(Candidate::Integer);
+        let (exact, refused) = screened(floats.chain(integers).collect(), Candidate::check);
+        assert!(!exact.is_empty());
+        let told: Vec<String> = refused
+            .iter()
+            .map(|r| format!("{} {}", r.kernel, r.why))
+            .collect();
+        assert!(told.is_empty(), "{told:#?}");
     }
 }

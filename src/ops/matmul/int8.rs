@@ -7,7 +7,6 @@ use std::mem::MaybeUninit;
 
 use multiversion::multiversion;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
-use tract_linalg::mmm::MMMInputFormat;
 
 use super::choice;
 use super::finish::{self, Finish};
@@ -63,6 +62,14 @@ impl IntegerKernel {
         let in_place = InPlace::all().into_iter().map(IntegerKernel::InPlace);
         let panels = Kernel::all(Number::Integer).into_iter();
         in_place.chain(panels.map(IntegerKernel::Panels)).collect()
+    }
+
+    /// Rows and output channels that it computes at once.
+    pub(super) fn tile(&self) -> [usize; 2] {
+        match self {
+            IntegerKernel::Panels(kernel) => kernel.tile(),
+            IntegerKernel::InPlace(kernel) => kernel.tile(),
+        }
     }
 }
 
@@ -181,9 +188,7 @@ impl QuantisedWeight {
             Form::Float(_) => unreachable!("returned above"),
             Form::Panels(packed) => packed.multiply(
                 rows,
-                |kernel, rows| {
-                    quantise_panels(kernel.input_format(), x.slice(s![rows, ..]), inputs)
-                },
+                |kernel, rows| quantise_panels(kernel, x.slice(s![rows, ..]), inputs),
                 |block: &Block<_, Vec<f32>>, row, column, products, y| {
                     let scale = block.saved[row];
                     finished(block.rows.start + row, scale, column, products, y)
@@ -230,13 +235,14 @@ fn quantise(
     scales
 }
 
-/// The quantised rows as the panels of `format`, and their scales.
+/// The quantised rows as the panels of `kernel`, and their scales.
 fn quantise_panels(
-    format: &dyn MMMInputFormat,
+    kernel: &Kernel,
     x: ArrayView2<f32>,
     inputs: Option<&[f32]>,
 ) -> (Panels, Vec<f32>) {
-    let mut panels = PanelWriter::new(format, x.nrows(), x.ncols());
+    let (rows, inner) = x.dim();
+    let mut panels = PanelWriter::new(kernel.input_format(), kernel.step(), rows, inner);
     let scales = quantise(x, inputs, |row, integers| panels.write(row, integers));
     (panels.finish(), scales)
 }

@@ -2,9 +2,13 @@
 
 use std::fmt;
 
-use tract_core::internal::{DatumType, Tensor};
-use tract_linalg::MmmDispatch;
+use tract_core::internal::{DatumType, DimLike, Tensor, ToDim};
+use tract_linalg::isa::NEVER_PREFERRED;
 use tract_linalg::mmm::{AsInputValue, FusedSpec, MMMInputFormat, MMMInputValue, MatMatMul, Query};
+use tract_linalg::pack::PackedI8K4;
+use tract_linalg::{MmmDispatch, WeightType};
+
+use super::exactness::{Refusal, Refused};
 
 /// What a kernel multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,22 +36,11 @@ impl fmt::Display for Kernel {
 }
 
 impl Kernel {
-    /// Every way that this CPU has; those that tract prefers come first.
+    /// Every way that this CPU has and that may be exact; those that tract prefers come first.
     pub fn all(number: Number) -> Vec<Kernel> {
-        let accumulator = match number {
-            Number::Float => DatumType::F32,
-            Number::Integer => DatumType::I32,
-        };
-        let query = Query {
-            allow_extractor: false,
-            ..Query::plain(accumulator, None, None, None)
-        };
-        let mut suitable = MmmDispatch::native().suitable(&query);
-        suitable.retain(|(mmm, _, _)| !mmm.emulated());
-        suitable.sort_by_key(|(mmm, packing, _)| {
-            std::cmp::Reverse((mmm.arch().is_some(), mmm.preference(), *packing))
-        });
-        let both = suitable.into_iter().flat_map(|(mmm, packing, _)| {
+        let mut all = offered(MmmDispatch::native(), number);
+        all.retain(|(mmm, packing)| unsuitable(&**mmm, *packing).is_none());
+        let both = all.into_iter().flat_map(|(mmm, packing)| {
             [true, false].map(|weight_first| Kernel {
                 mmm: mmm.clone(),
                 packing,
@@ -55,6 +48,33 @@ impl Kernel {
             })
         });
         both.collect()
+    }
+
+    /// What this CPU has besides, and why it is left out whatever it computes.
+    pub fn left_out(number: Number) -> Vec<Refused> {
+        let all = offered(MmmDispatch::native(), number).into_iter();
+        let refused = all.filter_map(|(mmm, packing)| {
+            Some(Refused {
+                why: unsuitable(&*mmm, packing)?,
+                kernel: format!("{}/{packing}", mmm.name()),
+            })
+        });
+        refused.collect()
+    }
+
+    /// Rows and output channels of the product that it computes at once.
+    pub(super) fn tile(&self) -> [usize; 2] {
+        if self.weight_first {
+            [self.mmm.nr(), self.mmm.mr()]
+        } else {
+            [self.mmm.mr(), self.mmm.nr()]
+        }
+    }
+
+    /// How many numbers of a row it reads at a time, on either side.
+    pub(super) fn step(&self) -> usize {
+        let (left, right) = &self.mmm.packings()[self.packing];
+        left.k_alignment().max(right.k_alignment())
     }
 
     /// The format of the constant matrix.
@@ -71,11 +91,7 @@ impl Kernel {
 
     /// How many output channels it computes side by side.
     pub(super) fn channels(&self) -> usize {
-        if self.weight_first {
-            self.mmm.mr()
-        } else {
-            self.mmm.nr()
-        }
+        self.tile()[1]
     }
 
     /// Writes `x Wᵀ [rows, out]` to `y`, as numbers of the accumulator.
@@ -109,5 +125,101 @@ impl Kernel {
                 .run(left.mn(), right.mn(), &[product, FusedSpec::Store(store)])
         };
         result.expect("a kernel runs what it packed");
+    }
+}
+
+/// A kernel and one of its ways to pack.
+type Offer = (Box<dyn MatMatMul>, usize);
+
+/// What tract has for a machine, those that it prefers first.
+fn offered(machine: &MmmDispatch, number: Number) -> Vec<Offer> {
+    let accumulator = match number {
+        Number::Float => DatumType::F32,
+        Number::Integer => DatumType::I32,
+    };
+    let query = Query {
+        allow_extractor: false,
+        ..Query::plain(accumulator, None, None, None)
+    };
+    let mut suitable = machine.suitable(&query);
+    suitable.retain(|(mmm, _, _)| !mmm.emulated());
+    suitable.sort_by_key(|(mmm, packing, _)| {
+        std::cmp::Reverse((mmm.arch().is_some(), mmm.preference(), *packing))
+    });
+    suitable
+        .into_iter()
+        .map(|(mmm, packing, _)| (mmm, packing))
+        .collect()
+}
+
+/// Why a kernel cannot be trusted, whatever it computes in a check.
+fn unsuitable(mmm: &dyn MatMatMul, packing: usize) -> Option<Refusal> {
+    let (left, right) = &mmm.packings()[packing];
+    let sides = [&**left, &**right];
+    if sides.into_iter().any(narrows) {
+        return Some(Refusal::Narrows);
+    }
+    if mmm.boost() <= NEVER_PREFERRED {
+        return Some(Refusal::NeverPreferred);
+    }
+    // One side is read in the steps of the other, and nothing is there: numbers that a zero is multiplied with, which
+    // may be infinite, or no memory at all. What we pack ourselves has room for it.
+    let step = left.k_alignment().max(right.k_alignment());
+    let short = |side: &dyn MMMInputFormat| side.k_alignment() < step && !side.is::<PackedI8K4>();
+    sides.into_iter().any(short).then_some(Refusal::ReadsBeyond)
+}
+
+/// Whether a format keeps fewer bits than its numbers have.
+fn narrows(format: &dyn MMMInputFormat) -> bool {
+    let WeightType::Plain(number) = format.precursor() else {
+        return true;
+    };
+    let (rows, inner) = (format.r(), 64);
+    let bytes = format.mem_size(inner.to_dim(), rows.to_dim()).to_usize();
+    if bytes.is_ok_and(|bytes| bytes < rows * inner * number.size_of()) {
+        return true;
+    }
+    // tract's own word for it, of a number that needs every bit.
+    let finest = 1.0 + f32::EPSILON;
+    number == DatumType::F32
+        && !format
+            .simulate_precision_loss(Tensor::from(finest))
+            .and_then(|kept| kept.cast_to_scalar::<f32>())
+            .is_ok_and(|kept| kept == finest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_linalg::isa::{Arch, IsaSet, MAX_LEVEL};
+
+    /// An AMX machine chose a kernel for f32 whose operands are bf16, and 51 tests failed there. Any x86-64 can list what
+    /// such a machine would be offered.
+    #[test]
+    fn of_every_x86_nothing_is_kept_that_narrows_or_that_tract_never_prefers() {
+        let mut narrowing = 0;
+        for level in 0..=MAX_LEVEL {
+            let machine = MmmDispatch::for_isa(IsaSet::ladder(Arch::X86_64, level));
+            let offers = offered(&machine, Number::Float);
+            for (mmm, packing) in &offers {
+                let (name, why) = (mmm.name(), unsuitable(&**mmm, *packing));
+                let bf16 = format!("{:?}", mmm.packings()[*packing]).contains("Bf16");
+                assert_eq!(
+                    bf16,
+                    why == Some(Refusal::Narrows),
+                    "{name}/{packing}: {why:?}"
+                );
+                assert!(why.is_some() || mmm.boost() > NEVER_PREFERRED, "{name}");
+                narrowing += usize::from(bf16);
+            }
+            let kept = offers
+                .iter()
+                .any(|(mmm, packing)| unsuitable(&**mmm, *packing).is_none());
+            assert!(kept || offers.is_empty(), "level {level}");
+            for (mmm, packing) in offered(&machine, Number::Integer) {
+                assert_eq!(unsuitable(&*mmm, packing), None, "{}", mmm.name());
+            }
+        }
+        println!("{narrowing} ways to pack as another type");
     }
 }

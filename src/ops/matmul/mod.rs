@@ -2,10 +2,12 @@
 //! that reaches tract-linalg, whose interface changes between patch releases. It knows neither layers nor gradients.
 
 mod choice;
+mod exactness;
 mod finish;
 mod float;
 mod frozen;
 mod in_place;
+mod instructions;
 mod int8;
 mod kernel;
 mod packed;
@@ -17,9 +19,11 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 use super::matrix::StoredIntegers;
 
 pub use choice::Kernels;
+pub use exactness::{Refusal, Refused, Wrong};
 pub use finish::Finish;
 pub use float::PackedWeight;
 pub use frozen::FrozenWeight;
+pub use instructions::{UnknownInstructions, hold_to, instruction_sets};
 pub use int8::{IntegerKernel, QuantisedMatrix, QuantisedWeight};
 pub use kernel::{Kernel, Number};
 

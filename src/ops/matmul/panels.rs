@@ -15,7 +15,7 @@ pub(super) fn pack_all(kernel: &Kernel, values: ArrayView2<i8>) -> Packed {
     Packed::new(kernel.clone(), values.dim(), |kernel, channels| {
         let values = values.slice(s![channels, ..]);
         let (rows, inner) = values.dim();
-        let mut panels = PanelWriter::new(kernel.weight_format(), rows, inner);
+        let mut panels = PanelWriter::new(kernel.weight_format(), kernel.step(), rows, inner);
         if panels.write_columns(values) {
             return panels.finish();
         }
@@ -50,14 +50,23 @@ pub(super) enum PanelWriter<'a> {
 }
 
 impl PanelWriter<'_> {
-    pub fn new(format: &dyn MMMInputFormat, rows: usize, inner: usize) -> PanelWriter<'_> {
+    /// For a kernel that reads `step` numbers of a row at a time.
+    pub fn new(
+        format: &dyn MMMInputFormat,
+        step: usize,
+        rows: usize,
+        inner: usize,
+    ) -> PanelWriter<'_> {
         let Some(format) = format.downcast_ref::<PackedI8K4>() else {
             let values = Array2::zeros((rows, inner));
             return PanelWriter::Plain { format, values };
         };
+        // A kernel with longer steps than four reads on behind the last panel (and multiplies what is there by zero).
+        let beyond = (inner.next_multiple_of(step.max(4)) - inner.next_multiple_of(4)) * format.r;
+        let length = format.len(inner, rows);
         // SAFETY: the alignment is a power of two, and nothing is read before it is written, just below.
-        let mut blob =
-            unsafe { Blob::new_for_size_and_align(format.len(inner, rows), format.align) };
+        let mut blob = unsafe { Blob::new_for_size_and_align(length + beyond, format.align) };
+        blob[length..].fill(0);
         // Rows that fill the last panel up, and numbers that fill the last four up, count as zero. All other bytes are
         // written row by row.
         if !rows.is_multiple_of(format.r) || !inner.is_multiple_of(4) {
@@ -118,7 +127,8 @@ impl PanelWriter<'_> {
         if values.strides()[0] != 1 || !inner.is_multiple_of(4) {
             return false;
         }
-        for (index, panel) in blob.chunks_exact_mut(panel.max(1)).enumerate() {
+        let panels = blob.chunks_exact_mut(panel.max(1));
+        for (index, panel) in panels.take(rows.div_ceil(r)).enumerate() {
             let channels = index * r..(*rows).min((index + 1) * r);
             for (four, to) in panel.chunks_exact_mut(4 * r).enumerate() {
                 let column = |k: usize| {

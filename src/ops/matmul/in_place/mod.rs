@@ -70,6 +70,11 @@ impl InPlace {
         #[cfg(not(target_arch = "x86_64"))]
         Vec::new()
     }
+
+    /// Rows and output channels that it computes at once.
+    pub fn tile(&self) -> [usize; 2] {
+        [TALLEST, PANELS * PANEL]
+    }
 }
 
 /// Sums the products of a few rows with a panel. Unsafe: the CPU must have the instructions.

@@ -4,11 +4,15 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use tract_linalg::isa::{self, Isa};
+
 use super::{Ahead, Functions, InPlace, PANEL, TileInputs, TileOutputs, Vector};
 
 /// The kernels of this CPU.
 pub(super) fn all() -> Vec<InPlace> {
-    let here = is_x86_feature_detected!("avx512f")
+    // tract's word as well: it can be told to do without.
+    let here = isa::native().has(Isa::X86_64Avx512Vnni)
+        && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni");
