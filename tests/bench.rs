@@ -2,15 +2,12 @@
 
 mod support;
 
-use serde_json::Value;
-use support::{Directory, code, stderr, stdout};
+use support::Directory;
 
 #[test]
 fn each_figure_has_a_median_and_a_spread() {
     let dir = Directory::new();
-    let measured = dir.run(&["bench", "--classes", "2,3", "--repeats", "1", "--json"]);
-    assert_eq!(code(&measured), 0, "{}", stderr(&measured));
-    let figures: Value = serde_json::from_str(&stdout(&measured)).unwrap();
+    let figures = dir.ok("bench --classes 2,3 --repeats 1 --json").json();
     for at in [
         "/image_ms",
         "/preprocess_ms",
@@ -33,38 +30,18 @@ fn each_figure_has_a_median_and_a_spread() {
 #[test]
 fn only_what_is_asked_for_is_measured_and_told() {
     let dir = Directory::new();
-    let measured = dir.run(&[
-        "bench",
-        "--only",
-        "image",
-        "--repeats",
-        "3",
-        "--threads",
-        "1",
-    ]);
-    assert_eq!(code(&measured), 0, "{}", stderr(&measured));
-    let told = stdout(&measured);
-    assert!(
-        told.contains("one picture") && told.contains("threads: 1"),
-        "{told}"
-    );
-    assert!(
-        !told.contains("training step") && !told.contains("memory"),
-        "{told}"
-    );
+    let measured = dir.ok("bench --only image --repeats 3 --threads 1");
+    measured.prints("one picture").prints("threads: 1");
+    for other in ["training step", "memory"] {
+        assert!(!measured.stdout.contains(other), "{measured}");
+    }
 }
 
 #[test]
 fn what_cannot_be_measured_is_told_once() {
     let dir = Directory::new();
-    let missing = dir.run(&["bench", "--model", "nowhere", "--only", "start"]);
-    assert_eq!(code(&missing), 1);
-    assert_eq!(
-        stderr(&missing).matches("error:").count(),
-        1,
-        "{}",
-        stderr(&missing)
-    );
-    assert_eq!(code(&dir.run(&["bench", "--only", "speed"])), 2);
-    assert_eq!(code(&dir.run(&["bench", "--classes", "1"])), 2);
+    let missing = dir.fails("bench --model nowhere --only start", 1, "nowhere");
+    assert_eq!(missing.stderr.matches("error:").count(), 1, "{missing}");
+    dir.command("bench --only speed").ends(2);
+    dir.command("bench --classes 1").ends(2);
 }

@@ -4,29 +4,11 @@ mod support;
 
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 use std::time::SystemTime;
-use support::{Directory, code, stderr, stdout};
+use support::{Directory, Invocation};
 
 const STREAM: &[u8] = include_bytes!("fixtures/mjpeg/gstreamer.mjpeg");
-
-/// Runs the program in `dir` with `input` on its standard input.
-fn run(dir: &Directory, arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-        .args(arguments)
-        .current_dir(dir.path())
-        .env("EDGE_RLP_HOME", dir.home())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A program that has seen enough closes the pipe.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
-}
 
 fn with_labels() -> Directory {
     let dir = Directory::new();
@@ -34,22 +16,17 @@ fn with_labels() -> Directory {
     dir
 }
 
-const WATCH: [&str; 6] = [
-    "classify",
-    "--labels",
-    "labels.txt",
-    "--json",
-    "--camera",
-    "-",
-];
+/// `classify` that watches `camera`.
+fn watch(dir: &Directory, camera: &str) -> Invocation {
+    dir.command("classify --labels labels.txt --json --camera")
+        .words(camera)
+}
 
 #[test]
 fn pictures_on_standard_input_are_named_until_it_ends() {
-    let output = run(&with_labels(), &WATCH, STREAM);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let told = stdout(&output);
+    let answers = watch(&with_labels(), "-").input(STREAM).ok().lines();
     // Frames that come while another is named are dropped; the last one never is.
-    let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    let last = answers.last().unwrap();
     assert_eq!((&last["source"], &last["frame"]), (&"-".into(), &4.into()));
     assert!(last["latency_ms"].as_f64().unwrap() > 0.0);
 }
@@ -62,21 +39,15 @@ fn broken_pictures_are_told_and_passed_over() {
     let from = stream.len() - 300;
     stream[from..].fill(0xee);
     let whole = [b"noise before", &stream[..], b"noise between", STREAM].concat();
-    let output = run(&with_labels(), &WATCH, &whole);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(!stdout(&output).is_empty());
+    let watched = watch(&with_labels(), "-").input(&whole).ok();
+    assert!(!watched.stdout.is_empty());
 }
 
 #[test]
 fn an_input_without_a_picture_is_a_failure_in_a_sentence() {
     for input in [&b""[..], b"no pictures here"] {
-        let output = run(&with_labels(), &WATCH, input);
-        assert_eq!(code(&output), 1, "{}", stderr(&output));
-        assert!(
-            stderr(&output).contains("without a picture"),
-            "{}",
-            stderr(&output)
-        );
+        let watched = watch(&with_labels(), "-").input(input);
+        watched.fails(1, "without a picture");
     }
 }
 
@@ -84,69 +55,24 @@ fn an_input_without_a_picture_is_a_failure_in_a_sentence() {
 fn cameras_that_cannot_be_are_wrong_usage() {
     let dir = with_labels();
     for camera in ["/dev/null", "https://10.0.0.1/", "webcam", "dir:"] {
-        let output = dir.run(&["classify", "--labels", "labels.txt", "--camera", camera]);
-        assert_eq!(code(&output), 2, "{camera}: {}", stderr(&output));
+        watch(&dir, camera).ends(2);
     }
-    let output = dir.run(&[
-        "classify",
-        "--labels",
-        "labels.txt",
-        "--camera",
-        "0",
-        "--format",
-        "640",
-    ]);
-    assert_eq!(code(&output), 2);
-    let output = dir.run(&[
-        "classify",
-        "--labels",
-        "labels.txt",
-        "--camera",
-        "dir:nowhere",
-    ]);
-    assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("nowhere"), "{}", stderr(&output));
+    watch(&dir, "0 --format 640").ends(2);
+    watch(&dir, "dir:nowhere").fails(1, "nowhere");
 }
 
 #[test]
 fn a_camera_that_is_not_there_is_given_up_in_time() {
-    let dir = with_labels();
-    let camera = [
-        "classify",
-        "--labels",
-        "labels.txt",
-        "--camera",
-        "/dev/video63",
-        "--camera-timeout",
-        "700ms",
-    ];
-    let output = dir.run(&camera);
-    assert_eq!(code(&output), 1, "{}", stderr(&output));
-    let told = stderr(&output);
-    assert!(told.contains("error: no picture came for 0.7 s"), "{told}");
+    let watched = watch(&with_labels(), "/dev/video63 --camera-timeout 700ms");
+    watched.fails(1, "error: no picture came for 0.7 s");
 }
 
 #[test]
 fn a_command_runs_on_change_and_prints_nothing_among_the_answers() {
     let dir = with_labels();
     let command = "echo noise; echo \"$EDGE_RLP_PREVIOUS>$EDGE_RLP_LABEL>$EDGE_RLP_SCORE\" >> told";
-    let output = dir.run(&[
-        "classify",
-        "--labels",
-        "labels.txt",
-        "--camera",
-        "demo",
-        "--frames",
-        "5",
-        "--json",
-        "--exec",
-        command,
-    ]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let answers: Vec<Value> = stdout(&output)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let watched = watch(&dir, "demo --frames 5 --exec").arg(command).ok();
+    let answers = watched.lines();
     assert_eq!(answers.len(), 5);
     let labels: Vec<&str> = answers
         .iter()
@@ -156,7 +82,7 @@ fn a_command_runs_on_change_and_prints_nothing_among_the_answers() {
         .rev()
         .find(|&i| labels[i] != labels[i - 1])
         .unwrap_or(0);
-    let told = std::fs::read_to_string(dir.path().join("told")).unwrap();
+    let told = fs::read_to_string(dir.path().join("told")).unwrap();
     let last = told.lines().last().unwrap();
     let previous = if last_change == 0 {
         ""
@@ -165,7 +91,7 @@ fn a_command_runs_on_change_and_prints_nothing_among_the_answers() {
     };
     let expected = format!("{previous}>{}>", labels[last_change]);
     assert!(last.starts_with(&expected), "{last}, not {expected}");
-    assert!(stderr(&output).contains("noise"));
+    watched.says("noise");
 }
 
 #[cfg(unix)]
@@ -177,29 +103,14 @@ fn both_signals_end_watching_with_what_was_seen_and_the_command_with_it() {
 
     for signal in [Signal::INT, Signal::TERM] {
         let dir = with_labels();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-            .args([
-                "classify",
-                "--labels",
-                "labels.txt",
-                "--camera",
-                "demo",
-                "--json",
-                "--exec",
-            ])
-            .arg("echo $$ > pid; exec sleep 600")
-            .current_dir(dir.path())
-            .env("EDGE_RLP_HOME", dir.home())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let command = "echo $$ > pid; exec sleep 600";
+        let mut child = watch(&dir, "demo --exec").arg(command).start();
         let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
         let pid_file = dir.path().join("pid");
         // A full pipe would stop the program: it is read until the command runs.
         let pid = loop {
             answers.next().unwrap().unwrap();
-            match std::fs::read_to_string(&pid_file) {
+            match fs::read_to_string(&pid_file) {
                 Ok(pid) if pid.ends_with('\n') => break pid.trim().to_owned(),
                 _ => {}
             }
@@ -221,10 +132,7 @@ fn both_signals_end_watching_with_what_was_seen_and_the_command_with_it() {
             .read_to_string(&mut heard)
             .unwrap();
         assert!(heard.contains("a second, latency"), "{heard}");
-        assert!(
-            !std::path::Path::new("/proc").join(&pid).exists(),
-            "{pid} still runs"
-        );
+        assert!(!Path::new("/proc").join(&pid).exists(), "{pid} still runs");
     }
 }
 
@@ -234,15 +142,9 @@ fn a_supervisor_is_told_when_it_is_ready_alive_and_ending() {
     let dir = with_labels();
     let socket = dir.path().join("notify");
     let supervisor = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-        .args(["classify", "--labels", "labels.txt", "--quiet"])
-        .args(["--camera", "demo", "--frames", "2", "--every", "1200ms"])
-        .current_dir(dir.path())
-        .env("EDGE_RLP_HOME", dir.home())
+    watch(&dir, "demo --quiet --frames 2 --every 1200ms")
         .env("NOTIFY_SOCKET", &socket)
-        .output()
-        .unwrap();
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
+        .ok();
     supervisor.set_nonblocking(true).unwrap();
     let mut buffer = [0; 64];
     let told: Vec<String> = std::iter::from_fn(|| {
@@ -268,15 +170,8 @@ fn a_supervisor_is_told_when_it_is_ready_alive_and_ending() {
 fn watching_a_camera_writes_nothing_into_the_home_folder() {
     let dir = with_labels();
     // Prompts of its own, and then the choice of kernels.
-    let adapted = [
-        "adapt", "--camera", "demo:fog", "--views", "1", "--steps", "3", "--shots", "2", "--force",
-    ];
-    let output = run(&dir, &adapted, &[]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let watch = [
-        "classify", "--camera", "demo", "--frames", "40", "--smooth", "2s", "--json",
-    ];
-    let watch = || assert_eq!(code(&run(&dir, &watch, &[])), 0);
+    dir.ok("adapt --camera demo:fog --views 1 --steps 3 --shots 2 --force");
+    let watch = || dir.ok("classify --camera demo --frames 40 --smooth 2s --json");
     watch();
     let before = files_with_times(&dir.home());
     assert!(

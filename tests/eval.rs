@@ -8,31 +8,31 @@ use image::{DynamicImage, ImageEncoder, RgbImage};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use support::{Directory, code, share_right, stderr, stdout};
+use support::Directory;
 
 /// Few views and few steps: seconds instead of minutes.
-const QUICK: [&str; 6] = ["--views", "1", "--steps", "15", "--seeds", "2"];
+const QUICK: &str = "--views 1 --steps 15 --seeds 2";
 
-fn json(dir: &Directory, arguments: &[&str]) -> Value {
-    let output = dir.run(&[arguments, &["--json", "-q"]].concat());
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    serde_json::from_str(&stdout(&output)).unwrap()
+/// What a command answers with `--json`.
+#[track_caller]
+fn json(dir: &Directory, line: &str) -> Value {
+    dir.command(line).words("--json -q").ok().json()
 }
 
 /// A directory with `pictures/train`, `pictures/test` and `pictures/labels.txt`, drawn.
-fn with_demo(condition: &str, shots: &str, test: &str) -> Directory {
+fn with_demo(condition: &str, shots: u32, test: u32) -> Directory {
     let dir = Directory::new();
-    let flags = ["--condition", condition, "--shots", shots, "--test", test];
-    let output = dir.run(&[&["demo", "--out", "pictures"], &flags[..]].concat());
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    dir.ok(&format!(
+        "demo --out pictures --condition {condition} --shots {shots} --test {test}"
+    ));
     dir
 }
 
 #[test]
 fn all_methods_are_compared_on_base_and_new_classes() {
-    let dir = with_demo("squeezed", "4", "3");
-    let command = ["eval", "--images", "pictures", "--protocol", "base-to-new"];
-    let report = json(&dir, &[&command[..], &QUICK].concat());
+    let dir = with_demo("squeezed", 4, 3);
+    let command = format!("eval --images pictures --protocol base-to-new {QUICK}");
+    let report = json(&dir, &command);
     assert_eq!(report["protocol"], "base-to-new");
     let methods = report["methods"].as_array().unwrap();
     let names: Vec<&str> = methods
@@ -76,37 +76,16 @@ fn all_methods_are_compared_on_base_and_new_classes() {
 
 #[test]
 fn more_shots_and_another_data_set_are_protocols_too() {
-    let dir = with_demo("infrared", "4", "2");
-    let few = [
-        "eval",
-        "--images",
-        "pictures",
-        "--protocol",
-        "few-shot",
-        "--methods",
-        "rlp,ncm",
-        "--shots",
-        "1,4",
-    ];
-    let report = json(&dir, &[&few[..], &QUICK].concat());
+    let dir = with_demo("infrared", 4, 2);
+    let few = "eval --images pictures --protocol few-shot --methods rlp,ncm --shots 1,4";
+    let report = json(&dir, &format!("{few} {QUICK}"));
     assert_eq!(report["shots"], serde_json::json!([1, 4]));
     assert_eq!(report["methods"][1]["runs"].as_array().unwrap().len(), 4);
     assert_eq!(report["methods"][0]["method"], "zero-shot");
 
-    let output = dir.run(&["demo", "--out", "other", "--shots", "1", "--test", "2"]);
-    assert_eq!(code(&output), 0);
-    let cross = [
-        "eval",
-        "--images",
-        "pictures",
-        "--protocol",
-        "cross",
-        "--target",
-        "other",
-        "--methods",
-        "rlp,gda",
-    ];
-    let report = json(&dir, &[&cross[..], &QUICK].concat());
+    dir.ok("demo --out other --shots 1 --test 2");
+    let cross = "eval --images pictures --protocol cross --target other --methods rlp,gda";
+    let report = json(&dir, &format!("{cross} {QUICK}"));
     assert_eq!(report["parts"][1]["name"], "other");
     assert_eq!(report["parts"][1]["pictures"], 24);
     assert!(report["methods"][1]["accuracy"].is_f64());
@@ -118,15 +97,9 @@ fn more_shots_and_another_data_set_are_protocols_too() {
 
 #[test]
 fn a_prompt_is_judged_beside_zero_shot_on_the_test_pictures() {
-    let dir = with_demo("squeezed", "4", "3");
-    let adapted = dir.run(&[
-        "adapt", "--images", "pictures", "--views", "1", "--steps", "20", "--force", "-q",
-    ]);
-    assert_eq!(code(&adapted), 0, "{}", stderr(&adapted));
-    let report = json(
-        &dir,
-        &["eval", "--images", "pictures", "--prompt", "default"],
-    );
+    let dir = with_demo("squeezed", 4, 3);
+    dir.ok("adapt --images pictures --views 1 --steps 20 --force -q");
+    let report = json(&dir, "eval --images pictures --prompt default");
     let methods = report["methods"].as_array().unwrap();
     assert_eq!(methods.len(), 2);
     assert_eq!(
@@ -136,10 +109,10 @@ fn a_prompt_is_judged_beside_zero_shot_on_the_test_pictures() {
     assert_eq!(report["parts"][0]["pictures"], 36);
 
     // The same pictures, the same answers as `classify`.
-    let classified = dir.run(&["classify", "pictures/test", "--json", "-q"]);
-    assert_eq!(stdout(&classified).lines().count(), 36);
+    let classified = dir.command("classify pictures/test --json -q").run();
+    assert_eq!(classified.stdout.lines().count(), 36);
     let accuracy = methods[1]["accuracy"].as_f64().unwrap();
-    assert!((accuracy - share_right(&classified)).abs() < 1e-9);
+    assert!((accuracy - classified.share_right()).abs() < 1e-9);
     let trace: u64 = (0..12)
         .map(|class| {
             methods[1]["parts"][0]["confusion"][class][class]
@@ -147,12 +120,12 @@ fn a_prompt_is_judged_beside_zero_shot_on_the_test_pictures() {
                 .unwrap()
         })
         .sum();
-    assert_eq!(trace, (36.0 * share_right(&classified)).round() as u64);
+    assert_eq!(trace, (36.0 * classified.share_right()).round() as u64);
 }
 
 #[test]
 fn a_split_file_of_coop_is_read_directly() {
-    let dir = with_demo("clear", "2", "1");
+    let dir = with_demo("clear", 2, 1);
     fs::create_dir(dir.path().join("data")).unwrap();
     fs::rename(
         dir.path().join("pictures/train"),
@@ -172,16 +145,8 @@ fn a_split_file_of_coop_is_read_directly() {
     };
     let split = serde_json::json!({ "train": list(0), "val": [], "test": list(1) });
     dir.write("data/split_zhou_Things.json", &split.to_string());
-    let command = [
-        "eval",
-        "--images",
-        "data",
-        "--protocol",
-        "base-to-new",
-        "--methods",
-        "ncm",
-    ];
-    let report = json(&dir, &[&command[..], &QUICK].concat());
+    let command = "eval --images data --protocol base-to-new --methods ncm";
+    let report = json(&dir, &format!("{command} {QUICK}"));
     assert_eq!(
         report["labels"],
         serde_json::json!(["coffee_mug", "fish-trout"])
@@ -195,27 +160,22 @@ fn a_split_file_of_coop_is_read_directly() {
 #[test]
 fn what_cannot_be_evaluated_is_a_sentence() {
     let dir = Directory::with_pictures(3);
-    for (flags, expected, word) in [
-        (&["--protocol", "cross"][..], 2, "--target"),
-        (&["--methods", "magic"], 2, "kgcoop"),
-        (&["--shots", "1,2"], 2, "few-shot"),
-        (&["--holdout", "1"], 2, "--holdout 1"),
-        (&["--protocol", "base-to-new"], 2, "two labels in each half"),
-        (&["--rank", "9", "--methods", "rlp"], 2, "rank 9"),
-        (&["--prompt", "nobody"], 1, "nobody"),
-        (&["--split", "nowhere.json"], 1, "nowhere.json"),
+    for (flags, code, sentence) in [
+        ("--protocol cross", 2, "--target"),
+        ("--methods magic", 2, "kgcoop"),
+        ("--shots 1,2", 2, "few-shot"),
+        ("--holdout 1", 2, "--holdout 1"),
+        ("--protocol base-to-new", 2, "two labels in each half"),
+        ("--rank 9 --methods rlp", 2, "rank 9"),
+        ("--prompt nobody", 1, "nobody"),
+        ("--split nowhere.json", 1, "nowhere.json"),
     ] {
-        let output = dir.run(&[&["eval", "--images", "pictures"], flags].concat());
-        assert_eq!(code(&output), expected, "{flags:?} {}", stderr(&output));
-        assert!(stderr(&output).contains(word), "{}", stderr(&output));
-        assert!(!stderr(&output).contains("panicked"));
+        let eval = dir.command("eval --images pictures").words(flags);
+        eval.fails(code, sentence);
     }
     dir.write("pictures/mug/broken.jpg", "no picture");
-    let command = ["eval", "--images", "pictures", "--methods", "zero-shot"];
-    let output = dir.run(&command);
-    assert_eq!(code(&output), 3, "{}", stderr(&output));
-    assert!(stderr(&output).contains("broken.jpg"));
-    assert!(stdout(&output).contains("zero-shot"), "{}", stdout(&output));
+    let judged = dir.command("eval --images pictures --methods zero-shot");
+    judged.ends(3).says("broken.jpg").prints("zero-shot");
 }
 
 #[test]
@@ -225,16 +185,8 @@ fn the_report_is_one_page_that_needs_nothing_and_takes_no_orders_from_names() {
     let pictures = dir.path().join("pictures");
     fs::rename(pictures.join("mug"), pictures.join(hostile)).unwrap();
     dir.write("pictures/labels.txt", &format!("{hostile} = mug\nfish\n"));
-    let command = [
-        "eval",
-        "--images",
-        "pictures",
-        "--report",
-        "out.html",
-        "--methods",
-        "rlp,ncm",
-    ];
-    json(&dir, &[&command[..], &QUICK].concat());
+    let report = "eval --images pictures --methods rlp,ncm --report out.html";
+    json(&dir, &format!("{report} {QUICK}"));
     let page = fs::read_to_string(dir.path().join("out.html")).unwrap();
     for part in [
         "name=\"viewport\"",
@@ -256,59 +208,25 @@ fn the_report_is_one_page_that_needs_nothing_and_takes_no_orders_from_names() {
     }
     assert!(page.matches("<svg").count() >= 5);
 
-    let command = [
-        "eval",
-        "--images",
-        "pictures",
-        "--report",
-        "no/such/out.html",
-    ];
-    let output = dir.run(&[&command[..], &["--methods", "zero-shot"]].concat());
-    assert_eq!(code(&output), 1);
-    assert!(
-        stderr(&output).contains("no/such/out.html"),
-        "{}",
-        stderr(&output)
-    );
+    let report = "eval --images pictures --methods zero-shot --report no/such/out.html";
+    dir.fails(report, 1, "no/such/out.html");
 }
 
 #[test]
 fn two_prompts_are_compared_in_numbers_and_on_pictures() {
-    let dir = with_demo("squeezed", "4", "3");
+    let dir = with_demo("squeezed", 4, 3);
     for (name, steps) in [("short", "2"), ("long", "60")] {
-        let output = dir.run(&[
-            "adapt", "--images", "pictures", "--views", "1", "--steps", steps, "--force", "-q",
-            "--prompt", name,
-        ]);
-        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        dir.ok(&format!(
+            "adapt --images pictures --views 1 --steps {steps} --force -q --prompt {name}"
+        ));
     }
-    let same = json(
-        &dir,
-        &[
-            "prompt",
-            "diff",
-            "long",
-            "long",
-            "--images",
-            "pictures/test",
-        ],
-    );
+    let same = json(&dir, "prompt diff long long --images pictures/test");
     assert_eq!(same["distance"], 0.0);
     assert!((same["cosine"].as_f64().unwrap() - 1.0).abs() < 1e-5);
     assert_eq!(same["pictures"], 36);
     assert_eq!(same["changed"].as_array().unwrap().len(), 0);
 
-    let other = json(
-        &dir,
-        &[
-            "prompt",
-            "diff",
-            "short",
-            "long",
-            "--images",
-            "pictures/test",
-        ],
-    );
+    let other = json(&dir, "prompt diff short long --images pictures/test");
     assert!(other["distance"].as_f64().unwrap() > 0.0);
     assert!(other["text_cosine"].as_f64().unwrap() < 1.0);
     assert_eq!(other["a"]["singular_values"].as_array().unwrap().len(), 4);
@@ -321,14 +239,9 @@ fn two_prompts_are_compared_in_numbers_and_on_pictures() {
     );
     assert!(changed[0]["truth"].is_string());
 
-    let told = stdout(&dir.run(&["prompt", "diff", "short", "long"]));
-    assert!(
-        told.contains("distance") && told.contains("information density"),
-        "{told}"
-    );
-    let output = dir.run(&["prompt", "diff", "short", "nobody"]);
-    assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("nobody"));
+    let compared = dir.command("prompt diff short long").run();
+    compared.prints("distance").prints("information density");
+    dir.fails("prompt diff short nobody", 1, "nobody");
 }
 
 /// Saves a drawn scene as a camera would: photograph-shaped, JPEG, and with `orientation` (EXIF tag 0x0112) the pixels
@@ -372,11 +285,8 @@ fn ordinary_photographs_are_read_upright_whatever_their_tags_and_names() {
         }
     }
     let judged = |folder: &str| {
-        json(
-            &dir,
-            &["eval", "--images", folder, "--methods", "zero-shot"],
-        )["methods"][0]
-            .clone()
+        let report = json(&dir, &format!("eval --images {folder} --methods zero-shot"));
+        report["methods"][0].clone()
     };
     let (plain, tagged) = (judged("plain"), judged("tagged"));
     assert_eq!(plain["parts"][0]["pictures"], 12);

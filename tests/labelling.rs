@@ -10,7 +10,7 @@ use std::num::NonZero;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Directory, code, stderr, stdout};
+use support::Directory;
 
 /// Longer than anything takes on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -211,18 +211,8 @@ fn from_the_first_key_to_a_prompt_that_classifies_and_the_shots_are_there_again(
         "{told}"
     );
 
-    let classify = [
-        "classify",
-        "--camera",
-        "demo:squeezed",
-        "--frames",
-        "3",
-        "--prompt",
-        "shelf",
-    ];
-    let output = dir.run(&classify);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stderr(&output).contains("3 frames"), "{}", stderr(&output));
+    dir.ok("classify --camera demo:squeezed --frames 3 --prompt shelf")
+        .says("3 frames");
 
     let mut again = Person::at(&dir, &TEACH);
     again.sees("8 shots of earlier are here");
@@ -236,21 +226,8 @@ fn from_the_first_key_to_a_prompt_that_classifies_and_the_shots_are_there_again(
     assert_eq!(code_of_view, 3, "{told}");
     assert!(told.contains("7 shots are in"), "{told}");
 
-    let from = [
-        "adapt",
-        "--shots-from",
-        "--prompt",
-        "shelf",
-        "--views",
-        "1",
-        "--steps",
-        "40",
-        "--json",
-        "--force",
-    ];
-    let output = dir.run(&from);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let report: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
+    let adapt = "adapt --shots-from --prompt shelf --views 1 --steps 40 --json --force";
+    let report = dir.ok(adapt).json();
     assert_eq!(
         (&report["images"], &report["sequence"], &report["labels"]),
         (&7.into(), &2.into(), &serde_json::json!(["mug", "fish"]))
@@ -354,25 +331,10 @@ fn a_terminal_that_shows_pixels_is_sent_them_and_the_keys_still_work() {
 #[test]
 fn without_a_terminal_a_camera_that_knows_no_labels_is_wrong_usage() {
     let dir = directory();
-    for arguments in [
-        &["adapt", "--camera", "0", "--labels", "labels.txt"][..],
-        &["adapt", "--camera", "dir:.", "--labels", "labels.txt"],
-    ] {
-        let output = dir.run(arguments);
-        assert_eq!(code(&output), 2, "{}", stderr(&output));
-        let told = stderr(&output);
-        assert!(
-            told.contains("--shots-from") && told.contains("--images"),
-            "{told}"
-        );
+    for camera in ["0", "dir:."] {
+        let adapt = dir.command("adapt --labels labels.txt --camera");
+        adapt.arg(camera).fails(2, "--shots-from ... --images");
     }
-    let output = dir.run(&["adapt", "--camera", "demo", "--view"]);
-    assert_eq!(code(&output), 2, "{}", stderr(&output));
-    let output = dir.run(&["adapt", "--shots-from"]);
-    assert_eq!(code(&output), 1, "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("holds no shots"),
-        "{}",
-        stderr(&output)
-    );
+    dir.command("adapt --camera demo --view").ends(2);
+    dir.fails("adapt --shots-from", 1, "holds no shots");
 }

@@ -4,64 +4,25 @@
 
 mod support;
 
-use std::process::{Command, Output};
-use support::{Directory, code, stderr};
+use support::{Directory, Ran};
 
-fn limited(dir: &Directory, kibibytes: u32, arguments: &[&str]) -> Output {
+fn limited(dir: &Directory, kibibytes: u32, line: &str) -> Ran {
     let script = format!("ulimit -v {kibibytes} && exec \"$0\" \"$@\"");
-    Command::new("sh")
-        .args(["-c", &script, env!("CARGO_BIN_EXE_edge-rlp")])
-        .args(arguments)
-        .current_dir(dir.path())
-        .env("EDGE_RLP_HOME", dir.home())
-        .env_remove("RUST_BACKTRACE")
-        .output()
-        .unwrap()
+    let program = ["sh", "-c", &script, env!("CARGO_BIN_EXE_edge-rlp")];
+    dir.program(&program)
+        .words(line)
+        .without("RUST_BACKTRACE")
+        .run()
 }
 
 #[test]
 fn with_few_addresses_commands_work_or_say_how_many_they_need_and_none_is_killed() {
     let dir = Directory::new();
-    let commands: [&[&str]; 4] = [
-        &[
-            "--threads",
-            "2",
-            "classify",
-            "--camera",
-            "demo:fog",
-            "--frames",
-            "2",
-            "--labels",
-            "labels.txt",
-        ],
-        &[
-            "--threads",
-            "8",
-            "classify",
-            "--camera",
-            "demo:fog",
-            "--frames",
-            "2",
-            "--labels",
-            "labels.txt",
-        ],
-        &[
-            "--threads",
-            "2",
-            "adapt",
-            "--camera",
-            "demo:fog",
-            "--views",
-            "1",
-            "--steps",
-            "3",
-            "--shots",
-            "2",
-            "--force",
-            "--out",
-            "x.rlp",
-        ],
-        &["--threads", "4", "doctor"],
+    let commands = [
+        "--threads 2 classify --camera demo:fog --frames 2 --labels labels.txt",
+        "--threads 8 classify --camera demo:fog --frames 2 --labels labels.txt",
+        "--threads 2 adapt --camera demo:fog --views 1 --steps 3 --shots 2 --force --out x.rlp",
+        "--threads 4 doctor",
     ];
     dir.write("labels.txt", "mug\nfish\n");
     let (mut worked, mut refused) = (0, 0);
@@ -71,21 +32,17 @@ fn with_few_addresses_commands_work_or_say_how_many_they_need_and_none_is_killed
         250_000, 300_000, 500_000, 1_000_000,
     ] {
         for command in commands {
-            let output = limited(&dir, limit, command);
-            let told = stderr(&output);
-            match code(&output) {
+            let ran = limited(&dir, limit, command);
+            match ran.code {
                 0 => worked += 1,
-                1 if command.contains(&"doctor") => refused += 1,
+                1 if command.ends_with("doctor") => refused += 1,
                 1 => {
-                    assert!(told.contains("ulimit -v"), "{limit} {command:?}: {told}");
+                    assert!(ran.stderr.contains("ulimit -v"), "{limit}: {ran}");
                     refused += 1;
                 }
-                other => panic!("{limit} {command:?}: exit code {other}: {told}"),
+                _ => panic!("{limit}: {ran}"),
             }
-            assert!(
-                limit < 300_000 || code(&output) == 0,
-                "{limit} {command:?}: {told}"
-            );
+            assert!(limit < 300_000 || ran.code == 0, "{limit}: {ran}");
         }
     }
     println!("{worked} commands worked under a limit, {refused} were refused");
@@ -96,17 +53,8 @@ fn with_few_addresses_commands_work_or_say_how_many_they_need_and_none_is_killed
 fn what_is_said_to_be_enough_is() {
     let dir = Directory::new();
     dir.write("labels.txt", "mug\nfish\n");
-    let command = [
-        "classify",
-        "--camera",
-        "demo:fog",
-        "--frames",
-        "1",
-        "--labels",
-        "labels.txt",
-    ];
-    let refused = limited(&dir, 60_000, &command);
-    let told = stderr(&refused);
+    let command = "classify --camera demo:fog --frames 1 --labels labels.txt";
+    let told = limited(&dir, 60_000, command).stderr;
     let enough = told
         .split("ulimit -v ")
         .nth(1)
@@ -114,6 +62,6 @@ fn what_is_said_to_be_enough_is() {
     let enough = enough.and_then(|number| number.parse::<u32>().ok());
     let enough = enough.unwrap_or_else(|| panic!("no number in {told}"));
     // What is taken at the start differs by some pages from run to run.
-    let output = limited(&dir, enough + 1024, &command);
-    assert_eq!(code(&output), 0, "{enough}: {}", stderr(&output));
+    let ran = limited(&dir, enough + 1024, command);
+    assert_eq!(ran.code, 0, "{enough}: {ran}");
 }

@@ -7,14 +7,21 @@ use edge_rlp::download::Sha256;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
-use support::models::{done, export, kept, objects, refused};
+use support::models::{export, kept};
 use support::server::{Reply, Request, Server};
-use support::{Directory, code, stderr, stdout};
+use support::{Directory, Invocation, Ran};
 
-/// Flags that make failures quick ones.
-const QUICK: [&str; 4] = ["--retry-pause", "5ms", "--stall-timeout", "300ms"];
+/// `model pull`, with flags that make failures quick ones.
+fn pull(dir: &Directory, line: &str) -> Invocation {
+    dir.command("model pull --retry-pause 5ms --stall-timeout 300ms")
+        .words(line)
+}
+
+fn shown(dir: &Directory, name: &str) -> serde_json::Value {
+    dir.ok(&format!("model show {name} --json")).json()
+}
 
 /// The files of an export, by their path below `base`, laid out as transformers.js does.
 fn files(base: &str) -> HashMap<String, Vec<u8>> {
@@ -56,58 +63,38 @@ fn hub(answer: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static) -> Ser
     })
 }
 
-fn pull<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    [&["model", "pull"], arguments, &QUICK].concat()
-}
-
 #[test]
 fn a_repository_of_the_hub_is_downloaded_checked_and_imported() {
     let server = hub(|_, reply| reply);
     let dir = Directory::new();
-    let endpoint = server.url("");
-    let arguments = pull(&["someone/tiny-clip", "--endpoint", &endpoint, "--json"]);
-    let output = dir.run(&arguments);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let report = &objects(&stdout(&output))[0];
+    let line = format!("someone/tiny-clip --endpoint {} --json", server.url(""));
+    let pulled = pull(&dir, &line).ok();
+    let report = pulled.json();
     assert_eq!(report["model"], "tiny-clip");
     assert_eq!(
-        stderr(&output).matches("checksum right").count(),
+        pulled.stderr.matches("checksum right").count(),
         2,
-        "{}",
-        stderr(&output)
+        "{pulled}"
     );
     assert_eq!(kept(&dir, "models"), ["tiny-clip.rlpm"]);
     assert!(kept(&dir, "downloads").is_empty(), "nothing waits any more");
-    done(&dir, &["model", "verify"]);
+    dir.ok("model verify");
 
     // It is the model that the files make when they are imported by hand.
     export(&dir, "by-hand", "hf-sdpa-ts17");
-    let by_hand = done(&dir, &["model", "import", "by-hand", "--json"]);
-    assert_eq!(objects(&by_hand)[0]["fingerprint"], report["fingerprint"]);
+    let by_hand = dir.ok("model import by-hand --json").json();
+    assert_eq!(by_hand["fingerprint"], report["fingerprint"]);
 
     let asked = server.requests().len();
-    refused(&dir, &arguments, 1, &["tiny-clip", "--force"]);
+    pull(&dir, &line).fails(1, "tiny-clip ... --force");
     assert_eq!(
         server.requests().len(),
         asked,
         "a name that is taken is seen before any request"
     );
-    let mirrored = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-        .args([
-            "model",
-            "pull",
-            "someone/tiny-clip",
-            "--force",
-            "--precision",
-            "f32",
-            "--home",
-        ])
-        .arg(dir.home())
-        .env("HF_ENDPOINT", &endpoint)
-        .output()
-        .unwrap();
-    assert_eq!(code(&mirrored), 0, "{}", stderr(&mirrored));
-    assert!(stdout(&mirrored).contains("f32"));
+    let mirrored = dir.command("model pull someone/tiny-clip --force --precision f32");
+    let mirrored = mirrored.env("HF_ENDPOINT", server.url(""));
+    mirrored.ok().prints("f32");
 }
 
 #[test]
@@ -119,26 +106,12 @@ fn a_pull_that_broke_goes_on_with_what_it_has() {
         if dies { reply.cut_after(1000) } else { reply }
     });
     let dir = Directory::new();
-    let endpoint = server.url("");
-    let arguments = pull(&["someone/tiny-clip", "--endpoint", &endpoint]);
-    refused(
-        &dir,
-        &arguments,
-        1,
-        &[
-            "text_model.onnx",
-            "6000 bytes are kept",
-            "run the same command again",
-        ],
-    );
+    let line = format!("someone/tiny-clip --endpoint {}", server.url(""));
+    let broken = "text_model.onnx ... 6000 bytes are kept ... run the same command again";
+    pull(&dir, &line).fails(1, broken);
     assert!(kept(&dir, "models").is_empty());
-    let output = dir.run(&arguments);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let told = stderr(&output);
-    assert!(
-        told.contains("was there") && told.contains("from before"),
-        "{told}"
-    );
+    let pulled = pull(&dir, &line).ok();
+    pulled.says("was there").says("from before");
     let towers = server.requests();
     let bodies = |name: &str| {
         let of = towers
@@ -162,13 +135,8 @@ fn a_file_that_is_not_what_the_hub_says_is_never_imported() {
         }
     });
     let dir = Directory::new();
-    let endpoint = server.url("");
-    refused(
-        &dir,
-        &pull(&["someone/tiny-clip", "--endpoint", &endpoint]),
-        1,
-        &["vision_model.onnx", "checksum"],
-    );
+    let line = format!("someone/tiny-clip --endpoint {}", server.url(""));
+    pull(&dir, &line).fails(1, "vision_model.onnx ... checksum");
     assert!(kept(&dir, "models").is_empty());
 }
 
@@ -176,36 +144,19 @@ fn a_file_that_is_not_what_the_hub_says_is_never_imported() {
 fn a_folder_of_any_server_is_imported_under_its_own_name() {
     let server = Server::of(files("/exports/tiny"));
     let dir = Directory::new();
-    done(&dir, &pull(&[&server.url("/exports/tiny/")]));
-    done(
-        &dir,
-        &pull(&[
-            &server.url("/exports/tiny"),
-            "--name",
-            "other",
-            "--logit-scale",
-            "7",
-        ]),
-    );
+    pull(&dir, &server.url("/exports/tiny/")).ok();
+    let other = pull(&dir, &server.url("/exports/tiny"));
+    other.words("--name other --logit-scale 7").ok();
     assert_eq!(kept(&dir, "models"), ["other.rlpm", "tiny.rlpm"]);
-    let shown = done(&dir, &["model", "show", "other", "--json"]);
-    assert_eq!(objects(&shown)[0]["logit_scale"], 7.0);
+    assert_eq!(shown(&dir, "other")["logit_scale"], 7.0);
 
-    refused(
-        &dir,
-        &pull(&[&server.url("/nothing")]),
-        1,
-        &["nothing", "vision_model.onnx"],
-    );
+    let nothing = pull(&dir, &server.url("/nothing"));
+    nothing.fails(1, "nothing ... vision_model.onnx");
     let mut half = files("/half");
     half.remove("/half/onnx/text_model.onnx");
     let server = Server::of(half);
-    refused(
-        &dir,
-        &pull(&[&server.url("/half")]),
-        1,
-        &["half an export", "text_model.onnx"],
-    );
+    let half = pull(&dir, &server.url("/half"));
+    half.fails(1, "half an export ... text_model.onnx");
 }
 
 #[test]
@@ -220,14 +171,8 @@ fn what_an_import_refuses_stays_downloaded_for_the_next_try() {
     let server = Server::of(broken);
     let dir = Directory::new();
     let url = server.url("/exports/odd");
-    let output = dir.run(&pull(&[&url]));
-    assert_eq!(code(&output), 1);
-    assert!(
-        stderr(&output).contains("cosine") && stderr(&output).contains("files are kept"),
-        "{}",
-        stderr(&output)
-    );
-    done(&dir, &pull(&[&url, "--force"]));
+    pull(&dir, &url).fails(1, "cosine ... files are kept");
+    pull(&dir, &url).words("--force").ok();
     assert!(kept(&dir, "downloads").is_empty());
 }
 
@@ -246,103 +191,45 @@ fn a_bundle_comes_as_it_is_and_is_checked_by_fingerprint_and_checksum() {
     ];
     let server = Server::of(files.map(|(path, body)| (path.to_owned(), body)).into());
     let dir = Directory::new();
-    done(
-        &dir,
-        &pull(&[&format!("{}#sha256={digest}", server.url("/shelf.rlpm"))]),
-    );
-    done(&dir, &["model", "verify", "shelf"]);
-    done(
-        &dir,
-        &pull(&[
-            &server.url("/shelf.rlpm"),
-            "--name",
-            "door",
-            "--sha256",
-            &digest,
-        ]),
-    );
+    let from_shelf = |path: &str| pull(&dir, &server.url(path));
+    from_shelf(&format!("/shelf.rlpm#sha256={digest}")).ok();
+    dir.ok("model verify shelf");
+    let door = from_shelf("/shelf.rlpm").words("--name door --sha256");
+    door.arg(&digest).ok();
     assert_eq!(kept(&dir, "models"), ["door.rlpm", "shelf.rlpm"]);
-    refused(
-        &dir,
-        &pull(&[&server.url("/damaged.rlpm")]),
-        1,
-        &["damaged.rlpm", "fingerprint"],
-    );
-    refused(
-        &dir,
-        &pull(&[&server.url("/page.rlpm")]),
-        1,
-        &["page.rlpm", "RLPMODEL"],
-    );
+    from_shelf("/damaged.rlpm").fails(1, "damaged.rlpm ... fingerprint");
+    from_shelf("/page.rlpm").fails(1, "page.rlpm ... RLPMODEL");
     let other = "0".repeat(64);
-    refused(
-        &dir,
-        &pull(&[&server.url("/damaged.rlpm"), "--sha256", &other]),
-        1,
-        &["checksum", &other],
-    );
-    refused(
-        &dir,
-        &pull(&[&server.url("/missing.rlpm")]),
-        1,
-        &["missing.rlpm", "404"],
-    );
-    refused(
-        &dir,
-        &pull(&[
-            &server.url("/shelf.rlpm"),
-            "--name",
-            "f",
-            "--precision",
-            "f32",
-        ]),
-        2,
-        &["--precision"],
-    );
+    let expected = from_shelf("/damaged.rlpm").args(["--sha256", &other]);
+    expected.fails(1, &format!("checksum ... {other}"));
+    from_shelf("/missing.rlpm").fails(1, "missing.rlpm ... 404");
+    let precision = from_shelf("/shelf.rlpm").words("--name f --precision f32");
+    precision.fails(2, "--precision");
     assert_eq!(kept(&dir, "models"), ["door.rlpm", "shelf.rlpm"]);
 }
 
 #[test]
 fn what_cannot_be_pulled_is_told_in_a_sentence() {
     let dir = Directory::new();
-    refused(
-        &dir,
-        &pull(&["no-such-name"]),
-        2,
-        &["no-such-name", "--list"],
-    );
-    refused(&dir, &pull(&["ftp://h.example/x.rlpm"]), 2, &["ftp"]);
-    refused(&dir, &["model", "pull"], 2, &["NAME|URL"]);
-    refused(
-        &dir,
-        &pull(&["https://h.example/x.rlpm", "--sha256", "12"]),
-        2,
-        &["64"],
-    );
+    for (line, sentence) in [
+        ("no-such-name", "no-such-name ... --list"),
+        ("ftp://h.example/x.rlpm", "ftp"),
+        ("https://h.example/x.rlpm --sha256 12", "64"),
+        ("a/b --endpoint nonsense", "nonsense"),
+    ] {
+        pull(&dir, line).fails(2, sentence);
+    }
+    dir.fails("model pull", 2, "NAME|URL");
     let private = Server::new(|_| Reply::status(401));
-    refused(
-        &dir,
-        &pull(&["a/b", "--endpoint", &private.url("")]),
-        1,
-        &["private", "401"],
-    );
+    let asked = pull(&dir, "a/b --endpoint").arg(private.url(""));
+    asked.fails(1, "private ... 401");
     let stalled = Server::new(|request| {
         Reply::file(request, "1", &[0; 9000]).stalled_after(100, Duration::from_secs(60))
     });
-    refused(
-        &dir,
-        &pull(&["a/b", "--endpoint", &stalled.url("")]),
-        1,
-        &["6 attempts", "nothing came"],
-    );
-    refused(
-        &dir,
-        &pull(&["a/b", "--endpoint", "nonsense"]),
-        2,
-        &["nonsense"],
-    );
-    let listed = done(&dir, &["model", "pull", "--list"]);
-    assert!(listed.contains("Xenova/clip-vit-base-patch32"), "{listed}");
+    let asked = pull(&dir, "a/b --endpoint").arg(stalled.url(""));
+    asked.fails(1, "6 attempts ... nothing came");
+    let listed = dir.ok("model pull --list");
+    listed.prints("Xenova/clip-vit-base-patch32");
 }
 
 #[cfg(unix)]
@@ -356,21 +243,8 @@ fn a_signal_ends_a_pull_at_once_and_what_has_arrived_is_gone_on_with() {
         }
     });
     let dir = Directory::new();
-    let endpoint = server.url("");
-    let arguments = [
-        "model",
-        "pull",
-        "someone/tiny-clip",
-        "--endpoint",
-        &endpoint,
-    ];
-    let child = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-        .args(arguments)
-        .env("EDGE_RLP_HOME", dir.home())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let line = format!("model pull someone/tiny-clip --endpoint {}", server.url(""));
+    let child = dir.command(&line).start();
     while !server
         .requests()
         .iter()
@@ -384,14 +258,14 @@ fn a_signal_ends_a_pull_at_once_and_what_has_arrived_is_gone_on_with() {
         .args(["-INT", &child.id().to_string()])
         .status();
     assert!(killed.unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(code(&output), 1);
+    let stopped = Ran::of(line.clone(), child.wait_with_output().unwrap());
+    assert_eq!(stopped.code, 1, "{stopped}");
     assert!(
         sent.elapsed() < Duration::from_secs(10),
         "far less than the server's minute"
     );
-    assert!(stderr(&output).contains("stopped"), "{}", stderr(&output));
+    stopped.says("stopped");
     assert!(kept(&dir, "models").is_empty());
-    done(&dir, &arguments);
+    dir.ok(&line);
     assert_eq!(kept(&dir, "models"), ["tiny-clip.rlpm"]);
 }

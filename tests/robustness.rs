@@ -6,81 +6,52 @@ mod support;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{Directory, code, stderr, stdout};
+use support::{Directory, Invocation, Ran};
 
 /// Flags for a prompt that is there quickly, good or not.
-const QUICK: [&str; 7] = ["--views", "1", "--steps", "3", "--shots", "2", "--force"];
+const QUICK: &str = "--views 1 --steps 3 --shots 2 --force";
 
-fn adapted(dir: &Directory, flags: &[&str]) {
-    let command = ["adapt", "--camera", "demo:fog"];
-    let output = dir.run(&[&command[..], &QUICK, flags].concat());
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-}
-
-fn spawned(dir: &Directory, arguments: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edge-rlp"));
-    started(command.args(arguments), dir)
-}
-
-fn started(command: &mut Command, dir: &Directory) -> Child {
-    command
-        .current_dir(dir.path())
-        .env("EDGE_RLP_HOME", dir.home())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+#[track_caller]
+fn adapted(dir: &Directory, flags: &str) {
+    let adapt = dir.command("adapt --camera demo:fog");
+    adapt.words(QUICK).words(flags).ok();
 }
 
 #[test]
 fn a_prompt_travels_as_a_file_and_as_json_and_stays_the_same() {
     let (here, there) = (Directory::new(), Directory::new());
-    adapted(&here, &[]);
+    adapted(&here, "");
     for file in ["shelf.rlp", "shelf.json"] {
-        let exported = here.run(&["prompt", "export", "default", file]);
-        assert_eq!(code(&exported), 0, "{}", stderr(&exported));
-        let again = here.run(&["prompt", "export", "default", file]);
-        assert_eq!(code(&again), 1);
-        assert!(stderr(&again).contains("--force"), "{}", stderr(&again));
+        let export = format!("prompt export default {file}");
+        here.ok(&export);
+        here.fails(&export, 1, "--force");
         fs::copy(here.path().join(file), there.path().join(file)).unwrap();
-        let imported = there.run(&["prompt", "import", file, "--json"]);
-        assert_eq!(code(&imported), 0, "{}", stderr(&imported));
-        let report: Value = serde_json::from_str(&stdout(&imported)).unwrap();
-        let original = here.run(&["prompt", "show", "default", "--json"]);
-        let original: Value = serde_json::from_str(&stdout(&original)).unwrap();
+        let report = there.ok(&format!("prompt import {file} --json")).json();
+        let original = here.ok("prompt show default --json").json();
         assert_eq!(report["digest"], original["digest"], "{file}");
         assert_eq!(report["prompt"], "shelf");
     }
-    let history = there.run(&["prompt", "history", "shelf", "--json"]);
-    assert_eq!(stdout(&history).lines().count(), 2);
+    let history = there.ok("prompt history shelf --json");
+    assert_eq!(history.stdout.lines().count(), 2);
 }
 
 #[test]
 fn a_prompt_that_does_not_fit_is_not_kept_and_both_models_are_named() {
     let dir = Directory::new();
-    adapted(&dir, &["--out", "shelf.json"]);
+    adapted(&dir, "--out shelf.json");
     assert!(
         !dir.home().join("prompts").exists(),
         "--out leaves the home alone"
     );
     let good: Value =
         serde_json::from_slice(&fs::read(dir.path().join("shelf.json")).unwrap()).unwrap();
-    let import = |change: &dyn Fn(&mut Value), words: &[&str]| {
+    let import = |change: &dyn Fn(&mut Value), sentence: &str| {
         let mut text = good.clone();
         change(&mut text);
         dir.write("changed.json", &text.to_string());
-        let output = dir.run(&["prompt", "import", "changed.json"]);
-        assert_eq!(code(&output), 1, "{}", stderr(&output));
-        for word in words {
-            assert!(
-                stderr(&output).contains(word),
-                "{word}: {}",
-                stderr(&output)
-            );
-        }
+        dir.fails("prompt import changed.json", 1, sentence);
         assert!(!dir.home().join("prompts/changed.rlp").exists());
     };
     let other = "ab".repeat(32);
@@ -89,94 +60,58 @@ fn a_prompt_that_does_not_fit_is_not_kept_and_both_models_are_named() {
             text["model"]["fingerprint"] = other.clone().into();
             text["model"]["name"] = "their-clip".into();
         },
-        &["their-clip", "default", "not kept"],
+        "their-clip ... default ... not kept",
     );
     import(
         &|text| text["template"] = "a {}.".into(),
-        &["changed.json", "table"],
+        "changed.json ... table",
     );
     import(
         &|text| text["labels"][0]["label"] = "..".into(),
-        &["changed.json"],
+        "changed.json",
     );
-    let forced = dir.run(&["prompt", "import", "shelf.json", "--name", "a/b"]);
-    assert_eq!(code(&forced), 2, "{}", stderr(&forced));
+    dir.command("prompt import shelf.json --name a/b").ends(2);
 
     // Whichever way the prompt comes, another model's is refused with both names.
     let mut text = good.clone();
     text["model"]["fingerprint"] = other.into();
     text["model"]["name"] = "their-clip".into();
     dir.write("theirs.json", &text.to_string());
-    let kept = dir.run(&["prompt", "import", "theirs.json", "--force"]);
-    assert_eq!(code(&kept), 0, "{}", stderr(&kept));
-    let commands: [&[&str]; 3] = [
-        &[
-            "classify", "--camera", "demo", "--frames", "1", "--prompt", "theirs",
-        ],
-        &[
-            "classify", "--camera", "demo", "--frames", "1", "--prompt", "theirs", "--model",
-            "default",
-        ],
-        &[
-            "eval", "--images", "pictures", "--prompt", "theirs", "--model", "default",
-        ],
-    ];
-    let shown = dir.run(&["demo", "--out", "pictures", "--shots", "2", "--test", "1"]);
-    assert_eq!(code(&shown), 0, "{}", stderr(&shown));
-    for command in commands {
-        let output = dir.run(command);
-        let told = stderr(&output);
-        assert_eq!(code(&output), 1, "{command:?}: {told}");
-        assert!(
-            told.contains("their-clip") && told.contains("default"),
-            "{command:?}: {told}"
-        );
+    dir.ok("prompt import theirs.json --force");
+    dir.ok("demo --out pictures --shots 2 --test 1");
+    for line in [
+        "classify --camera demo --frames 1 --prompt theirs",
+        "classify --camera demo --frames 1 --prompt theirs --model default",
+        "eval --images pictures --prompt theirs --model default",
+    ] {
+        dir.fails(line, 1, "their-clip ... default");
     }
 }
 
 #[test]
 fn a_home_that_cannot_be_written_stops_nothing_but_the_keeping() {
     let dir = Directory::new();
-    adapted(&dir, &["--out", "shelf.rlp"]);
+    adapted(&dir, "--out shelf.rlp");
     dir.write("occupied", "a file, not a folder");
-    let classified = dir.run(&[
-        "classify",
-        "--camera",
-        "demo:fog",
-        "--frames",
-        "2",
-        "--home",
-        "occupied",
-        "--prompt",
-        "shelf.rlp",
-    ]);
-    assert_eq!(code(&classified), 0, "{}", stderr(&classified));
-    let refused = dir.run(&["adapt", "--camera", "demo:fog", "--home", "occupied"]);
-    assert_eq!(code(&refused), 1);
-    assert!(stderr(&refused).contains("--out"), "{}", stderr(&refused));
-    adapted(&dir, &["--out", "other.rlp", "--home", "occupied"]);
+    dir.ok("classify --camera demo:fog --frames 2 --home occupied --prompt shelf.rlp");
+    dir.fails("adapt --camera demo:fog --home occupied", 1, "--out");
+    adapted(&dir, "--out other.rlp --home occupied");
 
     // What fails only at the end: a file lies where the history should be.
     fs::create_dir_all(dir.home().join("prompts")).unwrap();
     fs::write(dir.home().join("prompts/default.history"), "in the way").unwrap();
-    let command = ["adapt", "--camera", "demo:fog"];
-    let output = dir.run(&[&command[..], &QUICK].concat());
-    assert_eq!(code(&output), 1, "{}", stderr(&output));
-    let told = stderr(&output);
-    let left = told
-        .split("left in ")
-        .nth(1)
-        .and_then(|rest| rest.split(':').next());
-    let left = left.unwrap_or_else(|| panic!("no file in {told}"));
-    let shown = dir.run(&["prompt", "show", left]);
-    assert_eq!(code(&shown), 0, "{}", stderr(&shown));
+    let adapt = dir.command("adapt --camera demo:fog").words(QUICK);
+    let ran = adapt.fails(1, "left in ");
+    let left = ran.stderr.split("left in ").nth(1).unwrap();
+    let left = left.split(':').next().unwrap();
+    dir.command("prompt show").arg(left).ok();
     fs::remove_file(left).unwrap();
 }
 
 #[test]
 fn a_second_writer_says_who_it_waits_for_and_readers_do_not_wait() {
     let dir = Directory::new();
-    adapted(&dir, &[]);
+    adapted(&dir, "");
     let mut lock = File::options()
         .write(true)
         .truncate(true)
@@ -184,18 +119,16 @@ fn a_second_writer_says_who_it_waits_for_and_readers_do_not_wait() {
         .unwrap();
     lock.lock().unwrap();
     lock.write_all(b"77 adapt").unwrap();
-    let waiting = spawned(&dir, &["prompt", "remove", "default"]);
-    let listed = dir.run(&["prompt", "list"]);
-    assert_eq!(code(&listed), 0, "{}", stderr(&listed));
+    let waiting = dir.command("prompt remove default").start();
+    dir.ok("prompt list");
     std::thread::sleep(Duration::from_millis(800));
     drop(lock);
-    let removed = waiting.wait_with_output().unwrap();
-    assert_eq!(code(&removed), 0, "{}", stderr(&removed));
-    assert!(
-        stderr(&removed).contains("process 77, adapt"),
-        "{}",
-        stderr(&removed)
+    let removed = Ran::of(
+        "prompt remove default".into(),
+        waiting.wait_with_output().unwrap(),
     );
+    assert_eq!(removed.code, 0, "{removed}");
+    removed.says("process 77, adapt");
 }
 
 /// Not a test by itself: the process that [`a_killed_writer_leaves_nothing_locked`] kills.
@@ -214,7 +147,7 @@ fn holder_of_a_lock() {
 fn a_killed_writer_leaves_nothing_locked() {
     use std::io::{BufRead as _, BufReader};
     let dir = Directory::new();
-    adapted(&dir, &[]);
+    adapted(&dir, "");
     let mut holder = Command::new(std::env::current_exe().unwrap())
         .args(["holder_of_a_lock", "--exact", "--nocapture"])
         .env("HOLD_THIS_LOCK", dir.home().join("lock"))
@@ -225,13 +158,8 @@ fn a_killed_writer_leaves_nothing_locked() {
     assert!(lines.any(|line| line.unwrap().contains("held")));
     holder.kill().unwrap();
     holder.wait().unwrap();
-    let removed = dir.run(&["prompt", "remove", "default"]);
-    assert_eq!(code(&removed), 0, "{}", stderr(&removed));
-    assert!(
-        !stderr(&removed).contains("waiting"),
-        "{}",
-        stderr(&removed)
-    );
+    let removed = dir.ok("prompt remove default");
+    assert!(!removed.stderr.contains("waiting"), "{removed}");
 }
 
 #[cfg(unix)]
@@ -250,27 +178,24 @@ fn a_sigint_at_any_moment_ends_the_program_and_leaves_the_old_prompt_or_the_new(
 #[cfg(unix)]
 fn signals_at_moments(signal: &str, moments: [u64; 4]) {
     let dir = Directory::new();
-    adapted(&dir, &[]);
+    adapted(&dir, "");
     let kept = |dir: &Directory| {
-        let shown = dir.run(&["prompt", "show", "default", "--json"]);
-        assert_eq!(code(&shown), 0, "{}", stderr(&shown));
-        let shown: Value = serde_json::from_str(&stdout(&shown)).unwrap();
+        let shown = dir.ok("prompt show default --json").json();
         assert!(shown["warning"].is_null(), "{shown}");
         shown["sequence"].as_u64().unwrap()
     };
     let towers = format!("{}/models/default", env!("CARGO_MANIFEST_DIR"));
-    let camera = ["--camera", "demo:fog"];
-    let commands: [&[&str]; 4] = [
-        &["adapt", camera[0], camera[1], "--shots", "8", "--force"],
-        &["adapt", camera[0], camera[1], "--unlabelled", "--force"],
-        &["classify", camera[0], camera[1]],
-        &["model", "import", &towers, "--name", "again", "--force"],
+    let commands = [
+        vec!["adapt", "--camera", "demo:fog", "--shots", "8", "--force"],
+        vec!["adapt", "--camera", "demo:fog", "--unlabelled", "--force"],
+        vec!["classify", "--camera", "demo:fog"],
+        vec!["model", "import", &towers, "--name", "again", "--force"],
     ];
     let mut slowest = Duration::ZERO;
-    for command in commands {
+    for command in &commands {
         for wait in moments {
             let before = kept(&dir);
-            let mut child = spawned_by_terminal(&dir, command);
+            let mut child = as_from_a_terminal(&dir).args(command).start();
             std::thread::sleep(Duration::from_millis(wait));
             let process = child.id().to_string();
             let sent = Instant::now();
@@ -285,8 +210,7 @@ fn signals_at_moments(signal: &str, moments: [u64; 4]) {
                 after == before || after == before + 1,
                 "{before} and then {after}"
             );
-            let verified = dir.run(&["model", "verify"]);
-            assert_eq!(code(&verified), 0, "{}", stderr(&verified));
+            dir.ok("model verify");
         }
     }
     println!("the slowest exit after SIG{signal} took {slowest:?}");
@@ -294,16 +218,13 @@ fn signals_at_moments(signal: &str, moments: [u64; 4]) {
 
 /// A process that minds SIGINT, as one that a person started: what a shell runs in the background ignores it.
 #[cfg(unix)]
-fn spawned_by_terminal(dir: &Directory, arguments: &[&str]) -> Child {
-    let mut command = match cfg!(target_os = "linux") {
-        true => {
-            let mut command = Command::new("env");
-            command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_edge-rlp")]);
-            command
-        }
-        false => Command::new(env!("CARGO_BIN_EXE_edge-rlp")),
-    };
-    started(command.args(arguments), dir)
+fn as_from_a_terminal(dir: &Directory) -> Invocation {
+    if cfg!(target_os = "linux") {
+        let program = env!("CARGO_BIN_EXE_edge-rlp");
+        dir.program(&["env", "--default-signal=INT", program])
+    } else {
+        dir.command("")
+    }
 }
 
 #[test]
@@ -319,36 +240,17 @@ fn odd_surroundings_and_odd_pictures_work_or_are_told() {
         .save(dir.path().join("line.png"))
         .unwrap();
     dir.write("labels.txt", "猫\nкошка = a cat\nقطة\nकुत्ता\nmug\n");
-    let classify = [
-        "classify",
-        "black.png",
-        "white.png",
-        "line.png",
-        "--labels",
-        "labels.txt",
-        "--json",
-    ];
-    let output = dir.run(&classify);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert_eq!(stdout(&output).lines().count(), 3);
+    let classify = "classify black.png white.png line.png --labels labels.txt --json";
+    let classified = dir.ok(classify);
+    assert_eq!(classified.stdout.lines().count(), 3);
     assert!(
-        !stdout(&output).contains("\"score\":null"),
-        "{}",
-        stdout(&output)
+        !classified.stdout.contains("\"score\":null"),
+        "{classified}"
     );
 
     // No environment at all: no HOME, no TZ, no locale.
-    let bare = Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-        .args(classify)
-        .current_dir(dir.path())
-        .env_clear()
-        .output()
-        .unwrap();
-    assert!(
-        code(&bare) == 0 || stderr(&bare).contains("--home"),
-        "{}",
-        stderr(&bare)
-    );
+    let bare = dir.command(classify).without_environment().run();
+    assert!(bare.code == 0 || bare.stderr.contains("--home"), "{bare}");
 }
 
 #[cfg(unix)]
@@ -362,25 +264,9 @@ fn paths_that_are_not_unicode_are_read_and_written() {
     fs::create_dir(&folder).unwrap();
     let picture = dir.path().join("pictures/mug/0000.png");
     fs::copy(picture, folder.join(OsStr::from_bytes(b"\xfe.png"))).unwrap();
-    let run = |arguments: &[&OsStr]| {
-        Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-            .args(arguments)
-            .current_dir(dir.path())
-            .env("EDGE_RLP_HOME", &folder)
-            .output()
-            .unwrap()
-    };
-    let words = |text: &'static str| text.split(' ').map(OsStr::new);
-    let classify: Vec<_> = words("classify --labels pictures/labels.txt --json")
-        .chain([odd])
-        .collect();
-    let classified = run(&classify);
-    assert_eq!(code(&classified), 0, "{}", stderr(&classified));
-    assert_eq!(stdout(&classified).lines().count(), 1);
-    let adapt: Vec<_> = words("adapt --camera demo:fog")
-        .chain(QUICK.map(OsStr::new))
-        .collect();
-    let adapted = run(&adapt);
-    assert_eq!(code(&adapted), 0, "{}", stderr(&adapted));
+    let command = |line| dir.command(line).env("EDGE_RLP_HOME", &folder);
+    let classified = command("classify --labels pictures/labels.txt --json").arg(odd);
+    assert_eq!(classified.ok().stdout.lines().count(), 1);
+    command("adapt --camera demo:fog").words(QUICK).ok();
     assert!(folder.join("prompts/default.rlp").is_file());
 }

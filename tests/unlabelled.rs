@@ -5,60 +5,40 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use support::{Directory, code, live_accuracy, stderr, stdout};
+use std::process::{Child, Command};
+use support::{Directory, Invocation, label_file, live_accuracy};
 
 /// A small adaptation that takes a second or two: few shots, few views, few steps.
-const QUICK: [&str; 6] = ["--shots", "4", "--views", "1", "--steps", "20"];
+const QUICK: &str = "--shots 4 --views 1 --steps 20";
 
 #[test]
 fn nobody_needs_to_label_where_the_surest_pictures_teach_the_rest() {
     let dir = Directory::new();
-    let flags = ["--unlabelled", "--pool", "240", "--json"];
-    let adapted = dir.run(&[&["adapt", "--camera", "demo:squeezed"], &flags[..]].concat());
-    assert_eq!(
-        code(&adapted),
-        0,
-        "{}{}",
-        stdout(&adapted),
-        stderr(&adapted)
-    );
-    let report: Value = serde_json::from_str(&stdout(&adapted)).unwrap();
+    let report = dir.ok("adapt --camera demo:squeezed --unlabelled --pool 240 --json");
+    let report = report.json();
     assert_eq!(report["accepted"], true);
     assert!(report["after"]["agreement"].as_f64() > report["before"]["agreement"].as_f64());
 
-    let labels: Vec<&str> = (report["labels"].as_array().unwrap().iter())
-        .map(|label| label.as_str().unwrap())
-        .collect();
-    dir.write("labels.txt", &labels.join("\n"));
+    dir.write("labels.txt", &label_file(&report));
     let before = live_accuracy(&dir, "demo:squeezed", &["--labels", "labels.txt"]);
     let after = live_accuracy(&dir, "demo:squeezed", &["--prompt", "default"]);
     assert!(after > before, "{before} before, {after} after");
 
     // No picture was held out with its label: no accuracy is told.
-    let shown = stdout(&dir.run(&["prompt", "show", "default"]));
-    assert!(shown.contains("not measured"), "{shown}");
-    let object = stdout(&dir.run(&["prompt", "show", "default", "--json"]));
-    let object: Value = serde_json::from_str(&object).unwrap();
+    dir.ok("prompt show default").prints("not measured");
+    let object = dir.ok("prompt show default --json").json();
     assert!(object["adapted_accuracy"].is_null(), "{object}");
 }
 
 #[test]
 fn where_nothing_is_gained_without_labels_the_old_prompt_stays() {
     let dir = Directory::new();
-    let old = ["adapt", "--camera", "demo:clear", "--force", "-q"];
-    let old = dir.run(&[&old[..], &QUICK[..]].concat());
-    assert_eq!(code(&old), 0, "{}", stderr(&old));
+    let old = dir.command("adapt --camera demo:clear --force -q");
+    old.words(QUICK).ok();
     let file = dir.home().join("prompts/default.rlp");
     let before = fs::read(&file).unwrap();
-    let flags = ["--unlabelled", "--pool", "240", "--rounds", "1"];
-    let adapted = dir.run(&[&["adapt", "--camera", "demo:clear"], &flags[..]].concat());
-    assert_eq!(code(&adapted), 3, "{}", stderr(&adapted));
-    assert!(
-        stdout(&adapted).contains("not kept: "),
-        "{}",
-        stdout(&adapted)
-    );
+    let adapt = "adapt --camera demo:clear --unlabelled --pool 240 --rounds 1";
+    dir.command(adapt).ends(3).prints("not kept: ");
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
@@ -73,22 +53,14 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    fn start(dir: &Directory, arguments: &[&str]) -> Watching {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_edge-rlp"));
-        program
-            .args(arguments)
-            .current_dir(dir.path())
-            .env("EDGE_RLP_HOME", dir.home())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Watching(program.spawn().unwrap())
+    fn start(mut invocation: Invocation) -> Watching {
+        Watching(invocation.start())
     }
 
     /// A program that adapts to `camera` again and again.
     fn learning(dir: &Directory, camera: &str) -> Watching {
-        let flags = ["--unlabelled", "--watch", "--pause", "0s", "--json"];
-        Watching::start(dir, &[&["adapt", "--camera", camera], &flags[..]].concat())
+        let adapt = dir.command("adapt --unlabelled --watch --pause 0s --json --camera");
+        Watching::start(adapt.arg(camera))
     }
 
     /// The next `count` times that it adapted.
@@ -132,10 +104,8 @@ fn a_watched_camera_is_learnt_anew_after_each_change_and_no_sooner() {
 #[test]
 fn watching_goes_on_from_the_prompt_in_use_and_can_be_rolled_back() {
     let dir = Directory::new();
-    let flags = ["--force", "-q"];
-    let taught = ["adapt", "--camera", "demo:clear"];
-    let taught = dir.run(&[&taught[..], &QUICK[..], &flags[..]].concat());
-    assert_eq!(support::code(&taught), 0, "{}", stderr(&taught));
+    let taught = dir.command("adapt --camera demo:clear --force -q");
+    taught.words(QUICK).ok();
 
     // Nothing is learnt from the pictures that the prompt was taught with; those of another condition are noticed.
     let mut watching = Watching::learning(&dir, "demo:clear,peephole");
@@ -147,8 +117,7 @@ fn watching_goes_on_from_the_prompt_in_use_and_can_be_rolled_back() {
     assert_eq!(reports[0]["accepted"], true, "{reports:?}");
     assert_eq!(reports[0]["sequence"], 2);
 
-    let rolled_back = dir.run(&["prompt", "rollback", "default", "--json"]);
-    let rolled_back: Value = serde_json::from_str(&stdout(&rolled_back)).unwrap();
+    let rolled_back = dir.command("prompt rollback default --json").run().json();
     assert_eq!(rolled_back["restores"], 1);
     assert_eq!(rolled_back["sequence"], 3);
 }
@@ -156,11 +125,8 @@ fn watching_goes_on_from_the_prompt_in_use_and_can_be_rolled_back() {
 #[test]
 fn pictures_of_a_folder_need_no_folder_a_label() {
     let dir = Directory::with_pictures(12);
-    let flags = ["--labels", "pictures/labels.txt", "--force", "--json"];
-    let command = ["adapt", "--images", "pictures", "--unlabelled"];
-    let adapted = dir.run(&[&command[..], &flags].concat());
-    assert_eq!(code(&adapted), 0, "{}", stderr(&adapted));
-    let report: Value = serde_json::from_str(&stdout(&adapted)).unwrap();
+    let adapt = "adapt --images pictures --unlabelled --labels pictures/labels.txt --force --json";
+    let report = dir.ok(adapt).json();
     assert_eq!(report["seen"], 24);
     assert_eq!(report["kept"], true);
 }
@@ -169,38 +135,28 @@ fn pictures_of_a_folder_need_no_folder_a_label() {
 fn watching_needs_a_camera_with_nobody_there_and_ends_with_it() {
     let dir = Directory::with_pictures(2);
     for flags in [
-        &["--camera", "demo", "--watch"][..],
-        &["--images", "pictures", "--unlabelled", "--watch"],
-        &["--camera", "demo", "--unlabelled", "--pause", "1s"],
-        &["--camera", "demo", "--unlabelled", "--out", "x.rlp"],
+        "--camera demo --watch",
+        "--images pictures --unlabelled --watch",
+        "--camera demo --unlabelled --pause 1s",
+        "--camera demo --unlabelled --out x.rlp",
     ] {
-        let refused = dir.run(&[&["adapt"], flags].concat());
-        assert_eq!(code(&refused), 2, "{flags:?}: {}", stderr(&refused));
+        dir.command("adapt").words(flags).ends(2);
     }
-    let camera = [
-        "adapt",
-        "--camera",
-        "/dev/video63",
-        "--camera-timeout",
-        "1s",
-    ];
-    let flags = ["--unlabelled", "--watch", "--labels", "pictures/labels.txt"];
-    let gone = dir.run(&[&camera[..], &flags].concat());
-    assert_eq!(code(&gone), 1, "{}", stderr(&gone));
-    assert!(stderr(&gone).contains("/dev/video63"), "{}", stderr(&gone));
+    let gone = dir.command("adapt --camera /dev/video63 --camera-timeout 1s");
+    let gone = gone.words("--unlabelled --watch --labels pictures/labels.txt");
+    gone.fails(1, "/dev/video63");
 }
 
 #[test]
 fn a_camera_that_is_being_watched_is_named_with_the_new_prompt_as_soon_as_there_is_one() {
     let dir = Directory::new();
     let taught = |seed: &str| {
-        let command = ["adapt", "--camera", "demo:squeezed", "--force", "-q"];
-        let taught = dir.run(&[&command[..], &QUICK[..], &["--seed", seed]].concat());
-        assert_eq!(code(&taught), 0, "{}", stderr(&taught));
+        let adapt = dir.command("adapt --camera demo:squeezed --force -q --seed");
+        adapt.arg(seed).words(QUICK).ok();
     };
     taught("1");
-    let watch = ["classify", "--camera", "demo:squeezed", "--every", "50ms"];
-    let mut watching = Watching::start(&dir, &watch);
+    let watch = dir.command("classify --camera demo:squeezed --every 50ms");
+    let mut watching = Watching::start(watch);
     let mut named = BufReader::new(watching.0.stdout.as_mut().unwrap()).lines();
     named.next().unwrap().unwrap();
     taught("2");

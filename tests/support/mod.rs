@@ -1,4 +1,9 @@
 //! A directory with a home folder of its own, and the program run in it. Each test program uses a part.
+//!
+//!     let dir = Directory::with_pictures(4);
+//!     dir.ok("adapt --images pictures --steps 20 --force");
+//!     dir.fails("classify nowhere.png", 1, "nowhere.png");
+//!     let answers = dir.command("classify pictures --json").arg("a name with spaces.png").ends(3).lines();
 #![allow(dead_code)]
 
 pub mod models;
@@ -6,9 +11,11 @@ pub mod server;
 
 use edge_rlp::frames::demo::{self, CLASSES, Purpose};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 pub struct Directory(TempDir);
@@ -47,55 +54,250 @@ impl Directory {
         fs::write(self.path().join(name), text).unwrap();
     }
 
-    /// Runs the program here, with a home folder of its own and nothing of this machine's settings.
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_edge-rlp"))
-            .args(arguments)
+    /// `edge-rlp LINE`, the arguments separated by spaces. It runs here, with this home folder and none of the machine's
+    /// settings.
+    pub fn command(&self, line: &str) -> Invocation {
+        self.program(&[env!("CARGO_BIN_EXE_edge-rlp")]).words(line)
+    }
+
+    /// The same behind another program, as in `["env", "--default-signal=INT", EDGE_RLP]`.
+    pub fn program(&self, words: &[&str]) -> Invocation {
+        let mut command = Command::new(words[0]);
+        command
+            .args(&words[1..])
             .current_dir(self.path())
             .env("EDGE_RLP_HOME", self.home())
-            .env_remove("HF_ENDPOINT")
-            .env_remove("http_proxy")
-            .env_remove("HTTP_PROXY")
-            .env_remove("all_proxy")
-            .env_remove("ALL_PROXY")
-            .output()
-            .unwrap()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for setting in [
+            "HF_ENDPOINT",
+            "http_proxy",
+            "HTTP_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
+        ] {
+            command.env_remove(setting);
+        }
+        Invocation {
+            command,
+            input: None,
+        }
+    }
+
+    /// Runs `edge-rlp LINE`, which must succeed.
+    #[track_caller]
+    pub fn ok(&self, line: &str) -> Ran {
+        self.command(line).ok()
+    }
+
+    /// Runs `edge-rlp LINE`, which must end with this exit code and an error that holds `sentence`, as in
+    /// [`Invocation::fails`].
+    #[track_caller]
+    pub fn fails(&self, line: &str, code: i32, sentence: &str) -> Ran {
+        self.command(line).fails(code, sentence)
     }
 }
 
-/// Share of `frames` live demo frames that `classify` with these flags names as they were drawn.
+/// A program that is to be run.
+pub struct Invocation {
+    command: Command,
+    input: Option<Vec<u8>>,
+}
+
+impl Invocation {
+    /// More arguments, separated by spaces.
+    pub fn words(mut self, line: &str) -> Invocation {
+        self.command.args(line.split_whitespace());
+        self
+    }
+
+    /// One more argument, spaces and all.
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Invocation {
+        self.command.arg(argument);
+        self
+    }
+
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Invocation {
+        self.command.args(arguments);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Invocation {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Invocation {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Nothing is left of the environment, not even the home folder's name.
+    pub fn without_environment(mut self) -> Invocation {
+        self.command.env_clear();
+        self
+    }
+
+    /// What the program finds on its standard input.
+    pub fn input(mut self, bytes: &[u8]) -> Invocation {
+        self.command.stdin(Stdio::piped());
+        self.input = Some(bytes.to_vec());
+        self
+    }
+
+    /// Starts it and goes on; its output is in pipes.
+    pub fn start(&mut self) -> Child {
+        self.command.spawn().unwrap()
+    }
+
+    /// Runs it to its end, whatever that is.
+    #[track_caller]
+    pub fn run(mut self) -> Ran {
+        let mut child = self.start();
+        if let Some(input) = &self.input {
+            // A program that has seen enough closes the pipe.
+            let _ = child.stdin.take().unwrap().write_all(input);
+        }
+        let output = child.wait_with_output().unwrap();
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        Ran::of(words.join(" "), output)
+    }
+
+    /// Runs it; it must succeed.
+    #[track_caller]
+    pub fn ok(self) -> Ran {
+        self.ends(0)
+    }
+
+    /// Runs it; it must end with this exit code.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Ran {
+        let ran = self.run();
+        assert_eq!(ran.code, code, "{ran}");
+        ran
+    }
+
+    /// Runs it; it must end with this exit code, and with an error in words that holds all parts of `sentence`, which are
+    /// separated by " ... ".
+    #[track_caller]
+    pub fn fails(self, code: i32, sentence: &str) -> Ran {
+        let ran = self.ends(code);
+        for part in sentence.split(" ... ") {
+            assert!(ran.error().contains(part), "no {part:?} in: {ran}");
+        }
+        for accident in ["panicked", "backtrace"] {
+            assert!(!ran.stderr.contains(accident), "{ran}");
+        }
+        ran
+    }
+}
+
+/// What a program did.
+pub struct Ran {
+    command: String,
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub fn of(command: String, output: Output) -> Ran {
+        Ran {
+            code: output
+                .status
+                .code()
+                .unwrap_or_else(|| panic!("{command}: ended by a signal")),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            command,
+        }
+    }
+
+    /// Standard error from "error: " on.
+    #[track_caller]
+    pub fn error(&self) -> &str {
+        let at = self.stderr.find("error: ");
+        &self.stderr[at.unwrap_or_else(|| panic!("no error in {self}"))..]
+    }
+
+    /// Standard error must hold `text`.
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Ran {
+        assert!(
+            self.stderr.contains(text),
+            "no {text:?} on stderr of: {self}"
+        );
+        self
+    }
+
+    /// Standard output must hold `text`.
+    #[track_caller]
+    pub fn prints(&self, text: &str) -> &Ran {
+        assert!(
+            self.stdout.contains(text),
+            "no {text:?} on stdout of: {self}"
+        );
+        self
+    }
+
+    /// Standard output as one JSON object.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// Standard output as a JSON object a line.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<Value> {
+        let parsed =
+            |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self}"));
+        self.stdout.lines().map(parsed).collect()
+    }
+
+    /// Share of the lines of `classify --json` whose label is the right one.
+    #[track_caller]
+    pub fn share_right(&self) -> f64 {
+        let lines = self.lines();
+        let right = lines
+            .iter()
+            .filter(|line| line["label"] == line["truth"])
+            .count();
+        right as f64 / lines.len() as f64
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Ran {
+            command,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            to,
+            "{command}\nexit code {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        )
+    }
+}
+
+/// Share of 240 live demo frames that `classify` with these flags names as they were drawn.
+#[track_caller]
 pub fn live_accuracy(dir: &Directory, condition: &str, flags: &[&str]) -> f64 {
-    let watch = [
-        "classify", "--camera", condition, "--frames", "240", "--json",
-    ];
-    let output = dir.run(&[&watch[..], flags].concat());
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-    share_right(&output)
+    let watch = dir
+        .command("classify --frames 240 --json --camera")
+        .arg(condition);
+    watch.args(flags).ok().share_right()
 }
 
-/// Share of the lines of `classify --json` whose label is the right one.
-pub fn share_right(output: &Output) -> f64 {
-    let lines: Vec<Value> = stdout(output)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let right = lines
-        .iter()
-        .filter(|line| line["label"] == line["truth"])
-        .count();
-    right as f64 / lines.len() as f64
-}
-
-pub fn code(output: &Output) -> i32 {
-    output.status.code().expect("ended by a signal")
-}
-
-pub fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+/// The labels of a report, as text of a label file.
+pub fn label_file(report: &Value) -> String {
+    let labels = report["labels"].as_array().unwrap().iter();
+    let labels: Vec<&str> = labels.map(|label| label.as_str().unwrap()).collect();
+    labels.join("\n")
 }
 
 /// The first bytes of a PNG of `width * height` pixels: enough to be refused for its size, not enough to decode.

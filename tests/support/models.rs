@@ -1,18 +1,10 @@
-//! What the tests of models share: exports to import, and commands that must succeed or be refused.
+//! What the tests of models share: exports to import, and what the home folder keeps.
 
-use super::{Directory, code, stderr, stdout};
+use super::Directory;
 use edge_rlp::clip::Tokenizer;
 use edge_rlp::clip::tokenizer::CLIP_MERGES;
-use serde_json::Value;
 use std::fs;
 use std::path::Path;
-
-/// The JSON objects of a text with one a line.
-pub fn objects(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
 
 /// Writes the folder `name` as transformers would: the towers of tests/fixtures/import/`case` with a tokeniser, a
 /// preprocessing and a configuration that fit them.
@@ -47,24 +39,4 @@ pub fn kept(dir: &Directory, folder: &str) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// Runs a command that must succeed, and returns what it printed.
-pub fn done(dir: &Directory, arguments: &[&str]) -> String {
-    let output = dir.run(arguments);
-    assert_eq!(code(&output), 0, "{arguments:?}: {}", stderr(&output));
-    stdout(&output)
-}
-
-/// Runs a command that must fail with `expected` and say all of `words` in one error.
-pub fn refused(dir: &Directory, arguments: &[&str], expected: i32, words: &[&str]) {
-    let output = dir.run(arguments);
-    let told = stderr(&output);
-    assert_eq!(code(&output), expected, "{arguments:?}: {told}");
-    let at = told.find("error: ");
-    let error = &told[at.unwrap_or_else(|| panic!("no error in {told}"))..];
-    for word in words {
-        assert!(error.contains(word), "{word:?} is missing in: {error}");
-    }
-    assert!(!told.contains("panicked"), "{told}");
 }
