@@ -1,5 +1,5 @@
 //! Memory that safe Rust cannot have: files seen as memory, and how the C library's heap behaves. All unsafe code that is not
-//! in [`crate::ops`] is here. It must not know what the memory is used for.
+//! in [`crate::ops`] is here.
 
 use memmap2::Mmap;
 use std::fs::File;
@@ -36,7 +36,7 @@ pub fn signed(bytes: &[u8]) -> &[i8] {
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
-/// Keeps freed memory for what is allocated next. A training step frees what it kept for its sweep back and allocates the
+/// Keeps freed memory for what is allocated next. A training step frees what it kept for its backward pass and allocates the
 /// same again: handing those pages to the system in between, to get them back zeroed, took a third of a step with 100
 /// classes. Libraries other than glibc are left as they are.
 pub fn keep_freed() {
@@ -59,7 +59,7 @@ pub fn one_arena() {
     }
 }
 
-/// The most memory that this process ever had, in bytes, where the system tells (Linux).
+/// The most memory that this process ever had, in bytes, where the system says (Linux).
 pub fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -1,6 +1,5 @@
 //! Random numbers that are the same on every machine and in every release: ChaCha8 for the stream, and our
-//! own few distributions on top, because the distributions of general crates change between versions. It must
-//! not know what the numbers are used for.
+//! own few distributions on top, because the distributions of general crates change between versions.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};

@@ -1,7 +1,7 @@
 //! `edge-rlp bench`: what this box does with a model, as a user meets it: one picture, a hundred names, a training
 //! step, a start from nothing, memory. It only measures; the numbers depend on nothing that it draws or trains.
 
-use super::{Context, Exit, UsageError, model};
+use super::{Context, Exit, model, usage};
 use crate::adapt::features::{self, Extraction, FeatureSet, Loaded};
 use crate::adapt::loss::cross_entropy;
 use crate::adapt::{self, AdaptError, Options};
@@ -321,7 +321,7 @@ fn drawing(index: u32) -> RgbImage {
 
 fn layout(model: &Model, classes: usize) -> anyhow::Result<TokenLayout> {
     let layout = model.layout(&Template::default(), &labels(classes));
-    Ok(layout.map_err(|error| UsageError(error.to_string()))?)
+    layout.map_err(usage)
 }
 
 const THINGS: [&str; 25] = [

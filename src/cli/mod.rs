@@ -8,6 +8,7 @@ mod classify;
 mod demo;
 mod doctor;
 mod embed;
+mod errors;
 mod eval;
 mod heat;
 mod kernels;
@@ -16,8 +17,6 @@ mod model;
 mod output;
 mod pictures;
 mod prompt;
-mod prompt_diff;
-mod prompt_transfer;
 mod report;
 mod supervisor;
 
@@ -26,9 +25,9 @@ use crate::store::Home;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
+use errors::{sentence, usage};
 use output::Output;
 use std::ffi::OsString;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -185,23 +184,6 @@ enum Exit {
     NothingAccepted,
 }
 
-/// A mistake on the command line that only shows once files or models are looked at: exit code 2.
-#[derive(Debug)]
-struct UsageError(String);
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for UsageError {}
-
-/// An error of the library that only another command line can cure.
-fn usage(error: impl fmt::Display) -> anyhow::Error {
-    UsageError(error.to_string()).into()
-}
-
 /// Runs the command that `arguments` (program name first) ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -221,8 +203,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::NothingAccepted) => ExitCode::from(3),
         Err(error) => {
-            output::tell(format_args!("error: {}", sentence(&error)));
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+            output::print_error(format_args!("error: {}", sentence(&error)));
+            ExitCode::from(errors::exit_code(&error))
         }
     }
 }
@@ -388,17 +370,6 @@ fn interruptible<T: Send + 'static>(
             }
         }
     }
-}
-
-/// An error and its causes in one line, leaving out a cause that the message before it already tells.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
-        }
-    }
-    told
 }
 
 #[cfg(test)]

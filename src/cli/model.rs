@@ -8,7 +8,7 @@ mod pull;
 
 use super::{Context, Exit, usage};
 use crate::clip::{Glance, Model, ModelError};
-use crate::store::{Loaded, StoreError};
+use crate::store::{LoadedPrompt, MissingError, StoreError};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match done {
         Ok(()) => Ok(Exit::Done),
         Err(error) => Err(match error.downcast() {
-            Ok(error @ (StoreError::Name { .. } | StoreError::Reserved { .. })) => usage(error),
+            Ok(error @ StoreError::Name(_)) => usage(error),
             Ok(error) => error.into(),
             Err(error) => error,
         }),
@@ -102,7 +102,7 @@ impl Place {
         }
         let path = context.home.model_path(name).map_err(usage)?;
         if !path.exists() {
-            return Err(StoreError::NoModel {
+            return Err(MissingError::Model {
                 name: name.into(),
                 folder: context.home.models_folder(),
             }
@@ -155,7 +155,7 @@ pub fn open(name: Option<&str>, context: &Context) -> anyhow::Result<Model> {
 /// refused with both names.
 pub fn open_for(
     name: Option<&str>,
-    prompt: Option<&Loaded>,
+    prompt: Option<&LoadedPrompt>,
     context: &Context,
 ) -> anyhow::Result<Model> {
     let Some(prompt) = prompt else {
@@ -180,11 +180,11 @@ pub fn open_for(
 }
 
 /// The name of the model that a prompt was made with, where it is still there; nothing of it is read but its head.
-pub fn found_for(prompt: &Loaded, context: &Context) -> anyhow::Result<String> {
+pub fn found_for(prompt: &LoadedPrompt, context: &Context) -> anyhow::Result<String> {
     made_with(prompt, context).map(|(name, _)| name)
 }
 
-fn made_with(prompt: &Loaded, context: &Context) -> anyhow::Result<(String, Place)> {
+fn made_with(prompt: &LoadedPrompt, context: &Context) -> anyhow::Result<(String, Place)> {
     let fingerprint = &prompt.record.model_fingerprint;
     let found = all(context)?.into_iter().find(|(_, place)| {
         place

@@ -1,6 +1,6 @@
 //! What people and machines read. With `--json` standard output carries JSON alone; everything for people goes
 //! to standard error. Without it, results go to standard output, and progress, warnings and errors to standard
-//! error. It must not know any command.
+//! error.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -8,13 +8,14 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use unicode_width::UnicodeWidthStr;
 
 /// The two streams and how much to say.
 pub struct Output {
     json: bool,
     quiet: bool,
     verbose: u8,
-    /// Set once standard output is gone (`edge-rlp ... | head`): no reason to fail, but a reason to stop.
+    /// Set once standard output is gone (`edge-rlp ... | head`), which is not a failure but a reason to stop.
     closed: AtomicBool,
 }
 
@@ -57,20 +58,20 @@ impl Output {
     /// What is going on, for people, on standard error; nothing with `--quiet`.
     pub fn note(&self, text: impl Display) {
         if !self.quiet {
-            tell(text);
+            print_error(text);
         }
     }
 
     /// What only `-v` shows.
     pub fn detail(&self, text: impl Display) {
         if self.verbose > 0 && !self.quiet {
-            tell(text);
+            print_error(text);
         }
     }
 
     /// Something that went wrong without stopping the work.
     pub fn warn(&self, text: impl Display) {
-        tell(format_args!("warning: {text}"));
+        print_error(format_args!("warning: {text}"));
     }
 
     /// A progress bar of `length` steps, seen on a terminal only. `what` stands before it, in a few words.
@@ -105,9 +106,10 @@ impl Output {
     }
 
     fn target(&self) -> ProgressDrawTarget {
-        match io::stderr().is_terminal() && !self.quiet {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
+        if io::stderr().is_terminal() && !self.quiet {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
         }
     }
 
@@ -122,8 +124,8 @@ impl Output {
     }
 }
 
-/// One line on standard error. A terminal that is gone, as when an ssh line is cut, is no reason to fall over.
-pub fn tell(line: impl Display) {
+/// One line on standard error. A terminal that is gone, as when an ssh line is cut, must not end the program.
+pub fn print_error(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -132,18 +134,26 @@ pub fn percent(share: f32) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
+/// The columns that a text takes on a terminal: two for each wide letter, none for those that combine.
+pub fn width(text: &str) -> usize {
+    UnicodeWidthStr::width(text)
+}
+
 /// Rows as lines, every column as wide as its widest cell.
 pub fn aligned<R: AsRef<[String]>>(rows: &[R]) -> Vec<String> {
     let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
     let mut widths = vec![0; columns];
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
-            *width = (*width).max(cell.chars().count());
+        for (widest, cell) in widths.iter_mut().zip(row.as_ref()) {
+            *widest = width(cell).max(*widest);
         }
     }
     let line = |row: &R| {
         let cells = row.as_ref().iter().zip(&widths);
-        let padded = cells.map(|(cell, width)| format!("{cell:<width$}"));
+        let padded = cells.map(|(cell, widest)| {
+            let space = " ".repeat(widest - width(cell));
+            format!("{cell}{space}")
+        });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
@@ -157,5 +167,8 @@ mod tests {
     fn tables_are_aligned_whatever_the_script() {
         let rows = [["a", "b"], ["название", "c"]].map(|row| row.map(str::to_owned));
         assert_eq!(aligned(&rows), ["a         b", "название  c"]);
+        // Wide letters, and one that combines with the letter before it.
+        let rows = [["消火栓", "b"], ["cafe\u{301}", "c"]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&rows), ["消火栓  b", "cafe\u{301}    c"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Labelled pictures for `adapt`: from a folder, from kept shots, or from the demo camera, whose generator stands in for
 //! the person who labels. It decides what is taken; decoding happens later, one picture at a time.
 
-use super::{Context, UsageError};
+use super::{Context, usage};
 use crate::adapt::features::Loaded;
 use crate::frames::demo::{self, CLASSES, Purpose, SceneSpec};
 use crate::frames::{MAX_PIXELS, labelled_folder, read_picture};
@@ -246,13 +246,13 @@ pub fn demo_labels() -> anyhow::Result<Vec<Label>> {
 /// Wrong usage if there is none.
 pub fn drawn_class(label: &Label) -> anyhow::Result<usize> {
     let class = CLASSES.iter().position(|name| *name == label.name);
-    Ok(class.ok_or_else(|| {
+    class.ok_or_else(|| {
         let known = CLASSES.join(", ");
-        UsageError(format!(
+        usage(format!(
             "the demo camera draws no {:?}: it draws {known}",
             label.name
         ))
-    })?)
+    })
 }
 
 /// A label for each that there is a shot of, by name.

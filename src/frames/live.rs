@@ -1,106 +1,36 @@
 //! A live camera: its frames are captured on a thread of their own, and only the newest waits for whoever asks, so that
 //! slow work drops frames instead of falling behind. A camera that hangs, fails or goes away is opened again, with
-//! growing pauses, until its time is up. It must not know kinds of cameras: each is a function that captures.
+//! growing pauses, until its time is up. It knows no kinds of cameras: each is a function that captures.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use image::RgbImage;
-
-use super::{FramesError, MAX_PIXELS, PictureError, decode_picture};
-
-/// A frame as a camera hands it over; nothing is decoded that nobody looks at.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RawFrame {
-    /// A JPEG picture.
-    Jpeg(Vec<u8>),
-    /// Two bytes a pixel, Y U Y V, row by row (YUYV, also called YUY2), in the limited range of BT.601 as V4L2 means it.
-    Yuyv {
-        width: u32,
-        height: u32,
-        data: Vec<u8>,
-    },
-}
-
-impl RawFrame {
-    /// The picture, 8 bits a channel.
-    ///
-    /// # Errors
-    /// If the bytes are no picture or too few.
-    pub fn decode(&self) -> Result<RgbImage, PictureError> {
-        match self {
-            RawFrame::Jpeg(bytes) => decode_picture(bytes, MAX_PIXELS),
-            RawFrame::Yuyv {
-                width,
-                height,
-                data,
-            } => yuyv(*width, *height, data),
-        }
-    }
-}
-
-fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> {
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > MAX_PIXELS {
-        let limit = MAX_PIXELS;
-        return Err(PictureError::TooManyPixels {
-            width,
-            height,
-            limit,
-        });
-    }
-    if width % 2 == 1 || pixels == 0 || (data.len() as u64) < 2 * pixels {
-        return Err(PictureError::Truncated);
-    }
-    let pairs = data.chunks_exact(4).take(pixels as usize / 2);
-    let rgb = pairs.flat_map(|pair| {
-        let [first, u, second, v] = [pair[0], pair[1], pair[2], pair[3]].map(f32::from);
-        let (u, v) = (u - 128.0, v - 128.0);
-        [first, second].into_iter().flat_map(move |y| {
-            let y = 1.164_383 * (y - 16.0);
-            [
-                y + 1.596_027 * v,
-                y - 0.391_762 * u - 0.812_968 * v,
-                y + 2.017_232 * u,
-            ]
-            .map(|channel| channel.round().clamp(0.0, 255.0) as u8)
-        })
-    });
-    RgbImage::from_raw(width, height, rgb.collect()).ok_or(PictureError::Truncated)
-}
+use super::FramesError;
+use super::frame::RawFrame;
 
 /// Captures until the stream ends for good (`Ok`) or fails. It hands each frame to the sink, and ends when the sink
 /// wants no more.
 pub type Capture = dyn Fn(&Sink) -> Result<(), FramesError> + Send + Sync;
 
-/// How much a camera may try one's patience.
+/// How long a camera is waited for.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// An open camera without a frame for so long has hung: it is opened again.
     pub stall: Duration,
-    /// The pause before the first new try; each further one is twice as long, up to [`Patience::stall`].
+    /// The pause before the first new try; each further one is twice as long, up to [`Timeouts::stall`].
     pub pause: Duration,
     /// Without a frame for so long, over all tries, it is given up.
     pub give_up: Duration,
 }
 
-impl Patience {
-    /// The usual patience, but for when a camera is given up.
-    pub fn within(give_up: Duration) -> Patience {
-        Patience {
-            give_up,
-            ..Patience::default()
-        }
-    }
-}
-
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience {
+impl Timeouts {
+    /// The usual ones, but for when a camera is given up.
+    pub fn within(give_up: Duration) -> Timeouts {
+        Timeouts {
             stall: Duration::from_secs(5),
             pause: Duration::from_millis(500),
-            give_up: Duration::from_secs(30),
+            give_up,
         }
     }
 }
@@ -110,22 +40,31 @@ impl Default for Patience {
 pub enum Event {
     /// The newest frame, and its number among all that were captured.
     Frame(RawFrame, u64),
-    /// Something went wrong and is being mended; in a sentence.
-    Trouble(String),
+    /// The camera failed or fell silent, and is opened again after a pause.
+    Lost { reason: String, pause: Duration },
     /// The stream has ended, or the caller has asked to stop.
     End,
 }
 
-/// Threads that hang in a driver cannot be ended; with more than this many, no new one is started.
-const MOST_CAPTURES: usize = 4;
+/// How many frames a live camera sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureCounts {
+    /// All of them.
+    pub captured: u64,
+    /// Those that nobody looked at because a newer one came.
+    pub dropped: u64,
+}
+
+/// Threads that hang in a driver cannot be ended; while so many run, no new one is started.
+const MAX_CAPTURES: usize = 4;
 /// How often a waiting caller looks whether it should stop.
-const GLANCE: Duration = Duration::from_millis(50);
+const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A camera that is being captured.
 pub struct Live {
     capture: Arc<Capture>,
     shared: Arc<Shared>,
-    patience: Patience,
+    timeouts: Timeouts,
     /// When the last frame came, or the camera was first opened.
     last_frame: Instant,
     /// When the present capture was started.
@@ -181,7 +120,7 @@ impl Sink {
 
 impl Live {
     /// Starts to capture.
-    pub fn start(capture: Arc<Capture>, patience: Patience) -> Live {
+    pub fn start(capture: Arc<Capture>, timeouts: Timeouts) -> Live {
         let now = Instant::now();
         let mut live = Live {
             capture,
@@ -189,11 +128,11 @@ impl Live {
                 state: Mutex::default(),
                 changed: Condvar::new(),
             }),
-            patience,
+            timeouts,
             last_frame: now,
             opened: now,
             reopen: None,
-            pause: patience.pause,
+            pause: timeouts.pause,
             last_failure: None,
             taken: 0,
         };
@@ -201,17 +140,20 @@ impl Live {
         live
     }
 
-    /// Frames captured so far, and those of them that were dropped because a newer one came.
-    pub fn counts(&self) -> (u64, u64) {
+    /// Frames captured so far, and dropped of them.
+    pub fn counts(&self) -> CaptureCounts {
         let state = lock(&self.shared.state);
         let waiting = u64::from(state.newest.is_some());
-        (state.captured, state.captured - self.taken - waiting)
+        CaptureCounts {
+            captured: state.captured,
+            dropped: state.captured - self.taken - waiting,
+        }
     }
 
-    /// Waits for the newest frame, for trouble to tell, or for the end. `stop` is asked many times a second.
+    /// Waits for the newest frame, for a failure, or for the end. `stop` is asked many times a second.
     ///
     /// # Errors
-    /// [`FramesError::GaveUp`] once no frame has come for as long as [`Patience::give_up`] allows.
+    /// [`FramesError::GaveUp`] once no frame has come for as long as [`Timeouts::give_up`] allows.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Event, FramesError> {
         loop {
             if stop() {
@@ -220,13 +162,13 @@ impl Live {
             let shared = Arc::clone(&self.shared);
             let mut state = lock(&shared.state);
             if state.newest.is_none() && state.ended.is_none() {
-                let waited = shared.changed.wait_timeout(state, GLANCE);
+                let waited = shared.changed.wait_timeout(state, STOP_INTERVAL);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             if let Some(frame) = state.newest.take() {
                 self.taken += 1;
                 self.last_frame = Instant::now();
-                self.pause = self.patience.pause;
+                self.pause = self.timeouts.pause;
                 self.last_failure = None;
                 return Ok(Event::Frame(frame, state.captured - 1));
             }
@@ -237,17 +179,17 @@ impl Live {
                 Some(Err(error)) => return Ok(self.failed(error.to_string())),
                 None => {}
             }
-            if self.last_frame.elapsed() >= self.patience.give_up {
+            if self.last_frame.elapsed() >= self.timeouts.give_up {
                 return Err(FramesError::GaveUp {
-                    seconds: self.patience.give_up.as_secs_f32(),
+                    seconds: self.timeouts.give_up.as_secs_f32(),
                     reason: self.last_failure.take(),
                 });
             }
             match self.reopen {
                 Some(at) if Instant::now() >= at => self.open(),
                 Some(_) => {}
-                None if self.opened.max(self.last_frame).elapsed() >= self.patience.stall => {
-                    let seconds = self.patience.stall.as_secs_f32();
+                None if self.opened.max(self.last_frame).elapsed() >= self.timeouts.stall => {
+                    let seconds = self.timeouts.stall.as_secs_f32();
                     return Ok(self.failed(format!("no frame for {seconds} s")));
                 }
                 None => {}
@@ -258,20 +200,17 @@ impl Live {
     /// Gives the present capture up, and plans the next.
     fn failed(&mut self, reason: String) -> Event {
         lock(&self.shared.state).current += 1;
-        let again = format!(
-            "{reason}; trying again in {:.1} s",
-            self.pause.as_secs_f32()
-        );
-        self.reopen = Some(Instant::now() + self.pause);
-        self.pause = (2 * self.pause).min(self.patience.stall);
-        self.last_failure = Some(reason);
-        Event::Trouble(again)
+        let pause = self.pause;
+        self.reopen = Some(Instant::now() + pause);
+        self.pause = (2 * pause).min(self.timeouts.stall);
+        self.last_failure = Some(reason.clone());
+        Event::Lost { reason, pause }
     }
 
     fn open(&mut self) {
         let mut state = lock(&self.shared.state);
-        if state.running >= MOST_CAPTURES {
-            self.reopen = Some(Instant::now() + self.patience.stall);
+        if state.running >= MAX_CAPTURES {
+            self.reopen = Some(Instant::now() + self.timeouts.stall);
             return;
         }
         state.running += 1;
@@ -314,7 +253,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    const QUICK: Patience = Patience {
+    const QUICK: Timeouts = Timeouts {
         stall: Duration::from_millis(60),
         pause: Duration::from_millis(5),
         give_up: Duration::from_millis(600),
@@ -328,20 +267,20 @@ mod tests {
         Live::start(Arc::new(capture), QUICK)
     }
 
-    /// Waits for the next frame; what was told before it.
+    /// Waits for the next frame; the failures before it.
     fn next_frame(live: &mut Live) -> (RawFrame, Vec<String>) {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         loop {
             match live.next(&|| false).unwrap() {
-                Event::Frame(frame, _) => return (frame, told),
-                Event::Trouble(sentence) => told.push(sentence),
-                Event::End => panic!("ended after {told:?}"),
+                Event::Frame(frame, _) => return (frame, reported),
+                Event::Lost { reason, .. } => reported.push(reason),
+                Event::End => panic!("ended after {reported:?}"),
             }
         }
     }
 
-    fn broken(what: &str) -> FramesError {
-        FramesError::Camera(what.into())
+    fn broken(what: &'static str) -> FramesError {
+        FramesError::Stdin(std::io::Error::other(what))
     }
 
     #[test]
@@ -357,12 +296,13 @@ mod tests {
             panic!("a frame waits")
         };
         assert_eq!((newest, number), (frame(99), 99));
-        assert_eq!(live.counts(), (100, 99));
+        let CaptureCounts { captured, dropped } = live.counts();
+        assert_eq!((captured, dropped), (100, 99));
         assert!(matches!(live.next(&|| false).unwrap(), Event::End));
     }
 
     #[test]
-    fn a_camera_that_fails_is_opened_again_and_the_failure_told() {
+    fn a_camera_that_fails_is_opened_again_and_the_failure_reported() {
         let tries = AtomicUsize::new(0);
         let mut live = live(move |sink| match tries.fetch_add(1, Ordering::SeqCst) {
             0 | 1 => Err(broken("unplugged")),
@@ -373,13 +313,10 @@ mod tests {
                 Ok(())
             }
         });
-        let (found, told) = next_frame(&mut live);
+        let (found, reported) = next_frame(&mut live);
         assert_eq!(found, frame(7));
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(
-            told[0].contains("unplugged") && told[0].contains("again"),
-            "{told:?}"
-        );
+        assert_eq!(reported.len(), 2, "{reported:?}");
+        assert!(reported[0].contains("unplugged"), "{reported:?}");
     }
 
     #[test]
@@ -398,9 +335,9 @@ mod tests {
             thread::sleep(Duration::from_millis(500));
             Ok(())
         });
-        let (found, told) = next_frame(&mut live);
+        let (found, reported) = next_frame(&mut live);
         assert_eq!(found, frame(1));
-        assert!(told[0].contains("no frame for"), "{told:?}");
+        assert!(reported[0].contains("no frame for"), "{reported:?}");
     }
 
     #[test]
@@ -408,7 +345,7 @@ mod tests {
         let mut live = live(|_| Err(broken("no such device")));
         let error = loop {
             match live.next(&|| false) {
-                Ok(Event::Trouble(_)) => {}
+                Ok(Event::Lost { .. }) => {}
                 Ok(event) => panic!("{event:?}"),
                 Err(error) => break error.to_string(),
             }
@@ -417,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn captures_that_all_hang_are_few_and_a_panic_is_trouble() {
+    fn captures_that_all_hang_are_few_and_a_panic_is_a_failure() {
         let started = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&started);
         let mut hanging = live(move |_| {
@@ -426,13 +363,13 @@ mod tests {
             Ok(())
         });
         while hanging.next(&|| false).is_ok() {}
-        assert!(started.load(Ordering::SeqCst) <= MOST_CAPTURES);
+        assert!(started.load(Ordering::SeqCst) <= MAX_CAPTURES);
 
         let mut panicking = live(|_| panic!("a driver's mistake (part of a test)"));
-        let Event::Trouble(told) = panicking.next(&|| false).unwrap() else {
-            panic!("trouble is told")
+        let Event::Lost { reason, .. } = panicking.next(&|| false).unwrap() else {
+            panic!("a panic is a failure")
         };
-        assert!(told.contains("driver"), "{told}");
+        assert!(reason.contains("driver"), "{reason}");
     }
 
     #[test]
@@ -442,27 +379,5 @@ mod tests {
             Ok(())
         });
         assert!(matches!(live.next(&|| true).unwrap(), Event::End));
-    }
-
-    #[test]
-    fn yuyv_is_bt601_and_too_few_bytes_are_an_error() {
-        // White, black; then pure red (ITU-R BT.601: Y 81, Cb 90, Cr 240).
-        let data = vec![235, 128, 16, 128, 81, 90, 81, 240, 0, 0];
-        let raw = |data| RawFrame::Yuyv {
-            width: 2,
-            height: 2,
-            data,
-        };
-        let picture = raw(data.clone()).decode().unwrap();
-        let pixels: Vec<[u8; 3]> = picture.pixels().map(|pixel| pixel.0).collect();
-        assert_eq!(pixels[..2], [[255; 3], [0; 3]]);
-        assert!(
-            pixels[2][0] >= 254 && pixels[2][1] <= 1 && pixels[2][2] <= 1,
-            "{pixels:?}"
-        );
-        assert!(matches!(
-            raw(data[..7].to_vec()).decode(),
-            Err(PictureError::Truncated)
-        ));
     }
 }

@@ -1,6 +1,6 @@
 //! Cuts a stream of JPEG pictures (motion JPEG, as cameras and pipes write it) into pictures. It walks each picture's
 //! markers, so that a thumbnail inside one ends nothing, skips whatever lies between pictures, and finds its way again
-//! after garbage. It must not know where the bytes come from, nor decode them.
+//! after garbage.
 
 /// Bytes that a picture may have; a longer one is given up as garbage.
 pub const MAX_FRAME_BYTES: usize = 16 << 20;
@@ -32,13 +32,13 @@ enum Place {
     Scan,
 }
 
-/// What one look at the buffer tells.
+/// What one look at the buffer shows.
 enum Walk {
     /// The picture ends before this byte.
     Whole(usize),
     /// It goes on in bytes that have not come yet.
     Open,
-    /// It is none: look for the next one from this byte on.
+    /// It is not one: look for the next one from this byte on.
     Broken(usize),
 }
 
@@ -83,7 +83,7 @@ impl Splitter {
 
     /// Discards what lies before a picture; whether one starts here.
     fn find_start(&mut self) -> bool {
-        // A start is followed by another marker, which tells it from two stray bytes.
+        // A start is followed by another marker, which distinguishes it from two stray bytes.
         let start = self
             .buffer
             .windows(3)
@@ -260,9 +260,12 @@ mod tests {
         let likely = [0xff, 0xff, 0xd8, 0xd9, 0xda, 0xe1, 0x00, 0xd0, 0x02];
         for _ in 0..2000 {
             let bytes: Vec<u8> = (0..rng.below(300))
-                .map(|_| match rng.chance(0.7) {
-                    true => likely[rng.below(likely.len())],
-                    false => rng.below(256) as u8,
+                .map(|_| {
+                    if rng.chance(0.7) {
+                        likely[rng.below(likely.len())]
+                    } else {
+                        rng.below(256) as u8
+                    }
                 })
                 .collect();
             for picture in splitter.push(&bytes) {

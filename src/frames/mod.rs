@@ -1,19 +1,29 @@
-//! Where pictures come from: cameras, files, folders and drawn demo scenes. It must not know what is done with them.
+//! Where pictures come from: cameras, files, folders and drawn demo scenes. What is done with them is decided above:
+//! nothing here knows models or prompts.
 
+pub mod data_set;
 pub mod demo;
-pub mod folder;
+mod error;
+mod folder;
+mod frame;
 pub mod http;
 pub mod live;
 pub mod mjpeg;
+mod options;
 pub mod picture;
 pub mod source;
-pub mod split_file;
 #[cfg(feature = "camera")]
 pub mod v4l2;
 pub mod watched_folder;
 
-pub use folder::{FolderError, LabelledPictures, labelled_folder, pictures_in};
-pub use live::{Live, Patience};
+pub use data_set::{
+    LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
+};
+pub use error::{DeviceError, FramesError};
+pub use folder::{FolderError, pictures_in};
+pub use frame::{Frame, RawFrame};
+pub use http::HttpError;
+pub use live::CaptureCounts;
+pub use options::{CameraOptions, CaptureFormat};
 pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_picture};
-pub use source::{CameraOptions, CameraSource, CaptureFormat, Frame, Frames, FramesError, Seen};
-pub use split_file::{SplitError, SplitFile, find_split, read_split};
+pub use source::{CameraEvent, CameraProblem, CameraSource, Frames};

@@ -1,5 +1,4 @@
-//! One encoded picture (a file, or bytes from a stream) to RGB, upright and 8 bits deep. It must not know folders,
-//! labels or models.
+//! One encoded picture (a file, or bytes from a stream) to RGB, upright and 8 bits deep.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -54,10 +53,10 @@ pub fn read_picture(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureErr
         let mut bytes = Vec::new();
         let mut file = File::open(path)?.take(limit + 1);
         file.read_to_end(&mut bytes)?;
-        match bytes.len() as u64 > limit {
-            true => Err(PictureError::TooManyBytes { limit }),
-            false => decode_picture(&bytes, max_pixels),
+        if bytes.len() as u64 > limit {
+            return Err(PictureError::TooManyBytes { limit });
         }
+        decode_picture(&bytes, max_pixels)
     };
     read().map_err(|problem| PictureError::File {
         path: path.to_owned(),
@@ -73,7 +72,7 @@ pub fn decode_picture(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Picture
     if bytes.is_empty() {
         return Err(PictureError::Empty);
     }
-    // A decoder's own mistakes are no reason to stop a camera.
+    // A mistake of a decoder must not stop a camera.
     catch_unwind(|| decode(bytes, max_pixels))
         .unwrap_or_else(|_| Err(PictureError::Damaged("its decoder gave up".into())))
 }

@@ -1,7 +1,6 @@
-//! What `--camera` names: a camera, a device, a folder, standard input, a camera on the network or the demo scenes, and
-//! the frames that come from it. It must not know what is done with a frame.
+//! Everything that frames can come from, under one name each: a camera of this machine or on the network, a pipe, a folder,
+//! the demo scenes. [`CameraSource`] is such a name, [`CameraSource::open`] opens it, and [`Frames`] are what comes from it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,51 +8,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
-
-use super::demo::{self, DemoError};
+use super::demo;
+use super::frame::{Frame, RawFrame};
 use super::http::{self, CameraUrl};
-use super::live::{Capture, Event, Live, Patience, RawFrame, Sink};
+use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
+use super::options::{CameraOptions, CaptureFormat};
 use super::watched_folder::{Arrival, WatchedFolder};
+use super::{FramesError, PictureError};
 
-/// One picture of a stream.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Frame {
-    /// The picture, 8 bits a channel.
-    pub image: RgbImage,
-    /// Where it comes from: the camera as given, or the file.
-    pub source: String,
-    /// Its number in the stream, from 0; frames that were dropped count.
-    pub index: u64,
-    /// What it shows, where the source knows: demo scenes do.
-    pub label: Option<String>,
-    /// The JPEG that it was decoded from, as it came, where the camera sends those.
-    pub jpeg: Option<Vec<u8>>,
-}
-
-/// The quality of the JPEGs that frames are kept as, of 100.
-const KEPT_QUALITY: u8 = 95;
-
-impl Frame {
-    /// The frame as a JPEG file: the bytes that the camera sent, or else a new one that loses next to nothing.
-    ///
-    /// # Errors
-    /// If the picture is too large for a JPEG: above 65,535 pixels wide or high.
-    pub fn to_jpeg(&self) -> Result<Cow<'_, [u8]>, FramesError> {
-        if let Some(jpeg) = &self.jpeg {
-            return Ok(jpeg.into());
-        }
-        let mut bytes = Vec::new();
-        JpegEncoder::new_with_quality(&mut bytes, KEPT_QUALITY)
-            .encode_image(&self.image)
-            .map_err(|error| FramesError::Camera(format!("{}: {error}", self.source)))?;
-        Ok(bytes.into())
-    }
-}
-
-/// A parsed `--camera SRC`.
+/// The name of a camera, as [`CameraSource::from_str`] reads it and `Display` shows it: never with a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CameraSource {
     /// A camera by its number: 0 is /dev/video0.
@@ -69,94 +33,6 @@ pub enum CameraSource {
     /// Drawn scenes under one condition, or several in turn (indices into [`demo::CONDITIONS`]): `demo`,
     /// `demo:CONDITION` or `demo:CONDITION,CONDITION`.
     Demo(Vec<usize>),
-}
-
-/// Why a camera cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FramesError {
-    /// The text after `--camera` has no meaning.
-    #[error(
-        "\"{0}\" is no camera; use a number, a device such as /dev/video0, dir:PATH, http://HOST/PATH, - or demo[:CONDITION]"
-    )]
-    UnknownSource(String),
-    /// Not an address of a camera.
-    #[error("\"{address}\" is no address of a camera: {reason}")]
-    Address { address: String, reason: String },
-    /// Not a size and rate.
-    #[error("\"{0}\" is no format; write width, height and pictures a second, as in 640x480@30")]
-    Format(String),
-    /// Not a demo condition.
-    #[error(transparent)]
-    Demo(#[from] DemoError),
-    /// This program was built without a part.
-    #[error(
-        "camera {0} cannot be read: this program was built without the feature `camera`; build it with that, or pipe pictures in with --camera -"
-    )]
-    NotBuilt(String),
-    /// A device that is not a camera.
-    #[error("{path} is no /dev/videoN, nor a link to one; `edge-rlp cameras` lists what there is")]
-    NotVideo { path: PathBuf },
-    /// A folder that cannot be watched.
-    #[error("{path} cannot be watched ({source})")]
-    Folder { path: PathBuf, source: io::Error },
-    /// A camera that failed, in a sentence.
-    #[error("{0}")]
-    Camera(String),
-    /// A panic inside a driver's library.
-    #[error("the camera's driver made a mistake")]
-    Driver,
-    /// All patience is used up.
-    #[error(
-        "no picture came for {seconds} s{}; --camera-timeout waits longer",
-        reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
-    )]
-    GaveUp {
-        seconds: f32,
-        reason: Option<String>,
-    },
-}
-
-/// Size and rate that a camera is asked for; it gives what is nearest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CaptureFormat {
-    /// In pixels.
-    pub width: u32,
-    /// In pixels.
-    pub height: u32,
-    /// Pictures a second.
-    pub rate: u32,
-}
-
-impl FromStr for CaptureFormat {
-    type Err = FramesError;
-
-    /// Reads `WIDTHxHEIGHT@RATE`.
-    fn from_str(text: &str) -> Result<CaptureFormat, FramesError> {
-        let numbers = || {
-            let (size, rate) = text.split_once('@')?;
-            let (width, height) = size.split_once('x')?;
-            let number = |text: &str| {
-                text.parse()
-                    .ok()
-                    .filter(|number| (1..=16_384).contains(number))
-            };
-            Some(CaptureFormat {
-                width: number(width)?,
-                height: number(height)?,
-                rate: number(rate)?,
-            })
-        };
-        numbers().ok_or_else(|| FramesError::Format(text.to_owned()))
-    }
-}
-
-/// How a camera is used.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CameraOptions {
-    /// What to ask a device for [default: 640x480@30].
-    pub format: Option<CaptureFormat>,
-    pub patience: Patience,
 }
 
 impl FromStr for CameraSource {
@@ -198,7 +74,7 @@ impl fmt::Display for CameraSource {
             CameraSource::Device(path) => write!(out, "{}", path.display()),
             CameraSource::Folder(path) => write!(out, "dir:{}", path.display()),
             CameraSource::Stdin => write!(out, "-"),
-            CameraSource::Http(url) => write!(out, "{}", url.shown()),
+            CameraSource::Http(url) => write!(out, "{url}"),
             CameraSource::Demo(conditions) => {
                 let names = conditions.iter().map(|&index| demo::CONDITIONS[index].name);
                 write!(out, "demo:{}", names.collect::<Vec<_>>().join(","))
@@ -208,22 +84,49 @@ impl fmt::Display for CameraSource {
 }
 
 /// The frames of a camera, in the order in which they came.
-pub enum Frames {
+pub struct Frames(Stream);
+
+enum Stream {
     /// Drawn when asked for.
     Demo(Box<dyn Iterator<Item = Frame>>),
     /// Every new file.
     Folder { folder: WatchedFolder, next: u64 },
     /// Only the newest frame of a stream.
-    Live { live: Live, source: String },
+    Live { live: Live, camera: String },
 }
 
 /// What comes of waiting for a frame.
-pub enum Seen {
+#[derive(Debug)]
+pub enum CameraEvent {
+    /// The next frame.
     Frame(Box<Frame>),
-    /// Something went wrong, and watching goes on; in a sentence.
-    Trouble(String),
+    /// Something went wrong, and watching goes on.
+    Problem(CameraProblem),
     /// The stream has ended, or the caller has asked to stop.
     End,
+}
+
+/// What can go wrong with a camera without ending its frames.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CameraProblem {
+    /// It failed or fell silent, and is opened again after a pause.
+    #[error("camera {camera}: {reason}; trying again in {:.1} s", pause.as_secs_f32())]
+    Lost {
+        camera: String,
+        reason: String,
+        pause: Duration,
+    },
+    /// A picture that it sent cannot be used.
+    #[error("camera {camera}, picture {index}: {error}")]
+    Picture {
+        camera: String,
+        index: u64,
+        error: PictureError,
+    },
+    /// A file of a watched folder cannot be used.
+    #[error(transparent)]
+    File(PictureError),
 }
 
 impl CameraSource {
@@ -233,24 +136,24 @@ impl CameraSource {
     /// # Errors
     /// If it cannot be one; a camera that is only away for the moment is waited for.
     pub fn open(&self, seed: u64, options: &CameraOptions) -> Result<Frames, FramesError> {
-        let mut patience = options.patience;
+        let mut timeouts = Timeouts::within(options.timeout);
         let capture: Arc<Capture> = match self {
             CameraSource::Demo(conditions) => {
                 let scenes = demo::stream(conditions.clone(), seed);
-                return Ok(Frames::Demo(Box::new(scenes)));
+                return Ok(Frames(Stream::Demo(Box::new(scenes))));
             }
             CameraSource::Folder(path) => {
                 let folder = WatchedFolder::new(path)?;
-                return Ok(Frames::Folder { folder, next: 0 });
+                return Ok(Frames(Stream::Folder { folder, next: 0 }));
             }
             CameraSource::Stdin => {
                 // It cannot be opened anew, so nothing is gained by leaving a silent one.
-                patience.stall = patience.give_up.max(Duration::from_secs(1));
+                timeouts.stall = timeouts.give_up.max(Duration::from_secs(1));
                 Arc::new(capture_stdin)
             }
             CameraSource::Http(url) => {
-                // It tells what is wrong before it is left as hanging.
-                let (url, quiet) = (url.clone(), patience.stall / 2);
+                // It says what is wrong before it is taken for hanging.
+                let (url, quiet) = (url.clone(), timeouts.stall / 2);
                 Arc::new(move |sink: &Sink| http::capture(&url, quiet, sink))
             }
             CameraSource::Index(index) => self.device(*index, options.format)?,
@@ -263,10 +166,10 @@ impl CameraSource {
                 })
             }
         };
-        Ok(Frames::Live {
-            live: Live::start(capture, patience),
-            source: self.to_string(),
-        })
+        Ok(Frames(Stream::Live {
+            live: Live::start(capture, timeouts),
+            camera: self.to_string(),
+        }))
     }
 
     fn device(
@@ -328,10 +231,7 @@ fn split(stream: &mut impl Read, sink: &Sink) -> Result<(), FramesError> {
             Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                let what = format!("standard input cannot be read ({error})");
-                return Err(FramesError::Camera(what));
-            }
+            Err(error) => return Err(FramesError::Stdin(error)),
         };
         for picture in splitter.push(&bytes[..count]) {
             if !sink.put(RawFrame::Jpeg(picture)) {
@@ -346,16 +246,17 @@ impl Frames {
     ///
     /// # Errors
     /// If there will be no more frames though the stream has not ended.
-    pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Seen, FramesError> {
-        match self {
-            Frames::Demo(_) if stop() => Ok(Seen::End),
-            Frames::Demo(scenes) => Ok(scenes
-                .next()
-                .map_or(Seen::End, |frame| Seen::Frame(Box::new(frame)))),
-            Frames::Folder { folder, next } => Ok(match folder.next(stop)? {
+    pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, FramesError> {
+        Ok(match &mut self.0 {
+            Stream::Demo(_) if stop() => CameraEvent::End,
+            Stream::Demo(scenes) => match scenes.next() {
+                Some(frame) => CameraEvent::Frame(Box::new(frame)),
+                None => CameraEvent::End,
+            },
+            Stream::Folder { folder, next } => match folder.next(stop)? {
                 Arrival::Picture(image, path) => {
                     *next += 1;
-                    Seen::Frame(Box::new(Frame {
+                    CameraEvent::Frame(Box::new(Frame {
                         image,
                         source: path.to_string_lossy().into_owned(),
                         index: *next - 1,
@@ -363,37 +264,52 @@ impl Frames {
                         jpeg: None,
                     }))
                 }
-                Arrival::Trouble(told) => Seen::Trouble(told),
-                Arrival::Stopped => Seen::End,
-            }),
-            Frames::Live { live, source } => Ok(match live.next(stop)? {
-                Event::Frame(raw, index) => match raw.decode() {
-                    Ok(image) => Seen::Frame(Box::new(Frame {
-                        image,
-                        source: source.clone(),
-                        index,
-                        label: None,
-                        jpeg: match raw {
-                            RawFrame::Jpeg(bytes) => Some(bytes),
-                            RawFrame::Yuyv { .. } => None,
-                        },
-                    })),
-                    Err(error) => {
-                        Seen::Trouble(format!("camera {source}, picture {index}: {error}"))
-                    }
-                },
-                Event::Trouble(told) => Seen::Trouble(format!("camera {source}: {told}")),
-                Event::End => Seen::End,
-            }),
+                Arrival::Unusable(error) => CameraEvent::Problem(CameraProblem::File(error)),
+                Arrival::Stopped => CameraEvent::End,
+            },
+            Stream::Live { live, camera } => match live.next(stop)? {
+                Event::Frame(raw, index) => decoded(raw, camera, index),
+                Event::Lost { reason, pause } => CameraEvent::Problem(CameraProblem::Lost {
+                    camera: camera.clone(),
+                    reason,
+                    pause,
+                }),
+                Event::End => CameraEvent::End,
+            },
+        })
+    }
+
+    /// How many frames a live camera sent; none where every frame waits to be looked at.
+    pub fn counts(&self) -> Option<CaptureCounts> {
+        match &self.0 {
+            Stream::Live { live, .. } => Some(live.counts()),
+            Stream::Demo(_) | Stream::Folder { .. } => None,
         }
     }
 
-    /// Frames that a live camera sent, and how many of those nobody looked at because a newer one came.
-    pub fn counts(&self) -> Option<(u64, u64)> {
-        match self {
-            Frames::Live { live, .. } => Some(live.counts()),
-            Frames::Demo(_) | Frames::Folder { .. } => None,
-        }
+    /// Whether the frames are drawn, each when it is asked for.
+    pub fn are_drawn(&self) -> bool {
+        matches!(self.0, Stream::Demo(_))
+    }
+}
+
+fn decoded(raw: RawFrame, camera: &str, index: u64) -> CameraEvent {
+    match raw.decode() {
+        Ok(image) => CameraEvent::Frame(Box::new(Frame {
+            image,
+            source: camera.to_owned(),
+            index,
+            label: None,
+            jpeg: match raw {
+                RawFrame::Jpeg(bytes) => Some(bytes),
+                RawFrame::Yuyv { .. } => None,
+            },
+        })),
+        Err(error) => CameraEvent::Problem(CameraProblem::Picture {
+            camera: camera.to_owned(),
+            index,
+            error,
+        }),
     }
 }
 
@@ -448,28 +364,15 @@ mod tests {
         assert_eq!(camera.to_string(), "http://cam.local/stream");
         for text in ["https://cam.local/", "rtsp://cam.local/", "http://"] {
             let message = text.parse::<CameraSource>().unwrap_err().to_string();
-            assert!(message.contains("is no address of a camera"), "{message}");
+            assert!(
+                message.contains("is not the address of a camera"),
+                "{message}"
+            );
         }
     }
 
     #[test]
-    fn formats_are_read_or_refused() {
-        let format: CaptureFormat = "1280x720@15".parse().unwrap();
-        assert_eq!((format.width, format.height, format.rate), (1280, 720, 15));
-        for text in [
-            "",
-            "640x480",
-            "640@30",
-            "0x480@30",
-            "640x480@-1",
-            "640x480@99999",
-        ] {
-            assert!(text.parse::<CaptureFormat>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_device_that_is_no_camera_is_refused() {
+    fn a_device_that_is_not_a_camera_is_refused() {
         let camera: CameraSource = "/dev/null".parse().unwrap();
         let message = camera
             .open(1, &CameraOptions::default())
@@ -477,7 +380,7 @@ mod tests {
             .unwrap()
             .to_string();
         assert!(
-            message.contains("/dev/null") && message.contains("edge-rlp cameras"),
+            message.contains("/dev/null") && message.contains("/dev/videoN"),
             "{message}"
         );
     }
@@ -487,13 +390,13 @@ mod tests {
         let bytes = include_bytes!("../../tests/fixtures/mjpeg/ffmpeg.mjpeg");
         let live = Live::start(
             Arc::new(|sink: &Sink| split(&mut &bytes[..], sink)),
-            Patience::default(),
+            Timeouts::within(Duration::from_secs(30)),
         );
-        let mut frames = Frames::Live {
+        let mut frames = Frames(Stream::Live {
             live,
-            source: "-".into(),
-        };
-        let Seen::Frame(frame) = frames.next(&|| false).unwrap() else {
+            camera: "-".into(),
+        });
+        let CameraEvent::Frame(frame) = frames.next(&|| false).unwrap() else {
             panic!("the file holds pictures")
         };
         assert_eq!(
@@ -508,22 +411,11 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_was_no_jpeg_is_kept_as_one_that_looks_the_same() {
-        let frame = demo::stream(vec![0], 1).next().unwrap();
-        let kept = frame.to_jpeg().unwrap();
-        let again = crate::frames::decode_picture(&kept, 1 << 20).unwrap();
-        let pairs = again.as_raw().iter().zip(frame.image.as_raw());
-        let apart: u64 = pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
-        let mean = apart as f64 / again.as_raw().len() as f64;
-        assert!(mean < 2.0, "{mean}");
-    }
-
-    #[test]
     fn demo_frames_carry_number_source_and_label() {
         let camera: CameraSource = "demo:fog".parse().unwrap();
         let mut camera = camera.open(1, &CameraOptions::default()).unwrap();
         let mut frame = || match camera.next(&|| false).unwrap() {
-            Seen::Frame(frame) => *frame,
+            CameraEvent::Frame(frame) => *frame,
             _ => panic!("the demo camera never ends"),
         };
         let frames: Vec<Frame> = (0..24).map(|_| frame()).collect();
@@ -537,5 +429,27 @@ mod tests {
                 .count();
             assert_eq!(shown, 2, "{class}");
         }
+    }
+
+    #[test]
+    fn problems_are_sentences_that_name_the_camera() {
+        let lost = CameraProblem::Lost {
+            camera: "/dev/video0".into(),
+            reason: "unplugged".into(),
+            pause: Duration::from_millis(500),
+        };
+        assert_eq!(
+            lost.to_string(),
+            "camera /dev/video0: unplugged; trying again in 0.5 s"
+        );
+        let frame = decoded(RawFrame::Jpeg(vec![0xff]), "http://cam/", 7);
+        let CameraEvent::Problem(problem) = frame else {
+            panic!("one byte is not a picture")
+        };
+        let message = problem.to_string();
+        assert!(
+            message.starts_with("camera http://cam/, picture 7: "),
+            "{message}"
+        );
     }
 }

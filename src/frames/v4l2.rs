@@ -1,5 +1,5 @@
-//! Cameras that Linux serves as /dev/videoN (USB cameras, mostly), through nokhwa. It must not know what is done with a
-//! frame. nokhwa hangs on some devices without an error; [`super::Live`] leaves such a capture behind.
+//! Cameras that Linux serves as /dev/videoN (USB cameras, mostly), through nokhwa. It hangs on some devices without an
+//! error; [`super::live::Live`] leaves such a capture behind.
 
 use nokhwa::pixel_format::RgbFormat;
 use nokhwa::utils::{
@@ -10,8 +10,10 @@ use nokhwa::{Camera, NokhwaError};
 use serde::Serialize;
 
 use super::FramesError;
-use super::live::{RawFrame, Sink};
-use super::source::CaptureFormat;
+use super::error::DeviceError;
+use super::frame::RawFrame;
+use super::live::Sink;
+use super::options::CaptureFormat;
 
 /// What is asked for unless a person asks for something else: more pixels than any model takes, and no more.
 const USUAL: CaptureFormat = CaptureFormat {
@@ -25,7 +27,7 @@ const FORMATS: [FrameFormat; 2] = [FrameFormat::MJPEG, FrameFormat::YUYV];
 /// A camera of this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FoundCamera {
-    /// What `--camera` takes.
+    /// Its number: N of `/dev/videoN`.
     pub index: u32,
     pub device: String,
     pub name: String,
@@ -104,12 +106,7 @@ pub fn capture(index: u32, wanted: Option<CaptureFormat>, sink: &Sink) -> Result
                 height: buffer.resolution().height(),
                 data,
             },
-            other => {
-                let what = format!(
-                    "the camera sends {other} pictures, which are not read; MJPEG and YUYV are"
-                );
-                return Err(FramesError::Camera(what));
-            }
+            other => return Err(DeviceError::Sends(other.to_string()).into()),
         };
         if !sink.put(frame) {
             return Ok(());
@@ -132,20 +129,17 @@ fn open(index: u32, wanted: CaptureFormat) -> Result<Camera, FramesError> {
         }
     }
     Err(last.map_or(FramesError::Driver, |error| {
-        FramesError::Camera(format!(
-            "the camera offers neither MJPEG nor YUYV pictures ({error})"
-        ))
+        DeviceError::Offers(error.to_string()).into()
     }))
 }
 
 fn failed(error: &NokhwaError) -> FramesError {
-    FramesError::Camera(match error {
-        NokhwaError::OpenDeviceError(device, reason) => {
-            let reason = reason.trim_start_matches("V4L2 Error: ");
-            format!(
-                "/dev/video{device} cannot be opened ({reason}): is it plugged in, free, and may this account read it (group video)?"
-            )
-        }
-        other => other.to_string(),
-    })
+    let failed = match error {
+        NokhwaError::OpenDeviceError(index, reason) => DeviceError::Open {
+            index: index.clone(),
+            reason: reason.trim_start_matches("V4L2 Error: ").to_owned(),
+        },
+        other => DeviceError::Failed(other.to_string()),
+    };
+    failed.into()
 }

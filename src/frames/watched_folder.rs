@@ -1,6 +1,5 @@
 //! A folder that something else puts pictures into (a motion detector, a copy over the network): each new one becomes a
-//! frame, once it is whole. It polls, since file systems shared over a network tell nobody of changes. It must not know
-//! what is done with a frame.
+//! frame, once it is whole. It polls, since file systems shared over a network tell nobody of changes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use image::RgbImage;
 
 use super::folder::is_picture_name;
-use super::{FramesError, MAX_PIXELS, read_picture};
+use super::{FramesError, MAX_PIXELS, PictureError, read_picture};
 
 const POLL: Duration = Duration::from_millis(200);
 /// A picture that cannot be read for so long is broken, not unfinished.
@@ -29,12 +28,12 @@ pub struct WatchedFolder {
     pending: HashMap<PathBuf, (State, Instant)>,
 }
 
-/// What watching tells.
+/// What comes of watching.
 pub enum Arrival {
     /// A new picture.
     Picture(RgbImage, PathBuf),
-    /// A file that is no picture; in a sentence.
-    Trouble(String),
+    /// A file that is not a picture, or is damaged.
+    Unusable(PictureError),
     /// The caller has asked to stop.
     Stopped,
 }
@@ -95,7 +94,7 @@ impl WatchedFolder {
                 }
                 Err(error) if since.elapsed() >= UNFINISHED => {
                     self.done(&path, state);
-                    Some(Arrival::Trouble(error.to_string()))
+                    Some(Arrival::Unusable(error))
                 }
                 Err(_) => None,
             },
@@ -146,7 +145,7 @@ mod tests {
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
                 (picture.get_pixel(0, 0)[0], name)
             }
-            Arrival::Trouble(told) => panic!("{told}"),
+            Arrival::Unusable(error) => panic!("{error}"),
             Arrival::Stopped => panic!("nobody asked to stop"),
         }
     }
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_waited_for_and_a_broken_one_told() {
+    fn a_file_that_is_being_written_is_waited_for_and_a_broken_one_reported() {
         let dir = tempfile::tempdir().unwrap();
         let mut folder = WatchedFolder::new(dir.path()).unwrap();
         save(dir.path(), "whole.png", 9);
@@ -186,10 +185,10 @@ mod tests {
         assert_eq!(picture(&mut folder), (9, "slow.png".into()));
         writer.join().unwrap();
         fs::write(dir.path().join("broken.png"), &bytes[..20]).unwrap();
-        let Arrival::Trouble(told) = folder.next(&|| false).unwrap() else {
+        let Arrival::Unusable(error) = folder.next(&|| false).unwrap() else {
             panic!("a broken file is trouble")
         };
-        assert!(told.contains("broken.png"), "{told}");
+        assert!(error.to_string().contains("broken.png"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,4 @@
 //! Writes that are whole or absent: a temporary file in the same folder, synced, renamed, and the folder synced.
-//! It must not know what is written.
 
 use super::file_system::FileSystem;
 use std::collections::HashSet;
@@ -102,7 +101,7 @@ pub fn create_folder(files: &dyn FileSystem, folder: &Path) -> io::Result<()> {
         result => result?,
     }
     files.sync_dir(&parent).inspect_err(|_| {
-        // The next attempt shall not take an unsynced folder for a safe one.
+        // The next attempt must not take an unsynced folder for a safe one.
         let _ = files.remove_dir(folder);
     })
 }

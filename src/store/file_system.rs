@@ -1,5 +1,5 @@
 //! The few operations on files that keeping something safely needs, behind a trait so that tests can make each
-//! of them fail. It must not know what is kept.
+//! of them fail.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,7 +26,7 @@ pub trait FileSystem: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// The bytes of a file, `limit + 1` at most, so that a caller sees that there are too many.
     fn read(&self, file: &Path, limit: u64) -> io::Result<Vec<u8>>;
-    /// The names in a folder, in order; names that are not Unicode are none of ours and left out.
+    /// The names in a folder, in order; names that are not Unicode are left out: none of ours is one.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Removes a file.
     fn remove_file(&self, file: &Path) -> io::Result<()>;
@@ -37,7 +37,7 @@ pub trait FileSystem: Send + Sync {
     fn try_lock(&self, file: &Path, holder: &str) -> io::Result<Option<Lock>>;
 }
 
-/// Bytes that may be written below `folder`, where the system tells.
+/// Bytes that may be written below `folder`, where the system says.
 pub fn free_space(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
@@ -120,9 +120,10 @@ impl FileSystem for Disk {
         {
             for entry in fs::read_dir(folder)? {
                 let entry = entry?;
-                match entry.file_type()?.is_dir() {
-                    true => self.sync_tree(&entry.path())?,
-                    false => File::open(entry.path())?.sync_all()?,
+                if entry.file_type()?.is_dir() {
+                    self.sync_tree(&entry.path())?;
+                } else {
+                    File::open(entry.path())?.sync_all()?;
                 }
             }
             self.sync_dir(folder)
@@ -145,10 +146,10 @@ impl FileSystem for Disk {
 
     fn size(&self, file: &Path) -> io::Result<u64> {
         let found = fs::metadata(file)?;
-        match found.is_file() {
-            true => Ok(found.len()),
-            false => Err(io::ErrorKind::IsADirectory.into()),
+        if !found.is_file() {
+            return Err(io::ErrorKind::IsADirectory.into());
         }
+        Ok(found.len())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -1,11 +1,10 @@
 //! The bytes of a prompt file (`docs/prompt-file.md` describes each): magic, version, length, payload, checksum.
-//! It must not know where files lie.
 
-use super::StoreError;
 use super::file_system::{Disk, FileSystem};
 use super::record::{
     Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, Prompt, Provenance,
 };
+use super::{PromptFileError, StoreError};
 use crate::prompt::{Delta, Factors, Label, Template};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -61,8 +60,8 @@ enum DeltaV1 {
 }
 
 /// The file of `record`. A record that could not be read back is refused.
-pub fn encode(record: &Prompt) -> Result<Vec<u8>, StoreError> {
-    let invalid = |fault: String| StoreError::Invalid {
+pub fn encode(record: &Prompt) -> Result<Vec<u8>, PromptFileError> {
+    let invalid = |fault: String| PromptFileError::Invalid {
         file: "the new prompt".into(),
         fault,
     };
@@ -96,7 +95,7 @@ pub fn encode(record: &Prompt) -> Result<Vec<u8>, StoreError> {
     file.extend(payload);
     file.extend(blake3::hash(&file).as_bytes());
     if file.len() as u64 > MAX_FILE_BYTES {
-        return Err(StoreError::TooLarge {
+        return Err(PromptFileError::TooLarge {
             file: "the new prompt".into(),
         });
     }
@@ -107,29 +106,26 @@ impl Prompt {
     /// Reads the prompt file at `path`, as `adapt` writes it, and checks all of it.
     ///
     /// # Errors
-    /// If it cannot be read, is no prompt file, is damaged, or is newer than this program.
+    /// If it cannot be read, is not a prompt file, is damaged, or is newer than this program.
     pub fn open(path: impl AsRef<Path>) -> Result<Prompt, StoreError> {
         let path = path.as_ref();
         let bytes = Disk.read(path, MAX_FILE_BYTES);
-        let bytes = bytes.map_err(|source| StoreError::Read {
-            path: path.into(),
-            source,
-        })?;
-        decode(&bytes, &path.display().to_string())
+        let bytes = bytes.map_err(StoreError::reading(path))?;
+        Ok(decode(&bytes, &path.display().to_string())?)
     }
 }
 
 /// Reads a prompt from the bytes of `file`, checking everything: any flipped bit, any missing byte, any shape
 /// or number that makes no sense is refused.
-pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, StoreError> {
+pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, PromptFileError> {
     let named = || file.to_owned();
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(StoreError::TooLarge { file: named() });
+        return Err(PromptFileError::TooLarge { file: named() });
     }
     if !bytes.starts_with(&MAGIC) {
-        return Err(StoreError::NotAPrompt { file: named() });
+        return Err(PromptFileError::Magic { file: named() });
     }
-    let cut_short = |expected: usize| StoreError::Length {
+    let cut_short = |expected: usize| PromptFileError::Length {
         file: named(),
         expected: expected as u64,
         found: bytes.len() as u64,
@@ -148,10 +144,10 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, StoreError> {
     }
     let (sealed, checksum) = bytes.split_at(HEADER_BYTES + length);
     if blake3::hash(sealed).as_bytes() != checksum {
-        return Err(StoreError::Checksum { file: named() });
+        return Err(PromptFileError::Checksum { file: named() });
     }
     let payload = &sealed[HEADER_BYTES..];
-    let invalid = |fault: String| StoreError::Invalid {
+    let invalid = |fault: String| PromptFileError::Invalid {
         file: named(),
         fault,
     };
@@ -160,7 +156,7 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, StoreError> {
         2 => decode_v2(payload).map_err(invalid)?,
         0 => return Err(invalid("there is no version 0 of prompt files".into())),
         version => {
-            return Err(StoreError::NewerVersion {
+            return Err(PromptFileError::NewerVersion {
                 file: named(),
                 version,
                 supported: VERSION,
@@ -174,8 +170,8 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, StoreError> {
 }
 
 /// BLAKE3 of everything but the provenance: two runs with the same seed on the same machine agree in it.
-pub fn digest(record: &Prompt) -> Result<blake3::Hash, StoreError> {
-    let fault = |error: postcard::Error| StoreError::Invalid {
+pub fn digest(record: &Prompt) -> Result<blake3::Hash, PromptFileError> {
+    let fault = |error: postcard::Error| PromptFileError::Invalid {
         file: "the prompt".into(),
         fault: error.to_string(),
     };
@@ -392,16 +388,19 @@ mod tests {
         let refused = |payload: &[u8]| decode(&sealed(1, payload), "x.rlp").unwrap_err();
         assert!(matches!(
             refused(&[payload(&good), &[0]].concat()),
-            StoreError::Invalid { .. }
+            PromptFileError::Invalid { .. }
         ));
         for length in 0..payload(&good).len() {
             assert!(matches!(
                 refused(&payload(&good)[..length]),
-                StoreError::Invalid { .. }
+                PromptFileError::Invalid { .. }
             ));
         }
         // A length of 2^60 strings or numbers must be refused before anything is allocated for it.
-        assert!(matches!(refused(&[0xff; 64]), StoreError::Invalid { .. }));
+        assert!(matches!(
+            refused(&[0xff; 64]),
+            PromptFileError::Invalid { .. }
+        ));
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! A prompt as JSON, for people and other programs: everything that its file holds, with names. It must not know where
-//! files lie.
+//! A prompt as JSON, for people and other programs: everything that its file holds, with names.
 
-use super::StoreError;
+use super::PromptFileError;
 use super::record::{
     Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, Prompt, Provenance,
 };
@@ -61,8 +60,8 @@ enum ChangeText {
 ///
 /// # Errors
 /// A record that makes no sense.
-pub fn encode(record: &Prompt) -> Result<String, StoreError> {
-    let invalid = |fault: String| StoreError::Invalid {
+pub fn encode(record: &Prompt) -> Result<String, PromptFileError> {
+    let invalid = |fault: String| PromptFileError::Invalid {
         file: "the prompt".into(),
         fault,
     };
@@ -107,14 +106,14 @@ pub fn encode(record: &Prompt) -> Result<String, StoreError> {
 /// Reads what [`encode`] wrote, or people changed, checking everything that [`super::format::decode`] checks.
 ///
 /// # Errors
-/// Text that is no such JSON, and any shape, number or label that makes no sense; with `file` and what is wrong.
-pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, StoreError> {
-    let invalid = |fault: String| StoreError::Invalid {
+/// Text that is not such JSON, and any shape, number or label that makes no sense; with `file` and what is wrong.
+pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, PromptFileError> {
+    let invalid = |fault: String| PromptFileError::Invalid {
         file: file.into(),
         fault,
     };
     if bytes.len() as u64 > MAX_JSON_BYTES {
-        return Err(StoreError::TooLarge { file: file.into() });
+        return Err(PromptFileError::TooLarge { file: file.into() });
     }
     let text: Text = serde_json::from_slice(bytes)
         .map_err(|error| invalid(format!("it is not a prompt as JSON: {error}")))?;
@@ -219,10 +218,10 @@ mod tests {
             let mut text = good.clone();
             change(&mut text);
             let error = decode(text.to_string().as_bytes(), "shelf.json").unwrap_err();
-            let told = error.to_string();
+            let message = error.to_string();
             assert!(
-                told.contains("shelf.json") && told.contains(words),
-                "{told}"
+                message.contains("shelf.json") && message.contains(words),
+                "{message}"
             );
         };
         refused(&|t| t["format"] = "a shopping list".into(), "format");

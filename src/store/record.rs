@@ -1,6 +1,5 @@
 //! What a prompt file holds, and when it makes sense. It must not know bytes or files.
 
-use super::StoreError;
 use crate::prompt::labels::{MAX_LABEL_BYTES, MAX_LABELS};
 use crate::prompt::{Delta, Label, Method, Template};
 use serde::{Deserialize, Serialize};
@@ -107,6 +106,22 @@ pub struct Provenance {
     pub restores: Option<u64>,
 }
 
+/// A prompt that was trained for another model than the one it is to be used with.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{file} was trained for the model {trained_for} ({trained_for_fingerprint}) and cannot be used with {model} ({model_fingerprint}): choose that model or adapt again"
+)]
+pub struct OtherModel {
+    /// Where the prompt came from.
+    pub file: String,
+    pub trained_for: String,
+    /// The first digits, in hexadecimal.
+    pub trained_for_fingerprint: String,
+    pub model: String,
+    /// The first digits, in hexadecimal.
+    pub model_fingerprint: String,
+}
+
 impl Prompt {
     /// What was tuned.
     pub fn method(&self) -> Method {
@@ -120,11 +135,11 @@ impl Prompt {
         file: &str,
         name: &str,
         fingerprint: &[u8; 32],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), OtherModel> {
         if self.model_fingerprint == *fingerprint {
             return Ok(());
         }
-        Err(StoreError::OtherModel {
+        Err(OtherModel {
             file: file.into(),
             trained_for: self.model_name.clone(),
             trained_for_fingerprint: short_hex(&self.model_fingerprint),

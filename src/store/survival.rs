@@ -88,7 +88,7 @@ fn check(case: &Case, home: &Home, done: bool, context: &str) {
     let old = (case.saves_before > 0).then_some(case.saves_before);
     let found = match home.load(NAME) {
         Ok(loaded) => Some(loaded.record.seed),
-        Err(StoreError::NotFound { .. }) => None,
+        Err(error) if error.is_missing_prompt() => None,
         Err(error) => panic!("{context}: {error}"),
     };
     assert!(

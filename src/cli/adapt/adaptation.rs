@@ -11,7 +11,7 @@ use crate::adapt::{self, AdaptError, Options, Outcome};
 use crate::clip::{Model, ModelError};
 use crate::memory;
 use crate::prompt::{FactorsError, Label, Template, TokenLayout};
-use crate::store::{Saved, StoreError};
+use crate::store::{DiskError, Saved, StoreError};
 use anyhow::Context as _;
 use image::RgbImage;
 use ndarray::Array1;
@@ -272,7 +272,9 @@ impl Adaptation {
         }
         let name = &self.plan.prompt;
         let error = match context.home.save(name, &record) {
-            Err(error @ (StoreError::Write { .. } | StoreError::Locked { .. })) => error,
+            Err(
+                error @ (StoreError::Disk(DiskError::WriteHome { .. }) | StoreError::Locked { .. }),
+            ) => error,
             result => return Ok(result?),
         };
         let file = format!("edge-rlp-{name}-{}.rlp", std::process::id());

@@ -11,7 +11,7 @@ use crate::adapt::Options;
 use crate::adapt::features::Extraction;
 use crate::adapt::trainer::Recipe;
 use crate::clip::text_tower::DEFAULT_MEMORY;
-use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Patience};
+use crate::frames::{CameraOptions, CameraSource, CaptureFormat};
 use crate::prompt::{Method, Template, labels};
 use crate::store::LABELS_FILE;
 use adaptation::{Adaptation, Plan};
@@ -194,10 +194,7 @@ fn teach(
 }
 
 fn camera_options(arguments: &Arguments) -> CameraOptions {
-    CameraOptions {
-        format: arguments.format,
-        patience: Patience::within(arguments.camera_timeout),
-    }
+    CameraOptions::within(arguments.camera_timeout).with_format(arguments.format)
 }
 
 /// The flags as one plan, and what is wrong with them.

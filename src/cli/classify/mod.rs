@@ -12,7 +12,7 @@ use crate::classifier::{Classifier, Unknown};
 use crate::clip::Model;
 use crate::frames::{CameraSource, CaptureFormat, MAX_PIXELS, pictures_in, read_picture};
 use crate::prompt::{Label, Template, labels};
-use crate::store::{Loaded, StoreError};
+use crate::store::LoadedPrompt;
 use renewal::Renewal;
 use report::{Picture, Report};
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
 fn classifier<'a>(
     model: &'a Model,
     labels: Option<&[Label]>,
-    prompt: Option<&Loaded>,
+    prompt: Option<&LoadedPrompt>,
     threshold: Option<f32>,
     context: &Context,
 ) -> anyhow::Result<Classifier<'a>> {
@@ -159,14 +159,14 @@ fn prompt(
     arguments: &Arguments,
     labels_given: bool,
     context: &Context,
-) -> anyhow::Result<Option<Loaded>> {
+) -> anyhow::Result<Option<LoadedPrompt>> {
     let name = match &arguments.prompt {
         Some(name) => name.as_str(),
         None if labels_given => return Ok(None),
         None => DEFAULT,
     };
     let loaded = match context.home.load(name) {
-        Err(StoreError::NotFound { .. }) if arguments.prompt.is_none() => anyhow::bail!(
+        Err(error) if error.is_missing_prompt() && arguments.prompt.is_none() => anyhow::bail!(
             "there is no prompt yet: make one with \"edge-rlp adapt\", or name the labels with --labels FILE"
         ),
         loaded => loaded?,

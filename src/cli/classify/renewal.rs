@@ -6,7 +6,7 @@ use super::Arguments;
 use crate::classifier::Classifier;
 use crate::clip::Model;
 use crate::prompt::Label;
-use crate::store::{Loaded, Prompt};
+use crate::store::{LoadedPrompt, Prompt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ impl<'a> Renewal<'a> {
         model: &'a Model,
         arguments: &Arguments,
         labels: Option<Vec<Label>>,
-        loaded: &Loaded,
+        loaded: &LoadedPrompt,
     ) -> Renewal<'a> {
         Renewal {
             model,

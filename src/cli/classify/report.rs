@@ -7,6 +7,7 @@ use super::on_change::Change;
 use crate::classifier::Answer;
 use indicatif::ProgressBar;
 use serde_json::json;
+use std::fmt::Display;
 use std::time::Duration;
 
 /// What is called by the name of no label.
@@ -77,7 +78,7 @@ impl<'a> Report<'a> {
         self.warn(format!("{reason}; skipped"));
     }
 
-    pub fn warn(&self, told: String) {
+    pub fn warn(&self, told: impl Display) {
         self.bar.suspend(|| self.context.output.warn(told));
     }
 

@@ -1,15 +1,15 @@
 //! Watching a camera: its frames are named one after the other, smoothed over time, told where the label changes, and
 //! handed to a command of the user's. It must not know how answers are printed.
 
+use super::super::rest;
 use super::super::supervisor::Supervisor;
-use super::super::{rest, usage};
 use super::meter::Meter;
 use super::on_change::OnChange;
 use super::renewal::Renewal;
 use super::report::{Picture, Report};
 use super::smoothing::Smoothing;
 use crate::classifier::Classifier;
-use crate::frames::{CameraOptions, CameraSource, Frames, FramesError, Patience, Seen};
+use crate::frames::{CameraEvent, CameraOptions, CameraSource, Frames};
 use anyhow::bail;
 use std::io::{IsTerminal, stderr};
 use std::sync::mpsc;
@@ -41,16 +41,8 @@ pub fn watch<'a>(
         (None, None) if demo && !context.output.is_json() => DEMO_PACE,
         _ => Duration::ZERO,
     };
-    let options = CameraOptions {
-        format: arguments.format,
-        patience: Patience::within(arguments.camera_timeout),
-    };
-    let mut frames = camera
-        .open(LIVE_SEED, &options)
-        .map_err(|error| match error {
-            FramesError::NotVideo { .. } => usage(error),
-            error => error.into(),
-        })?;
+    let options = CameraOptions::within(arguments.camera_timeout).with_format(arguments.format);
+    let mut frames = camera.open(LIVE_SEED, &options)?;
     let (failures, failed) = mpsc::channel();
     let on_change = match &arguments.exec {
         Some(command) => Some(OnChange::new(command.clone(), move |told| {
@@ -70,12 +62,12 @@ pub fn watch<'a>(
     let mut watched = 0;
     while arguments.frames.is_none_or(|most| watched < most) {
         let frame = match frames.next(&stop)? {
-            Seen::Frame(frame) => frame,
-            Seen::Trouble(told) => {
-                report.warn(told);
+            CameraEvent::Frame(frame) => frame,
+            CameraEvent::Problem(problem) => {
+                report.warn(problem);
                 continue;
             }
-            Seen::End => break,
+            CameraEvent::End => break,
         };
         watched += 1;
         if let Some(renewed) = renewal.as_mut().and_then(|renewal| renewal.look(context)) {
@@ -107,9 +99,9 @@ pub fn watch<'a>(
         failed.try_iter().for_each(|told| report.warn(told));
     }
     report.rates = Some(rates.all.in_words(rates.started.elapsed()));
-    if let Some((captured, dropped)) = frames.counts() {
-        report.dropped = dropped;
-        if captured == 0 && !context.stopped() {
+    if let Some(counts) = frames.counts() {
+        report.dropped = counts.dropped;
+        if counts.captured == 0 && !context.stopped() {
             bail!("camera {camera} ended without a picture");
         }
     }
@@ -151,8 +143,8 @@ impl Rates {
             return;
         }
         let mut told = self.since.in_words(self.told.elapsed());
-        if let Some((_, dropped)) = frames.counts() {
-            told += &format!(", {dropped} older ones dropped so far");
+        if let Some(counts) = frames.counts() {
+            told += &format!(", {} older ones dropped so far", counts.dropped);
         }
         report.status(told);
         (self.told, self.since) = (Instant::now(), Meter::new());

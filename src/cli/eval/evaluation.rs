@@ -15,7 +15,7 @@ use crate::evaluate::{
     run as run_trial, test,
 };
 use crate::prompt::{Template, TokenLayout};
-use crate::store::Loaded;
+use crate::store::LoadedPrompt;
 use ndarray::Axis;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -237,7 +237,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn test_prompt(&self, loaded: &Loaded) -> anyhow::Result<TrialResult> {
+    fn test_prompt(&self, loaded: &LoadedPrompt) -> anyhow::Result<TrialResult> {
         let record = &loaded.record;
         let (tower, layout) = (&self.model.text, &self.fitted.layout);
         let classifier = Classifier::Prompt {

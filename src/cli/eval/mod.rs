@@ -9,7 +9,7 @@ use super::{Context, Exit, model, report, usage};
 use crate::adapt::AdaptError;
 use crate::evaluate::{FitOptions, Technique};
 use crate::prompt::{Template, labels};
-use crate::store::{Loaded, atomic, file_system::Disk};
+use crate::store::{LoadedPrompt, atomic, file_system::Disk};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use data_set::{DataSet, Reading};
@@ -100,7 +100,7 @@ pub struct Plan {
     pub seeds: Vec<u64>,
     pub options: FitOptions,
     pub template: Template,
-    pub prompt: Option<(String, Loaded)>,
+    pub prompt: Option<(String, LoadedPrompt)>,
 }
 
 impl Plan {

@@ -7,7 +7,7 @@ use crate::cli::{Context, interruptible, usage};
 use crate::clip::Model;
 use crate::clip::import::{Overrides, from_directory};
 use crate::download::{Client, DownloadError, Proxies, Settings, Sha256, Wanted};
-use crate::store::StoreError;
+use crate::store::{DiskError, StoreError};
 use anyhow::Context as _;
 use indicatif::HumanBytes;
 use serde::Deserialize;
@@ -259,7 +259,7 @@ fn waiting(url: &str, context: &Context) -> anyhow::Result<PathBuf> {
 fn make(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).map_err(|source| {
         let path = folder.to_owned();
-        StoreError::Write { path, source }.into()
+        StoreError::from(DiskError::WriteHome { path, source }).into()
     })
 }
 
@@ -527,7 +527,9 @@ mod tests {
             "https://h.example/folder?x=1",
         ] {
             assert!(
-                read(&[named]).unwrap_err().is::<crate::cli::UsageError>(),
+                read(&[named])
+                    .unwrap_err()
+                    .is::<crate::cli::errors::UsageError>(),
                 "{named}"
             );
         }

@@ -1,5 +1,5 @@
 //! The picture while it is being made: square, three floats a pixel, nominally in `[0, 1]`, in display
-//! (sRGB) values. Offers the few pixel tools that scenery and conditions are made of; it must not know what they draw.
+//! (sRGB) values. Offers the few pixel tools that scenery and conditions are made of.
 
 use crate::rng::Rng;
 use image::{Rgb, RgbImage};

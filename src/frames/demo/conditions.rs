@@ -1,5 +1,5 @@
 //! What a camera does to a scene: night, fog, a crooked mount and so on. A condition is a function of the clean
-//! picture and random numbers alone; it must not know what the picture shows.
+//! picture and random numbers alone.
 
 use super::canvas::{Canvas, Colour, Field, luma, mix, scale, smoothstep};
 use crate::rng::Rng;

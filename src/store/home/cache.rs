@@ -1,4 +1,4 @@
-//! Small files of a home folder that only save time: each can be lost, and is made again. It must not know what they hold.
+//! Small files of a home folder that only save time: each can be lost, and is made again.
 
 use super::Home;
 use crate::store::atomic;

@@ -1,8 +1,7 @@
-//! Prompts that leave the home folder and come from elsewhere: one file each, as they are or as JSON. It must not know who
-//! carries them.
+//! Prompts that leave the home folder and come from elsewhere: one file each, as they are or as JSON.
 
-use super::{Home, Loaded};
-use crate::store::{Prompt, StoreError, atomic, format, json};
+use super::{Home, LoadedPrompt};
+use crate::store::{DiskError, ExistsError, Prompt, StoreError, atomic, format, json};
 use std::path::Path;
 
 /// How the names of prompts as JSON end, after the dot.
@@ -12,32 +11,29 @@ impl Home {
     /// Writes `record` to a file outside the home folder, whole or not at all: as JSON where its name ends with
     /// `.json`, else as a prompt file. A file that is there is replaced only with `replace`. The number of bytes.
     pub fn export(&self, record: &Prompt, path: &Path, replace: bool) -> Result<usize, StoreError> {
-        let failed = |source| StoreError::WriteFile {
-            path: path.into(),
-            source,
-        };
-        let bytes = match path.extension().is_some_and(|end| end == JSON) {
-            true => json::encode(record)?.into_bytes(),
-            false => format::encode(record)?,
+        let bytes = if path.extension().is_some_and(|end| end == JSON) {
+            json::encode(record)?.into_bytes()
+        } else {
+            format::encode(record)?
         };
         if !replace && self.files.size(path).is_ok() {
-            return Err(StoreError::FileExists { path: path.into() });
+            return Err(ExistsError::File { path: path.into() }.into());
         }
-        atomic::write(&*self.files, path, &bytes).map_err(failed)?;
+        atomic::write(&*self.files, path, &bytes).map_err(|source| DiskError::WriteFile {
+            path: path.into(),
+            source,
+        })?;
         Ok(bytes.len())
     }
 
     /// Reads a prompt file, or a prompt as JSON where the name ends with `.json`; nothing is kept.
-    pub fn read_export(&self, path: &Path) -> Result<Loaded, StoreError> {
+    pub fn read_export(&self, path: &Path) -> Result<LoadedPrompt, StoreError> {
         if path.extension().is_none_or(|end| end != JSON) {
             return self.read(path);
         }
         let bytes = self.files.read(path, json::MAX_JSON_BYTES);
-        let bytes = bytes.map_err(|source| StoreError::Read {
-            path: path.into(),
-            source,
-        })?;
-        Ok(Loaded {
+        let bytes = bytes.map_err(StoreError::reading(path))?;
+        Ok(LoadedPrompt {
             record: json::decode(&bytes, &path.display().to_string())?,
             path: path.into(),
             bytes: bytes.len(),

@@ -1,19 +1,21 @@
 //! The lock by which writers to a home folder take turns. Readers never ask for it, and the system drops it with the
-//! process that holds it, however that ends. It must not know what is written.
+//! process that holds it, however that ends.
 
-use super::{Home, check_prompt_name};
+use super::Home;
+use super::names::check_prompt_name;
+use crate::store::StoreError;
 use crate::store::file_system::Lock;
-use crate::store::{StoreError, atomic};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a second writer waits for the first.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// How long it waits without a word.
-const UNTOLD_WAIT: Duration = Duration::from_millis(300);
+/// How long it waits before it says so.
+const QUIET_WAIT: Duration = Duration::from_millis(300);
 
-/// Told once, by a writer that has to wait, who it waits for; asked again and again whether to go on waiting.
+/// What a writer that has to wait calls: once with a sentence on whom it waits for, then again and again with nothing, to
+/// learn whether to go on waiting.
 pub(super) type Waiting = dyn Fn(Option<&str>) -> ControlFlow<()> + Send + Sync;
 
 impl Home {
@@ -24,21 +26,21 @@ impl Home {
     }
 
     pub(super) fn lock_all(&self) -> Result<Lock, StoreError> {
-        let failed = |source| StoreError::Write {
-            path: self.root.clone(),
-            source,
-        };
-        atomic::create_folder(&*self.files, &self.root).map_err(failed)?;
+        self.create_folder(&self.root)?;
         let file = self.root.join("lock");
-        let (started, mut told) = (Instant::now(), false);
+        let (started, mut reported) = (Instant::now(), false);
         loop {
-            if let Some(lock) = self.files.try_lock(&file, &self.holder).map_err(failed)? {
+            if let Some(lock) = self
+                .files
+                .try_lock(&file, &self.holder)
+                .map_err(StoreError::writing(&self.root))?
+            {
                 return Ok(lock);
             }
             let waited = started.elapsed();
             let mut sentence = None;
-            if !told && waited >= UNTOLD_WAIT {
-                told = true;
+            if !reported && waited >= QUIET_WAIT {
+                reported = true;
                 sentence = Some(format!(
                     "waiting for another edge-rlp{} that writes to {}",
                     self.lock_holder(&file),
@@ -55,7 +57,7 @@ impl Home {
         }
     }
 
-    /// Who holds the lock, for a sentence; nothing where that cannot be told.
+    /// Who holds the lock, for a sentence; nothing where that is not known.
     fn lock_holder(&self, file: &Path) -> String {
         let holder = self.files.read(file, 60).unwrap_or_default();
         let holder = String::from_utf8_lossy(&holder).into_owned();

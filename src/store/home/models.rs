@@ -1,7 +1,8 @@
-//! The models of a home folder: `models/NAME.rlpm`, whole or absent. It must not know what is in a bundle.
+//! The models of a home folder: `models/NAME.rlpm`, whole or absent.
 
-use super::{Home, check_name};
-use crate::store::{StoreError, atomic};
+use super::Home;
+use super::names::check_name;
+use crate::store::{ExistsError, MissingError, NameError, StoreError, atomic};
 use std::path::PathBuf;
 
 /// How the file names of model bundles end.
@@ -14,7 +15,7 @@ impl Home {
     pub fn model_path(&self, name: &str) -> Result<PathBuf, StoreError> {
         check_name(name, "model", MODEL_EXTENSION)?;
         if name == RESERVED {
-            return Err(StoreError::Reserved { name: name.into() });
+            return Err(NameError::Reserved { name: name.into() }.into());
         }
         Ok(self
             .models_folder()
@@ -42,10 +43,11 @@ impl Home {
     pub fn check_model(&self, name: &str, replace: bool) -> Result<(), StoreError> {
         let path = self.model_path(name)?;
         if !replace && self.model_exists(name)? {
-            return Err(StoreError::ModelExists {
+            return Err(ExistsError::Model {
                 name: name.into(),
                 path,
-            });
+            }
+            .into());
         }
         self.try_out(self.models_folder())
     }
@@ -61,16 +63,14 @@ impl Home {
         let path = self.model_path(name)?;
         let _lock = self.lock_all()?;
         if !replace && self.model_exists(name)? {
-            return Err(StoreError::ModelExists {
+            return Err(ExistsError::Model {
                 name: name.into(),
                 path,
-            });
+            }
+            .into());
         }
         let folder = self.models_folder();
-        atomic::create_folder(&*self.files, &folder).map_err(|source| StoreError::Write {
-            path: folder.clone(),
-            source,
-        })?;
+        self.create_folder(&folder)?;
         atomic::clean(&*self.files, &folder);
         self.write(&path, bytes)?;
         Ok(path)
@@ -80,10 +80,11 @@ impl Home {
     pub fn remove_model(&self, name: &str) -> Result<(), StoreError> {
         let path = self.model_path(name)?;
         if !self.model_exists(name)? {
-            return Err(StoreError::NoModel {
+            return Err(MissingError::Model {
                 name: name.into(),
                 folder: self.models_folder(),
-            });
+            }
+            .into());
         }
         let _lock = self.lock_all()?;
         let folder = self.models_folder();
@@ -91,7 +92,7 @@ impl Home {
         self.files
             .remove_file(&path)
             .and_then(|()| self.files.sync_dir(&folder))
-            .map_err(|source| StoreError::Write { path, source })
+            .map_err(StoreError::writing(&path))
     }
 
     fn model_exists(&self, name: &str) -> Result<bool, StoreError> {
@@ -128,7 +129,7 @@ mod tests {
             home.save_model("b32", b"new", false).unwrap_err(),
         ] {
             assert!(
-                matches!(refused, StoreError::ModelExists { .. }),
+                matches!(refused, StoreError::Exists(ExistsError::Model { .. })),
                 "{refused}"
             );
         }
@@ -140,7 +141,7 @@ mod tests {
         assert!(names(&home).is_empty());
         assert!(matches!(
             home.remove_model("b32"),
-            Err(StoreError::NoModel { .. })
+            Err(StoreError::Missing(MissingError::Model { .. }))
         ));
     }
 
@@ -149,11 +150,11 @@ mod tests {
         let (disk, home) = home();
         assert!(matches!(
             home.save_model("default", b"x", true),
-            Err(StoreError::Reserved { .. })
+            Err(StoreError::Name(NameError::Reserved { .. }))
         ));
         for name in ["", "..", "a/b", "-x", ".x", "x.rlpm", "a b"] {
             let error = home.save_model(name, b"x", true).unwrap_err();
-            assert!(matches!(error, StoreError::Name { .. }), "{name:?}");
+            assert!(matches!(error, StoreError::Name(_)), "{name:?}");
             assert!(error.to_string().contains("model"), "{error}");
         }
         assert_eq!(disk.operations(), 0);

@@ -1,10 +1,11 @@
 //! The shots of a home folder: labelled pictures that a prompt is made from, kept so that adapting again needs no
 //! camera. `shots/NAME/LABEL/000001.jpg` and so on: numbered through all labels of a prompt, so that the newest is
-//! known without a clock. It must not know what a picture shows, nor its format.
+//! known without a clock.
 
-use super::{Home, check_prompt_name};
+use super::Home;
+use super::names::check_prompt_name;
 use crate::prompt::{Label, labels};
-use crate::store::{StoreError, atomic};
+use crate::store::{DiskError, StoreError, atomic};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +48,7 @@ impl Home {
             let label_folder = folder.join(&name);
             let files = match self.names_in(&label_folder) {
                 // A file that somebody put beside the label folders.
-                Err(StoreError::Read { source, .. })
+                Err(StoreError::Disk(DiskError::Read { source, .. }))
                     if source.kind() == io::ErrorKind::NotADirectory =>
                 {
                     continue;
@@ -75,10 +76,7 @@ impl Home {
         let shots = self.shots_folder(name)?;
         let _lock = self.lock_all()?;
         let folder = shots.join(folder_name(label));
-        atomic::create_folder(&*self.files, &folder).map_err(|source| StoreError::Write {
-            path: folder.clone(),
-            source,
-        })?;
+        self.create_folder(&folder)?;
         atomic::clean(&*self.files, &folder);
         let newest = self.shots_in(&shots)?.last().map_or(0, |shot| shot.number);
         let number = newest + 1;
@@ -100,16 +98,14 @@ impl Home {
     /// If it cannot be removed.
     pub fn remove_shot(&self, shot: &Shot) -> Result<(), StoreError> {
         let _lock = self.lock_all()?;
-        let failed = |source| StoreError::Write {
-            path: shot.path.clone(),
-            source,
-        };
         match self.files.remove_file(&shot.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.map_err(failed)?,
+            removed => removed.map_err(StoreError::writing(&shot.path))?,
         }
         let folder = shot.path.parent().unwrap_or(&self.root);
-        self.files.sync_dir(folder).map_err(failed)
+        self.files
+            .sync_dir(folder)
+            .map_err(StoreError::writing(&shot.path))
     }
 
     /// Keeps the labels of the shots of the prompt `name` beside them.
@@ -125,10 +121,7 @@ impl Home {
             return Ok(());
         }
         let _lock = self.lock_all()?;
-        atomic::create_folder(&*self.files, &folder).map_err(|source| StoreError::Write {
-            path: folder.clone(),
-            source,
-        })?;
+        self.create_folder(&folder)?;
         atomic::clean(&*self.files, &folder);
         self.write(&path, text.as_bytes())
     }
@@ -200,7 +193,7 @@ mod tests {
         home.shots_in(&folder).unwrap()
     }
 
-    fn told(home: &Home) -> Vec<(u64, String)> {
+    fn numbered(home: &Home) -> Vec<(u64, String)> {
         let shots = shots(home).into_iter();
         shots.map(|shot| (shot.number, shot.label)).collect()
     }
@@ -213,17 +206,17 @@ mod tests {
         let fish = home.add_shot("shelf", "fish", b"two").unwrap();
         home.add_shot("door", "mug", b"of another prompt").unwrap();
         assert_eq!(fish.path, Path::new("/home/shots/shelf/fish/000002.jpg"));
-        assert_eq!(told(&home), [(1, "mug".into()), (2, "fish".into())]);
+        assert_eq!(numbered(&home), [(1, "mug".into()), (2, "fish".into())]);
         assert_eq!(disk.read(&fish.path, 100).unwrap(), b"two");
         home.remove_shot(&fish).unwrap();
         home.remove_shot(&fish).unwrap();
-        assert_eq!(told(&home), [(1, "mug".into())]);
+        assert_eq!(numbered(&home), [(1, "mug".into())]);
         home.add_shot("shelf", "mug", b"again").unwrap();
-        assert_eq!(told(&home), [(1, "mug".into()), (2, "mug".into())]);
+        assert_eq!(numbered(&home), [(1, "mug".into()), (2, "mug".into())]);
     }
 
     #[test]
-    fn files_that_are_no_shots_are_left_out() {
+    fn files_that_are_not_shots_are_left_out() {
         let (disk, home) = home();
         home.add_shot("shelf", "mug", b"one").unwrap();
         home.keep_shot_labels("shelf", &[Label::new("mug", None).unwrap()])
@@ -232,7 +225,7 @@ mod tests {
         for file in ["notes", "mug/a.jpg", "mug/0.jpg", "mug/7.png", "mug/+9.jpg"] {
             disk.write_synced(&folder.join(file), b"x").unwrap();
         }
-        assert_eq!(told(&home), [(1, "mug".into())]);
+        assert_eq!(numbered(&home), [(1, "mug".into())]);
     }
 
     #[test]
@@ -274,7 +267,7 @@ mod tests {
         let (disk, home) = home();
         for name in ["", "..", "a/b", "-x"] {
             let error = home.add_shot(name, "mug", b"x").unwrap_err();
-            assert!(matches!(error, StoreError::Name { .. }), "{name:?}");
+            assert!(matches!(error, StoreError::Name(_)), "{name:?}");
         }
         assert_eq!(disk.operations(), 0);
     }

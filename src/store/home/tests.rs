@@ -1,7 +1,10 @@
 //! What holds of a home folder, fault by fault; `survival` does it for every operation in turn.
 
 use super::*;
+use crate::store::error::{DiskError, MissingError, PromptFileError};
 use crate::store::faults::{Fault, FaultyDisk};
+use crate::store::format::{self, MAX_FILE_BYTES};
+use crate::store::record::Prompt;
 use crate::store::record::tests::record;
 
 /// A home folder on a disk of its own.
@@ -78,7 +81,10 @@ fn rollback_goes_back_step_by_step_and_never_forward() {
     assert_eq!(seed(&home), 1);
     let error = home.rollback("shelf", None).unwrap_err();
     assert!(
-        matches!(error, StoreError::NothingEarlier { sequence: 1, .. }),
+        matches!(
+            error,
+            StoreError::Missing(MissingError::EarlierGeneration { sequence: 1, .. })
+        ),
         "{error}"
     );
     assert_eq!(home.rollback("shelf", Some(3)).unwrap().sequence, 6);
@@ -89,7 +95,7 @@ fn rollback_goes_back_step_by_step_and_never_forward() {
     assert_eq!(seed(&home), 3);
     assert!(matches!(
         home.rollback("shelf", Some(77)),
-        Err(StoreError::NoGeneration { .. })
+        Err(StoreError::Missing(MissingError::Generation { .. }))
     ));
     assert_eq!(sequences(&home), [1, 2, 3, 4, 5, 6]);
 }
@@ -112,7 +118,7 @@ fn any_damage_to_the_newest_generation_falls_back_with_a_warning() {
     disk.flip(&home.generation_path("shelf", 1), 77);
     assert!(matches!(
         home.load("shelf"),
-        Err(StoreError::AllDamaged { .. })
+        Err(StoreError::Missing(MissingError::WholeGeneration { .. }))
     ));
     assert!(home.list().unwrap()[0].prompt.is_err());
     assert_eq!(home.save("shelf", &seeded(3)).unwrap().sequence, 3);
@@ -149,7 +155,10 @@ fn a_newer_version_is_not_taken_for_damage() {
     disk.write_synced(&path, &bytes).unwrap();
     assert!(matches!(
         home.load("shelf"),
-        Err(StoreError::NewerVersion { version: 9, .. })
+        Err(StoreError::PromptFile(PromptFileError::NewerVersion {
+            version: 9,
+            ..
+        }))
     ));
 }
 
@@ -196,7 +205,7 @@ fn names_that_leave_the_folder_or_hide_in_it_are_refused() {
         "", ".", "..", ".x", "-x", "a/b", "a\\b", "a b", "a\0", "a.rlp", &long,
     ] {
         assert!(
-            matches!(home.save(name, &record()), Err(StoreError::Name { .. })),
+            matches!(home.save(name, &record()), Err(StoreError::Name(_))),
             "{name:?}"
         );
     }
@@ -214,12 +223,12 @@ fn a_removed_prompt_is_gone_with_its_history() {
     home.remove("shelf").unwrap();
     assert!(matches!(
         home.load("shelf"),
-        Err(StoreError::NotFound { .. })
+        Err(StoreError::Missing(MissingError::Prompt { .. }))
     ));
     assert!(home.list().unwrap().is_empty());
     assert!(matches!(
         home.remove("shelf"),
-        Err(StoreError::NotFound { .. })
+        Err(StoreError::Missing(MissingError::Prompt { .. }))
     ));
 }
 
@@ -262,7 +271,7 @@ fn a_second_writer_waits_and_then_says_who_holds_the_lock() {
 }
 
 #[test]
-fn a_home_that_cannot_be_made_is_a_sentence_with_the_path_and_the_cure() {
+fn a_home_that_cannot_be_made_is_a_sentence_with_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "not a folder").unwrap();
@@ -272,10 +281,8 @@ fn a_home_that_cannot_be_made_is_a_sentence_with_the_path_and_the_cure() {
         home.check_writable().unwrap_err(),
     ] {
         let message = error.to_string();
-        assert!(
-            message.contains("file") && message.contains("EDGE_RLP_HOME"),
-            "{message}"
-        );
+        assert!(message.contains("cannot write"), "{message}");
+        assert!(message.contains("file"), "{message}");
     }
 }
 
@@ -287,7 +294,7 @@ fn a_full_disk_shows_before_the_work_and_a_good_one_keeps_no_trace_of_the_trial(
     disk.fault_at(disk.operations() + 1, Fault::FailFromThere);
     assert!(matches!(
         home.check_writable(),
-        Err(StoreError::Write { .. })
+        Err(StoreError::Disk(DiskError::WriteHome { .. }))
     ));
 }
 

@@ -6,9 +6,7 @@ use crate::adapt::drift::ALIKE;
 use crate::adapt::features::{Extraction, encode_crops};
 use crate::cli::{Context, usage};
 use crate::clip::Model;
-use crate::frames::{
-    CameraSource, Frames, FramesError, MAX_PIXELS, Seen, pictures_in, read_picture,
-};
+use crate::frames::{CameraEvent, CameraSource, Frames, MAX_PIXELS, pictures_in, read_picture};
 use crate::rng::Rng;
 use image::RgbImage;
 use ndarray::{Array1, ArrayView3, ShapeError};
@@ -36,16 +34,13 @@ impl Source {
         }
         let camera = arguments.camera.as_deref().unwrap_or_default();
         let camera: CameraSource = camera.parse().map_err(usage)?;
-        let frames = camera.open(SEED + arguments.seed, &camera_options(arguments));
-        Ok(Source::Camera(frames.map_err(|error| match error {
-            FramesError::NotVideo { .. } => usage(error),
-            error => error.into(),
-        })?))
+        let frames = camera.open(SEED + arguments.seed, &camera_options(arguments))?;
+        Ok(Source::Camera(frames))
     }
 
     /// Whether it draws its pictures itself, at any rate.
     pub fn is_drawn(&self) -> bool {
-        matches!(self, Source::Camera(Frames::Demo(_)))
+        matches!(self, Source::Camera(frames) if frames.are_drawn())
     }
 
     /// Whether there is always a next picture.
@@ -72,9 +67,9 @@ impl Source {
                     }
                 }
                 Source::Camera(frames) => match frames.next(stop)? {
-                    Seen::Frame(frame) => return Ok(Some(frame.image)),
-                    Seen::Trouble(told) => context.output.warn(told),
-                    Seen::End => return Ok(None),
+                    CameraEvent::Frame(frame) => return Ok(Some(frame.image)),
+                    CameraEvent::Problem(problem) => context.output.warn(problem),
+                    CameraEvent::End => return Ok(None),
                 },
             }
         }

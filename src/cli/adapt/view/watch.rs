@@ -1,11 +1,11 @@
 //! The camera's side of the labelling view, on a thread of its own: each frame with what the model makes of it, and the
 //! features of shots that were kept before. It must not know the terminal, nor what is done with a frame.
 
-use super::super::super::{Context, usage};
+use super::super::super::Context;
 use super::super::adaptation::Adaptation;
 use crate::classifier::Classifier;
 use crate::frames::{
-    CameraOptions, CameraSource, Frame, Frames, FramesError, MAX_PIXELS, Seen, read_picture,
+    CameraEvent, CameraOptions, CameraSource, Frame, Frames, MAX_PIXELS, read_picture,
 };
 use crate::store::Shot;
 use image::RgbImage;
@@ -109,12 +109,7 @@ pub fn watch(
         news,
         scenes: matches!(source, CameraSource::Demo(_)),
     };
-    let frames = source
-        .open(VIEW_SEED, options)
-        .map_err(|error| match error {
-            FramesError::NotVideo { .. } => usage(error),
-            error => error.into(),
-        });
+    let frames = source.open(VIEW_SEED, options).map_err(anyhow::Error::from);
     let ended = frames.and_then(|frames| watcher.run(frames));
     // Nobody listens to the end of a watch that was told to end.
     let _ = news.send(News::Ended(ended.err()));
@@ -136,10 +131,10 @@ impl Watcher<'_> {
             let seen = frames.next(&|| self.stopped())?;
             let begun = Instant::now();
             let news = match seen {
-                Seen::Frame(frame) if self.draws_something_else(&frame) => continue,
-                Seen::Frame(frame) => News::Sight(Box::new(self.look(*frame)?)),
-                Seen::Trouble(told) => News::Trouble(told),
-                Seen::End => return Ok(()),
+                CameraEvent::Frame(frame) if self.draws_something_else(&frame) => continue,
+                CameraEvent::Frame(frame) => News::Sight(Box::new(self.look(*frame)?)),
+                CameraEvent::Problem(problem) => News::Trouble(problem.to_string()),
+                CameraEvent::End => return Ok(()),
             };
             self.wishes.next.store(false, Ordering::Relaxed);
             if self.news.send(news).is_err() {

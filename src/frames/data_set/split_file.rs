@@ -1,5 +1,5 @@
 //! The split files of CoOp (`split_zhou_*.json`): which pictures of a data set train and which test, and what they
-//! show. It must not know what is done with them.
+//! show.
 
 use serde::Deserialize;
 use std::fs::{self, File};
@@ -40,13 +40,13 @@ pub enum SplitError {
         missing: usize,
         highest: usize,
     },
-    #[error("{}: its first picture, {picture}, is neither in {} nor in a folder of it: say with --images where the pictures are", path.display(), dir.display())]
+    #[error("{}: its first picture, {picture}, is neither in {} nor in a folder of it", path.display(), dir.display())]
     NoPictures {
         path: PathBuf,
         picture: String,
         dir: PathBuf,
     },
-    #[error("{} holds {count} split files: name one with --split FILE", dir.display())]
+    #[error("{} holds {count} split files", dir.display())]
     Several { dir: PathBuf, count: usize },
 }
 
@@ -96,17 +96,10 @@ pub fn find_split(dir: &Path) -> Result<Option<PathBuf>, SplitError> {
 /// Reads the split file at `path`. Its pictures lie in `dir`, or in a folder of it.
 ///
 /// # Errors
-/// If the file cannot be read, is no split, numbers its classes oddly, or `dir` does not have its first picture.
+/// If the file cannot be read, is not a split file, numbers its classes oddly, or `dir` does not have its first picture.
 pub fn read_split(path: &Path, dir: &Path) -> Result<SplitFile, SplitError> {
     let here = || path.to_owned();
-    let mut bytes = Vec::new();
-    let read = File::open(path)
-        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .and_then(|read| match read as u64 > MAX_FILE_BYTES {
-            true => Err(io::Error::other("it is above 512 MiB: no split file")),
-            false => Ok(()),
-        });
-    read.map_err(|source| SplitError::Read {
+    let bytes = read_bytes(path).map_err(|source| SplitError::Read {
         path: here(),
         source,
     })?;
@@ -136,6 +129,17 @@ pub fn read_split(path: &Path, dir: &Path) -> Result<SplitFile, SplitError> {
         train: located(train),
         test: located(test),
     })
+}
+
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if read as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is above 512 MiB: not a split file"));
+    }
+    Ok(bytes)
 }
 
 fn class_names<'a>(

@@ -1,45 +1,25 @@
-//! The home folder: prompts by name, each with its history of generations, models by name, and the shots of prompts. It must not know how
-//! the folder was chosen.
-//!
-//! `prompts/NAME.rlp` is the prompt in use, `prompts/NAME.history/000001.rlp` and so on are all its generations,
-//! that one included. A generation enters the history before it comes into use, so whatever interrupts a save,
-//! the prompt in use is whole and the history has it.
+//! The prompts of a home folder: `prompts/NAME.rlp` is the prompt in use, `prompts/NAME.history/000001.rlp` and so on are all
+//! its generations, that one included. A generation enters the history before it comes into use, so whatever interrupts a
+//! save, the prompt in use is whole and the history has it.
 
-use super::StoreError;
-use super::atomic;
-use super::file_system::{Disk, FileSystem};
-use super::format::{self, MAX_FILE_BYTES};
-use super::record::{MAX_SEQUENCE, Prompt};
-use lock::{LOCK_WAIT, Waiting};
+use super::Home;
+use super::names::{PROMPT_EXTENSION, check_prompt_name};
+use crate::store::atomic;
+use crate::store::error::{DiskError, MissingError, PromptFileError, StoreError};
+use crate::store::format::{self, MAX_FILE_BYTES};
+use crate::store::record::{MAX_SEQUENCE, Prompt};
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-/// The longest name of a prompt, in bytes.
-pub const MAX_NAME_BYTES: usize = 64;
 /// How many generations of a prompt are kept.
 pub const RETENTION: usize = 10;
-
-const EXTENSION: &str = ".rlp";
+/// How the names of the folders of generations end.
 const HISTORY: &str = ".history";
-
-/// A home folder. Readers never wait; writers take turns by a lock.
-#[derive(Clone)]
-pub struct Home {
-    root: PathBuf,
-    files: Arc<dyn FileSystem>,
-    retention: usize,
-    lock_wait: Duration,
-    holder: Arc<str>,
-    waiting: Arc<Waiting>,
-}
 
 /// A prompt that was read.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedPrompt {
     pub record: Prompt,
     /// The file it was read from.
     pub path: PathBuf,
@@ -53,7 +33,7 @@ pub struct Loaded {
 #[derive(Debug)]
 pub struct Listed {
     pub name: String,
-    pub prompt: Result<Loaded, StoreError>,
+    pub prompt: Result<LoadedPrompt, StoreError>,
 }
 
 /// One generation of a prompt.
@@ -61,7 +41,7 @@ pub struct Listed {
 pub struct Generation {
     pub sequence: u64,
     pub path: PathBuf,
-    pub prompt: Result<Loaded, StoreError>,
+    pub prompt: Result<LoadedPrompt, StoreError>,
     /// Whether this is the prompt in use.
     pub current: bool,
 }
@@ -75,62 +55,10 @@ pub struct Saved {
 }
 
 impl Home {
-    /// The home folder at `root`, which is made when something is first saved.
-    pub fn new(root: impl Into<PathBuf>) -> Home {
-        Home::with_files(root, Arc::new(Disk))
-    }
-
-    /// A home folder on any file system.
-    pub fn with_files(root: impl Into<PathBuf>, files: Arc<dyn FileSystem>) -> Home {
-        Home {
-            root: root.into(),
-            files,
-            retention: RETENTION,
-            lock_wait: LOCK_WAIT,
-            holder: std::process::id().to_string().into(),
-            waiting: Arc::new(|_| ControlFlow::Continue(())),
-        }
-    }
-
-    /// Names what this process does to those who wait for it, and says what is done while it waits for another: it is
-    /// called with a sentence once, then with nothing until the wait is over or it breaks it off.
-    pub fn introduced(
-        mut self,
-        command: &str,
-        waiting: impl Fn(Option<&str>) -> ControlFlow<()> + Send + Sync + 'static,
-    ) -> Home {
-        self.holder = format!("{} {command}", std::process::id()).into();
-        self.waiting = Arc::new(waiting);
-        self
-    }
-
-    /// The folder itself.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Where the prompt `name` lies, or would lie.
     pub fn prompt_path(&self, name: &str) -> Result<PathBuf, StoreError> {
         check_prompt_name(name)?;
-        Ok(self.prompts().join(format!("{name}{EXTENSION}")))
-    }
-
-    /// Whether something could be saved here, tried out with a file that goes away again: to be asked before
-    /// work that would be lost otherwise.
-    pub fn check_writable(&self) -> Result<(), StoreError> {
-        self.try_out(self.prompts())
-    }
-
-    fn try_out(&self, folder: PathBuf) -> Result<(), StoreError> {
-        let trial = folder.join(format!(".trial.{}.tmp", std::process::id()));
-        let written = atomic::create_folder(&*self.files, &folder)
-            .and_then(|()| self.files.write_synced(&trial, b"trial"));
-        // Whether it was written or begun; another process that is saving may have cleaned it up already.
-        let _ = self.files.remove_file(&trial);
-        written.map_err(|source| StoreError::Write {
-            path: folder,
-            source,
-        })
+        Ok(self.prompts().join(format!("{name}{PROMPT_EXTENSION}")))
     }
 
     /// All prompts by name; a damaged one comes as its error.
@@ -138,7 +66,10 @@ impl Home {
         let names: BTreeSet<String> = self
             .names_in(&self.prompts())?
             .iter()
-            .filter_map(|file| file.strip_suffix(EXTENSION).or(file.strip_suffix(HISTORY)))
+            .filter_map(|file| {
+                file.strip_suffix(PROMPT_EXTENSION)
+                    .or(file.strip_suffix(HISTORY))
+            })
             .filter(|name| check_prompt_name(name).is_ok())
             .map(str::to_owned)
             .collect();
@@ -148,22 +79,29 @@ impl Home {
         });
         // An empty folder of generations is no prompt.
         Ok(listed
-            .filter(|l| !matches!(l.prompt, Err(StoreError::NotFound { .. })))
+            .filter(|l| {
+                let missing = StoreError::is_missing_prompt;
+                !l.prompt.as_ref().is_err_and(missing)
+            })
             .collect())
     }
 
     /// The prompt of a name, or of a file where `prompt` holds a separator or ends with `.rlp`. Where the newest
     /// generation of a named prompt is damaged or missing, the newest that is whole comes back with a warning.
-    pub fn load(&self, prompt: impl AsRef<Path>) -> Result<Loaded, StoreError> {
+    pub fn load(&self, prompt: impl AsRef<Path>) -> Result<LoadedPrompt, StoreError> {
         let file = prompt.as_ref();
-        let is_name = |text: &&str| !text.contains(['/', '\\']) && !text.ends_with(EXTENSION);
+        let is_name =
+            |text: &&str| !text.contains(['/', '\\']) && !text.ends_with(PROMPT_EXTENSION);
         let Some(prompt) = file.to_str().filter(is_name) else {
             return self.read(file);
         };
         let path = self.prompt_path(prompt)?;
         let newest = match self.read(&path) {
-            Err(error) if !matches!(error, StoreError::NewerVersion { .. }) => error,
-            result => return result,
+            result
+            @ (Ok(_) | Err(StoreError::PromptFile(PromptFileError::NewerVersion { .. }))) => {
+                return result;
+            }
+            Err(error) => error,
         };
         let generations = self.sequences(prompt)?;
         for sequence in generations.iter().rev() {
@@ -174,18 +112,20 @@ impl Home {
             }
         }
         match newest {
-            StoreError::Read { source, .. }
+            StoreError::Disk(DiskError::Read { source, .. })
                 if source.kind() == io::ErrorKind::NotFound && generations.is_empty() =>
             {
-                Err(StoreError::NotFound {
+                Err(MissingError::Prompt {
                     name: prompt.into(),
                     folder: self.prompts(),
-                })
+                }
+                .into())
             }
-            newest => Err(StoreError::AllDamaged {
+            newest => Err(MissingError::WholeGeneration {
                 name: prompt.into(),
                 newest: newest.into(),
-            }),
+            }
+            .into()),
         }
     }
 
@@ -228,17 +168,18 @@ impl Home {
     /// Brings back an earlier generation, as a new one: generation `to`, or the one before that in use.
     pub fn rollback(&self, name: &str, to: Option<u64>) -> Result<Saved, StoreError> {
         let _lock = self.lock(name)?;
-        let origin = |loaded: &Loaded| {
+        let origin = |loaded: &LoadedPrompt| {
             let provenance = &loaded.record.provenance;
             provenance.restores.unwrap_or(provenance.sequence)
         };
         let record = match to {
             Some(sequence) => {
                 if !self.sequences(name)?.contains(&sequence) {
-                    return Err(StoreError::NoGeneration {
+                    return Err(MissingError::Generation {
                         name: name.into(),
                         sequence,
-                    });
+                    }
+                    .into());
                 }
                 self.read(&self.generation_path(name, sequence))?
             }
@@ -251,7 +192,7 @@ impl Home {
                 readable
                     .filter(|loaded| origin(loaded) < current)
                     .max_by_key(origin)
-                    .ok_or(StoreError::NothingEarlier {
+                    .ok_or(MissingError::EarlierGeneration {
                         name: name.into(),
                         sequence: current,
                     })?
@@ -267,12 +208,13 @@ impl Home {
         let (folder, sequences) = (self.history_folder(name), self.sequences(name)?);
         let there = self
             .names_in(&self.prompts())?
-            .contains(&format!("{name}{EXTENSION}"));
+            .contains(&format!("{name}{PROMPT_EXTENSION}"));
         if !there && sequences.is_empty() {
-            return Err(StoreError::NotFound {
+            return Err(MissingError::Prompt {
                 name: name.into(),
                 folder: self.prompts(),
-            });
+            }
+            .into());
         }
         // The history first: as long as anything is left, the prompt in use is.
         let files = &*self.files;
@@ -291,7 +233,7 @@ impl Home {
             }
             files.sync_dir(&self.prompts())
         })();
-        removed.map_err(|source| StoreError::Write { path, source })
+        removed.map_err(StoreError::writing(&path))
     }
 
     fn save_locked(
@@ -302,10 +244,7 @@ impl Home {
     ) -> Result<Saved, StoreError> {
         let path = self.prompt_path(name)?;
         let folder = self.history_folder(name);
-        atomic::create_folder(&*self.files, &folder).map_err(|source| StoreError::Write {
-            path: folder.clone(),
-            source,
-        })?;
+        self.create_folder(&folder)?;
         atomic::clean(&*self.files, &self.prompts());
         atomic::clean(&*self.files, &folder);
         self.adopt(name, &path)?;
@@ -348,7 +287,7 @@ impl Home {
         sequence: u64,
     ) -> Result<(Vec<u8>, u64), StoreError> {
         if sequence > MAX_SEQUENCE {
-            return Err(StoreError::SequenceEnd { name: name.into() });
+            return Err(MissingError::SequenceNumber { name: name.into() }.into());
         }
         record.provenance.sequence = sequence;
         let bytes = format::encode(&record)?;
@@ -356,23 +295,13 @@ impl Home {
         Ok((bytes, sequence))
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        atomic::write(&*self.files, path, bytes).map_err(|source| StoreError::Write {
-            path: path.into(),
-            source,
-        })
-    }
-
-    fn read(&self, path: &Path) -> Result<Loaded, StoreError> {
+    pub(super) fn read(&self, path: &Path) -> Result<LoadedPrompt, StoreError> {
         let bytes = self
             .files
             .read(path, MAX_FILE_BYTES)
-            .map_err(|source| StoreError::Read {
-                path: path.into(),
-                source,
-            })?;
+            .map_err(StoreError::reading(path))?;
         let record = format::decode(&bytes, &path.display().to_string())?;
-        Ok(Loaded {
+        Ok(LoadedPrompt {
             record,
             path: path.into(),
             bytes: bytes.len(),
@@ -383,7 +312,7 @@ impl Home {
     /// The sequence numbers in the history of a prompt, ascending.
     fn sequences(&self, name: &str) -> Result<Vec<u64>, StoreError> {
         let number = |file: &String| -> Option<u64> {
-            let sequence = file.strip_suffix(EXTENSION)?.parse().ok()?;
+            let sequence = file.strip_suffix(PROMPT_EXTENSION)?.parse().ok()?;
             ((1..=MAX_SEQUENCE).contains(&sequence) && *file == generation_name(sequence))
                 .then_some(sequence)
         };
@@ -396,70 +325,15 @@ impl Home {
         Ok(numbers)
     }
 
-    /// The names in a folder; none where it does not exist.
-    fn names_in(&self, folder: &Path) -> Result<Vec<String>, StoreError> {
-        match self.files.list(folder) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(Vec::new())
-            }
-            result => result.map_err(|source| StoreError::Read {
-                path: folder.into(),
-                source,
-            }),
-        }
-    }
-
-    fn prompts(&self) -> PathBuf {
-        self.root.join("prompts")
-    }
-
-    fn history_folder(&self, name: &str) -> PathBuf {
+    pub(super) fn history_folder(&self, name: &str) -> PathBuf {
         self.prompts().join(format!("{name}{HISTORY}"))
     }
 
-    fn generation_path(&self, name: &str, sequence: u64) -> PathBuf {
+    pub(super) fn generation_path(&self, name: &str, sequence: u64) -> PathBuf {
         self.history_folder(name).join(generation_name(sequence))
     }
 }
 
 fn generation_name(sequence: u64) -> String {
-    format!("{sequence:06}{EXTENSION}")
+    format!("{sequence:06}{PROMPT_EXTENSION}")
 }
-
-fn check_prompt_name(name: &str) -> Result<(), StoreError> {
-    check_name(name, "prompt", EXTENSION)
-}
-
-/// Whether `name` can be a file's name before `extension`, on any system, and stays in its folder.
-fn check_name(name: &str, what: &'static str, extension: &'static str) -> Result<(), StoreError> {
-    let allowed = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let fine = (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.chars().all(allowed)
-        && !name.starts_with(['.', '-'])
-        && !name.ends_with(extension);
-    if fine {
-        Ok(())
-    } else {
-        Err(StoreError::Name {
-            name: name.into(),
-            what,
-            extension,
-        })
-    }
-}
-
-mod cache;
-mod export;
-mod lock;
-mod models;
-mod shots;
-
-pub use shots::{LABELS_FILE, Shot};
-
-#[cfg(test)]
-mod tests;

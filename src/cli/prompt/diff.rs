@@ -1,18 +1,18 @@
 //! `edge-rlp prompt diff`: how far two prompts of one model are from each other, and where they answer differently.
 
-use super::output::percent;
-use super::{Context, Exit, model};
 use crate::classifier::{Classifier, context_rows};
+use crate::cli::output::percent;
+use crate::cli::{Context, Exit, model};
 use crate::clip::Model;
 use crate::frames::{MAX_PIXELS, pictures_in, read_picture};
 use crate::prompt::{Label, density};
-use crate::store::Loaded;
+use crate::store::LoadedPrompt;
 use ndarray::{Array1, Array2};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// How many changed pictures people are told of.
-const TOLD: usize = 20;
+/// How many changed pictures are shown to people.
+const SHOWN: usize = 20;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -41,7 +41,7 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn new(name: &Path, loaded: &Loaded, model: &'a Model) -> anyhow::Result<Side<'a>> {
+    fn new(name: &Path, loaded: &LoadedPrompt, model: &'a Model) -> anyhow::Result<Side<'a>> {
         let record = &loaded.record;
         let layout = model.layout(&record.template, &record.labels)?;
         Ok(Side {
@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
         context.output.line(line);
     }
     if arguments.images.is_some() {
-        predictions.tell(&a, &b, context);
+        predictions.print(&a, &b, context);
     }
     Ok(match predictions.skipped {
         0 => Exit::Done,
@@ -211,7 +211,7 @@ impl Predictions {
         Ok(found)
     }
 
-    fn tell(&self, a: &Side, b: &Side, context: &Context) {
+    fn print(&self, a: &Side, b: &Side, context: &Context) {
         let right = |of: fn(&Changed) -> &String| {
             let is_right = |changed: &&Changed| changed.truth.as_ref() == Some(of(changed));
             self.changed.iter().filter(is_right).count()
@@ -225,7 +225,7 @@ impl Predictions {
             right(|changed| &changed.b.0),
             b.name,
         ));
-        for changed in self.changed.iter().take(TOLD) {
+        for changed in self.changed.iter().take(SHOWN) {
             context.output.line(format!(
                 "{}  {} {} -> {} {}",
                 changed.source,
@@ -235,8 +235,8 @@ impl Predictions {
                 percent(changed.b.1),
             ));
         }
-        if self.changed.len() > TOLD {
-            let more = self.changed.len() - TOLD;
+        if self.changed.len() > SHOWN {
+            let more = self.changed.len() - SHOWN;
             context
                 .output
                 .line(format!("and {more} more (--json names all)"));

@@ -1,0 +1,263 @@
+//! Labelled pictures as people lay them out: one sub-folder a label. How many are enough, and what for, is decided above.
+
+use crate::frames::folder::{FolderError, list};
+use crate::frames::picture::{PictureError, read_picture};
+use image::RgbImage;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// The sub-folder taken in place of a folder that is split into train and test.
+const TRAIN: &str = "train";
+
+/// The picture files of each label. Nothing is decoded yet, so that a large folder costs only its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelledFolder {
+    /// The folder that holds the label folders: the one asked for, or its `train`.
+    pub root: PathBuf,
+    /// The picture files of each label, sorted by name, in the order of the labels.
+    pub paths: Vec<Vec<PathBuf>>,
+    /// Sub-folders that belong to no label: worth a warning.
+    pub unused: Vec<PathBuf>,
+}
+
+impl LabelledFolder {
+    /// How many picture files each label has, readable or not.
+    pub fn counts(&self) -> Vec<usize> {
+        self.paths.iter().map(Vec::len).collect()
+    }
+
+    /// Every picture with its label's index and its path, decoded one at a time as the iterator is driven. An error
+    /// names its file; who iterates counts it and goes on.
+    pub fn pictures(
+        &self,
+        max_pixels: u64,
+    ) -> impl Iterator<Item = (usize, &Path, Result<RgbImage, PictureError>)> {
+        let files = self.paths.iter().enumerate();
+        files.flat_map(move |(label, paths)| {
+            let decode = move |path: &PathBuf| read_picture(path, max_pixels);
+            paths
+                .iter()
+                .map(move |path| (label, path.as_path(), decode(path)))
+        })
+    }
+}
+
+/// Finds the folder of each label in `dir`, or in `dir/train` when `dir` itself has none of them.
+///
+/// A folder with the label's exact name is preferred; otherwise case does not count and an underscore is a space.
+/// Hidden files, files that are not pictures and folders inside a label's folder are ignored.
+///
+/// # Errors
+/// A folder that cannot be read, a label without a folder or with several, and two labels with the same folder.
+pub fn labelled_folder(
+    dir: &Path,
+    labels: &[impl AsRef<str>],
+) -> Result<LabelledFolder, FolderError> {
+    let labels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
+    let (mut root, mut folders) = (dir.to_owned(), list(dir)?.folders);
+    let train = dir.join(TRAIN);
+    let matched = |label: &&str| !matches(label, &folders).is_empty();
+    if train.is_dir() && !labels.iter().any(matched) {
+        (folders, root) = (list(&train)?.folders, train);
+    }
+
+    let mut taken: Vec<&PathBuf> = Vec::with_capacity(labels.len());
+    for &label in &labels {
+        let found = matches(label, &folders);
+        let folder = match found.as_slice() {
+            &[folder] => folder,
+            [] => {
+                return Err(FolderError::MissingLabel {
+                    label: label.into(),
+                    dir: root,
+                    found: names(&folders),
+                });
+            }
+            several => {
+                return Err(FolderError::AmbiguousLabel {
+                    label: label.into(),
+                    dir: root,
+                    found: names(several.iter().copied()),
+                });
+            }
+        };
+        let earlier = taken
+            .iter()
+            .zip(&labels)
+            .find(|(other, _)| **other == folder);
+        if let Some((_, &first)) = earlier {
+            return Err(FolderError::SharedFolder {
+                first: first.into(),
+                second: label.into(),
+                folder: folder.clone(),
+            });
+        }
+        taken.push(folder);
+    }
+    let paths = taken.iter().map(|folder| Ok(list(folder)?.pictures));
+    let paths = paths.collect::<Result<_, FolderError>>()?;
+    let unused = folders.iter().filter(|folder| !taken.contains(folder));
+    let unused = unused.cloned().collect();
+    Ok(LabelledFolder {
+        root,
+        paths,
+        unused,
+    })
+}
+
+/// The folders a label may mean: the one with its very name, or all that differ in case and underscores only.
+fn matches<'a>(label: &str, folders: &'a [PathBuf]) -> Vec<&'a PathBuf> {
+    let exact = folders
+        .iter()
+        .find(|folder| folder.file_name() == Some(OsStr::new(label)));
+    if let Some(folder) = exact {
+        return vec![folder];
+    }
+    let plain = |name: &str| name.replace('_', " ").trim().to_lowercase();
+    let label = plain(label);
+    let same = |folder: &&PathBuf| plain(&name(folder)) == label;
+    folders.iter().filter(same).collect()
+}
+
+fn name(folder: &Path) -> String {
+    folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The names of the first folders, for a message.
+fn names<'a>(folders: impl IntoIterator<Item = &'a PathBuf>) -> String {
+    const SHOWN: usize = 12;
+    let names: Vec<String> = folders.into_iter().map(|folder| name(folder)).collect();
+    match names.len() {
+        0 => "no folder at all".into(),
+        count if count > SHOWN => {
+            format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN)
+        }
+        _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::MAX_PIXELS;
+    use crate::frames::folder::pictures_in;
+    use crate::frames::folder::tests::{below, folder};
+    use std::fs;
+
+    #[test]
+    fn labels_find_their_folders_and_pictures_are_sorted() {
+        let dir = folder(&[
+            "cat/b.PNG",
+            "cat/a.jpg",
+            "cat/.hidden.png",
+            "cat/notes.txt",
+            "cat/inner/c.png",
+            "Traffic_Cone/1.pgm",
+            "spare/x.png",
+            ".git/y.png",
+            "readme.md",
+        ]);
+        let found = labelled_folder(dir.path(), &["traffic cone", "cat"]).unwrap();
+        assert_eq!(found.counts(), [1, 2]);
+        assert_eq!(below(dir.path(), &found.paths[0]), ["Traffic_Cone/1.pgm"]);
+        assert_eq!(
+            below(dir.path(), &found.paths[1]),
+            ["cat/a.jpg", "cat/b.PNG"]
+        );
+        assert_eq!(below(dir.path(), &found.unused), ["spare"]);
+    }
+
+    #[test]
+    fn train_stands_in_only_for_a_folder_without_labels() {
+        let split = folder(&["train/cat/1.pgm", "test/cat/2.pgm"]);
+        let found = labelled_folder(split.path(), &["cat"]).unwrap();
+        assert_eq!(below(split.path(), &found.paths[0]), ["train/cat/1.pgm"]);
+        assert_eq!(found.root, split.path().join("train"));
+        assert!(found.unused.is_empty());
+
+        let whole = folder(&["train/1.pgm", "plane/2.pgm", "train/plane/3.pgm"]);
+        let found = labelled_folder(whole.path(), &["train", "plane"]).unwrap();
+        assert_eq!(below(whole.path(), &found.paths[0]), ["train/1.pgm"]);
+        assert_eq!(below(whole.path(), &found.paths[1]), ["plane/2.pgm"]);
+    }
+
+    #[test]
+    fn the_exact_name_wins_and_ambiguity_is_an_error() {
+        let dir = folder(&["red car/1.pgm", "red_car/2.pgm", "RED CAR/3.pgm"]);
+        let found = labelled_folder(dir.path(), &["red_car"]).unwrap();
+        assert_eq!(below(dir.path(), &found.paths[0]), ["red_car/2.pgm"]);
+        let error = labelled_folder(dir.path(), &["Red_Car"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("RED CAR, red car, red_car"), "{error}");
+        let error = labelled_folder(folder(&["cat/"]).path(), &["cat", "Cat"]).unwrap_err();
+        assert!(matches!(error, FolderError::SharedFolder { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_label_without_a_folder_is_an_error_that_names_both_sides() {
+        let dir = folder(&["cat/1.pgm", "dog/1.pgm"]);
+        let error = labelled_folder(dir.path(), &["cat", "horse"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("horse") && error.contains("cat, dog"),
+            "{error}"
+        );
+        let many: Vec<String> = (0..40).map(|i| format!("{i:02}/")).collect();
+        let dir = folder(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let error = labelled_folder(dir.path(), &["cat"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("11 and 28 more"), "{error}");
+        let error = labelled_folder(&dir.path().join("none"), &["cat"]).unwrap_err();
+        assert!(matches!(error, FolderError::Read { .. }), "{error}");
+    }
+
+    #[test]
+    fn unreadable_pictures_are_passed_over_one_by_one() {
+        let dir = folder(&[
+            "cat/1.pgm",
+            "cat/2bad.png",
+            "cat/3.pgm",
+            "dog/bad.jpg",
+            "owl/",
+        ]);
+        let found = labelled_folder(dir.path(), &["cat", "dog", "owl"]).unwrap();
+        assert_eq!(found.counts(), [3, 1, 0]);
+        let read: Vec<_> = found.pictures(MAX_PIXELS).collect();
+        let labels: Vec<usize> = read.iter().map(|(label, _, _)| *label).collect();
+        assert_eq!(labels, [0, 0, 0, 1]);
+        let good: Vec<bool> = read.iter().map(|(_, _, picture)| picture.is_ok()).collect();
+        assert_eq!(good, [true, false, true, false]);
+        let warning = read[1].2.as_ref().unwrap_err().to_string();
+        assert!(
+            warning.contains("2bad.png") && warning.contains("empty"),
+            "{warning}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_not_utf8_and_circular_links_work() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = folder(&["cat/"]);
+        let odd = dir
+            .path()
+            .join("cat")
+            .join(OsStr::from_bytes(b"\xff\xfe.pgm"));
+        fs::write(&odd, "P2 1 1 255 7\n").unwrap();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("cat/round")).unwrap();
+        let found = labelled_folder(dir.path(), &["cat"]).unwrap();
+        assert!(
+            found
+                .pictures(MAX_PIXELS)
+                .all(|(_, path, picture)| path == odd && picture.is_ok())
+        );
+        assert_eq!(pictures_in(&[dir.path()]).unwrap(), [odd]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Why pictures cannot be had from where they should come from.
+
+use super::demo::DemoError;
+use super::http::HttpError;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a camera cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FramesError {
+    /// The name of a camera that has no meaning.
+    #[error(
+        "\"{0}\" is not a camera; use a number, a device such as /dev/video0, dir:PATH, http://HOST/PATH, - or demo[:CONDITION]"
+    )]
+    UnknownSource(String),
+    /// Not the address of a camera.
+    #[error("\"{address}\" is not the address of a camera: {reason}")]
+    Address { address: String, reason: String },
+    /// Not a size and a rate.
+    #[error(
+        "\"{0}\" is not a capture format; write width, height and pictures a second, as in 640x480@30"
+    )]
+    Format(String),
+    /// Not a demo condition.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// This program was built without what reads the camera named.
+    #[error("camera {0} cannot be read: this program was built without the feature `camera`")]
+    NotBuilt(String),
+    /// A device that is not a camera.
+    #[error("{} is neither a /dev/videoN nor a link to one", path.display())]
+    NotVideo { path: PathBuf },
+    /// A folder that cannot be watched.
+    #[error("{} cannot be watched ({source})", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    /// A camera of this machine that failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A camera on the network that failed.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// Standard input that failed.
+    #[error("standard input cannot be read ({0})")]
+    Stdin(io::Error),
+    /// A panic inside a driver's library.
+    #[error("the camera's driver made a mistake")]
+    Driver,
+    /// A picture that does not fit into a JPEG file.
+    #[error("{camera}: {reason}")]
+    Encode { camera: String, reason: String },
+    /// No picture has come within the time that was allowed.
+    #[error(
+        "no picture came for {seconds} s{}",
+        reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+    )]
+    GaveUp {
+        seconds: f32,
+        /// What went wrong last, if anything is known to have.
+        reason: Option<String>,
+    },
+}
+
+/// Why a camera of this machine cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    #[error(
+        "/dev/video{index} cannot be opened ({reason}): is it plugged in, free, and may this account read it (group video)?"
+    )]
+    Open { index: String, reason: String },
+    #[error("the camera offers neither MJPEG nor YUYV pictures ({0})")]
+    Offers(String),
+    #[error("the camera sends {0} pictures; only MJPEG and YUYV are supported")]
+    Sends(String),
+    /// What the driver says.
+    #[error("{0}")]
+    Failed(String),
+}

@@ -1,0 +1,144 @@
+//! A frame: as a camera hands it over, and as it is looked at.
+
+use super::{FramesError, MAX_PIXELS, PictureError, decode_picture};
+use image::RgbImage;
+use image::codecs::jpeg::JpegEncoder;
+use std::borrow::Cow;
+
+/// The quality of the JPEGs that frames are kept as, of 100.
+const KEPT_QUALITY: u8 = 95;
+
+/// One picture of a stream.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Frame {
+    /// The picture, 8 bits a channel.
+    pub image: RgbImage,
+    /// Where it comes from: the camera as given, or the file.
+    pub source: String,
+    /// Its number in the stream, from 0; frames that were dropped count.
+    pub index: u64,
+    /// What it shows, where the source knows: demo scenes do.
+    pub label: Option<String>,
+    /// The JPEG that it was decoded from, as it came, where the camera sends those.
+    pub jpeg: Option<Vec<u8>>,
+}
+
+impl Frame {
+    /// The frame as a JPEG file: the bytes that the camera sent, or else a new one that loses next to nothing.
+    ///
+    /// # Errors
+    /// If the picture is too large for a JPEG: above 65,535 pixels wide or high.
+    pub fn to_jpeg(&self) -> Result<Cow<'_, [u8]>, FramesError> {
+        if let Some(jpeg) = &self.jpeg {
+            return Ok(jpeg.into());
+        }
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, KEPT_QUALITY)
+            .encode_image(&self.image)
+            .map_err(|error| FramesError::Encode {
+                camera: self.source.clone(),
+                reason: error.to_string(),
+            })?;
+        Ok(bytes.into())
+    }
+}
+
+/// A frame as a camera hands it over; nothing is decoded that nobody looks at.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RawFrame {
+    /// A JPEG picture.
+    Jpeg(Vec<u8>),
+    /// Two bytes a pixel, Y U Y V, row by row (YUYV, also called YUY2), in the limited range of BT.601 as V4L2 means it.
+    Yuyv {
+        width: u32,
+        height: u32,
+        data: Vec<u8>,
+    },
+}
+
+impl RawFrame {
+    /// The picture, 8 bits a channel.
+    ///
+    /// # Errors
+    /// If the bytes are not a picture, or too few.
+    pub fn decode(&self) -> Result<RgbImage, PictureError> {
+        match self {
+            RawFrame::Jpeg(bytes) => decode_picture(bytes, MAX_PIXELS),
+            RawFrame::Yuyv {
+                width,
+                height,
+                data,
+            } => yuyv(*width, *height, data),
+        }
+    }
+}
+
+fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MAX_PIXELS {
+        let limit = MAX_PIXELS;
+        return Err(PictureError::TooManyPixels {
+            width,
+            height,
+            limit,
+        });
+    }
+    if width % 2 == 1 || pixels == 0 || (data.len() as u64) < 2 * pixels {
+        return Err(PictureError::Truncated);
+    }
+    let pairs = data.chunks_exact(4).take(pixels as usize / 2);
+    let rgb = pairs.flat_map(|pair| {
+        let [first, u, second, v] = [pair[0], pair[1], pair[2], pair[3]].map(f32::from);
+        let (u, v) = (u - 128.0, v - 128.0);
+        [first, second].into_iter().flat_map(move |y| {
+            let y = 1.164_383 * (y - 16.0);
+            [
+                y + 1.596_027 * v,
+                y - 0.391_762 * u - 0.812_968 * v,
+                y + 2.017_232 * u,
+            ]
+            .map(|channel| channel.round().clamp(0.0, 255.0) as u8)
+        })
+    });
+    RgbImage::from_raw(width, height, rgb.collect()).ok_or(PictureError::Truncated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::demo;
+
+    #[test]
+    fn a_frame_that_was_not_a_jpeg_is_kept_as_one_that_looks_the_same() {
+        let frame = demo::stream(vec![0], 1).next().unwrap();
+        let kept = frame.to_jpeg().unwrap();
+        let again = decode_picture(&kept, 1 << 20).unwrap();
+        let pairs = again.as_raw().iter().zip(frame.image.as_raw());
+        let apart: u64 = pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        let mean = apart as f64 / again.as_raw().len() as f64;
+        assert!(mean < 2.0, "{mean}");
+    }
+
+    #[test]
+    fn yuyv_is_bt601_and_too_few_bytes_are_an_error() {
+        // White, black; then pure red (ITU-R BT.601: Y 81, Cb 90, Cr 240).
+        let data = vec![235, 128, 16, 128, 81, 90, 81, 240, 0, 0];
+        let raw = |data| RawFrame::Yuyv {
+            width: 2,
+            height: 2,
+            data,
+        };
+        let picture = raw(data.clone()).decode().unwrap();
+        let pixels: Vec<[u8; 3]> = picture.pixels().map(|pixel| pixel.0).collect();
+        assert_eq!(pixels[..2], [[255; 3], [0; 3]]);
+        assert!(
+            pixels[2][0] >= 254 && pixels[2][1] <= 1 && pixels[2][2] <= 1,
+            "{pixels:?}"
+        );
+        assert!(matches!(
+            raw(data[..7].to_vec()).decode(),
+            Err(PictureError::Truncated)
+        ));
+    }
+}

@@ -1,0 +1,211 @@
+//! The stream of an IP camera: motion JPEG over HTTP/1.1 (multipart/x-mixed-replace), or a picture that is asked for
+//! again and again. TLS is not supported: cameras on a local network rarely offer it.
+
+mod response;
+#[cfg(test)]
+mod tests;
+
+use super::FramesError;
+use super::frame::RawFrame;
+use super::live::Sink;
+use base64::Engine as _;
+use response::{Reply, Response, read_head};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::thread;
+use std::time::Duration;
+use url::Url;
+
+const MAX_REDIRECTS: usize = 3;
+/// The pause before a camera that sends single pictures is asked for the next one.
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a camera on the network cannot be used, for now.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    #[error("cannot reach {host}:{port} ({source})")]
+    Unreachable {
+        host: String,
+        port: u16,
+        source: io::Error,
+    },
+    /// No data came for as long as was allowed.
+    #[error("the camera has gone quiet")]
+    Quiet,
+    #[error("the camera broke off in the middle of a picture")]
+    CutOff,
+    #[error("the connection to the camera failed ({0})")]
+    Connection(io::Error),
+    #[error("the camera does not answer in HTTP ({0})")]
+    NotHttp(String),
+    #[error("the camera asks for another name and password: http://USER:PASSWORD@HOST/PATH")]
+    Login,
+    #[error(
+        "the camera asks for a digest login, which is not supported: allow basic login in its settings"
+    )]
+    DigestLogin,
+    #[error("the camera answers {}", format!("{status} {reason}").trim_end())]
+    Status { status: u16, reason: String },
+    #[error("the camera redirects to {place:?} ({source})")]
+    BadRedirect {
+        place: String,
+        source: url::ParseError,
+    },
+    #[error("the camera redirects to {0}, and only http is supported")]
+    RedirectScheme(String),
+    #[error("the camera redirects from one address to another without end")]
+    RedirectLoop,
+    #[error("the camera sent nothing")]
+    Nothing,
+    #[error("the camera sent {bytes} bytes without a JPEG picture among them")]
+    NoPicture { bytes: u64 },
+    #[error("the camera ended its stream")]
+    Ended,
+}
+
+impl From<io::Error> for HttpError {
+    /// What goes wrong with a connection once there is one.
+    fn from(error: io::Error) -> HttpError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HttpError::Quiet,
+            io::ErrorKind::UnexpectedEof => HttpError::CutOff,
+            _ => HttpError::Connection(error),
+        }
+    }
+}
+
+/// The address of a camera: `http://[user:password@]host[:port]/path`. Shown, it is without user and password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CameraUrl(Url);
+
+impl CameraUrl {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// If it is none, or not one of plain HTTP.
+    pub fn parse(text: &str) -> Result<CameraUrl, FramesError> {
+        let refused = |reason: String| FramesError::Address {
+            address: text.to_owned(),
+            reason,
+        };
+        let url = Url::parse(text).map_err(|error| refused(error.to_string()))?;
+        match url.scheme() {
+            "http" if url.has_host() => Ok(CameraUrl(url)),
+            "https" => Err(refused("only plain http is supported".into())),
+            other => Err(refused(format!("{other} is not http"))),
+        }
+    }
+}
+
+impl fmt::Display for CameraUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut url = self.0.clone();
+        // Only addresses without a host have no place for these, and those were refused.
+        let _ = url.set_password(None);
+        let _ = url.set_username("");
+        url.fmt(out)
+    }
+}
+
+/// Captures from `camera` until the sink wants no more. A connection without data for `quiet` has failed.
+///
+/// # Errors
+/// Where the camera cannot be reached, refuses, or breaks off.
+pub fn capture(camera: &CameraUrl, quiet: Duration, sink: &Sink) -> Result<(), FramesError> {
+    while sink.wanted() {
+        let mut response = request(camera, quiet)?;
+        let put = |picture| sink.put(RawFrame::Jpeg(picture));
+        if !response.pictures(put, || sink.wanted())? {
+            return Ok(());
+        }
+        thread::sleep(SNAPSHOT_PAUSE);
+    }
+    Ok(())
+}
+
+/// Reads one answer of a camera from `stream`, as [`capture`] does, and hands its pictures to `put`. A redirect is not
+/// followed.
+///
+/// # Errors
+/// Where it is not HTTP, refuses, or breaks off.
+pub fn read_answer(stream: impl Read, put: &mut dyn FnMut(Vec<u8>)) -> Result<(), FramesError> {
+    let take = |picture| {
+        put(picture);
+        true
+    };
+    match read_head(stream)? {
+        Reply::Response(mut response) => response.pictures(take, || true)?,
+        Reply::Redirect(_) => false,
+    };
+    Ok(())
+}
+
+/// Asks `camera`, and whoever it redirects to.
+fn request(camera: &CameraUrl, quiet: Duration) -> Result<Response<TcpStream>, HttpError> {
+    let mut url = camera.0.clone();
+    for _ in 0..=MAX_REDIRECTS {
+        let place = match ask(&url, quiet)? {
+            Reply::Response(response) => return Ok(response),
+            Reply::Redirect(place) => place,
+        };
+        // A name and a password stay with the camera that they were given for: another address has its own.
+        url = match url.join(&place) {
+            Ok(next) if next.scheme() == "http" => next,
+            Ok(next) => return Err(HttpError::RedirectScheme(next.scheme().to_owned())),
+            Err(source) => return Err(HttpError::BadRedirect { place, source }),
+        };
+    }
+    Err(HttpError::RedirectLoop)
+}
+
+/// Asks at one address.
+fn ask(url: &Url, quiet: Duration) -> Result<Reply<TcpStream>, HttpError> {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or(80);
+    let mut stream = connect(host, port, quiet).map_err(|source| HttpError::Unreachable {
+        host: host.to_owned(),
+        port,
+        source,
+    })?;
+    stream.set_read_timeout(Some(quiet))?;
+    stream.set_write_timeout(Some(quiet))?;
+    stream.write_all(head(url, host, port).as_bytes())?;
+    read_head(stream)
+}
+
+fn connect(host: &str, port: u16, quiet: Duration) -> io::Result<TcpStream> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let mut addresses = (bare, port).to_socket_addrs()?;
+    let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+    TcpStream::connect_timeout(&address, quiet)
+}
+
+/// The head of a request, with a basic login where the address has a user.
+fn head(url: &Url, host: &str, port: u16) -> String {
+    let query = url
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    let mut head = format!(
+        "GET {}{query} HTTP/1.1\r\nHost: {host}:{port}\r\n",
+        url.path()
+    );
+    if !url.username().is_empty() {
+        let decode = |text: &str| {
+            percent_encoding::percent_decode_str(text)
+                .decode_utf8_lossy()
+                .into_owned()
+        };
+        let pair = format!(
+            "{}:{}",
+            decode(url.username()),
+            decode(url.password().unwrap_or_default())
+        );
+        let secret = base64::engine::general_purpose::STANDARD.encode(pair);
+        head += &format!("Authorization: Basic {secret}\r\n");
+    }
+    head += "Accept: multipart/x-mixed-replace, image/jpeg\r\nUser-Agent: edge-rlp\r\nConnection: close\r\n\r\n";
+    head
+}

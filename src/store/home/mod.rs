@@ -1,0 +1,120 @@
+//! The home folder: prompts by name, each with its history of generations, models by name, the shots of prompts, and files
+//! that only save time. How the folder is chosen is decided above.
+
+mod cache;
+mod export;
+mod lock;
+mod models;
+mod names;
+mod prompts;
+mod shots;
+#[cfg(test)]
+mod tests;
+
+pub use names::MAX_NAME_BYTES;
+pub use prompts::{Generation, Listed, LoadedPrompt, Saved};
+pub use shots::{LABELS_FILE, Shot};
+
+use super::atomic;
+use super::error::StoreError;
+use super::file_system::{Disk, FileSystem};
+use lock::{LOCK_WAIT, Waiting};
+
+use prompts::RETENTION;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A home folder. Readers never wait; writers take turns by a lock.
+#[derive(Clone)]
+pub struct Home {
+    root: PathBuf,
+    files: Arc<dyn FileSystem>,
+    retention: usize,
+    lock_wait: Duration,
+    holder: Arc<str>,
+    waiting: Arc<Waiting>,
+}
+
+impl Home {
+    /// The home folder at `root`, which is made when something is first saved.
+    pub fn new(root: impl Into<PathBuf>) -> Home {
+        Home::with_files(root, Arc::new(Disk))
+    }
+
+    /// A home folder on any file system.
+    pub fn with_files(root: impl Into<PathBuf>, files: Arc<dyn FileSystem>) -> Home {
+        Home {
+            root: root.into(),
+            files,
+            retention: RETENTION,
+            lock_wait: LOCK_WAIT,
+            holder: std::process::id().to_string().into(),
+            waiting: Arc::new(|_| ControlFlow::Continue(())),
+        }
+    }
+
+    /// Names what this process does to those who wait for it, and says what is done while it waits for another: it is
+    /// called with a sentence once, then with nothing until the wait is over or it breaks it off.
+    pub fn introduced(
+        mut self,
+        command: &str,
+        waiting: impl Fn(Option<&str>) -> ControlFlow<()> + Send + Sync + 'static,
+    ) -> Home {
+        self.holder = format!("{} {command}", std::process::id()).into();
+        self.waiting = Arc::new(waiting);
+        self
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether something could be saved here, tried out with a file that goes away again: to be asked before
+    /// work that would be lost otherwise.
+    ///
+    /// # Errors
+    /// If it could not.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        self.try_out(self.prompts())
+    }
+
+    fn try_out(&self, folder: PathBuf) -> Result<(), StoreError> {
+        let trial = folder.join(format!(".trial.{}.tmp", std::process::id()));
+        let written = atomic::create_folder(&*self.files, &folder)
+            .and_then(|()| self.files.write_synced(&trial, b"trial"));
+        // Whether it was written or begun; another process that is saving may have cleaned it up already.
+        let _ = self.files.remove_file(&trial);
+        written.map_err(StoreError::writing(&folder))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        atomic::write(&*self.files, path, bytes).map_err(StoreError::writing(path))
+    }
+
+    fn create_folder(&self, folder: &Path) -> Result<(), StoreError> {
+        atomic::create_folder(&*self.files, folder).map_err(StoreError::writing(folder))
+    }
+
+    /// The names in a folder; none where it does not exist.
+    fn names_in(&self, folder: &Path) -> Result<Vec<String>, StoreError> {
+        match self.files.list(folder) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(Vec::new())
+            }
+            result => result.map_err(StoreError::reading(folder)),
+        }
+    }
+
+    fn prompts(&self) -> PathBuf {
+        self.root.join("prompts")
+    }
+}
