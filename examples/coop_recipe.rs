@@ -8,18 +8,16 @@
 //! prints one JSON object: for each method the means over seeds and the held-out conditions of the default model.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::Result;
-use edge_rlp::adapt::features::{Extraction, FeatureSet, Loaded, extract};
+use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::adapt::loss::cross_entropy;
-use edge_rlp::adapt::{Options, adapt};
-use edge_rlp::classifier::context_rows;
+use edge_rlp::adapt::{Options, Task, adapt};
 use edge_rlp::clip::Model;
 use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Purpose};
-use edge_rlp::prompt::{Label, Method, Template, TokenLayout};
+use edge_rlp::prompt::{Label, Template, TokenLayout, Tuning};
 use edge_rlp::rng::Rng;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde_json::json;
@@ -37,7 +35,7 @@ fn main() -> Result<()> {
         .nth(1)
         .map_or(Ok(1), |seeds| seeds.parse())?;
     let model = Model::embedded()?;
-    let task = Task::new(&model)?;
+    let every_class = Classes::new(&model)?;
     let held_out: Vec<usize> = (0..CONDITIONS.len())
         .filter(|&condition| CONDITIONS[condition].held_out)
         .collect();
@@ -49,13 +47,13 @@ fn main() -> Result<()> {
         let train = features(&model, Purpose::Train, condition, seed, COOP_VIEWS)?;
         let test = features(&model, Purpose::Test, condition, seed, 1)?;
         let contexts = [
-            (context_rows(&model.text, &task.layout, None)?, 0, 0.0),
-            task.coop(&train, seed)?,
-            task.ours(&train, seed)?,
+            (every_class.task()?.context(None)?, 0, 0.0),
+            every_class.coop(&train, seed)?,
+            every_class.ours(&train, seed)?,
         ];
         for (sums, (context, steps, seconds)) in sums.iter_mut().zip(contexts) {
-            let (loss, _) = task.judged(context.view(), &train)?;
-            let (_, accuracy) = task.judged(context.view(), &test)?;
+            let (loss, _) = every_class.judged(context.view(), &train)?;
+            let (_, accuracy) = every_class.judged(context.view(), &test)?;
             let row = [f64::from(loss), f64::from(accuracy), steps as f64, seconds];
             sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
         }
@@ -73,22 +71,26 @@ fn main() -> Result<()> {
 }
 
 /// All classes of the demo on one model.
-struct Task<'a> {
+struct Classes<'a> {
     model: &'a Model,
+    labels: Vec<Label>,
     layout: TokenLayout,
-    names: Vec<String>,
 }
 
-impl<'a> Task<'a> {
-    fn new(model: &'a Model) -> Result<Task<'a>> {
+impl<'a> Classes<'a> {
+    fn new(model: &'a Model) -> Result<Classes<'a>> {
         let labels = CLASSES.iter().map(|name| Label::new(name, None));
         let labels: Vec<Label> = labels.collect::<Result<_, _>>()?;
         let layout = model.layout(&Template::default(), &labels)?;
-        Ok(Task {
+        Ok(Classes {
             model,
+            labels,
             layout,
-            names: labels.into_iter().map(|label| label.name).collect(),
         })
+    }
+
+    fn task(&self) -> Result<Task<'_>> {
+        Ok(Task::new(self.model, &self.labels, &self.layout)?)
     }
 
     /// Loss and accuracy on the plain pictures.
@@ -107,7 +109,7 @@ impl<'a> Task<'a> {
     fn coop(&self, train: &FeatureSet, seed: u64) -> Result<(Array2<f32>, usize, f64)> {
         let start = Instant::now();
         let mut rng = Rng::new(seed);
-        let mut context = context_rows(&self.model.text, &self.layout, None)?;
+        let mut context = self.task()?.context(None)?;
         let mut velocity = Array2::<f32>::zeros(context.dim());
         let mut order: Vec<usize> = (0..train.labels.len()).collect();
         let mut steps = 0;
@@ -150,23 +152,12 @@ impl<'a> Task<'a> {
             features: views.to_owned(),
             labels: train.labels.clone(),
         };
-        let options = Options {
-            holdout: 0.0,
-            seed,
-            ..Options::of(Method::Rlp)
-        };
+        let options = Options::of(Tuning::Rlp).with_seed(seed).without_holdout();
         let start = Instant::now();
-        let outcome = adapt(
-            &self.model.text,
-            &self.layout,
-            &self.names,
-            &set,
-            self.model.logit_scale,
-            &options,
-            &mut |_| ControlFlow::Continue(()),
-        )?;
+        let task = self.task()?;
+        let outcome = adapt(&task, &set, &options, &mut |_| ControlFlow::Continue(()))?;
         let seconds = start.elapsed().as_secs_f64();
-        let context = context_rows(&self.model.text, &self.layout, Some(&outcome.delta))?;
+        let context = task.context(Some(&outcome.delta))?;
         Ok((context, outcome.history.len(), seconds))
     }
 }
@@ -186,20 +177,14 @@ fn features(
     let scenes: Vec<_> = (0..(a_class * CLASSES.len()) as u64)
         .map(|turn| demo::scene(purpose, condition, seed, turn))
         .collect();
-    let load =
-        |index: usize| Loaded::Picture(demo::draw(&scenes[index], demo::SIZE), scenes[index].class);
-    let extraction = Extraction {
-        views,
-        seed,
-        threads: 1,
+    let pictures = Pictures {
+        count: scenes.len(),
+        load: &|index| {
+            let scene = &scenes[index];
+            Some((demo::draw(scene, demo::SIZE), scene.class))
+        },
     };
-    let never = AtomicBool::new(false);
-    Ok(extract(
-        model,
-        scenes.len(),
-        extraction,
-        &load,
-        &|_| (),
-        &never,
-    )?)
+    let mut extraction = Extraction::new(views, seed);
+    extraction.threads = 1;
+    Ok(extract(model, pictures, extraction, Monitor::none())?)
 }

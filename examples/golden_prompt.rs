@@ -3,12 +3,12 @@
 //!
 //!     cargo run --release --example golden_prompt -- prompts
 
-use edge_rlp::prompt::{Delta, Factors, Label, Template, density};
-use edge_rlp::rng::Rng;
-use edge_rlp::store::{
-    Calibration, FeatureStatistics, Metrics, Prompt, Provenance, atomic, decode, encode,
-    file_system::Disk,
+use edge_rlp::prompt::{
+    Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Template,
+    density,
 };
+use edge_rlp::rng::Rng;
+use edge_rlp::store::{atomic, decode, encode, file_system::Disk};
 use ndarray::Array2;
 use std::error::Error;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example photographs -- FOLDER [BUNDLE]
 //!
-//! Orientation tags, greyscale, transparency and any size are the reader's business; a file that cannot be read is told
+//! Orientation tags, greyscale, transparency and any size are the reader's business; a file that cannot be read is named
 //! and passed over. The same in one command: `edge-rlp eval --images FOLDER --methods zero-shot`.
 
 use anyhow::{Context as _, Result, ensure};

@@ -23,15 +23,14 @@ fn main() -> TractResult<()> {
         .with_ignore_output_shapes(true)
         .model_for_path(file)?;
     let is_text = model.input_fact(0)?.datum_type.concretize() == Some(i64::datum_type());
-    let input = match is_text {
-        true => {
+    let input =
+        if is_text {
             let rows = tract_ndarray::Array2::from_shape_fn((2, 77), |(_, at)| {
                 if at == 0 { 49406i64 } else { 49407 }
             });
             model.set_input_fact(0, InferenceFact::dt_shape(i64::datum_type(), [2, 77]))?;
             rows.into_tensor()
-        }
-        false => {
+        } else {
             model.set_input_fact(
                 0,
                 InferenceFact::dt_shape(f32::datum_type(), [1, 3, 224, 224]),
@@ -40,8 +39,7 @@ fn main() -> TractResult<()> {
                 ((x + 3 * y + 7 * c) % 255) as f32 / 127.0 - 1.0
             })
             .into_tensor()
-        }
-    };
+        };
     let plan = model.into_optimized()?.into_runnable()?;
     plan.run(tvec!(input.clone().into()))?;
     let mut times = Vec::new();

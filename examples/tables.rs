@@ -9,7 +9,7 @@
 //!     cargo run --release --example tables -- drift         # pictures that change under a prompt in use
 //!
 //! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
-//! seeds in its place, as in 100,101, and tells each run on standard error. Every figure is a
+//! seeds in its place, as in 100,101, and reports each run on standard error. Every figure is a
 //! mean over seeds on 50 test pictures a class; features are computed once and kept in memory.
 
 #[path = "tables/calibration.rs"]
@@ -20,20 +20,17 @@ mod drift;
 mod unlabelled;
 
 use anyhow::{Result, bail};
-use edge_rlp::adapt::features::{Extraction, FeatureSet, Loaded, extract};
+use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::adapt::loss::accuracy;
-use edge_rlp::adapt::probe::Probe;
-use edge_rlp::adapt::trainer::{Objective, Recipe, Shots, train};
-use edge_rlp::adapt::{Options, Outcome, adapt};
-use edge_rlp::classifier::{context_rows, text_features};
+use edge_rlp::adapt::trainer::{Objective, Shots, train};
+use edge_rlp::adapt::{Comparison, Options, Outcome, Recipe, Task, adapt};
 use edge_rlp::clip::Model;
-use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
+use edge_rlp::evaluate::Probe;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Choice, Purpose, Reserved, SceneSpec};
-use edge_rlp::prompt::{Delta, Factors, Label, Method, Template, TokenLayout};
+use edge_rlp::prompt::{Delta, Factors, Label, Template, TokenLayout, Tuning};
 use edge_rlp::rng::Rng;
 use ndarray::Array2;
-use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
+use std::ops::{ControlFlow, Range};
 
 const SEEDS: u64 = 5;
 /// The methods are close on base and new classes: more seeds to tell them apart.
@@ -78,22 +75,22 @@ fn main() -> Result<()> {
 }
 
 /// Training and test features of one condition and seed.
-struct Task {
+struct Drawn {
     train: FeatureSet,
     test: FeatureSet,
 }
 
-impl Task {
-    fn new(model: &Model, condition: usize, seed: u64) -> Result<Task> {
+impl Drawn {
+    fn new(model: &Model, condition: usize, seed: u64) -> Result<Drawn> {
         let train = features(model, &scenes(Purpose::Train, condition, seed), VIEWS, seed)?;
         let test = features(model, &scenes(Purpose::Test, condition, seed), 1, seed)?;
-        Ok(Task { train, test })
+        Ok(Drawn { train, test })
     }
 
     /// The classes in `range` alone, numbered from 0.
-    fn part(&self, range: std::ops::Range<usize>) -> Task {
+    fn part(&self, range: Range<usize>) -> Drawn {
         let keep = |class: usize| range.contains(&class).then(|| class - range.start);
-        Task {
+        Drawn {
             train: self.train.filter_classes(keep),
             test: self.test.filter_classes(keep),
         }
@@ -114,72 +111,62 @@ fn scenes(purpose: Purpose, condition: usize, seed: u64) -> Vec<SceneSpec> {
 }
 
 fn features(model: &Model, scenes: &[SceneSpec], views: usize, seed: u64) -> Result<FeatureSet> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let load =
-        |index: usize| Loaded::Picture(demo::draw(&scenes[index], demo::SIZE), scenes[index].class);
-    let extraction = Extraction {
-        views,
-        seed,
-        threads,
+    let extraction = Extraction::new(views, seed);
+    let pictures = Pictures {
+        count: scenes.len(),
+        load: &|index| {
+            let scene = &scenes[index];
+            Some((demo::draw(scene, demo::SIZE), scene.class))
+        },
     };
-    Ok(extract(
-        model,
-        scenes.len(),
-        extraction,
-        &load,
-        &|_| (),
-        &AtomicBool::new(false),
-    )?)
+    Ok(extract(model, pictures, extraction, Monitor::none())?)
 }
 
-fn labels(range: std::ops::Range<usize>) -> Result<(Vec<String>, Vec<Label>)> {
-    let labels: Vec<Label> = CLASSES[range]
-        .iter()
-        .map(|name| Label::new(name, None))
-        .collect::<Result<_, _>>()?;
-    Ok((
-        labels.iter().map(|label| label.name.clone()).collect(),
-        labels,
-    ))
+/// Labels of the demo in the default template, as a model reads them.
+struct Classes<'a> {
+    model: &'a Model,
+    labels: Vec<Label>,
+    layout: TokenLayout,
 }
 
-fn layout(model: &Model, labels: &[Label]) -> Result<TokenLayout> {
-    Ok(model.layout(&Template::default(), labels)?)
-}
+impl<'a> Classes<'a> {
+    fn new(model: &'a Model, range: Range<usize>) -> Result<Classes<'a>> {
+        let labels = CLASSES[range].iter().map(|name| Label::new(name, None));
+        Classes::of(model, labels.collect::<Result<_, _>>()?)
+    }
 
-/// The text features of the context `template + delta`.
-fn texts(model: &Model, layout: &TokenLayout, delta: Option<&Delta>) -> Result<Array2<f32>> {
-    Ok(text_features(&model.text, layout, delta)?)
-}
+    fn all(model: &'a Model) -> Result<Classes<'a>> {
+        Classes::new(model, 0..CLASSES.len())
+    }
 
-/// Accuracy on `test` of the context `template + delta`.
-fn tested(
-    model: &Model,
-    layout: &TokenLayout,
-    delta: Option<&Delta>,
-    test: &FeatureSet,
-) -> Result<f32> {
-    let (features, labels) = test.plain();
-    let texts = texts(model, layout, delta)?;
-    Ok(accuracy(features.view(), &labels, texts.view()))
-}
+    fn of(model: &'a Model, labels: Vec<Label>) -> Result<Classes<'a>> {
+        let layout = model.layout(&Template::default(), &labels)?;
+        Ok(Classes {
+            model,
+            labels,
+            layout,
+        })
+    }
 
-fn run(
-    model: &Model,
-    names: &[String],
-    layout: &TokenLayout,
-    set: &FeatureSet,
-    options: &Options,
-) -> Result<Outcome> {
-    Ok(adapt(
-        &model.text,
-        layout,
-        names,
-        set,
-        model.logit_scale,
-        options,
-        &mut |_| ControlFlow::Continue(()),
-    )?)
+    fn task(&self) -> Task<'_> {
+        Task::new(self.model, &self.labels, &self.layout).expect("there are labels enough")
+    }
+
+    /// The text features of the context `template + delta`.
+    fn texts(&self, delta: Option<&Delta>) -> Result<Array2<f32>> {
+        Ok(self.task().text_features(delta)?)
+    }
+
+    /// Accuracy on `test` of the context `template + delta`.
+    fn accuracy(&self, delta: Option<&Delta>, test: &FeatureSet) -> Result<f32> {
+        let (features, truth) = test.plain();
+        Ok(accuracy(features.view(), &truth, self.texts(delta)?.view()))
+    }
+
+    fn adapt(&self, set: &FeatureSet, options: &Options) -> Result<Outcome<Comparison>> {
+        let mut go_on = |_: &_| ControlFlow::Continue(());
+        Ok(adapt(&self.task(), set, options, &mut go_on)?)
+    }
 }
 
 fn held_out() -> impl Iterator<Item = usize> {
@@ -196,22 +183,21 @@ fn cell(share: f32) -> String {
 }
 
 fn zero_shot(model: &Model) -> Result<()> {
-    let (_, labels) = labels(0..CLASSES.len())?;
-    let layout = layout(model, &labels)?;
+    let classes = Classes::all(model)?;
     println!("| condition | in training | zero-shot top-1 % |\n|---|---|---|");
     for (index, condition) in CONDITIONS.iter().enumerate() {
         let mut found = Vec::new();
         for seed in 0..SEEDS {
             let test = features(model, &scenes(Purpose::Test, index, seed), 1, seed)?;
-            found.push(tested(model, &layout, None, &test)?);
+            found.push(classes.accuracy(None, &test)?);
         }
         let seen = if condition.held_out { "no" } else { "yes" };
         println!("| {} | {seen} | {} |", condition.name, cell(mean(&found)));
     }
     let clear = [demo::condition_named("clear")?];
-    let classes: Vec<usize> = (0..CLASSES.len()).collect();
+    let every_class: Vec<usize> = (0..CLASSES.len()).collect();
     let unseen = Choice {
-        classes: &classes,
+        classes: &every_class,
         conditions: &clear,
         reserved: Reserved::Only,
     };
@@ -219,7 +205,7 @@ fn zero_shot(model: &Model) -> Result<()> {
     let scenes: Vec<SceneSpec> = (0..TEST * CLASSES.len())
         .map(|_| demo::sample(&mut rng, &unseen))
         .collect();
-    let found = tested(model, &layout, None, &features(model, &scenes, 1, 0)?)?;
+    let found = classes.accuracy(None, &features(model, &scenes, 1, 0)?)?;
     println!(
         "| clear, colour x class combinations never trained on | no | {} |",
         cell(found)
@@ -227,90 +213,77 @@ fn zero_shot(model: &Model) -> Result<()> {
     Ok(())
 }
 
+/// What one condition gives, a number a seed.
+#[derive(Default)]
+struct Reading {
+    zero_shot: Vec<f32>,
+    adapted: Vec<f32>,
+    probe: Vec<f32>,
+    /// Gains of the prompts that were accepted.
+    accepted: Vec<f32>,
+}
+
+impl Reading {
+    fn add(&mut self, classes: &Classes, drawn: &Drawn, seed: u64) -> Result<()> {
+        let before = classes.accuracy(None, &drawn.test)?;
+        let options = Options::of(Tuning::Rlp).with_seed(seed);
+        let outcome = classes.adapt(&drawn.train, &options)?;
+        // A refused prompt leaves the template in use.
+        let mut after = before;
+        if outcome.accepted() {
+            after = classes.accuracy(Some(&outcome.delta), &drawn.test)?;
+            self.accepted.push(after - before);
+        }
+        let (features, truth) = drawn.train.plain();
+        let (test, test_truth) = drawn.test.plain();
+        let fitted = Probe::fit(features.view(), &truth, CLASSES.len(), PENALTY);
+        self.zero_shot.push(before);
+        self.adapted.push(after);
+        self.probe.push(fitted.accuracy(test.view(), &test_truth));
+        Ok(())
+    }
+
+    fn row(&self, name: &str) {
+        let [zero, adapted, probe] =
+            [&self.zero_shot, &self.adapted, &self.probe].map(|of| mean(of));
+        println!(
+            "| {name} | {} | {} | {:+.1} | {} | {:.0} % | {} | {:+.1} |",
+            cell(zero),
+            cell(adapted),
+            100.0 * (adapted - zero),
+            cell(probe),
+            100.0 * (adapted - zero) / (probe - zero),
+            self.accepted.len(),
+            100.0 * self.accepted.iter().copied().fold(f32::INFINITY, f32::min),
+        );
+    }
+}
+
 fn adaptation(model: &Model) -> Result<()> {
-    let (names, labels) = labels(0..CLASSES.len())?;
-    let layout = layout(model, &labels)?;
+    let classes = Classes::all(model)?;
     println!(
         "| condition | zero-shot | adapted | gain | logistic probe | gap closed | accepted | worst accepted gain |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    let (mut all_zero, mut all_adapted, mut all_probe) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all = Reading::default();
     for condition in held_out() {
-        let (mut zero, mut adapted, mut probe, mut accepted) =
-            (Vec::new(), Vec::new(), Vec::new(), 0);
-        let mut worst = f32::INFINITY;
+        let mut reading = Reading::default();
         for seed in 0..SEEDS {
-            let task = Task::new(model, condition, seed)?;
-            let before = tested(model, &layout, None, &task.test)?;
-            let outcome = run(
-                model,
-                &names,
-                &layout,
-                &task.train,
-                &Options {
-                    seed,
-                    ..Options::of(Method::Rlp)
-                },
-            )?;
-            // A refused prompt leaves the template in use.
-            let after = match outcome.accepted {
-                true => tested(model, &layout, Some(&outcome.delta), &task.test)?,
-                false => before,
-            };
-            if outcome.accepted {
-                accepted += 1;
-                worst = worst.min(after - before);
-            }
-            let (features, truth) = task.train.plain();
-            let (test, test_truth) = task.test.plain();
-            let fitted = Probe::fit(features.view(), &truth, CLASSES.len(), PENALTY);
-            zero.push(before);
-            adapted.push(after);
-            probe.push(fitted.accuracy(test.view(), &test_truth));
+            let drawn = Drawn::new(model, condition, seed)?;
+            reading.add(&classes, &drawn, seed)?;
         }
-        row(
-            CONDITIONS[condition].name,
-            &zero,
-            &adapted,
-            &probe,
-            accepted,
-            worst,
-        );
-        all_zero.extend(zero);
-        all_adapted.extend(adapted);
-        all_probe.extend(probe);
+        reading.row(CONDITIONS[condition].name);
+        all.zero_shot.extend(reading.zero_shot);
+        all.adapted.extend(reading.adapted);
+        all.probe.extend(reading.probe);
+        all.accepted.extend(reading.accepted);
     }
-    let worst = all_adapted
-        .iter()
-        .zip(&all_zero)
-        .map(|(after, before)| after - before)
-        .fold(f32::INFINITY, f32::min);
-    row(
-        "mean",
-        &all_zero,
-        &all_adapted,
-        &all_probe,
-        all_zero.len(),
-        worst,
-    );
+    all.row("mean");
     Ok(())
 }
 
-fn row(name: &str, zero: &[f32], adapted: &[f32], probe: &[f32], accepted: usize, worst: f32) {
-    let (zero, adapted, probe) = (mean(zero), mean(adapted), mean(probe));
-    println!(
-        "| {name} | {} | {} | {:+.1} | {} | {:.0} % | {accepted} | {:+.1} |",
-        cell(zero),
-        cell(adapted),
-        100.0 * (adapted - zero),
-        cell(probe),
-        100.0 * (adapted - zero) / (probe - zero),
-        100.0 * worst,
-    );
-}
-
-/// Makes a prompt from tokens, labels, training pictures and a seed; none is the plain template.
-type Trainer<'a> = dyn Fn(&TokenLayout, &[String], &FeatureSet, u64) -> Result<Option<Delta>> + 'a;
+/// Makes a prompt from classes, training pictures and a seed; none is the plain template.
+type Trainer<'a> = dyn Fn(&Classes, &FeatureSet, u64) -> Result<Option<Delta>> + 'a;
 
 /// Base and new accuracy and their harmonic mean over the held-out conditions and seeds.
 struct BaseNew {
@@ -319,23 +292,19 @@ struct BaseNew {
 }
 
 impl BaseNew {
-    fn measure(model: &Model, tasks: &[(u64, Task, Task)], prompt: &Trainer) -> Result<BaseNew> {
+    fn measure(model: &Model, halves: &[Halves], prompt: &Trainer) -> Result<BaseNew> {
         let half = CLASSES.len() / 2;
-        let (base_names, base_labels) = labels(0..half)?;
-        let (_, new_labels) = labels(half..CLASSES.len())?;
-        let (base_layout, new_layout) = (layout(model, &base_labels)?, layout(model, &new_labels)?);
+        let base = Classes::new(model, 0..half)?;
+        let new = Classes::new(model, half..CLASSES.len())?;
         let mut found = BaseNew {
             base: Vec::new(),
             new: Vec::new(),
         };
-        for (seed, base, new) in tasks {
-            let delta = prompt(&base_layout, &base_names, &base.train, *seed)?;
-            found
-                .base
-                .push(tested(model, &base_layout, delta.as_ref(), &base.test)?);
-            found
-                .new
-                .push(tested(model, &new_layout, delta.as_ref(), &new.test)?);
+        for drawn in halves {
+            let delta = prompt(&base, &drawn.base.train, drawn.seed)?;
+            let delta = delta.as_ref();
+            found.base.push(base.accuracy(delta, &drawn.base.test)?);
+            found.new.push(new.accuracy(delta, &drawn.new.test)?);
         }
         Ok(found)
     }
@@ -352,122 +321,110 @@ impl BaseNew {
     }
 }
 
-/// The base and the new half of every held-out condition and seed.
-fn halves(model: &Model, seeds: u64) -> Result<Vec<(u64, Task, Task)>> {
+/// The base and the new half of the classes, under one condition and seed.
+struct Halves {
+    seed: u64,
+    base: Drawn,
+    new: Drawn,
+}
+
+/// Those of every held-out condition and `seeds` seeds.
+fn halves(model: &Model, seeds: u64) -> Result<Vec<Halves>> {
     let half = CLASSES.len() / 2;
-    let mut tasks = Vec::new();
+    let mut halves = Vec::new();
     for condition in held_out() {
         for seed in 0..seeds {
-            let task = Task::new(model, condition, seed)?;
-            tasks.push((seed, task.part(0..half), task.part(half..CLASSES.len())));
+            let drawn = Drawn::new(model, condition, seed)?;
+            halves.push(Halves {
+                seed,
+                base: drawn.part(0..half),
+                new: drawn.part(half..CLASSES.len()),
+            });
         }
     }
-    Ok(tasks)
+    Ok(halves)
 }
 
 const BASE_NEW_HEAD: &str =
     "| prompt | base | new | harmonic mean | parameters |\n|---|---|---|---|---|";
 
 fn base_to_new(model: &Model) -> Result<()> {
-    let tasks = halves(model, BASE_TO_NEW_SEEDS)?;
+    let halves = halves(model, BASE_TO_NEW_SEEDS)?;
     println!("{BASE_NEW_HEAD}");
-    BaseNew::measure(model, &tasks, &|_, _, _, _| Ok(None))?.row("zero-shot template", 0);
-    for method in [Method::Rlp, Method::Coop] {
-        let found = with_options(model, &tasks, Options::of(method))?;
-        found.row(method.name(), parameters(model, method, 1)?);
+    BaseNew::measure(model, &halves, &|_, _, _| Ok(None))?.row("zero-shot template", 0);
+    for tuning in [Tuning::Rlp, Tuning::Coop] {
+        let found = with_options(model, &halves, Options::of(tuning))?;
+        found.row(tuning.name(), parameters(model, tuning, 1)?);
     }
     Ok(())
 }
 
 /// Every trained prompt, accepted or not: this compares methods, not verdicts.
-fn with_options(model: &Model, tasks: &[(u64, Task, Task)], options: Options) -> Result<BaseNew> {
-    BaseNew::measure(model, tasks, &|layout, names, set, seed| {
-        Ok(Some(
-            run(model, names, layout, set, &Options { seed, ..options })?.delta,
-        ))
+fn with_options(model: &Model, halves: &[Halves], options: Options) -> Result<BaseNew> {
+    BaseNew::measure(model, halves, &|classes, set, seed| {
+        let outcome = classes.adapt(set, &options.with_seed(seed))?;
+        Ok(Some(outcome.delta))
     })
 }
 
-fn parameters(model: &Model, method: Method, rank: usize) -> Result<usize> {
-    let (_, labels) = labels(0..2)?;
-    let tokens = layout(model, &labels)?.context.len();
-    Ok(Delta::init(method, tokens, model.text.width(), rank, 0)?.parameters())
+fn parameters(model: &Model, tuning: Tuning, rank: usize) -> Result<usize> {
+    let tokens = Classes::new(model, 0..2)?.layout.context.len();
+    Ok(Delta::init(tuning, tokens, model.text.width(), rank, 0)?.parameters())
 }
 
 fn ablation(model: &Model) -> Result<()> {
-    let tasks = halves(model, ABLATION_SEEDS)?;
+    let halves = halves(model, ABLATION_SEEDS)?;
     println!("{BASE_NEW_HEAD}");
-    BaseNew::measure(model, &tasks, &|_, _, _, _| Ok(None))?.row("zero-shot template", 0);
-    let default = Options::of(Method::Rlp);
+    BaseNew::measure(model, &halves, &|_, _, _| Ok(None))?.row("zero-shot template", 0);
+    let default = Options::of(Tuning::Rlp);
+    let changed = |change: fn(&mut Options)| {
+        let mut options = default;
+        change(&mut options);
+        options
+    };
+    let dropped = |rate| default.with_recipe(default.recipe.with_dropout(rate));
     let variants = [
         ("rlp, rank 1: the default", default),
-        ("dropout 0.1", with_recipe(default.recipe.with_dropout(0.1))),
-        ("dropout 0.3", with_recipe(default.recipe.with_dropout(0.3))),
-        ("dropout 0.5", with_recipe(default.recipe.with_dropout(0.5))),
+        ("dropout 0.1", dropped(0.1)),
+        ("dropout 0.3", dropped(0.3)),
+        ("dropout 0.5", dropped(0.5)),
         (
             "no pull towards the template",
-            with_recipe(Recipe {
-                anchor: 0.0,
-                ..default.recipe
-            }),
+            changed(|options| options.recipe.anchor = 0.0),
         ),
         (
             "one start instead of four",
-            with_recipe(Recipe {
-                starts: 1,
-                ..default.recipe
-            }),
+            changed(|options| options.recipe.starts = 1),
         ),
-        (
-            "400 steps",
-            with_recipe(Recipe {
-                steps: 400,
-                ..default.recipe
-            }),
-        ),
-        ("rank 2", Options { rank: 2, ..default }),
-        ("rank 4", Options { rank: 4, ..default }),
+        ("400 steps", changed(|options| options.recipe.steps = 400)),
+        ("rank 2", changed(|options| options.rank = 2)),
+        ("rank 4", changed(|options| options.rank = 4)),
     ];
     for (name, options) in variants {
-        with_options(model, &tasks, options)?
-            .row(name, parameters(model, Method::Rlp, options.rank)?);
+        with_options(model, &halves, options)?
+            .row(name, parameters(model, Tuning::Rlp, options.rank)?);
     }
-    let found = with_options(model, &tasks, Options::of(Method::Coop))?;
-    found.row("coop (full rank)", parameters(model, Method::Coop, 1)?);
-    let pulled = Options {
-        recipe: Recipe::of(Method::Rlp),
-        ..Options::of(Method::Coop)
-    };
-    with_options(model, &tasks, pulled)?.row(
+    let found = with_options(model, &halves, Options::of(Tuning::Coop))?;
+    found.row("coop (full rank)", parameters(model, Tuning::Coop, 1)?);
+    let pulled = Options::of(Tuning::Coop).with_recipe(Recipe::of(Tuning::Rlp));
+    with_options(model, &halves, pulled)?.row(
         "coop with the same pull",
-        parameters(model, Method::Coop, 1)?,
+        parameters(model, Tuning::Coop, 1)?,
     );
-    let found = BaseNew::measure(model, &tasks, &|layout, _, set, seed| {
-        Ok(Some(without_template(model, layout, set, seed)?))
+    let found = BaseNew::measure(model, &halves, &|classes, set, seed| {
+        Ok(Some(without_template(classes, set, seed)?))
     })?;
     found.row(
         "rank 1, started at random instead of at the template",
-        parameters(model, Method::Rlp, 1)?,
+        parameters(model, Tuning::Rlp, 1)?,
     );
     Ok(())
 }
 
-fn with_recipe(recipe: Recipe) -> Options {
-    Options {
-        recipe,
-        ..Options::of(Method::Rlp)
-    }
-}
-
 /// Initialisation off: the context is `U V` alone, both factors random, as if there were no template. What comes
 /// back is the change that turns the template into that context.
-fn without_template(
-    model: &Model,
-    layout: &TokenLayout,
-    set: &FeatureSet,
-    seed: u64,
-) -> Result<Delta> {
-    let template = context_rows(&model.text, layout, None)?;
+fn without_template(classes: &Classes, set: &FeatureSet, seed: u64) -> Result<Delta> {
+    let template = classes.task().context(None)?;
     let (tokens, width) = template.dim();
     let spread = (template.iter().map(|x| x * x).sum::<f32>() / template.len() as f32).sqrt();
     let mut rng = Rng::with_stream(seed, 0xab1a);
@@ -475,24 +432,19 @@ fn without_template(
         u: Array2::from_shape_simple_fn((tokens, 1), || rng.normal()),
         v: Array2::from_shape_simple_fn((1, width), || spread * rng.normal()),
     };
-    let (features, labels) = set.all_views(&(0..set.labels.len()).collect::<Vec<_>>());
+    let (features, labels) = set.every_view();
     let objective = Objective {
-        tower: &model.text,
-        layout,
+        task: classes.task(),
         initial: &Array2::zeros((tokens, width)),
         shots: Shots {
             features: features.view(),
             labels: &labels,
         },
-        scale: model.logit_scale,
-        memory: DEFAULT_MEMORY,
     };
-    let recipe = Recipe {
-        seed,
-        ..Recipe::of(Method::Rlp)
-    };
-    let trained = train(&objective, &[Delta::LowRank(factors)], &recipe, &mut |_| {
+    let options = Options::of(Tuning::Rlp).with_seed(seed);
+    let start = [Delta::LowRank(factors)];
+    let (delta, _) = train(&objective, &start, &options, &mut |_| {
         ControlFlow::Continue(())
     })?;
-    Ok(Delta::Full(trained.delta.matrix() - template))
+    Ok(Delta::Full(delta.matrix() - template))
 }

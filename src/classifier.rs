@@ -8,8 +8,7 @@ use image::RgbImage;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 use crate::clip::{Model, ModelError, TextTower, TextTowerError};
-use crate::prompt::{Delta, Label, Template, TemplateError, TokenLayout};
-use crate::store::{Calibration, Prompt};
+use crate::prompt::{Calibration, Delta, Label, Prompt, Template, TemplateError, TokenLayout};
 
 /// Why labels cannot be told apart with a model and a prompt.
 #[derive(Debug, thiserror::Error)]
@@ -395,7 +394,7 @@ mod tests {
     #[test]
     fn a_prompt_of_another_model_or_of_another_shape_is_refused() {
         let model = Model::embedded().unwrap();
-        let mut prompt = crate::store::record::tests::record();
+        let mut prompt = crate::prompt::record::tests::record();
         let refused = |prompt: &Prompt| Classifier::with_prompt(&model, prompt).err().unwrap();
         assert!(matches!(
             refused(&prompt),
@@ -412,7 +411,7 @@ mod tests {
     #[test]
     fn a_prompt_without_a_change_answers_as_the_plain_template_does() {
         let model = Model::embedded().unwrap();
-        let mut prompt = crate::store::record::tests::record();
+        let mut prompt = crate::prompt::record::tests::record();
         let (words, width) = (4, model.text.width());
         prompt.model_fingerprint = model.fingerprint.0;
         prompt.delta = Delta::Full(Array2::zeros((words, width)));

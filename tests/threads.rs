@@ -2,14 +2,13 @@
 //! trained prompt, to the last bit.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
 
-use edge_rlp::adapt::features::{Extraction, Loaded, extract};
-use edge_rlp::adapt::{Options, adapt};
+use edge_rlp::adapt::features::{Extraction, Monitor, Pictures, extract};
+use edge_rlp::adapt::{Options, Task, adapt};
 use edge_rlp::autodiff::random::{self, Sizes, matrix};
 use edge_rlp::clip::{Model, TextTower, TextTowerWeights};
 use edge_rlp::ops::{Activation, Kernels};
-use edge_rlp::prompt::{Label, Method, Template};
+use edge_rlp::prompt::{Label, Template, Tuning};
 use edge_rlp::rng::Rng;
 use image::RgbImage;
 use ndarray::Array2;
@@ -96,25 +95,17 @@ fn a_trained_prompt_does_not_depend_on_the_number_of_threads() {
         .collect();
     let layout = model.layout(&Template::default(), &labels).unwrap();
     on_any_pool(|| {
-        let extraction = Extraction {
-            views: 2,
-            seed: 3,
-            threads: rayon::current_num_threads(),
+        let mut extraction = Extraction::new(2, 3);
+        extraction.threads = rayon::current_num_threads();
+        let pictures = Pictures {
+            count: 12,
+            load: &|index| Some((picture(index), index % names.len())),
         };
-        let load = |index: usize| Loaded::Picture(picture(index), index % names.len());
-        let never = AtomicBool::new(false);
-        let set = extract(&model, 12, extraction, &load, &|_| {}, &never).unwrap();
-        let mut options = Options::of(Method::Rlp);
+        let set = extract(&model, pictures, extraction, Monitor::none()).unwrap();
+        let mut options = Options::of(Tuning::Rlp);
         options.recipe.steps = 30;
-        let outcome = adapt(
-            &model.text,
-            &layout,
-            &names.map(str::to_owned),
-            &set,
-            model.logit_scale,
-            &options,
-            &mut |_| ControlFlow::Continue(()),
-        );
+        let task = Task::new(&model, &labels, &layout).unwrap();
+        let outcome = adapt(&task, &set, &options, &mut |_| ControlFlow::Continue(()));
         outcome.unwrap().delta.matrix()
     });
 }

@@ -1,18 +1,17 @@
-//! What scores are worth: calibration error, and how well pictures of none of the labels are told from the others.
+//! What scores are worth: calibration error, and how well pictures of none of the labels are recognised as such.
 
-use super::{SEEDS, Task, cell, labels, layout, mean, run, texts};
-use anyhow::{Result, bail};
+use super::{Classes, Drawn, SEEDS, cell, mean};
+use anyhow::{Context as _, Result};
 use edge_rlp::adapt::Options;
-use edge_rlp::adapt::calibration::Calibration;
 use edge_rlp::classifier::probabilities;
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::metrics::Assessment;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS};
-use edge_rlp::prompt::{Label, Method};
+use edge_rlp::prompt::{Label, Tuning};
 use edge_rlp::rng::Rng;
 use ndarray::Array2;
 
-/// What one condition gives: calibration error, and how well pictures of none of the labels are told.
+/// What one condition gives: calibration error, and how well pictures of none of the labels are recognised.
 #[derive(Default)]
 struct Reading {
     /// Expected calibration error of the template, of the prompt, and of the prompt with its temperature.
@@ -42,12 +41,13 @@ pub fn table(model: &Model) -> Result<()> {
     println!(
         "| condition | zero-shot error % | adapted | calibrated | AUROC by probability | by similarity | known that pass % | unknown refused % |\n|---|---|---|---|---|---|---|---|"
     );
+    let every_class = Classes::all(model)?;
     let mut readings = Vec::new();
     for condition in CONDITIONS.iter().enumerate() {
         let mut reading = Reading::default();
         for seed in 0..SEEDS {
-            let task = Task::new(model, condition.0, seed)?;
-            calibration_errors(model, &task, seed, &mut reading)?;
+            let drawn = Drawn::new(model, condition.0, seed)?;
+            calibration_errors(&every_class, &drawn, seed, &mut reading)?;
             let mut classes: Vec<usize> = (0..CLASSES.len()).collect();
             let halves = |classes: &[usize]| {
                 let (first, second) = classes.split_at(CLASSES.len() / 2);
@@ -57,7 +57,7 @@ pub fn table(model: &Model) -> Result<()> {
             Rng::with_stream(seed, DIVISION_STREAM).shuffle(&mut classes);
             known.extend(halves(&classes));
             for known in known {
-                unknown_pictures(model, &task, &known, seed, &mut reading)?;
+                unknown_pictures(model, &drawn, &known, seed, &mut reading)?;
             }
         }
         println!("| {} | {} |", condition.1.name, Reading::cells(&[&reading]));
@@ -77,24 +77,25 @@ pub fn table(model: &Model) -> Result<()> {
 /// Keeps the random division of labels apart from other uses of the same seed.
 const DIVISION_STREAM: u64 = 77;
 
-fn calibration_errors(model: &Model, task: &Task, seed: u64, reading: &mut Reading) -> Result<()> {
-    let (names, labels) = labels(0..CLASSES.len())?;
-    let layout = layout(model, &labels)?;
-    let options = Options {
-        seed,
-        ..Options::of(Method::Rlp)
-    };
-    let outcome = run(model, &names, &layout, &task.train, &options)?;
-    let (features, truth) = task.test.plain();
+fn calibration_errors(
+    classes: &Classes,
+    drawn: &Drawn,
+    seed: u64,
+    reading: &mut Reading,
+) -> Result<()> {
+    let options = Options::of(Tuning::Rlp).with_seed(seed);
+    let outcome = classes.adapt(&drawn.train, &options)?;
+    let (features, truth) = drawn.test.plain();
     let error = |texts: &Array2<f32>, temperature: f32| {
-        let scale = model.logit_scale / temperature;
+        let scale = classes.model.logit_scale / temperature;
         let shares = probabilities(features.view(), texts.view(), scale);
         Assessment::new(shares.view(), &truth).calibration_error as f32
     };
-    let adapted = texts(model, &layout, Some(&outcome.delta))?;
-    reading.errors[0].push(error(&texts(model, &layout, None)?, 1.0));
+    let adapted = classes.texts(Some(&outcome.delta))?;
+    reading.errors[0].push(error(&classes.texts(None)?, 1.0));
     reading.errors[1].push(error(&adapted, 1.0));
-    let temperature = outcome.calibration.map_or(1.0, |found| found.temperature);
+    let calibration = outcome.evidence.calibration;
+    let temperature = calibration.map_or(1.0, |found| found.temperature);
     reading.errors[2].push(error(&adapted, temperature));
     Ok(())
 }
@@ -102,33 +103,21 @@ fn calibration_errors(model: &Model, task: &Task, seed: u64, reading: &mut Readi
 /// Trains on the classes `known` alone and looks at test pictures of all.
 fn unknown_pictures(
     model: &Model,
-    task: &Task,
+    drawn: &Drawn,
     known: &[usize],
     seed: u64,
     reading: &mut Reading,
 ) -> Result<()> {
     let keep = |class: usize| known.iter().position(|&of| of == class);
-    let labels: Vec<Label> = known
-        .iter()
-        .map(|&class| Label::new(CLASSES[class], None))
-        .collect::<Result<_, _>>()?;
-    let names: Vec<String> = labels.iter().map(|label| label.name.clone()).collect();
-    let layout = layout(model, &labels)?;
-    let options = Options {
-        seed,
-        ..Options::of(Method::Rlp)
-    };
-    let train = task.train.filter_classes(keep);
-    let outcome = run(model, &names, &layout, &train, &options)?;
-    let Some(Calibration {
-        temperature,
-        least_similarity,
-    }) = outcome.calibration
-    else {
-        bail!("nothing was held out");
-    };
-    let texts = texts(model, &layout, Some(&outcome.delta))?;
-    let (features, truth) = task.test.plain();
+    let labels = known.iter().map(|&class| Label::new(CLASSES[class], None));
+    let classes = Classes::of(model, labels.collect::<Result<_, _>>()?)?;
+    let options = Options::of(Tuning::Rlp).with_seed(seed);
+    let outcome = classes.adapt(&drawn.train.filter_classes(keep), &options)?;
+    let calibration = outcome.evidence.calibration;
+    let calibration = calibration.context("nothing was held out")?;
+    let (temperature, least_similarity) = (calibration.temperature, calibration.least_similarity());
+    let texts = classes.texts(Some(&outcome.delta))?;
+    let (features, truth) = drawn.test.plain();
     let highest = |table: Array2<f32>| -> Vec<f32> {
         let rows = table.outer_iter();
         rows.map(|row| row.fold(f32::NEG_INFINITY, |most, &x| most.max(x)))

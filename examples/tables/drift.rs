@@ -1,16 +1,16 @@
 //! What `adapt --unlabelled --watch` goes by and what it brings: how far pictures are from those that a prompt was trained
 //! on, with and without a change of condition, and how right the prompt is before and after it follows a change.
 
-use super::{TEST, VIEWS, cell, demo, features, labels, layout, mean, texts};
+use super::{Classes, TEST, VIEWS, cell, demo, features, mean};
 use anyhow::Result;
-use edge_rlp::adapt::drift::{DRIFTED, Drift, Statistics, WINDOW};
+use edge_rlp::adapt::drift::{DRIFTED, Drift, WINDOW, statistics};
 use edge_rlp::adapt::features::FeatureSet;
-use edge_rlp::adapt::loss::accuracy;
-use edge_rlp::adapt::{AdaptError, Options, unlabelled};
+use edge_rlp::adapt::unlabelled::{self, SelfTraining};
+use edge_rlp::adapt::{AdaptError, Options};
 use edge_rlp::clip::Model;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
-use edge_rlp::prompt::{Delta, Method, TokenLayout};
-use ndarray::{Array1, Array2, Axis};
+use edge_rlp::prompt::{Delta, Tuning};
+use ndarray::{Array1, Axis};
 use std::ops::ControlFlow;
 
 /// Pictures of each label that a prompt is trained on, as the command collects at least.
@@ -41,7 +41,7 @@ fn drawn(
 
 /// The distance after each picture of `later` from those that were trained on.
 fn course(trained_on: &FeatureSet, later: impl Iterator<Item = Array1<f32>>) -> Vec<f32> {
-    let statistics = Statistics::of(trained_on.plain().0.view()).expect("there are pictures");
+    let statistics = statistics(trained_on.plain().0.view()).expect("there are pictures");
     let mut drift = Drift::from(statistics);
     later
         .filter_map(|feature| {
@@ -102,46 +102,20 @@ fn distances(model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// What the prompts of one seed come to under a condition.
-struct Learner<'a> {
-    model: &'a Model,
-    layout: TokenLayout,
-    names: Vec<String>,
+/// The prompt that is in use after adapting to `pool` with `current` in use, and whether it is a new one.
+fn follow(
+    classes: &Classes,
+    pool: &FeatureSet,
+    current: Option<&Delta>,
     seed: u64,
-}
-
-impl Learner<'_> {
-    fn accuracy(&self, test: &FeatureSet, delta: Option<&Delta>) -> Result<f32> {
-        let (pictures, truth) = test.plain();
-        let texts: Array2<f32> = texts(self.model, &self.layout, delta)?;
-        Ok(accuracy(pictures.view(), &truth, texts.view()))
-    }
-
-    /// The prompt that is in use after adapting to `pool` with `current` in use, and whether it is a new one.
-    fn follow(&self, pool: &FeatureSet, current: Option<&Delta>) -> Result<(Option<Delta>, bool)> {
-        let options = unlabelled::Options {
-            training: Options {
-                seed: self.seed,
-                ..Options::of(Method::Rlp)
-            },
-            shots: 16,
-            rounds: 2,
-        };
-        let outcome = unlabelled::adapt(
-            &self.model.text,
-            &self.layout,
-            &self.names,
-            pool.features.view(),
-            self.model.logit_scale,
-            current,
-            &options,
-            &mut |_| ControlFlow::Continue(()),
-        );
-        match outcome {
-            Ok(outcome) if outcome.verdict.refusal.is_none() => Ok((Some(outcome.delta), true)),
-            Ok(_) | Err(AdaptError::TooFewSure { .. }) => Ok((current.cloned(), false)),
-            Err(error) => Err(error.into()),
-        }
+) -> Result<(Option<Delta>, bool)> {
+    let options = SelfTraining::new(Options::of(Tuning::Rlp).with_seed(seed), 16, 2);
+    let mut go_on = |_: &_| ControlFlow::Continue(());
+    let features = pool.features.view();
+    match unlabelled::adapt(&classes.task(), features, current, &options, &mut go_on) {
+        Ok(outcome) if outcome.accepted() => Ok((Some(outcome.delta), true)),
+        Ok(_) | Err(AdaptError::TooFewSure { .. }) => Ok((current.cloned(), false)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -154,29 +128,24 @@ fn following(model: &Model) -> Result<()> {
     });
     println!("\n| from | to | zero-shot | prompt in use | after following | a new prompt |");
     println!("|---|---|---|---|---|---|");
-    let (names, labels) = labels(0..CLASSES.len())?;
+    let classes = Classes::all(model)?;
     let mut all = Vec::new();
     for &from in &conditions {
         for &to in conditions.iter().filter(|&&to| to != from) {
             let mut here = Vec::new();
             for seed in [0, 1] {
-                let learner = Learner {
-                    model,
-                    layout: layout(model, &labels)?,
-                    names: names.clone(),
-                    seed,
-                };
-                let (first, _) = learner.follow(&drawn(model, from, seed, POOL, VIEWS)?, None)?;
+                let pool = drawn(model, from, seed, POOL, VIEWS)?;
+                let (first, _) = follow(&classes, &pool, None, seed)?;
                 let test: Vec<_> = (0..(TEST * CLASSES.len()) as u64)
                     .map(|turn| demo::scene(Purpose::Test, to, seed, turn))
                     .collect();
                 let test = features(model, &test, 1, seed)?;
                 let pool = drawn(model, to, seed + 10, POOL, VIEWS)?;
-                let (second, new) = learner.follow(&pool, first.as_ref())?;
+                let (second, new) = follow(&classes, &pool, first.as_ref(), seed)?;
                 let reading = [
-                    learner.accuracy(&test, None)?,
-                    learner.accuracy(&test, first.as_ref())?,
-                    learner.accuracy(&test, second.as_ref())?,
+                    classes.accuracy(None, &test)?,
+                    classes.accuracy(first.as_ref(), &test)?,
+                    classes.accuracy(second.as_ref(), &test)?,
                     f32::from(new),
                 ];
                 eprintln!(

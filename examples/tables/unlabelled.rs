@@ -1,15 +1,14 @@
 //! What `adapt --unlabelled` brings: every condition, on a stream in which all labels occur alike and on one in which
 //! only half of them do. True labels are used for judging alone.
 
-use super::{SceneSpec, TEST, VIEWS, cell, demo, features, labels, layout, mean, texts};
+use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean};
 use anyhow::Result;
 use edge_rlp::adapt::features::FeatureSet;
-use edge_rlp::adapt::loss::accuracy;
-use edge_rlp::adapt::{AdaptError, Options, unlabelled};
+use edge_rlp::adapt::unlabelled::{self, SelfTraining};
+use edge_rlp::adapt::{AdaptError, Options};
 use edge_rlp::clip::Model;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
-use edge_rlp::prompt::Method;
-use ndarray::Array2;
+use edge_rlp::prompt::Tuning;
 use std::ops::ControlFlow;
 
 /// Pictures of each label in the stream, of 40 that the command collects at most.
@@ -27,9 +26,10 @@ struct Reading {
 impl Reading {
     /// What a user has: a refused prompt leaves the template in use.
     fn gain(&self) -> f32 {
-        match self.accepted {
-            true => self.after - self.before,
-            false => 0.0,
+        if self.accepted {
+            self.after - self.before
+        } else {
+            0.0
         }
     }
 }
@@ -40,6 +40,7 @@ pub fn table(model: &Model, seeds: &[u64]) -> Result<()> {
         "| condition | labels that occur | zero-shot | prompt | gain | accepted | gain in use | worst accepted gain |"
     );
     println!("|---|---|---|---|---|---|---|---|");
+    let classes = Classes::all(model)?;
     let half = CLASSES.len() / 2;
     let streams = [("all", CLASSES.len()), ("half", half)];
     let mut all: [Vec<Reading>; 2] = Default::default();
@@ -57,8 +58,8 @@ pub fn table(model: &Model, seeds: &[u64]) -> Result<()> {
             for (found, (name, occurring)) in here.iter_mut().zip(streams) {
                 let keep = |class: usize| (class < occurring).then_some(class);
                 let (stream, test) = (stream.filter_classes(keep), test.filter_classes(keep));
-                let reading = learn(model, &stream, &test, seed, &|told| {
-                    eprintln!("{} {seed} {name}: {told}", described.name);
+                let reading = learn(&classes, &stream, &test, seed, &|note| {
+                    eprintln!("{} {seed} {name}: {note}", described.name);
                 })?;
                 found.push(reading);
             }
@@ -75,39 +76,20 @@ pub fn table(model: &Model, seeds: &[u64]) -> Result<()> {
 }
 
 fn learn(
-    model: &Model,
+    classes: &Classes,
     stream: &FeatureSet,
     test: &FeatureSet,
     seed: u64,
-    tell: &dyn Fn(String),
+    note: &dyn Fn(String),
 ) -> Result<Reading> {
-    let (names, labels) = labels(0..CLASSES.len())?;
-    let layout = layout(model, &labels)?;
-    let options = unlabelled::Options {
-        training: Options {
-            seed,
-            ..Options::of(Method::Rlp)
-        },
-        shots: SHOTS,
-        rounds: ROUNDS,
-    };
-    let (pictures, truth) = test.plain();
-    let judged = |texts: Array2<f32>| accuracy(pictures.view(), &truth, texts.view());
-    let before = judged(texts(model, &layout, None)?);
-    let outcome = unlabelled::adapt(
-        &model.text,
-        &layout,
-        &names,
-        stream.features.view(),
-        model.logit_scale,
-        None,
-        &options,
-        &mut |_| ControlFlow::Continue(()),
-    );
-    let outcome = match outcome {
+    let options = SelfTraining::new(Options::of(Tuning::Rlp).with_seed(seed), SHOTS, ROUNDS);
+    let before = classes.accuracy(None, test)?;
+    let mut go_on = |_: &_| ControlFlow::Continue(());
+    let features = stream.features.view();
+    let outcome = match unlabelled::adapt(&classes.task(), features, None, &options, &mut go_on) {
         Ok(outcome) => outcome,
         Err(error @ AdaptError::TooFewSure { .. }) => {
-            tell(error.to_string());
+            note(error.to_string());
             return Ok(Reading {
                 before,
                 after: before,
@@ -116,12 +98,12 @@ fn learn(
         }
         Err(error) => return Err(error.into()),
     };
-    let after = judged(texts(model, &layout, Some(&outcome.delta))?);
-    tell(format!("{before:.3} to {after:.3}, {:?}", outcome.verdict));
+    let after = classes.accuracy(Some(&outcome.delta), test)?;
+    note(format!("{before:.3} to {after:.3}, {:?}", outcome.evidence));
     Ok(Reading {
         before,
         after,
-        accepted: outcome.verdict.refusal.is_none(),
+        accepted: outcome.accepted(),
     })
 }
 

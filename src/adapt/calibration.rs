@@ -1,8 +1,9 @@
 //! What scores mean: a temperature that makes probabilities honest, and a floor of similarity below which a picture
-//! shows none of the labels. Both come from labelled pictures that training has not seen. It must not know how
-//! features are made.
+//! shows none of the labels. Both come from labelled pictures that training has not seen.
 
+use super::task::MIN_LABELS;
 use crate::classifier::best;
+use crate::prompt::Calibration;
 use ndarray::{Array2, ArrayView2};
 
 /// What pulls the temperature towards 1, in nats for each e-fold: a prompt that was trained on enough pictures needs
@@ -15,15 +16,6 @@ const PASSING: f32 = 0.95;
 /// Halvings of the range of temperatures: far finer than the pictures can tell.
 const HALVINGS: usize = 24;
 
-/// How a prompt's scores are to be read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Calibration {
-    /// Scores are divided by it before the softmax; above 0.
-    pub temperature: f32,
-    /// The least cosine between a picture and the label nearest to it; what stays below shows none of the labels.
-    pub least_similarity: f32,
-}
-
 /// Labelled pictures that training has not seen.
 #[derive(Debug, Clone, Copy)]
 pub struct Unseen<'a> {
@@ -35,30 +27,29 @@ pub struct Unseen<'a> {
     pub views: usize,
 }
 
-impl Calibration {
-    /// Fits both numbers to `unseen`, given the text features `[classes, joint]` of at least two classes and the
-    /// model's logit scale. None without pictures.
-    ///
-    /// The temperature minimises cross-entropy (Guo et al., arXiv 1706.04599) with a pull towards 1. The floor needs
-    /// pictures of none of the labels, which nobody has taken: a held-out picture plays one when its own label is left
-    /// out. Of the floors that nearly all pictures reach with their label in place, it is the one that best tells both.
-    pub fn fit(unseen: &Unseen, texts: ArrayView2<f32>, scale: f32) -> Option<Calibration> {
-        if unseen.labels.is_empty() || texts.nrows() < 2 {
-            return None;
-        }
-        let similarities = unseen.features.dot(&texts.t());
-        Some(Calibration {
-            temperature: temperature(&similarities, unseen, scale),
-            least_similarity: least_similarity(&similarities, unseen.labels),
-        })
+/// Fits temperature and floor to `unseen`, given the text features `[classes, joint]` of at least two classes and the
+/// model's logit scale. None without pictures.
+///
+/// The temperature minimises cross-entropy (Guo et al., arXiv 1706.04599) with a pull towards 1. The floor needs
+/// pictures of none of the labels, which nobody has taken: a held-out picture plays one when its own label is left
+/// out. Of the floors that nearly all pictures reach with their label in place, it is the one that best tells both.
+pub fn fit(unseen: &Unseen, texts: ArrayView2<f32>, scale: f32) -> Option<Calibration> {
+    if unseen.labels.is_empty() || texts.nrows() < MIN_LABELS {
+        return None;
     }
+    let similarities = unseen.features.dot(&texts.t());
+    Some(Calibration::new(
+        temperature(&similarities, unseen, scale),
+        least_similarity(&similarities, unseen.labels),
+    ))
 }
 
 fn temperature(similarities: &Array2<f32>, unseen: &Unseen, scale: f32) -> f32 {
     let weight = 1.0 / unseen.views.max(1) as f32;
     // By the logarithm of the temperature.
-    let slope = |log: f32| weight * cross_entropy_slope(similarities, unseen.labels, scale, log);
-    let (at_one, widest) = (slope(0.0), WIDEST.ln());
+    let gradient =
+        |log: f32| weight * cross_entropy_gradient(similarities, unseen.labels, scale, log);
+    let (at_one, widest) = (gradient(0.0), WIDEST.ln());
     let (mut low, mut high, pull) = match at_one {
         rising if rising > PULL => (-widest, 0.0, -PULL),
         falling if falling < -PULL => (0.0, widest, PULL),
@@ -66,20 +57,26 @@ fn temperature(similarities: &Array2<f32>, unseen: &Unseen, scale: f32) -> f32 {
     };
     for _ in 0..HALVINGS {
         let middle = 0.5 * (low + high);
-        match slope(middle) + pull > 0.0 {
-            true => high = middle,
-            false => low = middle,
+        if gradient(middle) + pull > 0.0 {
+            high = middle;
+        } else {
+            low = middle;
         }
     }
     (0.5 * (low + high)).exp()
 }
 
-/// How fast the summed cross-entropy rises with the logarithm `log` of the temperature: by each picture, the score of
-/// its label less the mean score.
-fn cross_entropy_slope(similarities: &Array2<f32>, labels: &[usize], scale: f32, log: f32) -> f32 {
+/// The derivative of the summed cross-entropy with respect to the logarithm of the temperature, at `log`: for each
+/// picture, the score of its label less the mean score.
+fn cross_entropy_gradient(
+    similarities: &Array2<f32>,
+    labels: &[usize],
+    scale: f32,
+    log: f32,
+) -> f32 {
     let scale = scale / log.exp();
     let rows = similarities.outer_iter().zip(labels);
-    let slopes = rows.map(|(row, &label)| {
+    let gradients = rows.map(|(row, &label)| {
         let highest = row[best(row)];
         let (mut total, mut sum) = (0.0, 0.0);
         for &similarity in row {
@@ -89,7 +86,7 @@ fn cross_entropy_slope(similarities: &Array2<f32>, labels: &[usize], scale: f32,
         }
         f64::from(scale * (row[label] - sum / total))
     });
-    slopes.sum::<f64>() as f32
+    gradients.sum::<f64>() as f32
 }
 
 fn least_similarity(similarities: &Array2<f32>, labels: &[usize]) -> f32 {
@@ -161,7 +158,7 @@ mod tests {
             labels,
             views: 1,
         };
-        Calibration::fit(&unseen, axes().view(), 10.0).unwrap()
+        fit(&unseen, axes().view(), 10.0).unwrap()
     }
 
     #[test]
@@ -185,7 +182,7 @@ mod tests {
             labels: &[],
             views: 1,
         };
-        assert_eq!(Calibration::fit(&nothing, axes().view(), 10.0), None);
+        assert_eq!(fit(&nothing, axes().view(), 10.0), None);
     }
 
     #[test]
@@ -210,16 +207,16 @@ mod tests {
             labels: &labels_of_views,
             views: 3,
         };
-        let found = Calibration::fit(&unseen, axes().view(), 10.0).unwrap();
+        let found = fit(&unseen, axes().view(), 10.0).unwrap();
         let expected = fitted(&features, &labels);
         assert!((found.temperature - expected.temperature).abs() < 1e-3);
-        assert_eq!(found.least_similarity, expected.least_similarity);
+        assert_eq!(found.least_similarity(), expected.least_similarity());
     }
 
     #[test]
     fn the_floor_lies_between_known_and_unknown_where_there_is_a_gap() {
         let features = arr2(&[[0.96, 0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.6, 0.8]]);
-        let floor = fitted(&features, &[0, 1, 2]).least_similarity;
+        let floor = fitted(&features, &[0, 1, 2]).least_similarity();
         // Known: .96, .96, .8; without their labels: .28, .28, .6.
         assert!((floor - 0.7).abs() < 1e-6, "{floor}");
     }
@@ -227,7 +224,7 @@ mod tests {
     #[test]
     fn the_floor_lets_nearly_all_known_pictures_pass_however_alike_unknown_ones_are() {
         let (features, labels) = drawn(1000, 3.0);
-        let floor = fitted(&features, &labels).least_similarity;
+        let floor = fitted(&features, &labels).least_similarity();
         let similarities = features.dot(&axes());
         let passing = similarities
             .outer_iter()

@@ -1,11 +1,10 @@
 //! The feature cache: the image tower is frozen, so each picture, and each augmented view of it, is encoded
-//! once and never again. It must not know where pictures come from: a function hands them over one at a time,
-//! so that a folder of any size fits in memory.
+//! once and never again.
 
 use crate::clip::{Model, ModelError};
 use crate::rng::Rng;
 use image::{RgbImage, imageops};
-use ndarray::{Array1, Array2, Array3, Axis, s};
+use ndarray::{Array1, Array2, Array3, Axis};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -19,49 +18,43 @@ pub struct FeatureSet {
 }
 
 impl FeatureSet {
-    /// All views of the pictures at `rows`, `[rows * views, joint]`, and the label of each.
-    pub fn all_views(&self, rows: &[usize]) -> (Array2<f32>, Vec<usize>) {
-        let (_, views, joint) = self.features.dim();
-        let chosen = self.features.select(Axis(0), rows);
-        let flat = chosen
-            .to_shape((rows.len() * views, joint))
-            .map(|flat| flat.to_owned());
-        let flat = flat.unwrap_or_else(|_| unreachable!("a selection is contiguous"));
-        let labels = rows
-            .iter()
-            .flat_map(|&row| std::iter::repeat_n(self.labels[row], views))
-            .collect();
-        (flat, labels)
-    }
-
-    /// The pictures at `rows` as they are, `[rows, joint]`, and the label of each.
-    pub fn plain_views(&self, rows: &[usize]) -> (Array2<f32>, Vec<usize>) {
-        let plain = self.features.slice(s![.., 0, ..]).select(Axis(0), rows);
-        (plain, rows.iter().map(|&row| self.labels[row]).collect())
-    }
-
-    /// Every picture as it is.
-    pub fn plain(&self) -> (Array2<f32>, Vec<usize>) {
-        self.plain_views(&(0..self.labels.len()).collect::<Vec<_>>())
+    /// The pictures at `rows`, in that order.
+    pub fn select(&self, rows: &[usize]) -> FeatureSet {
+        FeatureSet {
+            features: self.features.select(Axis(0), rows),
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+        }
     }
 
     /// The pictures whose class satisfies `keep`, with classes renumbered by `keep`.
     pub fn filter_classes(&self, keep: impl Fn(usize) -> Option<usize>) -> FeatureSet {
-        let rows: Vec<usize> = (0..self.labels.len())
-            .filter(|&row| keep(self.labels[row]).is_some())
-            .collect();
-        FeatureSet {
-            features: self.features.select(Axis(0), &rows),
-            labels: rows
-                .iter()
-                .filter_map(|&row| keep(self.labels[row]))
-                .collect(),
-        }
+        let kept = |&row: &usize| keep(self.labels[row]).is_some();
+        let rows: Vec<usize> = (0..self.labels.len()).filter(kept).collect();
+        let mut chosen = self.select(&rows);
+        chosen.labels = chosen.labels.into_iter().filter_map(keep).collect();
+        chosen
+    }
+
+    /// All views of all pictures, `[pictures * views, joint]`, and the label of each.
+    pub fn every_view(&self) -> (Array2<f32>, Vec<usize>) {
+        let (pictures, views, joint) = self.features.dim();
+        let flat = self.features.to_shape((pictures * views, joint));
+        let flat = flat.unwrap_or_else(|_| unreachable!("the shape has as many elements"));
+        let labels = self.labels.iter();
+        let labels = labels.flat_map(|&label| std::iter::repeat_n(label, views));
+        (flat.into_owned(), labels.collect())
+    }
+
+    /// Every picture as it is, `[pictures, joint]`, and the label of each.
+    pub fn plain(&self) -> (Array2<f32>, Vec<usize>) {
+        let plain = self.features.index_axis(Axis(1), 0);
+        (plain.to_owned(), self.labels.clone())
     }
 }
 
 /// How pictures become features.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Extraction {
     /// Views a picture, counting the picture itself: at least 1.
     pub views: usize,
@@ -71,12 +64,45 @@ pub struct Extraction {
     pub threads: usize,
 }
 
-/// What a picture became.
-pub enum Loaded {
-    /// The picture and its class.
-    Picture(RgbImage, usize),
-    /// It could not be read; the loader has noted why.
-    Skipped,
+impl Extraction {
+    /// `views` views a picture that follow from `seed`, on as many threads as there are processors.
+    pub fn new(views: usize, seed: u64) -> Extraction {
+        Extraction {
+            views,
+            seed,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+/// Labelled pictures that are handed over one at a time, so that any number of them fits in memory.
+#[derive(Clone, Copy)]
+pub struct Pictures<'a> {
+    /// How many there are.
+    pub count: usize,
+    /// The picture of an index and its class; none where it could not be read, which the function has noted. It runs on
+    /// several threads.
+    pub load: &'a (dyn Fn(usize) -> Option<(RgbImage, usize)> + Sync),
+}
+
+/// What is to be said about an extraction while it is under way, and heard.
+#[derive(Clone, Copy)]
+pub struct Monitor<'a> {
+    /// Called after each picture with how many are finished, on several threads and not always in order.
+    pub done: &'a (dyn Fn(usize) + Sync),
+    /// Once set, the work ends early with what was finished.
+    pub stop: &'a AtomicBool,
+}
+
+impl Monitor<'_> {
+    /// Says nothing and never stops.
+    pub fn none() -> Monitor<'static> {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Monitor {
+            done: &|_| {},
+            stop: &NEVER,
+        }
+    }
 }
 
 /// From a picture and its index to its views, the picture itself first.
@@ -89,21 +115,18 @@ struct Encoded {
     views: Vec<Array1<f32>>,
 }
 
-/// Encodes `count` pictures. `load(index)` hands one over; it runs on several threads, and so does `done`,
-/// which is told after each picture how many are finished. Setting `stop` ends the work early with what was finished.
+/// Encodes `pictures` and their crops.
 ///
 /// # Errors
 /// If the image tower refuses a picture.
 pub fn extract(
     model: &Model,
-    count: usize,
+    pictures: Pictures,
     extraction: Extraction,
-    load: &(dyn Fn(usize) -> Loaded + Sync),
-    done: &(dyn Fn(usize) + Sync),
-    stop: &AtomicBool,
+    monitor: Monitor,
 ) -> Result<FeatureSet, ModelError> {
     let encode = |index: usize, picture: &RgbImage| encode_views(model, picture, index, extraction);
-    extract_with(count, extraction, load, &encode, done, stop)
+    extract_with(&encode, pictures, extraction, monitor)
 }
 
 /// As [`extract`], with another way from picture `index` to its views: one that remembers, perhaps.
@@ -111,23 +134,21 @@ pub fn extract(
 /// # Errors
 /// If `encode` refuses a picture.
 pub fn extract_with(
-    count: usize,
-    extraction: Extraction,
-    load: &(dyn Fn(usize) -> Loaded + Sync),
     encode: &Encode,
-    done: &(dyn Fn(usize) + Sync),
-    stop: &AtomicBool,
+    pictures: Pictures,
+    extraction: Extraction,
+    monitor: Monitor,
 ) -> Result<FeatureSet, ModelError> {
     let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let encoded: Mutex<Vec<Encoded>> = Mutex::new(Vec::new());
     let failure: Mutex<Option<ModelError>> = Mutex::new(None);
     let work = || {
-        while !stop.load(Ordering::Relaxed) {
+        while !monitor.stop.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count || lock(&failure).is_some() {
+            if index >= pictures.count || lock(&failure).is_some() {
                 return;
             }
-            if let Loaded::Picture(picture, label) = load(index) {
+            if let Some((picture, label)) = (pictures.load)(index) {
                 match encode(index, &picture) {
                     Ok(views) => lock(&encoded).push(Encoded {
                         index,
@@ -137,11 +158,11 @@ pub fn extract_with(
                     Err(error) => *lock(&failure) = Some(error),
                 }
             }
-            done(finished.fetch_add(1, Ordering::Relaxed) + 1);
+            (monitor.done)(finished.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..extraction.threads.clamp(1, count.max(1)) {
+        for _ in 1..extraction.threads.clamp(1, pictures.count.max(1)) {
             scope.spawn(work);
         }
         work();
@@ -151,17 +172,22 @@ pub fn extract_with(
     }
     let mut encoded = std::mem::take(&mut *lock(&encoded));
     encoded.sort_unstable_by_key(|picture| picture.index);
+    Ok(assembled(&encoded, extraction.views))
+}
+
+/// One table of all views.
+fn assembled(encoded: &[Encoded], views: usize) -> FeatureSet {
     let joint = encoded.first().map_or(0, |picture| picture.views[0].len());
-    let mut features = Array3::zeros((encoded.len(), extraction.views.max(1), joint));
-    for (mut place, picture) in features.outer_iter_mut().zip(&encoded) {
+    let mut features = Array3::zeros((encoded.len(), views.max(1), joint));
+    for (mut place, picture) in features.outer_iter_mut().zip(encoded) {
         for (mut row, view) in place.outer_iter_mut().zip(&picture.views) {
             row.assign(view);
         }
     }
-    Ok(FeatureSet {
+    FeatureSet {
         features,
         labels: encoded.iter().map(|picture| picture.label).collect(),
-    })
+    }
 }
 
 /// A panic of another worker is that worker's to report: what it left behind is whole.
@@ -229,13 +255,13 @@ mod tests {
             features,
             labels: vec![5, 6, 7],
         };
-        let (all, labels) = set.all_views(&[2, 0]);
+        let (all, labels) = set.select(&[2, 0]).every_view();
         assert_eq!(
             all.iter().copied().collect::<Vec<_>>(),
             [20.0, 21.0, 0.0, 1.0]
         );
         assert_eq!(labels, [7, 7, 5, 5]);
-        let (plain, labels) = set.plain_views(&[1]);
+        let (plain, labels) = set.select(&[1]).plain();
         assert_eq!((plain[[0, 0]], labels), (10.0, vec![6]));
         let base = set.filter_classes(|class| (class > 5).then(|| class - 6));
         assert_eq!(base.labels, [0, 1]);

@@ -1,15 +1,15 @@
 //! L-BFGS (Nocedal, "Updating quasi-Newton matrices with limited storage", 1980; Nocedal and Wright, "Numerical
 //! Optimization", algorithms 7.4 and 3.5) for a few hundred numbers and a function that costs far more than its own
-//! arithmetic. Deterministic. It must not know what the numbers mean.
+//! arithmetic. Deterministic.
 
 use std::collections::VecDeque;
 
 /// Pairs of steps and gradient changes that stand for the curvature.
 const PAIRS: usize = 20;
-/// A step is taken if the value falls by at least this share of what the slope promises (Armijo) ...
-const FALL: f64 = 1e-4;
-/// ... and if the slope along it has come down to this share (Wolfe).
-const SLOPE: f64 = 0.9;
+/// A step is taken if the value falls by at least this share of what the slope promises (Armijo's condition) ...
+const SUFFICIENT_DECREASE: f64 = 1e-4;
+/// ... and if the slope along it has come down to this share (Wolfe's curvature condition).
+const CURVATURE: f64 = 0.9;
 /// Points that a line search tries at most.
 const TRIES: usize = 8;
 /// The search has settled when this many iterations together ...
@@ -17,7 +17,7 @@ const SETTLED_ITERATIONS: usize = 10;
 /// ... gain less than this share of the value, or of this number where the value is smaller.
 const SETTLED_GAIN: f32 = 1e-3;
 
-/// A search for a minimum, an iteration at a time.
+/// A search for a minimum, one iteration at a time.
 #[derive(Debug, Clone)]
 pub struct Lbfgs {
     point: Vec<f32>,
@@ -26,15 +26,16 @@ pub struct Lbfgs {
     pairs: VecDeque<Pair>,
     /// Length of the first step, and of the first after the curvature was forgotten.
     first_step: f64,
-    /// Of the last iterations.
+    /// The values after the last iterations.
     values: VecDeque<f32>,
 }
 
+/// A step, and how the gradient changed along it.
 #[derive(Debug, Clone)]
 struct Pair {
     step: Vec<f32>,
     change: Vec<f32>,
-    /// Of the two.
+    /// The inner product of both.
     product: f64,
 }
 
@@ -93,8 +94,8 @@ impl Lbfgs {
             let (value, gradient) = evaluate(&point)?;
             let change = f64::from(value) - f64::from(self.value);
             let slope_there = dot(&gradient, &direction);
-            // What is not a number is no fall either.
-            let falls = change <= FALL * length * slope;
+            // NaN does not count as a decrease.
+            let falls = change <= SUFFICIENT_DECREASE * length * slope;
             if falls && best.as_ref().is_none_or(|(_, (least, _))| value < *least) {
                 best = Some((point, (value, gradient)));
             }
@@ -102,15 +103,17 @@ impl Lbfgs {
                 long = length;
                 // The lowest point of the parabola through what is known, kept away from both ends.
                 let lowest = -slope * length * length / (2.0 * (change - slope * length));
-                length = match lowest.is_finite() {
-                    true => lowest.clamp(0.9 * short + 0.1 * long, 0.5 * (short + long)),
-                    false => 0.5 * (short + long),
+                length = if lowest.is_finite() {
+                    lowest.clamp(0.9 * short + 0.1 * long, 0.5 * (short + long))
+                } else {
+                    0.5 * (short + long)
                 };
-            } else if slope_there < SLOPE * slope {
+            } else if slope_there < CURVATURE * slope {
                 short = length;
-                length = match long.is_finite() {
-                    true => 0.5 * (short + long),
-                    false => 2.5 * length,
+                length = if long.is_finite() {
+                    0.5 * (short + long)
+                } else {
+                    2.5 * length
                 };
             } else {
                 break;
@@ -154,22 +157,22 @@ impl Lbfgs {
             && gain < SETTLED_GAIN * self.value.abs().max(SETTLED_GAIN)
     }
 
-    /// Against the gradient, through the inverse curvature that the pairs stand for.
+    /// Against the gradient, through the inverse curvature that the pairs stand for (the two-loop recursion).
     fn direction(&self) -> Vec<f32> {
         let mut direction: Vec<f32> = self.gradient.iter().map(|x| -x).collect();
-        let mut shares = Vec::with_capacity(self.pairs.len());
+        let mut alphas = Vec::with_capacity(self.pairs.len());
         for pair in self.pairs.iter().rev() {
-            let share = dot(&pair.step, &direction) / pair.product;
-            add(&mut direction, -share, &pair.change);
-            shares.push(share);
+            let alpha = dot(&pair.step, &direction) / pair.product;
+            add(&mut direction, -alpha, &pair.change);
+            alphas.push(alpha);
         }
         if let Some(last) = self.pairs.back() {
             let scale = (last.product / dot(&last.change, &last.change)) as f32;
             direction.iter_mut().for_each(|x| *x *= scale);
         }
-        for (pair, share) in self.pairs.iter().zip(shares.into_iter().rev()) {
-            let back = dot(&pair.change, &direction) / pair.product;
-            add(&mut direction, share - back, &pair.step);
+        for (pair, alpha) in self.pairs.iter().zip(alphas.into_iter().rev()) {
+            let beta = dot(&pair.change, &direction) / pair.product;
+            add(&mut direction, alpha - beta, &pair.step);
         }
         direction
     }
@@ -238,9 +241,12 @@ mod tests {
 
     #[test]
     fn the_value_never_rises_and_walls_of_nan_are_kept_away_from() {
-        let wall = |x: &[f32]| match x[0] < 2.0 {
-            true => ((x[0] - 1.9).powi(2), vec![2.0 * (x[0] - 1.9)]),
-            false => (f32::NAN, vec![f32::NAN]),
+        let wall = |x: &[f32]| {
+            if x[0] < 2.0 {
+                ((x[0] - 1.9).powi(2), vec![2.0 * (x[0] - 1.9)])
+            } else {
+                (f32::NAN, vec![f32::NAN])
+            }
         };
         let (search, _) = minimise(vec![-3.0], wall);
         assert!((search.point()[0] - 1.9).abs() < 1e-2);

@@ -1,5 +1,5 @@
-//! The loss: cross-entropy of pictures against the text features of their labels, and accuracy beside it. It
-//! must not know how either feature was made.
+//! The loss: cross-entropy of pictures against the text features of their labels, and what else scores and labels say
+//! about a classifier.
 
 use crate::classifier::{best, probabilities};
 use ndarray::{Array2, ArrayView2};
@@ -51,6 +51,16 @@ pub fn share_right(scores: ArrayView2<f32>, labels: &[usize]) -> f32 {
         .filter(|(row, label)| best(row.view()) == **label)
         .count();
     right as f32 / labels.len().max(1) as f32
+}
+
+/// Pictures by the class that they show (rows) and the class whose score is highest (columns), of
+/// `scores [pictures, classes]`.
+pub fn confusion(scores: ArrayView2<f32>, labels: &[usize]) -> Array2<usize> {
+    let mut counts = Array2::zeros((scores.ncols(), scores.ncols()));
+    for (row, &label) in scores.outer_iter().zip(labels) {
+        counts[[label, best(row)]] += 1;
+    }
+    counts
 }
 
 #[cfg(test)]

@@ -1,46 +1,16 @@
 //! The training loop: full batches of cached picture features, gradients through the text tower to the
-//! factors, and an optimiser that makes much of each. Deterministic from its seed. It must not know where the pictures
-//! came from nor whether the result will be kept.
+//! factors, and an optimiser that makes much of each. Deterministic from its seed.
 
-use super::AdaptError;
+use super::adam::{Adam, Schedule};
 use super::lbfgs::{Evaluated, Lbfgs};
-use super::loss::cross_entropy;
-use super::optimizer::{Adam, Schedule};
+use super::loss::{LossReport, cross_entropy};
+use super::options::{Optimizer, Options};
+use super::{AdaptError, Task};
 use crate::clip::{TextTower, TextTowerError};
-use crate::prompt::{Delta, Factors, Method, TokenLayout, density};
+use crate::prompt::{Delta, Factors, density};
 use crate::rng::Rng;
 use ndarray::{Array1, Array2, ArrayView2};
 use std::ops::ControlFlow;
-
-/// How the prompt is trained.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Recipe {
-    /// Full-batch steps at most: evaluations of the loss and its gradient.
-    pub steps: usize,
-    /// Starts of the factors. Each is tried for a few of the steps, and the best goes on: with rank 1 the loss has
-    /// several basins, which differ much.
-    pub starts: usize,
-    pub optimizer: Optimizer,
-    /// Probability with which an element of the change to the context is dropped in a step.
-    pub dropout: f32,
-    /// Weight of the pull of the text features towards the template's (KgCoOp, arXiv 2303.13283).
-    pub anchor: f32,
-    /// Weight of half the squared length of the change, `v` of two factors, in units of the template's root mean square
-    /// embedding.
-    pub decay: f32,
-    /// Seed of the dropout masks.
-    pub seed: u64,
-}
-
-/// What turns gradients into steps (docs/training.md compares them).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Optimizer {
-    /// L-BFGS: a full batch has no noise, and a few hundred numbers have a curvature that can be learnt.
-    Lbfgs,
-    /// Adam with this peak learning rate, in units of the template's root mean square embedding, so that one value
-    /// serves every model. With dropout the loss is another one in every step: no line search, hence Adam.
-    Adam { rate: f32 },
-}
 
 /// The share of the steps in which L-BFGS tries each start: one in so many.
 const TRIAL: usize = 13;
@@ -48,65 +18,6 @@ const TRIAL: usize = 13;
 const FIRST_STEP: f32 = 3.0;
 /// The length of a start's `u` beside the square root of its tokens.
 const START_LENGTH: f32 = 1.0;
-/// Adam's peak rate where there is dropout.
-const ADAM_RATE: f32 = 0.3;
-
-impl Recipe {
-    /// What is used for a method unless a user says otherwise. The pull towards the template belongs to RLP as
-    /// we use it; CoOp, the baseline, has none.
-    pub fn of(method: Method) -> Recipe {
-        Recipe {
-            steps: 200,
-            starts: 4,
-            optimizer: Optimizer::Lbfgs,
-            dropout: 0.0,
-            anchor: match method {
-                Method::Rlp => 1.0,
-                Method::Coop => 0.0,
-            },
-            // The most that costs no accuracy (docs/training.md): without any, a change of little use grows freely.
-            decay: match method {
-                Method::Rlp => 3e-5,
-                Method::Coop => 0.0,
-            },
-            seed: 0,
-        }
-    }
-
-    /// The same with `dropout`; above zero it takes Adam, and the 600 steps that Adam takes.
-    pub fn with_dropout(self, dropout: f32) -> Recipe {
-        match dropout > 0.0 {
-            false => Recipe { dropout, ..self },
-            true => Recipe {
-                dropout,
-                optimizer: Optimizer::Adam { rate: ADAM_RATE },
-                steps: 600,
-                starts: 1,
-                ..self
-            },
-        }
-    }
-
-    /// In words, for the prompt file.
-    pub fn in_words(&self) -> String {
-        let Recipe {
-            steps,
-            starts,
-            dropout,
-            anchor,
-            decay,
-            ..
-        } = self;
-        let optimizer = match self.optimizer {
-            Optimizer::Lbfgs => "l-bfgs".to_owned(),
-            Optimizer::Adam { rate } => format!("adam at rate {rate}"),
-        };
-        format!(
-            "{optimizer}, at most {steps} steps, starts {starts} along singular vectors of the first gradient, dropout \
-             {dropout}, anchor {anchor}, decay {decay}"
-        )
-    }
-}
 
 /// Pictures ready for training: their features and what they show.
 #[derive(Debug, Clone, Copy)]
@@ -117,23 +28,37 @@ pub struct Shots<'a> {
     pub labels: &'a [usize],
 }
 
-/// What is to be learnt: which context of which tower is moved, and towards what.
+/// What is minimised: the loss of `shots` as a function of the context of `task`.
 #[derive(Clone, Copy)]
 pub struct Objective<'a> {
-    pub tower: &'a TextTower,
-    /// The tokens of the labels.
-    pub layout: &'a TokenLayout,
-    /// The context that is changed, `[n, d]`: the template's token embeddings.
+    /// The model, and the classes to tell apart.
+    pub task: Task<'a>,
+    /// The context that is changed, `[n, d]`: the template's, unless initialisation is what is studied.
     pub initial: &'a Array2<f32>,
+    /// What is learnt from.
     pub shots: Shots<'a>,
-    /// The model's logit scale.
-    pub scale: f32,
-    /// What a step may keep for the sweep back, in bytes ([`TextTower::forward`]).
-    pub memory: usize,
+}
+
+impl Objective<'_> {
+    fn tower(&self) -> &TextTower {
+        &self.task.model.text
+    }
+
+    /// The tokens after the context, for each class.
+    fn suffixes(&self) -> &[Vec<u32>] {
+        &self.task.layout.suffixes
+    }
+
+    /// Cross-entropy of the shots against text features, `[classes, joint]`.
+    fn loss(&self, texts: ArrayView2<f32>) -> LossReport {
+        let Shots { features, labels } = self.shots;
+        cross_entropy(features, labels, texts, self.task.model.logit_scale)
+    }
 }
 
 /// Where training stands after a step.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct StepReport {
     /// Steps done.
     pub step: usize,
@@ -145,49 +70,34 @@ pub struct StepReport {
     pub accuracy: f32,
 }
 
-/// What training gives.
-#[derive(Debug, Clone)]
-pub struct Trained {
-    /// The change to the template's context.
-    pub delta: Delta,
-    /// One report a step.
-    pub history: Vec<StepReport>,
-    /// False if `progress` ended training early.
-    pub finished: bool,
-}
+/// Hears of every training step, and may end the training.
+pub type Progress<'a> = dyn FnMut(&StepReport) -> ControlFlow<()> + 'a;
 
 /// Where training may begin, each a change of exactly zero. The full table has one such start; of the factors `u` is
 /// free, and takes left singular vectors of the gradient at the template: along the first the loss falls fastest.
 ///
 /// # Errors
 /// If the tower refuses the layout, or the rank does not fit it.
-pub fn starts(
-    objective: &Objective,
-    method: Method,
-    rank: usize,
-    recipe: &Recipe,
-) -> Result<Vec<Delta>, AdaptError> {
+pub fn starts(objective: &Objective, options: &Options) -> Result<Vec<Delta>, AdaptError> {
     let (tokens, width) = objective.initial.dim();
-    let first = Delta::init(method, tokens, width, rank, recipe.seed)?;
+    let rank = options.rank;
+    let first = Delta::init(options.tuning, tokens, width, rank, options.seed)?;
     let Delta::LowRank(Factors { v, .. }) = &first else {
         return Ok(vec![first]);
     };
     if tokens > width {
         return Ok(vec![first]);
     }
-    let (texts, tape) = objective.tower.forward(
-        objective.initial.view(),
-        &objective.layout.suffixes,
-        objective.memory,
-    )?;
-    let shots = objective.shots;
-    let report = cross_entropy(shots.features, shots.labels, texts.view(), objective.scale);
-    let gradient = objective.tower.backward(&tape, report.text_gradient.view());
+    let tower = objective.tower();
+    let context = objective.initial.view();
+    let (texts, tape) = tower.forward(context, objective.suffixes(), options.memory)?;
+    let report = objective.loss(texts.view());
+    let gradient = tower.backward(&tape, report.text_gradient.view());
     let vectors = density::left_singular_vectors(gradient.view());
     let length = START_LENGTH * (tokens as f32).sqrt();
     // With as many factors as tokens, every choice spans the same.
     let count = if rank < tokens {
-        recipe.starts.clamp(1, tokens)
+        options.recipe.starts.clamp(1, tokens)
     } else {
         1
     };
@@ -200,54 +110,35 @@ pub fn starts(
     Ok((0..count).map(start).collect())
 }
 
-/// Trains a change to the context of `objective`, from each of `starts` for a while and from the best of them on.
-///
-/// `progress` is called after every step and may end training; what was reached by then is returned.
+/// Trains a change to the context of `objective`, from each of `starts` for a while and from the best of them on. What
+/// comes back is the change, and one report a step.
 ///
 /// # Errors
-/// If the tower refuses the layout, or the loss stops being a number. Panics without a start.
+/// If the tower refuses the layout, the loss stops being a number, or `progress` ends the training.
+///
+/// # Panics
+/// Without a start.
 pub fn train(
     objective: &Objective,
     starts: &[Delta],
-    recipe: &Recipe,
-    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-) -> Result<Trained, AdaptError> {
-    let mut run = Run::new(objective, &starts[0], recipe, progress)?;
+    options: &Options,
+    progress: &mut Progress,
+) -> Result<(Delta, Vec<StepReport>), AdaptError> {
+    let mut run = Run::new(objective, &starts[0], options, progress)?;
     let points: Vec<Array1<f32>> = starts.iter().map(|start| run.point_of(start)).collect();
-    let (best, outcome) = match recipe.optimizer {
+    let best = match options.recipe.optimizer {
         Optimizer::Lbfgs => run.search(points),
         Optimizer::Adam { rate } => run.descend(points, rate),
-    };
-    let finished = match outcome {
-        Ok(()) => true,
-        Err(Halt::Stopped) => false,
-        Err(Halt::Failed(error)) => return Err(error),
-    };
-    Ok(Trained {
-        delta: run.delta_at(&best),
-        history: run.history,
-        finished,
-    })
-}
-
-/// Why training ends before its steps are done.
-enum Halt {
-    Stopped,
-    Failed(AdaptError),
-}
-
-impl From<TextTowerError> for Halt {
-    fn from(error: TextTowerError) -> Halt {
-        Halt::Failed(error.into())
-    }
+    }?;
+    Ok((run.delta_at(&best), run.history))
 }
 
 /// One training: the loss as a function of a flat list of numbers. `u` has no unit in it; `v` and the full table are in
 /// units of embeddings.
 struct Run<'a, 'o> {
     objective: &'a Objective<'o>,
-    recipe: &'a Recipe,
-    /// Of the form that is trained.
+    options: &'a Options,
+    /// A change of the form that is trained.
     form: &'a Delta,
     /// The root mean square of the template's embeddings.
     unit: f32,
@@ -255,74 +146,61 @@ struct Run<'a, 'o> {
     anchor: Option<Array2<f32>>,
     rng: Rng,
     history: Vec<StepReport>,
-    progress: &'a mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    progress: &'a mut Progress<'a>,
 }
 
 impl<'a, 'o> Run<'a, 'o> {
     fn new(
         objective: &'a Objective<'o>,
         form: &'a Delta,
-        recipe: &'a Recipe,
-        progress: &'a mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        options: &'a Options,
+        progress: &'a mut Progress<'a>,
     ) -> Result<Run<'a, 'o>, TextTowerError> {
-        let Objective {
-            tower,
-            layout,
-            initial,
-            ..
-        } = objective;
-        let anchor = match recipe.anchor > 0.0 {
-            true => Some(tower.class_features(initial.view(), &layout.suffixes)?),
-            false => None,
+        let initial = objective.initial;
+        let template = || {
+            let tower = objective.tower();
+            tower.class_features(initial.view(), objective.suffixes())
         };
+        let anchored = options.recipe.anchor > 0.0;
         Ok(Run {
             objective,
-            recipe,
+            options,
             form,
             unit: root_mean_square(initial),
-            anchor,
-            rng: Rng::with_stream(recipe.seed, DROPOUT_STREAM),
-            history: Vec::with_capacity(recipe.steps),
+            anchor: anchored.then(template).transpose()?,
+            rng: Rng::with_stream(options.seed, DROPOUT_STREAM),
+            history: Vec::with_capacity(options.recipe.steps),
             progress,
         })
     }
 
     /// Tries every start, then goes on with the best until the steps are done or nothing is gained.
-    fn search(&mut self, starts: Vec<Array1<f32>>) -> (Vec<f32>, Result<(), Halt>) {
+    fn search(&mut self, starts: Vec<Array1<f32>>) -> Result<Vec<f32>, AdaptError> {
+        let steps = self.options.recipe.steps;
         let trial = match starts.len() {
-            1 => self.recipe.steps,
-            _ => self.recipe.steps.div_ceil(TRIAL),
+            1 => steps,
+            _ => steps.div_ceil(TRIAL),
         };
         let mut best: Option<Lbfgs> = None;
-        let fallback = starts[0].to_vec();
         for start in starts {
             let begun = self.history.len();
             let start = start.to_vec();
-            let first = self.evaluate(&start);
-            let outcome = first.and_then(|first| {
-                let mut search = Lbfgs::new(start, first, FIRST_STEP);
-                let outcome = self.advance(&mut search, begun + trial);
-                if best
-                    .as_ref()
-                    .is_none_or(|best| search.value() < best.value())
-                {
-                    best = Some(search);
-                }
-                outcome
-            });
-            if let Err(halt) = outcome {
-                let reached = best.map_or(fallback, |best| best.point().to_vec());
-                return (reached, Err(halt));
+            let first = self.evaluate(&start)?;
+            let mut search = Lbfgs::new(start, first, FIRST_STEP);
+            self.advance(&mut search, begun + trial)?;
+            let better = |best: &Lbfgs| search.value() < best.value();
+            if best.as_ref().is_none_or(better) {
+                best = Some(search);
             }
         }
         let mut search = best.expect("there is a start");
-        let outcome = self.advance(&mut search, self.recipe.steps);
-        (search.point().to_vec(), outcome)
+        self.advance(&mut search, steps)?;
+        Ok(search.point().to_vec())
     }
 
     /// Goes on until `steps` steps of the whole training are done or nothing is gained.
-    fn advance(&mut self, search: &mut Lbfgs, steps: usize) -> Result<(), Halt> {
-        let steps = steps.min(self.recipe.steps);
+    fn advance(&mut self, search: &mut Lbfgs, steps: usize) -> Result<(), AdaptError> {
+        let steps = steps.min(self.options.recipe.steps);
         while self.history.len() < steps {
             let left = steps - self.history.len();
             if !search.iterate(left, &mut |point| self.evaluate(point))? {
@@ -332,69 +210,60 @@ impl<'a, 'o> Run<'a, 'o> {
         Ok(())
     }
 
-    /// Adam from the first start: with dropout, a few steps tell little of a start.
-    fn descend(&mut self, starts: Vec<Array1<f32>>, rate: f32) -> (Vec<f32>, Result<(), Halt>) {
-        let mut point = starts[0].to_vec();
+    /// Adam from the first start: with dropout, a few steps say little about a start.
+    fn descend(&mut self, starts: Vec<Array1<f32>>, rate: f32) -> Result<Vec<f32>, AdaptError> {
+        let steps = self.options.recipe.steps;
         let schedule = Schedule {
             peak: rate,
-            warmup: self.recipe.steps.div_ceil(20),
-            steps: self.recipe.steps,
+            warmup: steps.div_ceil(20),
+            steps,
         };
+        let mut point = starts[0].to_vec();
         let mut optimizer = Adam::new(point.len());
-        for step in 0..self.recipe.steps {
-            match self.evaluate(&point) {
-                Ok((_, gradient)) => {
-                    optimizer.step(&mut point, &gradient, schedule.rate(step));
-                }
-                Err(halt) => return (point, Err(halt)),
-            }
+        for step in 0..steps {
+            let (_, gradient) = self.evaluate(&point)?;
+            optimizer.step(&mut point, &gradient, schedule.rate(step));
         }
-        (point, Ok(()))
+        Ok(point)
     }
 
     /// The loss with the pull, and its gradient, at `point`: one step.
-    fn evaluate(&mut self, point: &[f32]) -> Result<Evaluated, Halt> {
-        let Objective {
-            tower,
-            layout,
-            initial,
-            shots,
-            scale,
-            memory,
-        } = *self.objective;
+    fn evaluate(&mut self, point: &[f32]) -> Result<Evaluated, AdaptError> {
+        let (tower, initial) = (self.objective.tower(), self.objective.initial);
+        let Options { memory, recipe, .. } = *self.options;
         let step = self.history.len();
         let delta = self.delta_at(point);
-        let mask = dropout_mask(initial.dim(), self.recipe.dropout, &mut self.rng);
+        let mask = dropout_mask(initial.dim(), recipe.dropout, &mut self.rng);
         let context = initial + &(delta.matrix() * &mask);
-        let (texts, tape) = tower.forward(context.view(), &layout.suffixes, memory)?;
-        let mut report = cross_entropy(shots.features, shots.labels, texts.view(), scale);
+        let (texts, tape) = tower.forward(context.view(), self.objective.suffixes(), memory)?;
+        let mut report = self.objective.loss(texts.view());
         // A line search steps back from what is not a number; a start, or Adam, has nowhere to step back to.
-        if !report.loss.is_finite() && (step == 0 || self.recipe.optimizer != Optimizer::Lbfgs) {
-            return Err(Halt::Failed(AdaptError::Diverged { step }));
+        if !report.loss.is_finite() && (step == 0 || recipe.optimizer != Optimizer::Lbfgs) {
+            return Err(AdaptError::Diverged { step });
         }
         let mut value = report.loss;
         if let Some(anchor) = &self.anchor {
-            let weight = self.recipe.anchor / texts.nrows() as f32;
-            value += self.recipe.anchor - weight * (&texts * anchor).sum();
+            let weight = recipe.anchor / texts.nrows() as f32;
+            value += recipe.anchor - weight * (&texts * anchor).sum();
             report.text_gradient.scaled_add(-weight, anchor);
         }
         let gradient = tower.backward(&tape, report.text_gradient.view()) * &mask;
         let mut gradient = self.flat_gradient(&delta, &gradient);
         let from = self.decays_from();
-        for (slope, x) in gradient[from..].iter_mut().zip(&point[from..]) {
-            *slope += self.recipe.decay * x;
-            value += 0.5 * self.recipe.decay * x * x;
+        for (partial, x) in gradient[from..].iter_mut().zip(&point[from..]) {
+            *partial += recipe.decay * x;
+            value += 0.5 * recipe.decay * x * x;
         }
         let report = StepReport {
             step: step + 1,
-            steps: self.recipe.steps,
+            steps: recipe.steps,
             loss: report.loss,
             accuracy: report.accuracy,
         };
         self.history.push(report);
         match (self.progress)(&report) {
             ControlFlow::Continue(()) => Ok((value, gradient)),
-            ControlFlow::Break(()) => Err(Halt::Stopped),
+            ControlFlow::Break(()) => Err(AdaptError::Stopped),
         }
     }
 

@@ -2,21 +2,20 @@
 //! step, a start from nothing, memory. It only measures; the numbers depend on nothing that it draws or trains.
 
 use super::{Context, Exit, model, usage};
-use crate::adapt::features::{self, Extraction, FeatureSet, Loaded};
+use crate::adapt::features::{self, Extraction, FeatureSet, Monitor, Pictures};
 use crate::adapt::loss::cross_entropy;
-use crate::adapt::{self, AdaptError, Options};
+use crate::adapt::{self, AdaptError, Options, Task};
 use crate::classifier::{Classifier, context_rows};
 use crate::clip::Model;
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::ops::Kernels;
-use crate::prompt::{Label, Method, Template, TokenLayout};
+use crate::prompt::{Label, Template, TokenLayout, Tuning};
 use anyhow::{Context as _, bail};
 use image::RgbImage;
 use ndarray::Array2;
 use serde_json::{Map, Value, json};
 use std::ops::ControlFlow;
 use std::process::{self, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// How many labels `text_ms` encodes.
@@ -263,19 +262,12 @@ fn run_probe(probe: Probe, arguments: &Arguments, context: &Context) -> anyhow::
         Probe::Adapt => {
             let layout = layout(&model, FEW)?;
             let set = shots(&model, context.threads)?;
-            let mut options = Options::of(Method::Rlp);
+            let mut options = Options::of(Tuning::Rlp);
             options.recipe.steps = 3;
             options.recipe.starts = 1;
-            let labels: Vec<String> = labels(FEW).into_iter().map(|label| label.name).collect();
-            let outcome = adapt::adapt(
-                &model.text,
-                &layout,
-                &labels,
-                &set,
-                model.logit_scale,
-                &options,
-                &mut |_| ControlFlow::Continue(()),
-            );
+            let labels = labels(FEW);
+            let task = Task::new(&model, &labels, &layout)?;
+            let outcome = adapt::adapt(&task, &set, &options, &mut |_| ControlFlow::Continue(()));
             match outcome {
                 // A model of random weights may well diverge; its memory is the same.
                 Ok(_) | Err(AdaptError::Diverged { .. }) => {}
@@ -296,15 +288,15 @@ fn shots(model: &Model, threads: usize) -> anyhow::Result<FeatureSet> {
         seed: 0,
         threads,
     };
-    let load = |index: usize| Loaded::Picture(drawing(index as u32), index % FEW);
-    let never = AtomicBool::new(false);
+    let pictures = Pictures {
+        count: 4 * FEW,
+        load: &|index| Some((drawing(index as u32), index % FEW)),
+    };
     Ok(features::extract(
         model,
-        4 * FEW,
+        pictures,
         extraction,
-        &load,
-        &|_| {},
-        &never,
+        Monitor::none(),
     )?)
 }
 

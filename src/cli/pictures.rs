@@ -2,7 +2,6 @@
 //! the person who labels. It decides what is taken; decoding happens later, one picture at a time.
 
 use super::{Context, usage};
-use crate::adapt::features::Loaded;
 use crate::frames::demo::{self, CLASSES, Purpose, SceneSpec};
 use crate::frames::{MAX_PIXELS, labelled_folder, read_picture};
 use crate::prompt::{Label, labels};
@@ -196,14 +195,14 @@ impl LabelledPictures {
         }
     }
 
-    /// Picture `index`, decoded or drawn. Called from several threads.
-    pub fn load(&self, index: usize) -> Loaded {
+    /// Picture `index`, decoded or drawn, and its class; none where it cannot be read. Called from several threads.
+    pub fn load(&self, index: usize) -> Option<(RgbImage, usize)> {
         let (source, class) = &self.pictures[index];
         match source.read() {
-            Ok(picture) => Loaded::Picture(picture, *class),
+            Ok(picture) => Some((picture, *class)),
             Err(reason) => {
                 self.unreadable().push((index, reason));
-                Loaded::Skipped
+                None
             }
         }
     }

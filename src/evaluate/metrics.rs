@@ -1,6 +1,7 @@
 //! How right a classifier is, and how sure: from the probabilities that it gave each picture and what the picture
-//! shows. It must not know models or methods.
+//! shows.
 
+use crate::adapt::loss::confusion;
 use crate::classifier::best;
 use ndarray::{Array2, ArrayView2};
 use serde::Serialize;
@@ -12,7 +13,9 @@ const Z: f64 = 1.959_963_984_540_054;
 
 /// All that is measured of one classifier on one set of pictures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Assessment {
+    /// How many there are.
     pub pictures: usize,
     /// Share of pictures whose best class is the right one, in `0..=1`; 0 without pictures.
     pub accuracy: f64,
@@ -22,6 +25,7 @@ pub struct Assessment {
     pub calibration_error: f64,
     /// [`BINS`] of equal width.
     pub reliability: Vec<Bin>,
+    /// Each class against all others.
     pub classes: Vec<ClassAssessment>,
     /// Pictures by right class (rows) and named class (columns).
     pub confusion: Vec<Vec<usize>>,
@@ -30,6 +34,7 @@ pub struct Assessment {
 /// Pictures whose highest probability lies in one interval, open below and closed above.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bin {
+    /// How many there are.
     pub pictures: usize,
     /// Mean highest probability; 0 without pictures.
     pub confidence: f64,
@@ -54,12 +59,11 @@ impl Assessment {
     /// Judges `probabilities [pictures, classes]`, whose rows sum to one, by the right class of each picture.
     pub fn new(probabilities: ArrayView2<f32>, truth: &[usize]) -> Assessment {
         let classes = probabilities.ncols();
-        let mut confusion = Array2::<usize>::zeros((classes, classes));
+        let confusion = confusion(probabilities, truth);
         let mut bins = [(0usize, 0.0f64, 0usize); BINS];
         for (row, &right) in probabilities.outer_iter().zip(truth) {
             let named = best(row);
             let confidence = f64::from(row[named]);
-            confusion[[right, named]] += 1;
             let (pictures, sum, hits) = &mut bins[bin_of(confidence)];
             *pictures += 1;
             *sum += confidence;

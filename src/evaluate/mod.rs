@@ -1,13 +1,15 @@
 //! Evaluation: the protocols of the papers, on features that were extracted once and are shared by all methods, and
-//! the numbers that say how good each method is. It must not know files, pictures or the command line.
+//! the numbers that say how good each method is.
 
 pub mod methods;
 pub mod metrics;
 pub mod protocols;
 
-pub use methods::{Classifier, FitOptions, Fitted, Task, Technique};
+pub use methods::{FitOptions, Fitted, Method, Predictor, Probe};
 pub use metrics::{Assessment, harmonic_mean, wilson};
-pub use protocols::{Part, Tested, Trial, TrialResult, base_and_new, choose_shots, run, test};
+pub use protocols::{
+    Part, PartClasses, Tested, Trial, TrialResult, base_and_new, choose_shots, run, test,
+};
 
 use crate::adapt::AdaptError;
 use crate::classifier::ClassifierError;
@@ -19,7 +21,7 @@ use crate::clip::TextTowerError;
 pub enum EvaluateError {
     #[error(
         "there is no method {name:?}: choose from {}, or all",
-        Technique::ALL.map(Technique::name).join(", ")
+        Method::ALL.map(Method::name).join(", ")
     )]
     UnknownMethod { name: String },
     #[error(

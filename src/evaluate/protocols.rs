@@ -1,15 +1,14 @@
 //! The protocols of the papers as one thing: a list of trials, each of which fits every method to some shots and tests
-//! it on some parts. It must not know how results are shown.
+//! it on some parts.
 
-use super::methods::{Classifier, FitOptions, Fitted, Task, Technique, fit};
+use super::methods::{FitOptions, Fitted, Method, Predictor, fit};
 use super::{Assessment, EvaluateError};
 use crate::adapt::features::FeatureSet;
-use crate::adapt::trainer::StepReport;
-use crate::clip::TextTower;
+use crate::adapt::{Progress, Task};
+use crate::clip::Model;
 use crate::prompt::TokenLayout;
 use crate::rng::Rng;
 use ndarray::Array2;
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// Pictures to test on and the classes to choose from.
@@ -17,97 +16,109 @@ use std::time::Instant;
 pub struct Part<'a> {
     /// `test`, `base`, `new`, or the name of another data set.
     pub name: &'a str,
+    /// The tokens of the classes.
     pub layout: &'a TokenLayout,
+    /// What is tested on.
     pub pictures: &'a FeatureSet,
-    /// Whether the classes are those that methods were fitted to.
-    pub fitted: bool,
+    /// Whether methods know the classes.
+    pub classes: PartClasses,
+}
+
+/// What a fitted method knows of the classes of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartClasses {
+    /// They are those it was fitted to, in their order.
+    Base,
+    /// It has seen no picture of them.
+    New,
 }
 
 /// One fit of every method, and what it is tested on.
 pub struct Trial<'a> {
+    /// Seed of the shots and of the training.
     pub seed: u64,
     /// Shots a class; none is all there are.
     pub shots: Option<usize>,
+    /// The classes that methods are fitted to.
     pub task: Task<'a>,
+    /// What methods are fitted to: labelled pictures of the task's classes.
+    pub pictures: &'a FeatureSet,
+    /// What is tested on.
     pub parts: Vec<Part<'a>>,
 }
 
 /// One method in one trial.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TrialResult {
-    pub technique: Technique,
+    /// What was fitted.
+    pub method: Method,
+    /// The trial's seed.
     pub seed: u64,
+    /// The trial's shots a class; none is all there are.
     pub shots: Option<usize>,
+    /// The method, ready for pictures.
     pub fitted: Fitted,
     /// In the order of the trial's parts; none where the method has nothing to say about the classes.
     pub parts: Vec<Option<Tested>>,
 }
 
-/// A classifier on one part.
+/// A predictor on one part.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Tested {
     /// `[pictures, classes]`.
     pub probabilities: Array2<f32>,
+    /// How right they are.
     pub assessment: Assessment,
     /// Time to score all pictures of the part, features excluded.
     pub seconds: f64,
 }
 
-/// Fits each of `techniques` in `trial` and tests it. `progress` is told of every training step, and may end the work,
-/// which is an error.
+/// Fits `method` in `trial` with `options`, whose seed is the trial's, and tests it. `progress` hears of every training
+/// step, and may end the work, which is an error.
 ///
 /// # Errors
-/// If a method cannot be fitted, or is ended.
+/// If the method cannot be fitted, or is ended.
 pub fn run(
     trial: &Trial,
-    techniques: &[Technique],
+    method: Method,
     options: &FitOptions,
-    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-) -> Result<Vec<TrialResult>, EvaluateError> {
+    progress: &mut Progress,
+) -> Result<TrialResult, EvaluateError> {
     let options = FitOptions {
         seed: trial.seed,
         ..*options
     };
-    techniques
-        .iter()
-        .map(|&technique| {
-            let fitted = fit(technique, &trial.task, &options, progress)?;
-            let Task { tower, scale, .. } = trial.task;
-            let parts = trial
-                .parts
-                .iter()
-                .map(|part| test(&fitted.classifier, tower, scale, part))
-                .collect::<Result<_, _>>()?;
-            Ok(TrialResult {
-                technique,
-                seed: trial.seed,
-                shots: trial.shots,
-                fitted,
-                parts,
-            })
-        })
-        .collect()
+    let fitted = fit(method, &trial.task, trial.pictures, &options, progress)?;
+    Ok(TrialResult {
+        method,
+        seed: trial.seed,
+        shots: trial.shots,
+        parts: test(&fitted.predictor, trial.task.model, &trial.parts)?,
+        fitted,
+    })
 }
 
-/// Scores the pictures of `part`; none where the classifier has nothing to say about the classes.
+/// Scores the pictures of each of `parts`; none where the predictor has nothing to say about the classes.
 ///
 /// # Errors
-/// If the text tower refuses the layout.
+/// If the text tower refuses a layout.
 pub fn test(
-    classifier: &Classifier,
-    tower: &TextTower,
-    scale: f32,
-    part: &Part,
-) -> Result<Option<Tested>, EvaluateError> {
-    let started = Instant::now();
-    let (features, truth) = part.pictures.plain();
-    let found =
-        classifier.probabilities(tower, scale, part.layout, part.fitted, features.view())?;
-    Ok(found.map(|probabilities| Tested {
-        assessment: Assessment::new(probabilities.view(), &truth),
-        probabilities,
-        seconds: started.elapsed().as_secs_f64(),
-    }))
+    predictor: &Predictor,
+    model: &Model,
+    parts: &[Part],
+) -> Result<Vec<Option<Tested>>, EvaluateError> {
+    let test = |part: &Part| {
+        let started = Instant::now();
+        let found = predictor.probabilities(model, part)?;
+        Ok(found.map(|probabilities| Tested {
+            assessment: Assessment::new(probabilities.view(), &part.pictures.labels),
+            probabilities,
+            seconds: started.elapsed().as_secs_f64(),
+        }))
+    };
+    parts.iter().map(test).collect()
 }
 
 /// Up to `shots` rows of each class, at random from `seed`, in order; fewer shots of one seed are among the more.

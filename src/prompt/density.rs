@@ -1,5 +1,4 @@
-//! The singular spectrum of a small matrix and how much of it the first values hold. It must not know what the
-//! matrix is for.
+//! The singular spectrum of a small matrix and how much of it the first values hold.
 
 use ndarray::ArrayView2;
 

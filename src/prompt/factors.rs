@@ -1,5 +1,5 @@
 //! The trained numbers: two low-rank factors (RLP, arXiv 2312.10813) or the full context table (CoOp, arXiv
-//! 2109.01134), both as a change to the frozen template. It must not know the loss or the optimiser.
+//! 2109.01134), both as a change to the frozen template.
 
 use crate::rng::Rng;
 use ndarray::Array2;
@@ -9,38 +9,38 @@ use std::str::FromStr;
 /// Standard deviation of the factor that does not start at zero, about that of CLIP's token embeddings.
 pub const INIT_STD: f32 = 1.0;
 
-/// What is tuned.
+/// What of the prompt is tuned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Two factors of low rank.
+pub enum Tuning {
+    /// RLP: two factors of low rank.
     Rlp,
-    /// The whole context table, the baseline.
+    /// CoOp: the whole context table, the baseline.
     Coop,
 }
 
-impl Method {
+impl Tuning {
     /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Method::Rlp => "rlp",
-            Method::Coop => "coop",
+            Tuning::Rlp => "rlp",
+            Tuning::Coop => "coop",
         }
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for Tuning {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         formatter.pad(self.name())
     }
 }
 
-impl FromStr for Method {
+impl FromStr for Tuning {
     type Err = FactorsError;
 
-    fn from_str(name: &str) -> Result<Method, FactorsError> {
-        [Method::Rlp, Method::Coop]
+    fn from_str(name: &str) -> Result<Tuning, FactorsError> {
+        [Tuning::Rlp, Tuning::Coop]
             .into_iter()
-            .find(|method| method.name() == name)
+            .find(|tuning| tuning.name() == name)
             .ok_or_else(|| FactorsError::UnknownMethod {
                 name: name.to_owned(),
             })
@@ -74,6 +74,9 @@ impl Factors {
     /// Factors whose product is exactly zero, so that training starts at the zero-shot template: `u` is small
     /// and normal, drawn from `seed`, and `v` is zero. (The other way round, the first step could only move
     /// the context along the random rows of `v`.)
+    ///
+    /// # Errors
+    /// If `rank` is not from 1 to the smaller of `tokens` and `width`.
     pub fn init(
         tokens: usize,
         width: usize,
@@ -116,17 +119,20 @@ pub enum Delta {
 }
 
 impl Delta {
-    /// A change of exactly zero, ready to be trained. `rank` and `seed` matter to [`Method::Rlp`] only.
+    /// A change of exactly zero, ready to be trained. `rank` and `seed` matter to [`Tuning::Rlp`] only.
+    ///
+    /// # Errors
+    /// As [`Factors::init`].
     pub fn init(
-        method: Method,
+        tuning: Tuning,
         tokens: usize,
         width: usize,
         rank: usize,
         seed: u64,
     ) -> Result<Delta, FactorsError> {
-        match method {
-            Method::Rlp => Factors::init(tokens, width, rank, seed).map(Delta::LowRank),
-            Method::Coop => Ok(Delta::Full(Array2::zeros((tokens, width)))),
+        match tuning {
+            Tuning::Rlp => Factors::init(tokens, width, rank, seed).map(Delta::LowRank),
+            Tuning::Coop => Ok(Delta::Full(Array2::zeros((tokens, width)))),
         }
     }
 
@@ -162,11 +168,11 @@ impl Delta {
         }
     }
 
-    /// The method this form belongs to.
-    pub fn method(&self) -> Method {
+    /// Which tuning this form belongs to.
+    pub fn tuning(&self) -> Tuning {
         match self {
-            Delta::LowRank(_) => Method::Rlp,
-            Delta::Full(_) => Method::Coop,
+            Delta::LowRank(_) => Tuning::Rlp,
+            Delta::Full(_) => Tuning::Coop,
         }
     }
 }
@@ -182,7 +188,7 @@ mod tests {
         assert!(factors.u.iter().all(|x| *x != 0.0));
         assert_eq!(factors.parameters(), 516);
         assert_eq!(
-            Delta::init(Method::Coop, 4, 512, 1, 7)
+            Delta::init(Tuning::Coop, 4, 512, 1, 7)
                 .unwrap()
                 .parameters(),
             2048
@@ -208,11 +214,11 @@ mod tests {
 
     #[test]
     fn methods_are_read_by_name() {
-        assert_eq!("coop".parse(), Ok(Method::Coop));
-        assert_eq!("rlp".parse(), Ok(Method::Rlp));
+        assert_eq!("coop".parse(), Ok(Tuning::Coop));
+        assert_eq!("rlp".parse(), Ok(Tuning::Rlp));
         assert!(
             "RLP2"
-                .parse::<Method>()
+                .parse::<Tuning>()
                 .unwrap_err()
                 .to_string()
                 .contains("RLP2")

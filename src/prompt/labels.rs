@@ -1,4 +1,4 @@
-//! Label files: one label a line, checked before anything uses them. It must not know pictures or models.
+//! Label files: one label a line, checked before anything uses them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -33,7 +33,7 @@ pub enum LabelFault {
     TooLong(usize),
     #[error("it has a control character or an invisible change of writing direction")]
     ControlCharacter,
-    #[error("a name begins with no dot and holds no / or \\, since it also names a folder")]
+    #[error("a name must not begin with a dot or hold / or \\, since it also names a folder")]
     NotAFolderName,
 }
 
@@ -84,6 +84,9 @@ pub enum LabelsError {
 
 impl Label {
     /// A label called `name`. Without `words` the name itself is read; in both, underscores read as spaces.
+    ///
+    /// # Errors
+    /// If either is empty, too long or has a control character, or the name cannot name a folder.
     pub fn new(name: &str, words: Option<&str>) -> Result<Label, LabelFault> {
         let name = name.trim();
         let words = words.unwrap_or(name).replace('_', " ");
@@ -117,6 +120,9 @@ impl Label {
 
 /// Reads the label file at `path`: one label a line, blank lines and lines that begin with `#` skipped,
 /// optionally `label = words for the prompt`. A byte order mark and any line ends are tolerated.
+///
+/// # Errors
+/// If it cannot be read, is not UTF-8, or [`parse`] refuses what it holds.
 pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
     let file = || path.display().to_string();
     let mut bytes = Vec::new();
@@ -143,6 +149,9 @@ pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
 
 /// Reads labels from `text`, which came from `file`. At least one label comes back; whether one class is enough
 /// is for the caller to say.
+///
+/// # Errors
+/// With file and line: a label that cannot be used, is there twice or reads like another; no label, or too many.
 pub fn parse(text: &str, file: &str) -> Result<Vec<Label>, LabelsError> {
     let file = || file.to_owned();
     let mut labels: Vec<Label> = Vec::new();

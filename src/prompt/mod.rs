@@ -1,11 +1,13 @@
 //! What is trained: the low-rank factors, the template they stand in, the labels, and the information density
-//! of the result. It must not know how training is done nor where prompts are kept.
+//! of the result; and what a prompt file says of all that.
 
 pub mod density;
 pub mod factors;
 pub mod labels;
+pub mod record;
 pub mod template;
 
-pub use factors::{Delta, Factors, FactorsError, Method};
+pub use factors::{Delta, Factors, FactorsError, Tuning};
 pub use labels::{Label, LabelFault, LabelsError};
+pub use record::{Calibration, FeatureStatistics, Metrics, OtherModel, Prompt, Provenance};
 pub use template::{Template, TemplateError, TokenLayout};

@@ -1,5 +1,4 @@
-//! The sentence a class name stands in, and where its tokens lie. It must not know the text tower; the
-//! tokeniser comes in as a function.
+//! The sentence a class name stands in, and where its tokens lie; the tokeniser comes in as a function.
 
 use super::labels::Label;
 use std::fmt;
@@ -82,6 +81,9 @@ pub struct TokenLayout {
 
 impl Template {
     /// Reads a template such as `a photo of a {}.`
+    ///
+    /// # Errors
+    /// If it has not exactly one place for the label, no word before it, a control character, or more than 1000 bytes.
     pub fn parse(text: &str) -> Result<Template, TemplateError> {
         let template = || text.to_owned();
         if text.len() > MAX_BYTES {
@@ -117,6 +119,10 @@ impl Template {
 
     /// Lays out the tokens of every label. `encode` gives the ids of a text without start and end tokens;
     /// `context_length` is how many tokens the text tower reads, start and end included.
+    ///
+    /// # Errors
+    /// If `encode` fails or gives `end_token`, or a label has no tokens, runs together with the words before it, or makes
+    /// the sentence too long.
     pub fn layout<E: fmt::Display>(
         &self,
         encode: impl Fn(&str) -> Result<Vec<u32>, E>,
@@ -130,9 +136,10 @@ impl Template {
                 text: text_here(),
                 reason: error.to_string(),
             })?;
-            match ids.contains(&end_token) {
-                true => Err(TemplateError::EndToken { text: text_here() }),
-                false => Ok(ids),
+            if ids.contains(&end_token) {
+                Err(TemplateError::EndToken { text: text_here() })
+            } else {
+                Ok(ids)
             }
         };
         let context = encode(self.before.trim())?;

@@ -1,11 +1,11 @@
 //! The bytes of a prompt file (`docs/prompt-file.md` describes each): magic, version, length, payload, checksum.
 
 use super::file_system::{Disk, FileSystem};
-use super::record::{
-    Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, Prompt, Provenance,
-};
 use super::{PromptFileError, StoreError};
-use crate::prompt::{Delta, Factors, Label, Template};
+use crate::prompt::record::{MAX_TOKENS, MAX_WIDTH};
+use crate::prompt::{
+    Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Template,
+};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -291,8 +291,8 @@ fn assemble(
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::{record, statistics};
     use super::*;
+    use crate::prompt::record::tests::{record, statistics};
 
     const GOLDEN: &[u8] = include_bytes!("../../prompts/golden-v1.rlp");
     const GOLDEN_V2: &[u8] = include_bytes!("../../prompts/golden-v2.rlp");

@@ -1,10 +1,10 @@
 //! A prompt as JSON, for people and other programs: everything that its file holds, with names.
 
 use super::PromptFileError;
-use super::record::{
-    Calibration, FeatureStatistics, MAX_TOKENS, MAX_WIDTH, Metrics, Prompt, Provenance,
+use crate::prompt::record::{MAX_TOKENS, MAX_WIDTH};
+use crate::prompt::{
+    Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Template,
 };
-use crate::prompt::{Delta, Factors, Label, Template};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
@@ -185,8 +185,8 @@ fn table(name: &str, rows: Vec<Vec<f32>>) -> Result<Array2<f32>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::record;
     use super::*;
+    use crate::prompt::record::tests::record;
     use crate::rng::Rng;
     use serde_json::{Value, json};
 

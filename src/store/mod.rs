@@ -7,7 +7,6 @@ pub mod file_system;
 pub mod format;
 pub mod home;
 pub mod json;
-pub mod record;
 
 #[cfg(test)]
 pub(crate) mod faults;
@@ -18,4 +17,3 @@ pub use error::{DiskError, ExistsError, MissingError, NameError, PromptFileError
 pub use file_system::free_space;
 pub use format::{decode, digest, encode};
 pub use home::{Generation, Home, LABELS_FILE, Listed, LoadedPrompt, Saved, Shot};
-pub use record::{Calibration, FeatureStatistics, Metrics, OtherModel, Prompt, Provenance};

@@ -2,8 +2,9 @@
 //! exhaustively. Run with `--nocapture` to see how many.
 
 use super::faults::{Fault, FaultyDisk, Survival};
-use super::record::tests::record;
-use super::{Home, Prompt, StoreError};
+use super::{Home, StoreError};
+use crate::prompt::Prompt;
+use crate::prompt::record::tests::record;
 use std::sync::Arc;
 
 const NAME: &str = "shelf";

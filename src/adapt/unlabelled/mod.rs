@@ -1,139 +1,133 @@
-//! Adapting with nobody there: the surest pictures of each class, as the prompt in use and the views of a picture see
-//! it, become shots, and a prompt is trained on them; the next round asks that prompt (after unsupervised prompt
-//! learning, arXiv 2204.03649). Whether the result may stay is told without labels. It must not know where pictures
-//! come from.
+//! Self-training, for cameras that nobody labels: the most confident pictures of each class, as the prompt in use and the
+//! views of a picture see it, become shots, and a prompt is trained on them; the next round asks that prompt (after
+//! unsupervised prompt learning, arXiv 2204.03649). Whether the result may stay is decided without labels.
 
-pub mod consensus;
-mod verdict;
+mod consistency;
+pub mod pseudo_labels;
 
-pub use verdict::{Measures, Verdict};
+pub use consistency::{Consistency, Measures, Refusal};
 
-use super::trainer::StepReport;
-use super::{AdaptError, Options as Training, Split, adapt as train};
-use crate::classifier::text_features;
-use crate::clip::TextTower;
-use crate::prompt::{Delta, TokenLayout};
-use consensus::Consensus;
-use ndarray::{Array2, ArrayView3};
-use std::ops::ControlFlow;
+use super::features::FeatureSet;
+use super::{AdaptError, MIN_SHOTS, Options, Outcome, Progress, Split, Task, drift, fit};
+use crate::prompt::Delta;
+use ndarray::{Array2, ArrayView3, Axis};
+use pseudo_labels::PseudoLabels;
 
-/// Fewer sure pictures of a class than this are too few to learn from.
-pub const FEWEST: usize = 2;
 /// Share of the pictures that only judge.
 const JUDGING: f32 = 0.3;
 
-/// How to adapt.
+/// How to adapt without labels.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
+#[non_exhaustive]
+pub struct SelfTraining {
     /// How each round trains; its hold-out is not used.
-    pub training: Training,
+    pub training: Options,
     /// Pictures of a class to train on, at most.
     pub shots: usize,
-    /// At least 1.
+    /// Times that the pictures are labelled and trained on; at least 1.
     pub rounds: usize,
 }
 
-/// What came of it.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// The prompt of the round that agrees best with the vote of the pictures' views.
-    pub delta: Delta,
-    /// Pictures that it was trained on.
-    pub images: usize,
-    /// Pictures that only judged.
-    pub judging: usize,
-    /// Steps of its training.
-    pub steps: usize,
-    pub verdict: Verdict,
+impl SelfTraining {
+    /// `rounds` rounds of `training` on the `shots` most confident pictures of each class.
+    pub fn new(training: Options, shots: usize, rounds: usize) -> SelfTraining {
+        SelfTraining {
+            training,
+            shots,
+            rounds,
+        }
+    }
 }
 
 /// A class of which too few pictures were seen: there is nothing to learn it from yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanting {
+pub struct Scarce {
+    /// Its index.
     pub class: usize,
+    /// Pictures that seem to show it.
     pub pictures: usize,
 }
 
-/// The class of which the fewest of `features [pictures, views, joint]` are sure to be shown, if they are too few to
-/// begin; `texts` are those of the prompt in use.
-pub fn wanting(
+/// The class that the fewest of `features [pictures, views, joint]` seem to show, if those are fewer than `enough`;
+/// `texts [classes, joint]` are the text features of the prompt in use.
+pub fn scarcest(
     features: ArrayView3<f32>,
     texts: &Array2<f32>,
     scale: f32,
     enough: usize,
-) -> Option<Wanting> {
-    let labels = Consensus::of(features, texts.view(), scale).labels();
-    let count = |class: usize| labels.iter().filter(|&&of| of == class).count();
-    let fewest = (0..texts.nrows()).map(|class| Wanting {
+) -> Option<Scarce> {
+    let labels = PseudoLabels::of(features, texts.view(), scale).labels();
+    let classes = (0..texts.nrows()).map(|class| Scarce {
         class,
-        pictures: count(class),
+        pictures: count(&labels, class),
     });
-    fewest
-        .min_by_key(|wanting| wanting.pictures)
-        .filter(|wanting| wanting.pictures < enough)
+    classes
+        .min_by_key(|scarce| scarce.pictures)
+        .filter(|scarce| scarce.pictures < enough)
 }
 
 /// Adapts to `features [pictures, views, joint]` of which nothing is known but the labels that may occur. `current` is
-/// the change of the prompt in use, none for the plain template.
+/// the change of the prompt in use, none for the plain template. The outcome is the round that agrees best with the vote
+/// of the pictures' views.
 ///
 /// # Errors
-/// If there are fewer than two classes or a class gets too few pictures, or an option does not fit the model.
-#[allow(clippy::too_many_arguments)]
+/// [`AdaptError::TooFewSure`] if a class gets fewer than [`MIN_SHOTS`] pictures; if an option does not fit the model, or
+/// training fails.
 pub fn adapt(
-    tower: &TextTower,
-    layout: &TokenLayout,
-    labels: &[String],
+    task: &Task,
     features: ArrayView3<f32>,
-    scale: f32,
     current: Option<&Delta>,
-    options: &Options,
-    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-) -> Result<Outcome, AdaptError> {
-    if labels.len() < 2 {
-        return Err(AdaptError::OneClass);
-    }
-    let before = text_features(tower, layout, current)?;
-    let training = Training {
-        holdout: 0.0,
-        ..options.training
-    };
+    options: &SelfTraining,
+    progress: &mut Progress,
+) -> Result<Outcome<Consistency>, AdaptError> {
+    let scale = task.model.logit_scale;
     // Pictures are split whatever they show: nobody knows.
-    let alike = vec![0; features.dim().0];
-    let split = Split::new(&alike, 1, JUDGING, training.seed)?;
-
-    let judge = |texts: &Array2<f32>, first: &Consensus| {
-        Measures::of(features, texts.view(), scale, &split.holdout, first)
+    let unknown = vec![0; features.dim().0];
+    let split = Split::new(&unknown, 1, JUDGING, options.training.seed)?;
+    let texts = task.text_features(current)?;
+    let mut rounds = vec![PseudoLabels::of(features, texts.view(), scale)];
+    let measures = |texts: &Array2<f32>, vote: &PseudoLabels| {
+        Measures::of(features, &split.holdout, texts.view(), scale, vote)
     };
-    let mut consensuses = vec![Consensus::of(features, before.view(), scale)];
-    let measured_before = judge(&before, &consensuses[0]);
-    let mut best: Option<Outcome> = None;
+    let before = measures(&texts, &rounds[0]);
+
+    let mut best: Option<Outcome<Consistency>> = None;
     for _ in 0..options.rounds.max(1) {
-        let consensus = &consensuses[consensuses.len() - 1];
-        let rows = consensus.surest(&split.train, options.shots);
-        let shots = consensus.shots(features, &rows);
-        let of_class = |class: usize| count(&shots.labels, class);
-        if let Some(class) = (0..labels.len()).find(|&class| of_class(class) < FEWEST) {
-            return Err(AdaptError::TooFewSure {
-                label: labels[class].clone(),
-                pictures: of_class(class),
-            });
-        }
-        let trained = train(tower, layout, labels, &shots, scale, &training, progress)?;
-        let texts = text_features(tower, layout, Some(&trained.delta))?;
-        let after = judge(&texts, &consensuses[0]);
-        consensuses.push(Consensus::of(features, texts.view(), scale));
-        let better = |best: &Outcome| after.agreement > best.verdict.after.agreement;
+        let newest = &rounds[rounds.len() - 1];
+        let rows = newest.most_confident(&split.train, options.shots);
+        let shots = newest.shots(features, &rows);
+        check_shots(task, &shots)?;
+        let (delta, history) = fit(task, &shots, &options.training, progress)?;
+        let texts = task.text_features(Some(&delta))?;
+        let after = measures(&texts, &rounds[0]);
+        rounds.push(PseudoLabels::of(features, texts.view(), scale));
+        let better = |best: &Outcome<Consistency>| after.agreement > best.evidence.after.agreement;
         if best.as_ref().is_none_or(better) {
-            best = Some(Outcome {
-                steps: trained.history.len(),
-                delta: trained.delta,
-                images: rows.len(),
-                judging: split.holdout.len(),
-                verdict: Verdict::new(measured_before, after, &consensuses, &split.holdout),
-            });
+            let outcome = Outcome {
+                delta,
+                history,
+                trained_on: rows.len(),
+                statistics: drift::statistics(features.index_axis(Axis(1), 0)),
+                evidence: Consistency::new(before, after, &rounds, &split.holdout),
+            };
+            best = Some(outcome);
         }
     }
     Ok(best.expect("there is a round"))
+}
+
+/// Checks that every class has shots enough.
+fn check_shots(task: &Task, shots: &FeatureSet) -> Result<(), AdaptError> {
+    for (class, label) in task.labels.iter().enumerate() {
+        let pictures = count(&shots.labels, class);
+        if pictures < MIN_SHOTS {
+            return Err(AdaptError::TooFewSure {
+                label: label.name.clone(),
+                pictures,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn count(labels: &[usize], class: usize) -> usize {

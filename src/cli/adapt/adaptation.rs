@@ -1,13 +1,16 @@
 //! One adaptation, from pictures to a kept prompt, in steps that can be taken one by one: pictures become features,
-//! features a trained and judged prompt, and that a file. It must not know where the pictures come from.
+//! features a trained and judged prompt, and that a file.
 
 use super::super::heat::Pacing;
 use super::super::output::percent;
 use super::super::pictures::LabelledPictures;
 use super::super::{Context, Exit, model, usage};
-use crate::adapt::features::{Encode, Extraction, FeatureSet, encode_views, extract_with};
-use crate::adapt::trainer::StepReport;
-use crate::adapt::{self, AdaptError, Options, Outcome};
+use crate::adapt::features::{
+    Encode, Extraction, FeatureSet, Monitor, Pictures, encode_views, extract_with,
+};
+use crate::adapt::{
+    self, AdaptError, Comparison, MIN_SHOTS, Options, Outcome, Progress, Task, check_labels,
+};
 use crate::clip::{Model, ModelError};
 use crate::memory;
 use crate::prompt::{FactorsError, Label, Template, TokenLayout};
@@ -17,11 +20,8 @@ use image::RgbImage;
 use ndarray::Array1;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-/// Fewer readable pictures a label than this are too few to learn from and to judge by.
-const FEWEST_SHOTS: usize = 2;
 
 /// How to adapt, as the flags say.
 pub struct Plan {
@@ -50,9 +50,10 @@ pub struct Adaptation {
 
 /// A trained and judged prompt.
 pub struct Trained {
-    pub outcome: Outcome,
+    pub outcome: Outcome<Comparison>,
     /// Pictures that were used, for training or for judging.
     pub images: usize,
+    /// Pictures that could not be read.
     pub skipped_images: usize,
     pub seconds: Seconds,
 }
@@ -70,9 +71,7 @@ impl Adaptation {
     /// # Errors
     /// If there are fewer than two labels, the home folder takes no file, or the model cannot be used with them.
     pub fn open(plan: Plan, labels: Vec<Label>, context: &Context) -> anyhow::Result<Adaptation> {
-        if labels.len() < 2 {
-            return Err(AdaptError::OneClass.into());
-        }
+        check_labels(&labels)?;
         if plan.out.is_none() {
             let hint = "nothing was begun (--out FILE writes the prompt to a file instead)";
             context.home.check_writable().context(hint)?;
@@ -87,7 +86,16 @@ impl Adaptation {
         })
     }
 
-    /// Encodes pictures, with a progress bar; those that cannot be read are told and left out.
+    /// What is to be learnt.
+    pub fn task(&self) -> Task<'_> {
+        Task {
+            model: &self.model,
+            labels: &self.labels,
+            layout: &self.layout,
+        }
+    }
+
+    /// Encodes pictures, with a progress bar; those that cannot be read are reported and left out.
     ///
     /// # Errors
     /// If the user stops it, or a label has too few pictures left.
@@ -97,8 +105,12 @@ impl Adaptation {
         context: &Context,
     ) -> anyhow::Result<FeatureSet> {
         let bar = context.output.progress("pictures", pictures.len() as u64);
-        let done = |count: usize| bar.set_position(count as u64);
-        let set = self.encode(pictures, &done, &context.stop);
+        let monitor = Monitor {
+            done: &|count| bar.set_position(count as u64),
+            stop: &context.stop,
+        };
+        let encode = |index, picture: &RgbImage| self.views(pictures.number(index), picture);
+        let set = self.encode(pictures, &encode, monitor);
         bar.finish_and_clear();
         let warnings = pictures.warnings();
         for warning in &warnings {
@@ -114,24 +126,6 @@ impl Adaptation {
         set
     }
 
-    /// Encodes pictures; `done` is told how many are finished.
-    ///
-    /// # Errors
-    /// If `stop` is set meanwhile, or a label has too few pictures that can be read.
-    pub fn encode(
-        &self,
-        pictures: &LabelledPictures,
-        done: &(dyn Fn(usize) + Sync),
-        stop: &AtomicBool,
-    ) -> anyhow::Result<FeatureSet> {
-        self.encode_with(
-            pictures,
-            &|index, picture| self.views(pictures.number(index), picture),
-            done,
-            stop,
-        )
-    }
-
     /// The features of a picture and of its crops, which follow from `number`.
     ///
     /// # Errors
@@ -140,21 +134,22 @@ impl Adaptation {
         encode_views(&self.model, picture, number, self.plan.extraction)
     }
 
-    /// As [`Adaptation::encode`], with another way from picture `index` to its views.
+    /// Encodes pictures, each with `encode`.
     ///
     /// # Errors
-    /// The same.
-    pub fn encode_with(
+    /// If it is stopped meanwhile, or a label has too few pictures that can be read.
+    pub fn encode(
         &self,
         pictures: &LabelledPictures,
         encode: &Encode,
-        done: &(dyn Fn(usize) + Sync),
-        stop: &AtomicBool,
+        monitor: Monitor,
     ) -> anyhow::Result<FeatureSet> {
-        let load = |index| pictures.load(index);
-        let count = pictures.len();
-        let set = extract_with(count, self.plan.extraction, &load, encode, done, stop)?;
-        if stop.load(Ordering::Relaxed) {
+        let source = Pictures {
+            count: pictures.len(),
+            load: &|index| pictures.load(index),
+        };
+        let set = extract_with(encode, source, self.plan.extraction, monitor)?;
+        if monitor.stop.load(Ordering::Relaxed) {
             return Err(AdaptError::Stopped.into());
         }
         self.enough(&set)?;
@@ -165,8 +160,8 @@ impl Adaptation {
         for (class, label) in self.labels.iter().enumerate() {
             let found = set.labels.iter().filter(|&&of| of == class).count();
             anyhow::ensure!(
-                found >= FEWEST_SHOTS,
-                "the label {:?} has {found} usable picture{}: give it at least {FEWEST_SHOTS}, better 16",
+                found >= MIN_SHOTS,
+                "the label {:?} has {found} usable picture{}: give it at least {MIN_SHOTS}, better 16",
                 label.name,
                 if found == 1 { "" } else { "s" },
             );
@@ -192,42 +187,26 @@ impl Adaptation {
                 report.loss,
                 percent(report.accuracy)
             ));
-            match context.stopped() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if context.stopped() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         });
         bar.finish_and_clear();
         trained
     }
 
-    /// Trains and judges; `progress` is told of each step and may end it.
+    /// Trains and judges; `progress` hears of each step and may end it.
     ///
     /// # Errors
     /// If `progress` ends it, or an option does not fit the model.
-    pub fn train_with(
-        &self,
-        set: &FeatureSet,
-        progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-    ) -> anyhow::Result<Trained> {
+    pub fn train_with(&self, set: &FeatureSet, progress: &mut Progress) -> anyhow::Result<Trained> {
         memory::keep_freed();
-        let names: Vec<String> = self.labels.iter().map(|label| label.name.clone()).collect();
         let training = Instant::now();
-        let outcome = adapt::adapt(
-            &self.model.text,
-            &self.layout,
-            &names,
-            set,
-            self.model.logit_scale,
-            &self.plan.options,
-            progress,
-        );
-        let outcome = outcome.map_err(|error| match error {
-            AdaptError::Factors(error @ FactorsError::Rank { .. }) => usage(error),
-            error => error.into(),
-        })?;
+        let outcome = adapt::adapt(&self.task(), set, &self.plan.options, progress);
         Ok(Trained {
-            outcome,
+            outcome: outcome.map_err(explained)?,
             images: set.labels.len(),
             skipped_images: 0,
             seconds: Seconds {
@@ -237,31 +216,33 @@ impl Adaptation {
         })
     }
 
-    /// Keeps the prompt if it may stay, and tells how it went.
+    /// Keeps the prompt if it may stay, and reports how it went.
     ///
     /// # Errors
     /// If the prompt cannot be written.
     pub fn finish(&self, trained: &Trained, context: &Context) -> anyhow::Result<Exit> {
-        let kept = trained.outcome.accepted || self.plan.force;
-        let saved = match kept {
-            true => Some(self.save(trained, context)?),
-            false => None,
+        let kept = trained.outcome.accepted() || self.plan.force;
+        let saved = if kept {
+            Some(self.save(trained, context)?)
+        } else {
+            None
         };
         self.report(trained, saved.as_ref(), context)?;
-        self.tell(trained, saved.as_ref(), context);
-        Ok(match kept {
-            true => Exit::Done,
-            false => Exit::NothingAccepted,
+        self.describe(trained, saved.as_ref(), context);
+        Ok(if kept {
+            Exit::Done
+        } else {
+            Exit::NothingAccepted
         })
     }
 
     /// Keeps the prompt, whatever the verdict on it: in the home folder, or in the file that was asked for.
     ///
     /// # Errors
-    /// If it cannot be written there. Where that is the home folder's fault, the prompt is left among the temporary files,
+    /// If it cannot be written there. If that is because of the home folder, the prompt is left among the temporary files,
     /// and the error says where.
     pub fn save(&self, trained: &Trained, context: &Context) -> anyhow::Result<Saved> {
-        let record = self.record(trained, self.plan.started)?;
+        let record = self.record(&trained.outcome, self.plan.started)?;
         if let Some(path) = &self.plan.out {
             let bytes = context.home.export(&record, path, true)?;
             return Ok(Saved {
@@ -289,5 +270,13 @@ impl Adaptation {
             }
         };
         Err(anyhow::Error::from(error).context(told))
+    }
+}
+
+/// A rank that does not fit is a flag that cannot work.
+pub fn explained(error: AdaptError) -> anyhow::Error {
+    match error {
+        AdaptError::Factors(error @ FactorsError::Rank { .. }) => usage(error),
+        error => error.into(),
     }
 }

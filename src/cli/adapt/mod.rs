@@ -1,130 +1,27 @@
 //! `edge-rlp adapt`: pictures in, features once, a prompt trained on them, and the prompt kept if it does no harm.
 
 mod adaptation;
+mod arguments;
 mod report;
 mod unlabelled;
 mod view;
 
+pub use arguments::Arguments;
+
 use super::pictures::{LabelledPictures, demo_labels, drawn_class};
-use super::{Context, Exit, limits, usage};
-use crate::adapt::Options;
-use crate::adapt::features::Extraction;
-use crate::adapt::trainer::Recipe;
-use crate::clip::text_tower::DEFAULT_MEMORY;
-use crate::frames::{CameraOptions, CameraSource, CaptureFormat};
-use crate::prompt::{Method, Template, labels};
+use super::{Context, Exit, usage};
+use crate::frames::CameraSource;
+use crate::prompt::labels;
 use crate::store::LABELS_FILE;
 use adaptation::{Adaptation, Plan};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
-#[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("source").required(true))]
-pub struct Arguments {
-    /// Learn from a camera, as `classify --camera` names it: at a terminal a full-screen view opens in which each key
-    /// keeps what is shown as a shot of a label. demo or demo:CONDITION draws pictures and labels them itself
-    #[arg(long, value_name = "SRC", group = "source")]
-    camera: Option<String>,
-    /// Learn from a folder with one sub-folder of pictures a label
-    #[arg(long, value_name = "DIR", group = "source")]
-    images: Option<PathBuf>,
-    /// Learn from the shots that were kept when the prompt was last taught at a terminal; of another prompt with its
-    /// NAME, or from a folder of shots that was copied here
-    #[arg(long, value_name = "NAME|DIR", group = "source", num_args = 0..=1, default_missing_value = "")]
-    shots_from: Option<String>,
-    /// One label a line, optionally "label = words for the prompt" [default: the labels.txt or sub-folders
-    /// of the folder, or all that the demo camera draws]
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
-    /// Label the demo camera's pictures at the terminal too
-    #[arg(long)]
-    view: bool,
-    /// Show the camera's picture as coloured blocks even where the terminal could show its pixels, which a slow line
-    /// does not carry
-    #[arg(long)]
-    blocks: bool,
-    /// What to ask a camera for [default: 640x480@30]
-    #[arg(long, value_name = "WxH@FPS")]
-    format: Option<CaptureFormat>,
-    /// Give a camera up that has sent nothing for so long
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
-    camera_timeout: Duration,
-    /// A model of the home folder, or a bundle file [default: the one inside the program]
-    #[arg(long, value_name = "NAME|FILE")]
-    model: Option<String>,
-    /// What to call the prompt
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    prompt: String,
-    /// Pictures to use of each label [default: all of a folder or all shots, 16 of a camera]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
-    shots: Option<u32>,
-    /// The sentence labels stand in; the words before {} are what is tuned
-    #[arg(long, value_name = "TEXT", default_value = "a photo of a {}.")]
-    template: String,
-    /// Rank of the two factors
-    #[arg(long, value_name = "R", default_value_t = 1)]
-    rank: usize,
-    /// rlp tunes two low-rank factors, coop the whole context
-    #[arg(long, value_name = "METHOD", default_value = "rlp")]
-    method: String,
-    /// Views of each picture to train on: itself and random crops
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    views: u32,
-    /// Share of each label's pictures kept from training, to compare with zero-shot on
-    #[arg(long, value_name = "F", default_value_t = 0.25)]
-    holdout: f32,
-    /// Same seed, same pictures: same prompt
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Training steps at most [default: 200; 600 with dropout]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    steps: Option<u32>,
-    /// Share of the prompt's change dropped at random in each step
-    #[arg(long, value_name = "P")]
-    dropout: Option<f32>,
-    /// Write the prompt to this file and leave the home folder alone
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
-    out: Option<PathBuf>,
-    /// Learn with nobody there to label: from the pictures that the prompt in use, or zero-shot, is surest of
-    #[arg(long, conflicts_with_all = ["shots_from", "view", "out"])]
-    unlabelled: bool,
-    /// With --unlabelled: pictures to collect at most, near-duplicates left out [default: 40 a label]
-    #[arg(long, value_name = "N", requires = "unlabelled", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pool: Option<u32>,
-    /// With --unlabelled: collect from a camera for so long at most
-    #[arg(long, value_name = "DURATION", requires = "unlabelled", value_parser = humantime::parse_duration, default_value = "10m")]
-    collect_for: Duration,
-    /// With --unlabelled: times to label the pictures anew with the prompt just trained
-    #[arg(long, value_name = "N", requires = "unlabelled", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
-    rounds: u32,
-    /// With --unlabelled: stay, and adapt again whenever the pictures no longer look like those that the prompt in use was
-    /// trained on
-    #[arg(long, requires_all = ["unlabelled", "camera"])]
-    watch: bool,
-    /// With --watch: time between two adaptations at least
-    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = humantime::parse_duration, default_value = "10m")]
-    pause: Duration,
-    /// With --watch: time between two looks at a camera [default: 1s; demo scenes as fast as they are drawn]
-    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = humantime::parse_duration)]
-    every: Option<Duration>,
-    /// Keep the prompt even where it is worse than zero-shot
-    #[arg(long)]
-    force: bool,
-    /// Step back behind other programs by so much, from 0 to 19, as `nice` does
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(..=19))]
-    pub nice: u8,
-    /// Megabytes that a training step may keep for its sweep back; with less, many labels take longer [default: 256, or
-    /// half of what a lower limit of the system leaves]
-    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
-    memory: Option<u32>,
-}
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
-    if arguments.unlabelled {
+    if arguments.self_training.unlabelled {
         return unlabelled::run(&arguments, context);
     }
     // All that can be wrong with the flags is found before the first picture is touched.
-    let plan = plan(&arguments, context)?;
+    let plan = arguments.plan(context)?;
     if let Some(source) = taught(&arguments)? {
         return teach(source, &arguments, plan, context);
     }
@@ -140,22 +37,23 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
 
 /// The camera whose pictures a person at the terminal is to label, if that is how to learn.
 fn taught(arguments: &Arguments) -> anyhow::Result<Option<CameraSource>> {
-    let Some(source) = &arguments.camera else {
+    let Some(source) = &arguments.pictures.camera else {
         return Ok(None);
     };
     let source: CameraSource = source.parse().map_err(usage)?;
-    let labels_itself = matches!(source, CameraSource::Demo(_)) && !arguments.view;
+    let labels_itself = matches!(source, CameraSource::Demo(_)) && !arguments.labelling.view;
     if labels_itself {
         return Ok(None);
     }
     if view::is_there() {
         return Ok(Some(source));
     }
-    match arguments.view {
-        true => Err(usage(
+    if arguments.labelling.view {
+        Err(usage(
             "--view needs a terminal: its picture goes to standard error, and its keys come from standard input",
-        )),
-        false => Ok(None),
+        ))
+    } else {
+        Ok(None)
     }
 }
 
@@ -168,7 +66,7 @@ fn teach(
 ) -> anyhow::Result<Exit> {
     let kept = context.home.shots_folder(&plan.prompt)?.join(LABELS_FILE);
     let drawn = matches!(source, CameraSource::Demo(_));
-    let labels = match &arguments.labels {
+    let labels = match &arguments.labelling.labels {
         Some(file) => labels::read(file)?,
         None if kept.is_file() => labels::read(&kept)?,
         None if drawn => demo_labels()?,
@@ -186,74 +84,22 @@ fn teach(
     let adaptation = Adaptation::open(plan, labels, context)?;
     let view = view::View {
         source,
-        options: camera_options(arguments),
+        options: arguments.camera.options(),
         adaptation: &adaptation,
-        blocks: arguments.blocks,
+        blocks: arguments.labelling.blocks,
     };
     view::run(&view, context)
 }
 
-fn camera_options(arguments: &Arguments) -> CameraOptions {
-    CameraOptions::within(arguments.camera_timeout).with_format(arguments.format)
-}
-
-/// The flags as one plan, and what is wrong with them.
-fn plan(arguments: &Arguments, context: &Context) -> anyhow::Result<Plan> {
-    context.home.prompt_path(&arguments.prompt).map_err(usage)?;
-    Ok(Plan {
-        template: Template::parse(&arguments.template).map_err(usage)?,
-        options: options(arguments, context)?,
-        extraction: Extraction {
-            views: arguments.views as usize,
-            seed: arguments.seed,
-            threads: context.threads,
-        },
-        model: arguments.model.clone(),
-        prompt: arguments.prompt.clone(),
-        out: arguments.out.clone(),
-        force: arguments.force,
-        started: Instant::now(),
-    })
-}
-
-fn options(arguments: &Arguments, context: &Context) -> anyhow::Result<Options> {
-    let method: Method = arguments.method.parse().map_err(usage)?;
-    let default = Recipe::of(method);
-    let dropout = arguments.dropout.unwrap_or(default.dropout);
-    for (flag, share) in [("--holdout", arguments.holdout), ("--dropout", dropout)] {
-        if !(0.0..1.0).contains(&share) {
-            return Err(usage(format!(
-                "{flag} {share}: give a share from 0 up to, but not including, 1"
-            )));
-        }
-    }
-    let default = default.with_dropout(dropout);
-    let steps = arguments.steps.map(|steps| steps as usize);
-    Ok(Options {
-        method,
-        rank: arguments.rank,
-        holdout: arguments.holdout,
-        seed: arguments.seed,
-        memory: match arguments.memory {
-            Some(megabytes) => (megabytes as usize).saturating_mul(1 << 20),
-            None => limits::memory_to_keep(DEFAULT_MEMORY, context.threads),
-        },
-        recipe: Recipe {
-            steps: steps.unwrap_or(default.steps),
-            ..default
-        },
-    })
-}
-
 fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<LabelledPictures> {
-    let labels = arguments.labels.as_deref();
-    let shots = arguments.shots.map(|shots| shots as usize);
-    let seed = arguments.seed;
-    if let Some(from) = &arguments.shots_from {
+    let labels = arguments.labelling.labels.as_deref();
+    let shots = arguments.pictures.shots();
+    let seed = arguments.training.seed;
+    if let Some(from) = &arguments.pictures.shots_from {
         let folder = shots_folder(from, &arguments.prompt, context)?;
         return LabelledPictures::from_shots(&folder, labels, shots, seed, context);
     }
-    match (&arguments.images, &arguments.camera) {
+    match (&arguments.pictures.images, &arguments.pictures.camera) {
         (Some(dir), _) => LabelledPictures::from_folder(dir, labels, shots, seed, context),
         (None, Some(source)) => {
             let source: CameraSource = source.parse().map_err(usage)?;

@@ -1,44 +1,23 @@
-//! What an adaptation writes down: the prompt file's content, the object for machines, the lines for people. It must
-//! not know how it was come by.
+//! What an adaptation writes down: the prompt file's content, the object for machines, the lines for people.
 
 use super::super::Context;
 use super::super::output::percent;
 use super::adaptation::{Adaptation, Trained};
-use crate::classifier::context_rows;
-use crate::prompt::density;
-use crate::store::{Calibration, FeatureStatistics, Metrics, Prompt, Provenance, Saved};
+use crate::adapt::{Evidence, Outcome};
+use crate::prompt::{Prompt, Provenance, density};
+use crate::store::Saved;
 use serde_json::json;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 impl Adaptation {
     /// The prompt file's content; the adaptation began at `begun`.
-    pub fn record(&self, trained: &Trained, begun: Instant) -> anyhow::Result<Prompt> {
-        let outcome = &trained.outcome;
+    pub fn record<E: Evidence>(
+        &self,
+        outcome: &Outcome<E>,
+        begun: Instant,
+    ) -> anyhow::Result<Prompt> {
+        let prompt = outcome.prompt(&self.task(), &self.plan.template, &self.plan.options)?;
         Ok(Prompt {
-            model_name: self.model.name.clone(),
-            model_fingerprint: self.model.fingerprint.0,
-            template: self.plan.template.clone(),
-            labels: self.labels.clone(),
-            delta: outcome.delta.clone(),
-            context_singular_values: self.spectrum(trained)?,
-            seed: self.plan.options.seed,
-            recipe: self.plan.options.recipe.in_words(),
-            metrics: Metrics {
-                zero_shot_accuracy: outcome.zero_shot_accuracy,
-                adapted_accuracy: outcome.adapted_accuracy,
-                images: (trained.images - outcome.holdout_pictures) as u32,
-                holdout_images: outcome.holdout_pictures as u32,
-                steps: outcome.history.len() as u32,
-            },
-            calibration: outcome.calibration.map(|calibration| Calibration {
-                temperature: calibration.temperature,
-                unknown_threshold: 0.5 * (1.0 + calibration.least_similarity.clamp(-1.0, 1.0)),
-            }),
-            statistics: (outcome.statistics.as_ref()).map(|statistics| FeatureStatistics {
-                mean: statistics.mean.to_vec(),
-                spread: statistics.spread,
-                pictures: statistics.pictures as u32,
-            }),
             provenance: Provenance {
                 device: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
                 seconds: begun.elapsed().as_secs_f32(),
@@ -48,14 +27,8 @@ impl Adaptation {
                     .map(|since| since.as_secs()),
                 ..Provenance::default()
             },
+            ..prompt
         })
-    }
-
-    /// The singular values of the whole context.
-    fn spectrum(&self, trained: &Trained) -> anyhow::Result<Vec<f32>> {
-        let change = Some(&trained.outcome.delta);
-        let context = context_rows(&self.model.text, &self.layout, change)?;
-        Ok(density::singular_values(context.view()))
     }
 
     /// The object that `--json` ends with.
@@ -69,6 +42,8 @@ impl Adaptation {
             return Ok(());
         }
         let (model, outcome) = (&self.model, &trained.outcome);
+        let comparison = &outcome.evidence;
+        let prompt = self.record(outcome, self.plan.started)?;
         context.output.object(&json!({
             "prompt": self.plan.prompt,
             "path": saved.map(|saved| saved.path.display().to_string()),
@@ -76,18 +51,18 @@ impl Adaptation {
             "sequence": saved.map(|saved| saved.sequence),
             "model": { "name": model.name, "fingerprint": model.fingerprint.to_string() },
             "labels": self.labels.iter().map(|label| &label.name).collect::<Vec<_>>(),
-            "method": self.plan.options.method.name(),
+            "method": self.plan.options.tuning.name(),
             "rank": outcome.delta.rank(),
             "parameters": outcome.delta.parameters(),
             "images": trained.images,
             "skipped_images": trained.skipped_images,
-            "holdout_images": outcome.holdout_pictures,
+            "holdout_images": comparison.held_out(),
             "steps": outcome.history.len(),
-            "zero_shot_accuracy": outcome.zero_shot_accuracy,
-            "adapted_accuracy": outcome.adapted_accuracy,
-            "accepted": outcome.accepted,
+            "zero_shot_accuracy": comparison.zero_shot_accuracy,
+            "adapted_accuracy": comparison.adapted_accuracy,
+            "accepted": outcome.accepted(),
             "kept": saved.is_some(),
-            "information_density": density::information_density(&self.spectrum(trained)?, 1),
+            "information_density": density::information_density(&prompt.context_singular_values, 1),
             "seconds": {
                 "features": trained.seconds.features,
                 "training": trained.seconds.training,
@@ -98,16 +73,17 @@ impl Adaptation {
     }
 
     /// The lines for people.
-    pub fn tell(&self, trained: &Trained, saved: Option<&Saved>, context: &Context) {
+    pub fn describe(&self, trained: &Trained, saved: Option<&Saved>, context: &Context) {
         let outcome = &trained.outcome;
-        let judged = match outcome.holdout_pictures {
+        let comparison = &outcome.evidence;
+        let judged = match comparison.held_out() {
             0 => "the training pictures (none were held out)".to_owned(),
             count => format!("{count} held-out pictures"),
         };
         context.output.line(format!(
             "accuracy on {judged}: zero-shot {}, adapted {}",
-            percent(outcome.zero_shot_accuracy),
-            percent(outcome.adapted_accuracy),
+            percent(comparison.zero_shot_accuracy),
+            percent(comparison.adapted_accuracy),
         ));
         match saved {
             Some(saved) if self.plan.out.is_some() => context.output.line(format!(

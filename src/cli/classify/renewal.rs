@@ -6,7 +6,8 @@ use super::Arguments;
 use crate::classifier::Classifier;
 use crate::clip::Model;
 use crate::prompt::Label;
-use crate::store::{LoadedPrompt, Prompt};
+use crate::prompt::Prompt;
+use crate::store::LoadedPrompt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
-//! Data sets for `eval`: which pictures train and which test, and their features. It must not know methods.
+//! Data sets for `eval`: which pictures train and which test, and their features.
 
 use super::super::{Context, usage};
-use crate::adapt::features::{self, Extraction, FeatureSet, Loaded};
+use crate::adapt::features::{self, Extraction, FeatureSet, Monitor, Pictures};
 use crate::adapt::{AdaptError, Split};
 use crate::clip::Model;
 use crate::frames::{
@@ -74,8 +74,8 @@ impl DataSet {
 
     fn from_folders(dir: &Path, reading: Reading, context: &Context) -> anyhow::Result<DataSet> {
         let (train, test) = (dir.join("train"), dir.join("test"));
-        let parted = train.is_dir() && test.is_dir();
-        let first = if parted { train.as_path() } else { dir };
+        let divided = train.is_dir() && test.is_dir();
+        let first = if divided { train.as_path() } else { dir };
         let labels = match reading.labels {
             Some(labels) => labels,
             None => labels_of(dir, first)?,
@@ -94,9 +94,10 @@ impl DataSet {
                 .flat_map(|(class, paths)| paths.into_iter().map(move |path| (path, class)))
                 .collect())
         };
-        let (train, test) = match parted {
-            true => (list(&train)?, list(&test)?),
-            false => hold_out(list(dir)?, labels.len(), reading.holdout)?,
+        let (train, test) = if divided {
+            (list(&train)?, list(&test)?)
+        } else {
+            hold_out(list(dir)?, labels.len(), reading.holdout)?
         };
         anyhow::ensure!(
             !test.is_empty(),
@@ -174,16 +175,23 @@ pub fn extract(
     let load = |index: usize| {
         let (path, class) = &files[index];
         match read_picture(path, MAX_PIXELS) {
-            Ok(picture) => Loaded::Picture(picture, *class),
+            Ok(picture) => Some((picture, *class)),
             Err(error) => {
                 failures().push((index, error));
-                Loaded::Skipped
+                None
             }
         }
     };
     let started = Instant::now();
-    let done = |count: usize| bar.set_position(count as u64);
-    let set = features::extract(model, files.len(), extraction, &load, &done, &context.stop);
+    let pictures = Pictures {
+        count: files.len(),
+        load: &load,
+    };
+    let monitor = Monitor {
+        done: &|count| bar.set_position(count as u64),
+        stop: &context.stop,
+    };
+    let set = features::extract(model, pictures, extraction, monitor);
     bar.finish_and_clear();
     if context.stopped() {
         return Err(AdaptError::Stopped.into());

@@ -1,35 +1,36 @@
-//! One evaluation, prepared and run: features once, then every trial on them. It must not know flags beyond the
-//! extraction's, nor how results are shown.
+//! One evaluation, prepared and run: features once, then every trial on them.
 
 use super::super::output::percent;
 use super::super::{Context, usage};
 use super::data_set::{DataSet, Extracted, File, extract};
-use super::{Arguments, Plan, Protocol};
-use crate::adapt::AdaptError;
+use super::{Configuration, Protocol};
 use crate::adapt::features::{Extraction, FeatureSet};
-use crate::adapt::trainer::StepReport;
-use crate::classifier::context_rows;
+use crate::adapt::{AdaptError, StepReport, Task};
 use crate::clip::Model;
 use crate::evaluate::{
-    Classifier, EvaluateError, Fitted, Part, Task, Trial, TrialResult, base_and_new, choose_shots,
-    run as run_trial, test,
+    EvaluateError, Fitted, Part, PartClasses, Predictor, Trial, TrialResult, base_and_new,
+    choose_shots, run as run_trial, test,
 };
-use crate::prompt::{Template, TokenLayout};
+use crate::prompt::{Label, Template, TokenLayout};
 use crate::store::LoadedPrompt;
-use ndarray::Axis;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// Classes that are told apart: some of a data set's.
+/// Classes to choose from: some of a data set's.
 pub struct Classes {
-    pub names: Vec<String>,
+    pub labels: Vec<Label>,
     pub layout: TokenLayout,
     /// Their indices in the data set.
     pub members: Vec<usize>,
 }
 
 impl Classes {
+    pub fn names(&self) -> Vec<&str> {
+        let names = self.labels.iter().map(|label| label.name.as_str());
+        names.collect()
+    }
+
     /// The pictures of these classes, numbered as they are here.
     fn pictures(&self, set: &FeatureSet) -> FeatureSet {
         set.filter_classes(|class| self.members.iter().position(|&member| member == class))
@@ -42,12 +43,12 @@ pub struct TestPart {
     pub classes: Classes,
     pub pictures: FeatureSet,
     pub files: Vec<PathBuf>,
-    fitted: bool,
+    kind: PartClasses,
 }
 
 /// Everything that trials share.
 pub struct Evaluation<'a> {
-    pub plan: Plan,
+    pub configuration: Configuration,
     pub model: &'a Model,
     pub source: DataSet,
     /// The classes that methods are fitted to.
@@ -62,97 +63,75 @@ pub struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
+    /// Reads and encodes the pictures of `source` that some trial trains on, and all that are tested on.
     pub fn prepare(
-        arguments: &Arguments,
-        plan: Plan,
+        configuration: Configuration,
         source: DataSet,
         targets: Vec<DataSet>,
         model: &'a Model,
         context: &Context,
     ) -> anyhow::Result<Evaluation<'a>> {
-        let threads = context.threads;
-        let extraction = |views| Extraction {
-            views,
-            seed: 0,
-            threads,
-        };
-        let everything: Vec<usize> = (0..source.labels.len()).collect();
-        let classes =
-            |data: &DataSet, members: &[usize]| classes(&plan.template, model, data, members);
-        let (fitted, new) = match plan.protocol {
+        let everything = || (0..source.labels.len()).collect();
+        let (base, new) = match configuration.protocol {
             Protocol::BaseToNew => base_and_new(&source.order),
-            _ => (everything, Vec::new()),
+            _ => (everything(), Vec::new()),
         };
-
-        // Only pictures that some trial trains on are decoded.
-        let truth: Vec<usize> = source.train.iter().map(|(_, class)| *class).collect();
-        let chosen: BTreeSet<usize> = plan
-            .trains()
-            .then_some(())
-            .into_iter()
-            .flat_map(|()| plan.draws())
-            .flat_map(|(seed, shots)| choose_shots(&truth, source.labels.len(), shots, seed))
-            .filter(|&row| fitted.contains(&truth[row]))
-            .collect();
-        let train_files: Vec<usize> = chosen.into_iter().collect();
-        let files: Vec<File> = train_files
+        let chosen = training_rows(&configuration, &source, &base);
+        let files: Vec<File> = chosen
             .iter()
             .map(|&row| source.train[row].clone())
             .collect();
-        let train = extract(model, &files, extraction(arguments.views as usize), context)?;
-        let train_files = train.files.iter().map(|&row| train_files[row]).collect();
+        let train = extract(
+            model,
+            &files,
+            extraction(configuration.views, context),
+            context,
+        )?;
+        let train_files = train.files.iter().map(|&row| chosen[row]).collect();
 
-        let mut parts = Vec::new();
-        let tested = extract(model, &source.test, extraction(1), context)?;
-        let (mut seconds_each, mut skipped_tests) = (tested.seconds_each, tested.skipped);
-        let names = match plan.protocol {
-            Protocol::BaseToNew => ["base", "new"],
-            Protocol::Cross => ["source", ""],
-            _ => ["test", ""],
+        let mut tests = Tests {
+            template: &configuration.template,
+            model,
+            context,
+            parts: Vec::new(),
+            seconds_each: 0.0,
+            skipped: 0,
         };
-        let fitted_classes = classes(&source, &fitted)?;
-        parts.push(part(
-            names[0],
-            classes(&source, &fitted)?,
-            &source,
-            &tested,
-            true,
-        ));
+        let tested = tests.extract(&source)?;
+        let name = match configuration.protocol {
+            Protocol::BaseToNew => "base",
+            Protocol::Cross => "source",
+            _ => "test",
+        };
+        tests.add(name, PartClasses::Base, &source, &tested, &base)?;
         if !new.is_empty() {
-            parts.push(part(
-                names[1],
-                classes(&source, &new)?,
-                &source,
-                &tested,
-                false,
-            ));
+            tests.add("new", PartClasses::New, &source, &tested, &new)?;
         }
         for target in &targets {
+            let tested = tests.extract(target)?;
             let all: Vec<usize> = (0..target.labels.len()).collect();
-            let tested = extract(model, &target.test, extraction(1), context)?;
-            seconds_each = seconds_each.max(tested.seconds_each);
-            skipped_tests += tested.skipped;
-            parts.push(part(
-                &target.name,
-                classes(target, &all)?,
-                target,
-                &tested,
-                false,
-            ));
+            tests.add(&target.name, PartClasses::New, target, &tested, &all)?;
         }
+        let Tests {
+            parts,
+            seconds_each,
+            skipped,
+            ..
+        } = tests;
         Ok(Evaluation {
-            fitted: fitted_classes,
-            plan,
+            fitted: Classes::new(&configuration.template, model, &source, &base)?,
+            configuration,
             model,
             source,
             train,
             train_files,
             parts,
             seconds_each,
-            skipped_tests,
+            skipped_tests: skipped,
         })
     }
 
+    /// Pictures that could not be read.
     pub fn skipped(&self) -> usize {
         self.train.skipped + self.skipped_tests
     }
@@ -160,8 +139,8 @@ impl<'a> Evaluation<'a> {
     /// Fits and tests every method in every trial; the prompt that was given comes last in each.
     pub fn run(&self, context: &Context) -> anyhow::Result<Vec<TrialResult>> {
         let truth: Vec<usize> = self.source.train.iter().map(|(_, class)| *class).collect();
-        let draws = self.plan.draws();
-        let fits = (draws.len() * self.plan.techniques.len()) as u64;
+        let draws = self.configuration.draws();
+        let fits = (draws.len() * self.configuration.methods.len()) as u64;
         let bar = context.output.progress("methods", fits);
         let mut progress = |report: &StepReport| {
             bar.set_message(format!(
@@ -171,40 +150,35 @@ impl<'a> Evaluation<'a> {
                 report.loss,
                 percent(report.accuracy)
             ));
-            match context.stopped() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if context.stopped() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         };
         let mut results = Vec::new();
         for (seed, shots) in draws {
             let rows = choose_shots(&truth, self.source.labels.len(), shots, seed);
-            if self.plan.trains() {
+            if self.configuration.trains() {
                 self.enough(&rows)?;
             }
-            let shots_set = self.fitted.pictures(&self.shots(&rows));
+            let pictures = self.fitted.pictures(&self.shots(&rows));
             let trial = Trial {
                 seed,
                 shots,
-                task: Task {
-                    tower: &self.model.text,
-                    scale: self.model.logit_scale,
-                    names: &self.fitted.names,
-                    layout: &self.fitted.layout,
-                    shots: &shots_set,
-                },
+                task: Task::new(self.model, &self.fitted.labels, &self.fitted.layout)?,
+                pictures: &pictures,
                 parts: self.parts.iter().map(TestPart::as_part).collect(),
             };
-            for &technique in &self.plan.techniques {
-                results.extend(
-                    run_trial(&trial, &[technique], &self.plan.options, &mut progress)
-                        .map_err(explained)?,
-                );
+            for &method in &self.configuration.methods {
+                let options = &self.configuration.options;
+                let result = run_trial(&trial, method, options, &mut progress);
+                results.push(result.map_err(explained)?);
                 bar.inc(1);
             }
         }
         bar.finish_and_clear();
-        if let Some((_, loaded)) = &self.plan.prompt {
+        if let Some((_, loaded)) = &self.configuration.prompt {
             results.push(self.test_prompt(loaded)?);
         }
         Ok(results)
@@ -215,13 +189,7 @@ impl<'a> Evaluation<'a> {
         let present: Vec<usize> = (0..self.train_files.len())
             .filter(|&row| rows.binary_search(&self.train_files[row]).is_ok())
             .collect();
-        FeatureSet {
-            features: self.train.set.features.select(Axis(0), &present),
-            labels: present
-                .iter()
-                .map(|&row| self.train.set.labels[row])
-                .collect(),
-        }
+        self.train.set.select(&present)
     }
 
     /// Every class that is fitted needs a picture that could be read.
@@ -239,35 +207,42 @@ impl<'a> Evaluation<'a> {
 
     fn test_prompt(&self, loaded: &LoadedPrompt) -> anyhow::Result<TrialResult> {
         let record = &loaded.record;
-        let (tower, layout) = (&self.model.text, &self.fitted.layout);
-        let classifier = Classifier::Prompt {
-            context: context_rows(tower, layout, Some(&record.delta))?,
-            change: Some(record.delta.clone()),
-        };
-        let parts = self
-            .parts
-            .iter()
-            .map(|part| {
-                test(
-                    &classifier,
-                    &self.model.text,
-                    self.model.logit_scale,
-                    &part.as_part(),
-                )
-            })
-            .collect::<Result<_, _>>()?;
+        let predictor = Predictor::Prompt(Some(record.delta.clone()));
+        let parts: Vec<Part> = self.parts.iter().map(TestPart::as_part).collect();
         Ok(TrialResult {
-            technique: record.method().into(),
+            method: record.tuning().into(),
             seed: record.seed,
             shots: None,
+            parts: test(&predictor, self.model, &parts)?,
             fitted: Fitted {
-                classifier,
+                predictor,
                 parameters: record.delta.parameters(),
                 history: Vec::new(),
                 seconds: f64::from(record.provenance.seconds),
             },
-            parts,
         })
+    }
+}
+
+/// The rows of `source.train` that some trial trains on, for the classes `base`: no others are decoded.
+fn training_rows(configuration: &Configuration, source: &DataSet, base: &[usize]) -> Vec<usize> {
+    if !configuration.trains() {
+        return Vec::new();
+    }
+    let truth: Vec<usize> = source.train.iter().map(|(_, class)| *class).collect();
+    let draws = configuration.draws().into_iter();
+    let chosen: BTreeSet<usize> = draws
+        .flat_map(|(seed, shots)| choose_shots(&truth, source.labels.len(), shots, seed))
+        .filter(|&row| base.contains(&truth[row]))
+        .collect();
+    chosen.into_iter().collect()
+}
+
+fn extraction(views: usize, context: &Context) -> Extraction {
+    Extraction {
+        views,
+        seed: 0,
+        threads: context.threads,
     }
 }
 
@@ -277,49 +252,70 @@ impl TestPart {
             name: &self.name,
             layout: &self.classes.layout,
             pictures: &self.pictures,
-            fitted: self.fitted,
+            classes: self.kind,
         }
     }
 }
 
-fn classes(
-    template: &Template,
-    model: &Model,
-    data: &DataSet,
-    members: &[usize],
-) -> anyhow::Result<Classes> {
-    let labels: Vec<_> = members
-        .iter()
-        .map(|&class| data.labels[class].clone())
-        .collect();
-    let layout = model.layout(template, &labels)?;
-    Ok(Classes {
-        names: labels.into_iter().map(|label| label.name).collect(),
-        layout,
-        members: members.to_vec(),
-    })
+impl Classes {
+    /// The classes `members` of `data`, in `template`.
+    fn new(
+        template: &Template,
+        model: &Model,
+        data: &DataSet,
+        members: &[usize],
+    ) -> anyhow::Result<Classes> {
+        let labels = members.iter().map(|&class| data.labels[class].clone());
+        let labels: Vec<Label> = labels.collect();
+        Ok(Classes {
+            layout: model.layout(template, &labels)?,
+            labels,
+            members: members.to_vec(),
+        })
+    }
 }
 
-fn part(
-    name: &str,
-    classes: Classes,
-    data: &DataSet,
-    tested: &Extracted,
-    fitted: bool,
-) -> TestPart {
-    let files = tested
-        .files
-        .iter()
-        .map(|&file| &data.test[file])
-        .filter(|(_, class)| classes.members.contains(class))
-        .map(|(path, _)| path.clone())
-        .collect();
-    TestPart {
-        name: name.to_owned(),
-        pictures: classes.pictures(&tested.set),
-        classes,
-        files,
-        fitted,
+/// The parts of the test as they are put together.
+struct Tests<'a> {
+    template: &'a Template,
+    model: &'a Model,
+    context: &'a Context,
+    parts: Vec<TestPart>,
+    /// The longest that a picture of a data set took.
+    seconds_each: f64,
+    skipped: usize,
+}
+
+impl Tests<'_> {
+    /// The features of all test pictures of `data`.
+    fn extract(&mut self, data: &DataSet) -> anyhow::Result<Extracted> {
+        let extraction = extraction(1, self.context);
+        let tested = extract(self.model, &data.test, extraction, self.context)?;
+        self.seconds_each = self.seconds_each.max(tested.seconds_each);
+        self.skipped += tested.skipped;
+        Ok(tested)
+    }
+
+    /// Adds the classes `members` of `data`, whose features are `tested`.
+    fn add(
+        &mut self,
+        name: &str,
+        kind: PartClasses,
+        data: &DataSet,
+        tested: &Extracted,
+        members: &[usize],
+    ) -> anyhow::Result<()> {
+        let classes = Classes::new(self.template, self.model, data, members)?;
+        let files = tested.files.iter().map(|&file| &data.test[file]);
+        let files = files.filter(|(_, class)| members.contains(class));
+        self.parts.push(TestPart {
+            name: name.to_owned(),
+            pictures: classes.pictures(&tested.set),
+            files: files.map(|(path, _)| path.clone()).collect(),
+            classes,
+            kind,
+        });
+        Ok(())
     }
 }
 

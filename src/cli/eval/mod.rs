@@ -6,8 +6,8 @@ pub(super) mod evaluation;
 pub(super) mod summary;
 
 use super::{Context, Exit, model, report, usage};
-use crate::adapt::AdaptError;
-use crate::evaluate::{FitOptions, Technique};
+use crate::adapt::{MIN_LABELS, check_labels};
+use crate::evaluate::{FitOptions, Method};
 use crate::prompt::{Template, labels};
 use crate::store::{LoadedPrompt, atomic, file_system::Disk};
 use anyhow::Context as _;
@@ -92,19 +92,21 @@ impl Protocol {
 }
 
 /// What the flags mean, all checked before the first picture is read.
-pub struct Plan {
+pub struct Configuration {
     pub protocol: Protocol,
-    pub techniques: Vec<Technique>,
+    pub methods: Vec<Method>,
     /// Shots a class of each trial; none is all.
     pub shots: Vec<Option<usize>>,
     pub seeds: Vec<u64>,
     pub options: FitOptions,
+    /// Views of each picture to train on.
+    pub views: usize,
     pub template: Template,
     pub prompt: Option<(String, LoadedPrompt)>,
 }
 
-impl Plan {
-    fn new(arguments: &Arguments, context: &Context) -> anyhow::Result<Plan> {
+impl Configuration {
+    fn new(arguments: &Arguments, context: &Context) -> anyhow::Result<Configuration> {
         if !(arguments.holdout > 0.0 && arguments.holdout < 1.0) {
             return Err(usage(format!(
                 "--holdout {}: give a share between 0 and 1",
@@ -123,44 +125,39 @@ impl Plan {
         if protocol != Protocol::FewShot && arguments.shots.len() > 1 {
             return Err(usage("several --shots belong to --protocol few-shot"));
         }
-        let shots: Vec<Option<usize>> = match (protocol, arguments.shots.as_slice()) {
-            (Protocol::Holdout, []) => vec![None],
-            (Protocol::FewShot, []) => [1, 2, 4, 8, 16].map(Some).to_vec(),
-            (_, []) => vec![Some(16)],
-            (_, given) => given.iter().map(|&shots| Some(shots as usize)).collect(),
-        };
-        let prompt = match &arguments.prompt {
-            Some(name) => {
-                let loaded = context.home.load(name)?;
-                if let Some(warning) = &loaded.warning {
-                    context.output.warn(warning);
-                }
-                Some((name.clone(), loaded))
-            }
-            None => None,
-        };
+        let prompt = arguments.prompt.as_deref();
+        let prompt = prompt.map(|name| load(name, context)).transpose()?;
         let template = match (&arguments.template, &prompt) {
             (Some(text), _) => Template::parse(text).map_err(usage)?,
             (None, Some((_, loaded))) => loaded.record.template.clone(),
             (None, None) => Template::default(),
         };
-        let techniques = techniques(&arguments.methods, prompt.is_some())?;
+        let default: &[Method] = match prompt {
+            Some(_) => &[Method::ZeroShot],
+            None => &Method::ALL,
+        };
+        let methods = methods(&arguments.methods, default)?;
         // Nothing that is drawn by a seed is used.
-        let fixed = techniques == [Technique::ZeroShot];
-        Ok(Plan {
+        let fixed = methods == [Method::ZeroShot];
+        Ok(Configuration {
             protocol,
-            shots: if fixed { vec![None] } else { shots },
+            shots: if fixed {
+                vec![None]
+            } else {
+                shots(protocol, &arguments.shots)
+            },
             seeds: if fixed {
                 vec![1]
             } else {
                 (1..=arguments.seeds).collect()
             },
-            techniques,
+            methods,
             options: FitOptions {
                 rank: arguments.rank,
                 steps: arguments.steps.map(|steps| steps as usize),
                 seed: 0,
             },
+            views: arguments.views as usize,
             template,
             prompt,
         })
@@ -174,34 +171,53 @@ impl Plan {
 
     /// Whether any method learns from pictures.
     fn trains(&self) -> bool {
-        self.techniques != [Technique::ZeroShot]
+        self.methods != [Method::ZeroShot]
     }
 }
 
-fn techniques(names: &[String], prompt: bool) -> anyhow::Result<Vec<Technique>> {
-    let mut techniques: Vec<Technique> = match names {
-        [] if prompt => vec![Technique::ZeroShot],
-        [] => Technique::ALL.to_vec(),
-        [all] if all == "all" => Technique::ALL.to_vec(),
+/// A prompt and what it is called.
+fn load(name: &str, context: &Context) -> anyhow::Result<(String, LoadedPrompt)> {
+    let loaded = context.home.load(name)?;
+    if let Some(warning) = &loaded.warning {
+        context.output.warn(warning);
+    }
+    Ok((name.to_owned(), loaded))
+}
+
+/// Shots a class of each trial, none being all.
+fn shots(protocol: Protocol, given: &[u32]) -> Vec<Option<usize>> {
+    match (protocol, given) {
+        (Protocol::Holdout, []) => vec![None],
+        (Protocol::FewShot, []) => [1, 2, 4, 8, 16].map(Some).to_vec(),
+        (_, []) => vec![Some(16)],
+        (_, given) => given.iter().map(|&shots| Some(shots as usize)).collect(),
+    }
+}
+
+/// The methods called `names`, with `default` where there are none.
+fn methods(names: &[String], default: &[Method]) -> anyhow::Result<Vec<Method>> {
+    let mut methods: Vec<Method> = match names {
+        [] => default.to_vec(),
+        [all] if all == "all" => Method::ALL.to_vec(),
         names => names
             .iter()
             .map(|name| name.trim().parse().map_err(usage))
             .collect::<anyhow::Result<_>>()?,
     };
     // Everything is read beside the plain template.
-    if !techniques.contains(&Technique::ZeroShot) {
-        techniques.insert(0, Technique::ZeroShot);
+    if !methods.contains(&Method::ZeroShot) {
+        methods.insert(0, Method::ZeroShot);
     }
-    Ok(techniques)
+    Ok(methods)
 }
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
-    let plan = Plan::new(&arguments, context)?;
-    let source = source(&arguments, &plan, context)?;
+    let configuration = Configuration::new(&arguments, context)?;
+    let source = source(&arguments, &configuration, context)?;
     let targets = targets(&arguments, context)?;
-    let prompt = plan.prompt.as_ref().map(|(_, loaded)| loaded);
+    let prompt = configuration.prompt.as_ref().map(|(_, loaded)| loaded);
     let model = model::open_for(arguments.model.as_deref(), prompt, context)?;
-    let evaluation = Evaluation::prepare(&arguments, plan, source, targets, &model, context)?;
+    let evaluation = Evaluation::prepare(configuration, source, targets, &model, context)?;
     let results = evaluation.run(context)?;
     let summary = Summary::new(&evaluation, &results);
     if let Some(path) = &arguments.report {
@@ -224,26 +240,28 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn source(arguments: &Arguments, plan: &Plan, context: &Context) -> anyhow::Result<DataSet> {
+fn source(
+    arguments: &Arguments,
+    configuration: &Configuration,
+    context: &Context,
+) -> anyhow::Result<DataSet> {
     let given = arguments.labels.as_deref().map(labels::read).transpose()?;
-    let of_prompt = match (&plan.prompt, plan.protocol) {
+    let of_prompt = match (&configuration.prompt, configuration.protocol) {
         (Some((_, loaded)), Protocol::Holdout) => Some(loaded.record.labels.clone()),
         _ => None,
     };
     let reading = Reading {
         labels: given.or(of_prompt),
         split: arguments.split.as_deref(),
-        holdout: if plan.trains() {
+        holdout: if configuration.trains() {
             arguments.holdout
         } else {
             1.0
         },
     };
     let source = DataSet::open(&arguments.images, reading, context)?;
-    if source.labels.len() < 2 {
-        return Err(AdaptError::OneClass.into());
-    }
-    if plan.protocol == Protocol::BaseToNew && source.labels.len() < 4 {
+    check_labels(&source.labels)?;
+    if configuration.protocol == Protocol::BaseToNew && source.labels.len() < 2 * MIN_LABELS {
         return Err(usage(format!(
             "--protocol base-to-new needs two labels in each half: {} has {}",
             source.name,

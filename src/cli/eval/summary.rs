@@ -19,7 +19,7 @@ pub struct Row<'a> {
     pub prompt: Option<&'a str>,
     /// Every trial, at all shots.
     pub trials: Vec<&'a TrialResult>,
-    /// The trial whose details are told: the first seed at the most shots.
+    /// The trial whose details are reported: the first seed at the most shots.
     pub detail: &'a TrialResult,
     pub accuracy: f64,
     /// Standard deviation of the accuracy over seeds; none with one.
@@ -36,21 +36,22 @@ pub struct Row<'a> {
 
 impl<'a> Summary<'a> {
     pub fn new(evaluation: &'a Evaluation<'a>, results: &'a [TrialResult]) -> Summary<'a> {
-        let plan = &evaluation.plan;
-        let trained = plan.draws().len() * plan.techniques.len();
+        let configuration = &evaluation.configuration;
+        let trained = configuration.draws().len() * configuration.methods.len();
         let (trained, given) = results.split_at(trained.min(results.len()));
-        let mut rows: Vec<Row> = plan
-            .techniques
+        let mut rows: Vec<Row> = configuration
+            .methods
             .iter()
-            .map(|&technique| {
-                let trials = trained
-                    .iter()
-                    .filter(|result| result.technique == technique);
-                Row::new(evaluation.plan.protocol, None, trials.collect())
+            .map(|&method| {
+                let trials = trained.iter().filter(|result| result.method == method);
+                Row::new(evaluation.configuration.protocol, None, trials.collect())
             })
             .collect();
-        if let (Some(result), Some((name, _))) = (given.first(), &plan.prompt) {
-            rows.insert(1, Row::new(plan.protocol, Some(name), vec![result]));
+        if let (Some(result), Some((name, _))) = (given.first(), &configuration.prompt) {
+            rows.insert(
+                1,
+                Row::new(configuration.protocol, Some(name), vec![result]),
+            );
         }
         Summary { evaluation, rows }
     }
@@ -71,22 +72,22 @@ impl<'a> Summary<'a> {
             .map(|part| {
                 json!({
                     "name": part.name,
-                    "labels": part.classes.names,
+                    "labels": part.classes.names(),
                     "pictures": part.files.len(),
                 })
             })
             .collect();
         json!({
-            "protocol": evaluation.plan.protocol.name(),
+            "protocol": evaluation.configuration.protocol.name(),
             "images": evaluation.source.name,
             "model": {
                 "name": evaluation.model.name,
                 "fingerprint": evaluation.model.fingerprint.to_string(),
             },
-            "template": evaluation.plan.template.to_string(),
+            "template": evaluation.configuration.template.to_string(),
             "labels": names(&evaluation.fitted.members),
-            "seeds": evaluation.plan.seeds,
-            "shots": evaluation.plan.shots,
+            "seeds": evaluation.configuration.seeds,
+            "shots": evaluation.configuration.shots,
             "parts": parts,
             "skipped_images": evaluation.skipped(),
             "latency_ms": 1e3 * evaluation.seconds_each,
@@ -97,7 +98,7 @@ impl<'a> Summary<'a> {
     /// The same for people, a line a method.
     pub fn table(&self) -> Vec<String> {
         let mut lines = aligned(&self.cells());
-        if self.evaluation.plan.protocol == Protocol::FewShot {
+        if self.evaluation.configuration.protocol == Protocol::FewShot {
             lines.push(String::new());
             lines.extend(aligned(&self.few_shot_rows()));
         }
@@ -107,7 +108,7 @@ impl<'a> Summary<'a> {
 
     /// A head and a row a method.
     pub fn cells(&self) -> Vec<Vec<String>> {
-        let protocol = self.evaluation.plan.protocol;
+        let protocol = self.evaluation.configuration.protocol;
         let mut head = vec!["method"];
         head.extend(match protocol {
             Protocol::BaseToNew => vec!["base", "new", "harmonic"],
@@ -121,7 +122,7 @@ impl<'a> Summary<'a> {
     }
 
     fn few_shot_rows(&self) -> Vec<Vec<String>> {
-        let shots = &self.evaluation.plan.shots;
+        let shots = &self.evaluation.configuration.shots;
         let head = shots.iter().flatten().map(|shots| format!("{shots} shots"));
         let mut rows = vec![std::iter::once("method".to_owned()).chain(head).collect()];
         for row in &self.rows {
@@ -144,11 +145,11 @@ impl<'a> Summary<'a> {
                     "{} {} pictures of {} labels",
                     part.name,
                     part.files.len(),
-                    part.classes.names.len()
+                    part.classes.labels.len()
                 )
             })
             .collect();
-        let seeds = match evaluation.plan.seeds.len() {
+        let seeds = match evaluation.configuration.seeds.len() {
             1 => "1 seed".to_owned(),
             count => format!("mean of {count} seeds"),
         };
@@ -189,7 +190,7 @@ impl<'a> Row<'a> {
             _ => (None, None),
         };
         Row {
-            name: detail.technique.name(),
+            name: detail.method.name(),
             prompt,
             detail,
             accuracy,
@@ -273,7 +274,7 @@ impl<'a> Row<'a> {
             .iter()
             .zip(&self.detail.parts)
             .map(|(part, tested)| match tested {
-                Some(tested) => detail(&part.name, &part.classes.names, tested),
+                Some(tested) => detail(&part.name, &part.classes.names(), tested),
                 None => json!({ "part": part.name, "accuracy": null }),
             })
             .collect();
@@ -333,7 +334,7 @@ fn main_accuracy(protocol: Protocol, trial: &TrialResult) -> Option<f64> {
     (!found.is_empty()).then(|| mean(&found))
 }
 
-fn detail(part: &str, names: &[String], tested: &Tested) -> Value {
+fn detail(part: &str, names: &[&str], tested: &Tested) -> Value {
     let assessment = &tested.assessment;
     let classes: Vec<Value> = names
         .iter()

@@ -1,8 +1,8 @@
 //! What several sub-commands say of a prompt: all of it for machines, and for people the accuracies and the date.
 
 use crate::cli::output::percent;
-use crate::prompt::{Label, density};
-use crate::store::{LoadedPrompt, Metrics, Prompt, digest};
+use crate::prompt::{Label, Metrics, Prompt, density};
+use crate::store::{LoadedPrompt, digest};
 use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ pub fn description(name: &str, loaded: &LoadedPrompt) -> anyhow::Result<Value> {
         "model": { "name": record.model_name, "fingerprint": fingerprint(record) },
         "template": record.template.to_string(),
         "labels": record.labels.iter().map(label).collect::<Vec<_>>(),
-        "method": record.method().name(),
+        "method": record.tuning().name(),
         "rank": record.delta.rank(),
         "tokens": tokens,
         "width": width,

@@ -3,7 +3,8 @@
 use super::describe::{date, description, held_out};
 use crate::cli::Context;
 use crate::cli::output::aligned;
-use crate::store::{Generation, Prompt};
+use crate::prompt::Prompt;
+use crate::store::Generation;
 use serde_json::json;
 
 pub fn run(name: &str, context: &Context) -> anyhow::Result<()> {

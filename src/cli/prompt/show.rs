@@ -3,8 +3,8 @@
 use super::describe::{NOT_MEASURED, date, description, fingerprint};
 use crate::cli::Context;
 use crate::cli::output::{percent, width};
-use crate::prompt::{Label, density};
-use crate::store::{LoadedPrompt, Prompt, digest};
+use crate::prompt::{Label, Prompt, density};
+use crate::store::{LoadedPrompt, digest};
 use std::path::Path;
 
 pub fn run(prompt: &Path, context: &Context) -> anyhow::Result<()> {
@@ -89,7 +89,7 @@ fn training(record: &Prompt) -> Vec<Row> {
             statistics.pictures
         )
     });
-    let (method, rank) = (record.method(), delta.rank());
+    let (method, rank) = (record.tuning(), delta.rank());
     vec![
         ("method", format!("{method}, rank {rank}")),
         (

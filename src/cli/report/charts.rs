@@ -1,5 +1,4 @@
-//! Charts as inline SVG, drawn for a phone's width and scaled up from there. Colours are the page's classes. It must
-//! not know where numbers come from.
+//! Charts as inline SVG, drawn for a phone's width and scaled up from there. Colours are the page's classes.
 
 use super::escape;
 use std::fmt::Write as _;
@@ -11,6 +10,31 @@ const MOST_NAMES: usize = 30;
 /// Longer names are cut, so that charts keep their room.
 const MOST_LETTERS: usize = 14;
 
+/// How an axis is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// From 0 to 100 %.
+    Percent,
+    /// From 0 to whatever there is.
+    Number,
+}
+
+impl Scale {
+    fn tick(self, value: f64) -> String {
+        match self {
+            Scale::Percent => format!("{:.0} %", 100.0 * value),
+            Scale::Number => format!("{value:.2}"),
+        }
+    }
+
+    fn value(self, value: f64) -> String {
+        match self {
+            Scale::Percent => format!("{:.1} %", 100.0 * value),
+            Scale::Number => format!("{value:.3}"),
+        }
+    }
+}
+
 /// A line or a set of bars by name.
 pub struct Series<'a> {
     pub name: &'a str,
@@ -18,7 +42,7 @@ pub struct Series<'a> {
 }
 
 /// Pictures by right class (rows) and named class (columns); a darker cell holds more of its row.
-pub fn heat_map(names: &[String], confusion: &[Vec<usize>]) -> String {
+pub fn heat_map(names: &[&str], confusion: &[Vec<usize>]) -> String {
     let named = names.len() <= MOST_NAMES;
     let margin = if named { 86.0 } else { 8.0 };
     let cell = (WIDTH - margin - 4.0) / names.len().max(1) as f64;
@@ -28,7 +52,7 @@ pub fn heat_map(names: &[String], confusion: &[Vec<usize>]) -> String {
         let total = row.iter().sum::<usize>().max(1);
         let y = margin + cell * right as f64;
         if named {
-            let name = short(&names[right]);
+            let name = short(names[right]);
             let _ = write!(
                 body,
                 r#"<text x="{:.1}" y="{:.1}" class="end">{name}</text>"#,
@@ -51,8 +75,8 @@ pub fn heat_map(names: &[String], confusion: &[Vec<usize>]) -> String {
                 r#"<rect x="{x:.1}" y="{y:.1}" width="{0:.1}" height="{0:.1}" class="cell {class}" fill-opacity="{1:.3}"><title>{2} named {3}: {count}</title></rect>"#,
                 (cell - 1.0).max(cell * 0.9),
                 0.04 + 0.96 * share,
-                escape(&names[right]),
-                escape(&names[guess]),
+                escape(names[right]),
+                escape(names[guess]),
             );
             if count > 0 && cell >= 13.0 {
                 let ink = if share > 0.55 { "onfill" } else { "count" };
@@ -78,7 +102,7 @@ pub type BinPoint = (usize, f64, f64);
 /// Accuracy by confidence, with the diagonal of perfect calibration.
 pub fn reliability(series: &[(&str, Vec<BinPoint>)]) -> String {
     let frame = Frame::new((0.0, 1.0), (0.0, 1.0), 300.0);
-    let mut body = frame.axes("confidence", "accuracy", true);
+    let mut body = frame.axes("confidence", "accuracy", Scale::Percent);
     let (x0, y0) = frame.place(0.0, 0.0);
     let (x1, y1) = frame.place(1.0, 1.0);
     let _ = write!(
@@ -106,23 +130,22 @@ pub fn reliability(series: &[(&str, Vec<BinPoint>)]) -> String {
 }
 
 /// Lines over a common axis of whole numbers or shares.
-pub fn lines(what: &str, across: &str, up: &str, series: &[Series], share: bool) -> String {
+pub fn lines(what: &str, across: &str, up: &str, series: &[Series], scale: Scale) -> String {
     let points = || series.iter().flat_map(|series| &series.points);
     let right = points().map(|point| point.0).fold(1.0, f64::max);
     let top = points().map(|point| point.1).fold(0.0, f64::max);
     let left = points().map(|point| point.0).fold(right, f64::min);
-    let top = if share { 1.0 } else { top.max(1e-9) * 1.05 };
+    let top = match scale {
+        Scale::Percent => 1.0,
+        Scale::Number => top.max(1e-9) * 1.05,
+    };
     let frame = Frame::new((left.min(right - 1e-9), right), (0.0, top), 230.0);
-    let mut body = frame.axes(across, up, share);
+    let mut body = frame.axes(across, up, scale);
     for (index, series) in series.iter().enumerate() {
         body += &frame.line(index, &series.points);
         for &(x, y) in series.points.iter().filter(|_| series.points.len() <= 12) {
             let (cx, cy) = frame.place(x, y);
-            let value = if share {
-                format!("{:.1} %", 100.0 * y)
-            } else {
-                format!("{y:.3}")
-            };
+            let value = scale.value(y);
             let _ = write!(
                 body,
                 r#"<circle cx="{cx:.1}" cy="{cy:.1}" r="3" class="dot s{index}"><title>{}, {x}: {value}</title></circle>"#,
@@ -223,16 +246,13 @@ impl Frame {
         )
     }
 
-    fn axes(&self, across: &str, up: &str, share: bool) -> String {
+    fn axes(&self, across: &str, up: &str, scale: Scale) -> String {
         let mut body = String::new();
         let right = WIDTH - Self::RIGHT;
         for tick in 0..=4 {
             let value = self.up.0 + (self.up.1 - self.up.0) * f64::from(tick) / 4.0;
             let (_, y) = self.place(self.across.0, value);
-            let text = match share {
-                true => format!("{:.0} %", 100.0 * value),
-                false => format!("{value:.2}"),
-            };
+            let text = scale.tick(value);
             let _ = write!(
                 body,
                 r#"<line x1="{0}" y1="{y:.1}" x2="{right}" y2="{y:.1}" class="grid"/><text x="{1}" y="{2:.1}" class="end">{text}</text>"#,
@@ -244,9 +264,10 @@ impl Frame {
         for tick in [0.0, 0.5, 1.0] {
             let value = self.across.0 + (self.across.1 - self.across.0) * tick;
             let (x, _) = self.place(value, self.up.0);
-            let text = match self.across.1 <= 1.0 {
-                true => format!("{:.0} %", 100.0 * value),
-                false => format!("{value:.0}"),
+            let text = if self.across.1 <= 1.0 {
+                format!("{:.0} %", 100.0 * value)
+            } else {
+                format!("{value:.0}")
             };
             let anchor = ["start", "middle", "end"][(tick * 2.0) as usize];
             let _ = write!(
@@ -286,9 +307,12 @@ mod tests {
 
     #[test]
     fn a_hostile_name_stays_text_in_every_chart() {
-        let names = vec!["<script>alert(1)</script>".to_owned(), "a&\"b".to_owned()];
+        let names = ["<script>alert(1)</script>".to_owned(), "a&\"b".to_owned()];
         let charts = [
-            heat_map(&names, &[vec![3, 1], vec![0, 2]]),
+            heat_map(
+                &names.each_ref().map(String::as_str),
+                &[vec![3, 1], vec![0, 2]],
+            ),
             bars("b", &names, &[vec![0.5, 1.0]], 1.0, |x| x.to_string()),
             legend(names.iter().map(String::as_str)),
         ];
@@ -301,9 +325,9 @@ mod tests {
     fn charts_of_nothing_hold_no_nan() {
         let empty = [
             heat_map(&[], &[]),
-            heat_map(&["a".into()], &[vec![0]]),
+            heat_map(&["a"], &[vec![0]]),
             reliability(&[("x", vec![(0, 0.0, 0.0)])]),
-            lines("l", "x", "y", &[], false),
+            lines("l", "x", "y", &[], Scale::Number),
             bars("b", &["a".into()], &[vec![0.0]], 0.0, |x| x.to_string()),
         ];
         for chart in empty {
@@ -314,7 +338,10 @@ mod tests {
     #[test]
     fn a_large_matrix_has_no_names_but_every_cell() {
         let names: Vec<String> = (0..40).map(|class| format!("class {class}")).collect();
-        let chart = heat_map(&names, &vec![vec![1; 40]; 40]);
+        let chart = heat_map(
+            &names.iter().map(String::as_str).collect::<Vec<_>>(),
+            &vec![vec![1; 40]; 40],
+        );
         assert_eq!(chart.matches("<rect").count(), 1600);
         assert!(!chart.contains("rotate"));
     }

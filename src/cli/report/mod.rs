@@ -1,5 +1,5 @@
 //! The report of an evaluation: one self-contained page without scripts, fonts or anything else from a network. Every
-//! name that comes from people is escaped. It must not know how numbers were made.
+//! name that comes from people is escaped.
 
 mod charts;
 
@@ -7,12 +7,12 @@ use super::eval::evaluation::{Evaluation, TestPart};
 use super::eval::summary::{Row, Summary};
 use super::output::percent;
 use crate::classifier::{best, context_rows};
-use crate::evaluate::{Classifier, Tested};
+use crate::evaluate::{Predictor, Tested};
 use crate::frames::{MAX_PIXELS, read_picture};
 use crate::prompt::density::{information_density, singular_values};
 use anyhow::Context as _;
 use base64::Engine as _;
-use charts::{Series, bars, heat_map, legend, lines, reliability};
+use charts::{Scale, Series, bars, heat_map, legend, lines, reliability};
 use image::codecs::jpeg::JpegEncoder;
 use ndarray::ArrayView2;
 use std::fmt::Write as _;
@@ -38,7 +38,7 @@ pub fn page(summary: &Summary) -> anyhow::Result<String> {
     let mut body = head(summary, subject, zero_shot);
     body += &methods(summary, subject);
     body += "<div class=\"grid2\">";
-    if evaluation.plan.shots.len() > 1 {
+    if evaluation.configuration.shots.len() > 1 {
         body += &few_shot(summary);
     }
     if let (Some(tested), Some(before)) = (&subject.detail.parts[0], &zero_shot.detail.parts[0]) {
@@ -50,7 +50,7 @@ pub fn page(summary: &Summary) -> anyhow::Result<String> {
                 tested.assessment.pictures,
                 escape(&part.name)
             ),
-            &heat_map(&part.classes.names, &tested.assessment.confusion),
+            &heat_map(&part.classes.names(), &tested.assessment.confusion),
         );
         body += &calibration(subject, tested, before);
         body += &classes(subject, part, tested, before);
@@ -63,7 +63,7 @@ pub fn page(summary: &Summary) -> anyhow::Result<String> {
     }
     let title = format!(
         "edge-rlp: {} on {}",
-        evaluation.plan.protocol.name(),
+        evaluation.configuration.protocol.name(),
         escape(&evaluation.source.name)
     );
     Ok(format!(
@@ -129,16 +129,16 @@ fn head(summary: &Summary, subject: &Row, zero_shot: &Row) -> String {
     format!(
         "<h1>Evaluation: {}</h1><p class=\"soft\">{} · model {} · template \u{201c}{}\u{201d} · {} test pictures · \
          seeds {}{skipped}</p><div class=\"tiles\">{tiles}</div>",
-        evaluation.plan.protocol.name(),
+        evaluation.configuration.protocol.name(),
         escape(&evaluation.source.name),
         escape(&evaluation.model.name),
-        escape(&evaluation.plan.template.to_string()),
+        escape(&evaluation.configuration.template.to_string()),
         evaluation
             .parts
             .iter()
             .map(|part| part.files.len())
             .sum::<usize>(),
-        evaluation.plan.seeds.len(),
+        evaluation.configuration.seeds.len(),
     )
 }
 
@@ -169,7 +169,7 @@ fn methods(summary: &Summary, subject: &Row) -> String {
 }
 
 fn few_shot(summary: &Summary) -> String {
-    let shots = &summary.evaluation.plan.shots;
+    let shots = &summary.evaluation.configuration.shots;
     let series: Vec<Series> = summary
         .rows
         .iter()
@@ -195,7 +195,7 @@ fn few_shot(summary: &Summary) -> String {
                 "shots a class",
                 "accuracy",
                 &series,
-                true,
+                Scale::Percent,
             )),
     )
 }
@@ -227,7 +227,7 @@ fn classes(subject: &Row, part: &TestPart, tested: &Tested, before: &Tested) -> 
     order.truncate(MOST_BARS);
     let names: Vec<String> = order
         .iter()
-        .map(|&class| part.classes.names[class].clone())
+        .map(|&class| part.classes.labels[class].name.clone())
         .collect();
     let recalls = |tested: &Tested| {
         let recall = |&class: &usize| tested.assessment.classes[class].recall;
@@ -241,7 +241,7 @@ fn classes(subject: &Row, part: &TestPart, tested: &Tested, before: &Tested) -> 
         let _ = write!(
             table,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escape(&part.classes.names[class]),
+            escape(&part.classes.labels[class].name),
             percent(class_found.precision as f32),
             percent(class_found.recall as f32),
             percent(class_found.f1 as f32),
@@ -255,12 +255,13 @@ fn classes(subject: &Row, part: &TestPart, tested: &Tested, before: &Tested) -> 
         1.0,
         |share| percent(share as f32),
     );
-    let text = match found.len() > MOST_BARS {
-        true => format!(
+    let text = if found.len() > MOST_BARS {
+        format!(
             "Recall, the {MOST_BARS} worst of {} labels first.",
             found.len()
-        ),
-        false => "Recall, the worst first.".to_owned(),
+        )
+    } else {
+        "Recall, the worst first.".to_owned()
     };
     card(
         "Label by label",
@@ -300,18 +301,14 @@ fn loss(subject: &Row) -> String {
             "step",
             "loss",
             &[blank, series],
-            false,
+            Scale::Number,
         ),
     )
 }
 
 /// The singular spectrum of the context before and after, where the subject is a trained prompt.
 fn spectrum(subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
-    let Classifier::Prompt {
-        context,
-        change: Some(change),
-    } = &subject.detail.fitted.classifier
-    else {
+    let Predictor::Prompt(Some(change)) = &subject.detail.fitted.predictor else {
         return Ok(String::new());
     };
     let template = context_rows(&evaluation.model.text, &evaluation.fitted.layout, None)?;
@@ -323,8 +320,12 @@ fn spectrum(subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
         let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
         percent(information_density(&values, 1))
     };
-    let (before, after) = (values(template.view()), values(context.view()));
-    let changed = values(change.matrix().view());
+    let change = change.matrix();
+    let (before, after) = (
+        values(template.view()),
+        values((&template + &change).view()),
+    );
+    let changed = values(change.view());
     let top = before.iter().chain(&after).copied().fold(0.0, f64::max);
     let names: Vec<String> = (1..=before.len())
         .map(|index| format!("value {index}"))
@@ -374,8 +375,8 @@ fn mistakes(part: &TestPart, tested: &Tested) -> String {
             "<figure><img src=\"{image}\" alt=\"{}\" loading=\"lazy\"><figcaption><b>{}</b> named {} ({})<br><span \
              class=\"soft\">{}</span></figcaption></figure>",
             escape(&name),
-            escape(&part.classes.names[right]),
-            escape(&part.classes.names[named]),
+            escape(&part.classes.labels[right].name),
+            escape(&part.classes.labels[named].name),
             percent(confidence),
             escape(&name)
         );
@@ -396,11 +397,12 @@ fn mistakes(part: &TestPart, tested: &Tested) -> String {
 /// A picture file, small, as a `data:` address.
 fn thumbnail(path: &Path) -> anyhow::Result<String> {
     let picture = read_picture(path, MAX_PIXELS)?;
-    let small = match picture.width().max(picture.height()) > THUMBNAIL {
-        true => image::DynamicImage::from(picture)
+    let small = if picture.width().max(picture.height()) > THUMBNAIL {
+        image::DynamicImage::from(picture)
             .thumbnail(THUMBNAIL, THUMBNAIL)
-            .into_rgb8(),
-        false => picture,
+            .into_rgb8()
+    } else {
+        picture
     };
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, QUALITY)

@@ -2,16 +2,22 @@
 //! cached features instead of SGD on re-encoded pictures.
 
 use super::prompt;
-use super::{EvaluateError, FitOptions, Fitted, Task};
-use crate::adapt::Options;
-use crate::adapt::trainer::StepReport;
-use crate::prompt::Method;
-use std::ops::ControlFlow;
+use super::{EvaluateError, FitOptions, Fitted};
+use crate::adapt::features::FeatureSet;
+use crate::adapt::{Options, Progress, Task};
+use crate::prompt::Tuning;
 
+/// Trains the full context.
 pub fn fit(
     task: &Task,
+    shots: &FeatureSet,
     options: &FitOptions,
-    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    progress: &mut Progress,
 ) -> Result<Fitted, EvaluateError> {
-    prompt::fit(task, Options::of(Method::Coop), options, progress)
+    prompt::fit(
+        task,
+        shots,
+        options.apply(Options::of(Tuning::Coop)),
+        progress,
+    )
 }

@@ -2,18 +2,21 @@
 //! fewer shots than dimensions the covariance needs help; the precision is estimated as arXiv 2402.04087 does it,
 //! `d ((n - 1) S + trace(S) I)^-1`.
 
-use super::{Classifier, EvaluateError, Fitted, Task, class_means};
+use super::{EvaluateError, Fitted, Predictor, class_means};
+use crate::adapt::Task;
 use crate::adapt::features::FeatureSet;
 use ndarray::{Array1, Array2};
 
-pub fn fit(task: &Task) -> Result<Fitted, EvaluateError> {
-    let (weight, bias) = discriminant(task.shots, task.layout.suffixes.len())?;
-    Ok(Fitted {
-        parameters: weight.len() + bias.len(),
-        classifier: Classifier::Linear { weight, bias },
-        history: Vec::new(),
-        seconds: 0.0,
-    })
+/// Fits the Gaussians.
+///
+/// # Errors
+/// [`EvaluateError::Singular`] if the features are not numbers.
+pub fn fit(task: &Task, shots: &FeatureSet) -> Result<Fitted, EvaluateError> {
+    let (weight, bias) = discriminant(shots, task.labels.len())?;
+    Ok(Fitted::untrained(
+        weight.len() + bias.len(),
+        Predictor::Linear { weight, bias },
+    ))
 }
 
 /// `weight [classes, joint]` and `bias [classes]` of the log posterior, up to a constant.
@@ -56,10 +59,12 @@ fn cholesky(mut matrix: Array2<f64>) -> Option<Array2<f64>> {
                 .map(|k| matrix[[row, k]] * matrix[[column, k]])
                 .sum::<f64>();
             let rest = matrix[[row, column]] - dot;
-            matrix[[row, column]] = match row == column {
-                true if rest > 0.0 => rest.sqrt(),
-                true => return None,
-                false => rest / matrix[[column, column]],
+            matrix[[row, column]] = if row != column {
+                rest / matrix[[column, column]]
+            } else if rest > 0.0 {
+                rest.sqrt()
+            } else {
+                return None;
             };
         }
     }
@@ -107,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn features_that_are_no_numbers_are_an_error() {
+    fn features_that_are_not_numbers_are_an_error() {
         let shots = FeatureSet {
             features: ndarray::arr3(&[[[f32::NAN, 0.0]], [[0.0, 1.0]]]),
             labels: vec![0, 1],

@@ -1,31 +1,32 @@
 //! The methods that are compared, one small file each. Every one is fitted to the same cached features of the shots,
-//! and becomes a [`Classifier`]. It must not know protocols or where pictures came from.
+//! and becomes a [`Predictor`].
 
 mod coop;
 mod gda;
 mod kgcoop;
 mod ncm;
+mod probe;
 mod prompt;
 mod rlp;
 mod tip;
 mod zero_shot;
 
+pub use probe::Probe;
 pub use tip::Cache;
 
-use super::EvaluateError;
+use super::{EvaluateError, Part, PartClasses};
 use crate::adapt::features::FeatureSet;
-use crate::adapt::trainer::StepReport;
-use crate::classifier::{context_rows, probabilities, softmax_rows};
-use crate::clip::TextTower;
-use crate::prompt::{Delta, Method, TokenLayout};
-use ndarray::{Array1, Array2, ArrayView2};
-use std::ops::ControlFlow;
+use crate::adapt::{Options, Progress, StepReport, Task};
+use crate::classifier::{probabilities, softmax_rows, text_features};
+use crate::clip::Model;
+use crate::prompt::{Delta, Tuning};
+use ndarray::{Array1, Array2};
 use std::str::FromStr;
 use std::time::Instant;
 
 /// A method by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Technique {
+pub enum Method {
     /// The plain template.
     ZeroShot,
     /// Two low-rank factors: ours.
@@ -42,93 +43,86 @@ pub enum Technique {
     Gda,
 }
 
-impl Technique {
+impl Method {
     /// In the order of a table.
-    pub const ALL: [Technique; 7] = [
-        Technique::ZeroShot,
-        Technique::Rlp,
-        Technique::Coop,
-        Technique::KgCoop,
-        Technique::Tip,
-        Technique::Ncm,
-        Technique::Gda,
+    pub const ALL: [Method; 7] = [
+        Method::ZeroShot,
+        Method::Rlp,
+        Method::Coop,
+        Method::KgCoop,
+        Method::Tip,
+        Method::Ncm,
+        Method::Gda,
     ];
 
     /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Technique::ZeroShot => "zero-shot",
-            Technique::Rlp => "rlp",
-            Technique::Coop => "coop",
-            Technique::KgCoop => "kgcoop",
-            Technique::Tip => "tip",
-            Technique::Ncm => "ncm",
-            Technique::Gda => "gda",
-        }
-    }
-
-    /// Whether what it learns says something about classes that it has not seen a picture of.
-    pub fn names_new_classes(self) -> bool {
-        !matches!(self, Technique::Ncm | Technique::Gda)
-    }
-}
-
-impl From<Method> for Technique {
-    fn from(method: Method) -> Technique {
-        match method {
-            Method::Rlp => Technique::Rlp,
-            Method::Coop => Technique::Coop,
+            Method::ZeroShot => "zero-shot",
+            Method::Rlp => "rlp",
+            Method::Coop => "coop",
+            Method::KgCoop => "kgcoop",
+            Method::Tip => "tip",
+            Method::Ncm => "ncm",
+            Method::Gda => "gda",
         }
     }
 }
 
-impl FromStr for Technique {
+impl From<Tuning> for Method {
+    fn from(tuning: Tuning) -> Method {
+        match tuning {
+            Tuning::Rlp => Method::Rlp,
+            Tuning::Coop => Method::Coop,
+        }
+    }
+}
+
+impl FromStr for Method {
     type Err = EvaluateError;
 
-    fn from_str(name: &str) -> Result<Technique, EvaluateError> {
-        Technique::ALL
+    fn from_str(name: &str) -> Result<Method, EvaluateError> {
+        Method::ALL
             .into_iter()
-            .find(|technique| technique.name() == name)
+            .find(|method| method.name() == name)
             .ok_or_else(|| EvaluateError::UnknownMethod {
                 name: name.to_owned(),
             })
     }
 }
 
-/// What a method is fitted to.
-#[derive(Clone, Copy)]
-pub struct Task<'a> {
-    pub tower: &'a TextTower,
-    /// The model's logit scale.
-    pub scale: f32,
-    /// The names of the classes, for messages.
-    pub names: &'a [String],
-    /// Their tokens.
-    pub layout: &'a TokenLayout,
-    /// The labelled pictures, all of which may be used.
-    pub shots: &'a FeatureSet,
-}
-
 /// Choices that a user may make.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
 pub struct FitOptions {
-    /// Rank of RLP's factors; none is [`crate::adapt::Options::of`]'s.
+    /// Rank of RLP's factors; none is [`Options::of`]'s.
     pub rank: Option<usize>,
-    /// Training steps of the prompts; none is [`crate::adapt::trainer::Recipe::of`]'s.
+    /// Training steps of the prompts; none is [`crate::adapt::Recipe::of`]'s.
     pub steps: Option<usize>,
+    /// Seed of the training.
     pub seed: u64,
+}
+
+impl FitOptions {
+    /// `default` with the user's choices.
+    fn apply(&self, default: Options) -> Options {
+        let mut chosen = Options {
+            rank: self.rank.unwrap_or(default.rank),
+            seed: self.seed,
+            ..default
+        };
+        chosen.recipe.steps = self.steps.unwrap_or(chosen.recipe.steps);
+        chosen
+    }
 }
 
 /// A fitted method, ready for pictures.
 #[derive(Debug, Clone)]
-pub enum Classifier {
-    /// A context for the text tower, `[n, d]`: it reads any classes. `change` is what was trained of it.
-    Prompt {
-        context: Array2<f32>,
-        change: Option<Delta>,
-    },
+pub enum Predictor {
+    /// The template with this change to its context, or as it is: it reads any classes.
+    Prompt(Option<Delta>),
     /// The plain template beside remembered shots: it reads any classes, and has memories of those it was fitted to.
-    Cache { context: Array2<f32>, cache: Cache },
+    Cache(Cache),
     /// Scores `weight [classes, joint] . feature + bias` for the classes it was fitted to alone.
     Linear {
         weight: Array2<f32>,
@@ -136,10 +130,12 @@ pub enum Classifier {
     },
 }
 
-/// A classifier and what it cost.
+/// A predictor and what it cost.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Fitted {
-    pub classifier: Classifier,
+    /// The method, ready for pictures.
+    pub predictor: Predictor,
     /// Numbers that it keeps besides the model.
     pub parameters: usize,
     /// One report a training step, where there were any.
@@ -148,63 +144,80 @@ pub struct Fitted {
     pub seconds: f64,
 }
 
-/// Fits `technique` to the shots of `task`. `progress` may end training early, which is an error.
+impl Fitted {
+    /// A predictor that took no training steps; its time is not known yet.
+    fn untrained(parameters: usize, predictor: Predictor) -> Fitted {
+        Fitted {
+            predictor,
+            parameters,
+            history: Vec::new(),
+            seconds: 0.0,
+        }
+    }
+}
+
+/// Fits `method` to `shots`, all of which may be used, of the classes of `task`. `progress` may end training early, which
+/// is an error.
 ///
 /// # Errors
 /// If training fails, is ended, or an option does not fit the model.
 pub fn fit(
-    technique: Technique,
+    method: Method,
     task: &Task,
+    shots: &FeatureSet,
     options: &FitOptions,
-    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    progress: &mut Progress,
 ) -> Result<Fitted, EvaluateError> {
     let started = Instant::now();
-    let fitted = match technique {
-        Technique::ZeroShot => zero_shot::fit(task),
-        Technique::Rlp => rlp::fit(task, options, progress),
-        Technique::Coop => coop::fit(task, options, progress),
-        Technique::KgCoop => kgcoop::fit(task, options, progress),
-        Technique::Tip => tip::fit(task),
-        Technique::Ncm => Ok(ncm::fit(task)),
-        Technique::Gda => gda::fit(task),
-    }?;
+    let fitted = match method {
+        Method::ZeroShot => zero_shot::fit(),
+        Method::Rlp => rlp::fit(task, shots, options, progress)?,
+        Method::Coop => coop::fit(task, shots, options, progress)?,
+        Method::KgCoop => kgcoop::fit(task, shots, options, progress)?,
+        Method::Tip => tip::fit(task, shots),
+        Method::Ncm => ncm::fit(task, shots),
+        Method::Gda => gda::fit(task, shots)?,
+    };
     Ok(Fitted {
         seconds: started.elapsed().as_secs_f64(),
         ..fitted
     })
 }
 
-impl Classifier {
-    /// The probability of each class of `layout` for each picture, `[pictures, classes]`; `features` are
-    /// L2-normalised, `[pictures, joint]`. `fitted` says whether the classes are those it was fitted to, in their
-    /// order. None where the classifier has nothing to say about the classes.
+impl Predictor {
+    /// The probability of each class of `part` for each of its pictures as it is, `[pictures, classes]`. None where the
+    /// predictor has nothing to say about the classes.
     ///
     /// # Errors
     /// If the text tower refuses the layout.
     pub fn probabilities(
         &self,
-        tower: &TextTower,
-        scale: f32,
-        layout: &TokenLayout,
-        fitted: bool,
-        features: ArrayView2<f32>,
+        model: &Model,
+        part: &Part,
     ) -> Result<Option<Array2<f32>>, EvaluateError> {
-        let texts = |context: &Array2<f32>| tower.class_features(context.view(), &layout.suffixes);
+        let (features, _) = part.pictures.plain();
+        let texts = |change: Option<&Delta>| text_features(&model.text, part.layout, change);
+        let fitted = part.classes == PartClasses::Base;
         Ok(match self {
-            Classifier::Prompt { context, .. } => {
-                Some(probabilities(features, texts(context)?.view(), scale))
+            Predictor::Prompt(change) => {
+                let texts = texts(change.as_ref())?;
+                Some(probabilities(
+                    features.view(),
+                    texts.view(),
+                    model.logit_scale,
+                ))
             }
-            Classifier::Cache { context, cache } => {
-                let mut scores = features.dot(&texts(context)?.t()) * scale;
+            Predictor::Cache(cache) => {
+                let mut scores = features.dot(&texts(None)?.t()) * model.logit_scale;
                 if fitted {
-                    scores += &cache.scores(features);
+                    scores += &cache.scores(features.view());
                 }
                 Some(softmax_rows(scores, 1.0))
             }
-            Classifier::Linear { weight, bias } if fitted => {
+            Predictor::Linear { weight, bias } if fitted => {
                 Some(softmax_rows(features.dot(&weight.t()) + bias, 1.0))
             }
-            Classifier::Linear { .. } => None,
+            Predictor::Linear { .. } => None,
         })
     }
 }
@@ -271,10 +284,10 @@ mod tests {
 
     #[test]
     fn methods_are_read_by_name() {
-        for technique in Technique::ALL {
-            assert_eq!(technique.name().parse::<Technique>().unwrap(), technique);
+        for method in Method::ALL {
+            assert_eq!(method.name().parse::<Method>().unwrap(), method);
         }
-        let message = "magic".parse::<Technique>().unwrap_err().to_string();
+        let message = "magic".parse::<Method>().unwrap_err().to_string();
         assert!(
             message.contains("magic") && message.contains("kgcoop"),
             "{message}"

@@ -1,20 +1,15 @@
 //! The nearest class mean: each class is the mean feature of its shots, by cosine.
 
-use super::{Classifier, Fitted, Task, class_means};
+use super::{Fitted, Predictor, class_means};
+use crate::adapt::Task;
 use crate::adapt::features::FeatureSet;
 use ndarray::{Array1, Array2};
 
-pub fn fit(task: &Task) -> Fitted {
-    let weight = prototypes(task.shots, task.layout.suffixes.len()) * task.scale;
-    Fitted {
-        parameters: weight.len(),
-        classifier: Classifier::Linear {
-            bias: Array1::zeros(weight.nrows()),
-            weight,
-        },
-        history: Vec::new(),
-        seconds: 0.0,
-    }
+/// Takes the mean of each class.
+pub fn fit(task: &Task, shots: &FeatureSet) -> Fitted {
+    let weight = prototypes(shots, task.labels.len()) * task.model.logit_scale;
+    let bias = Array1::zeros(weight.nrows());
+    Fitted::untrained(weight.len(), Predictor::Linear { weight, bias })
 }
 
 /// The mean of each class, of length one.

@@ -1,7 +1,9 @@
 //! Tip-Adapter without training (arXiv 2207.09519): a picture that resembles a remembered shot is drawn to its class,
 //! beside what the plain template says. Classes without shots are left to the template.
 
-use super::{Classifier, EvaluateError, Fitted, Task, context_rows};
+use super::{Fitted, Predictor};
+use crate::adapt::Task;
+use crate::adapt::features::FeatureSet;
 use ndarray::{Array2, ArrayView2};
 
 /// Weight of the memories against the template, the paper's first choice.
@@ -35,21 +37,17 @@ impl Cache {
     }
 }
 
-pub fn fit(task: &Task) -> Result<Fitted, EvaluateError> {
-    let (keys, labels) = task.shots.plain();
-    Ok(Fitted {
-        parameters: keys.len(),
-        classifier: Classifier::Cache {
-            context: context_rows(task.tower, task.layout, None)?,
-            cache: Cache {
-                keys,
-                labels,
-                classes: task.layout.suffixes.len(),
-            },
-        },
-        history: Vec::new(),
-        seconds: 0.0,
-    })
+/// Remembers all shots.
+pub fn fit(task: &Task, shots: &FeatureSet) -> Fitted {
+    let (keys, labels) = shots.plain();
+    let parameters = keys.len();
+    let classes = task.labels.len();
+    let cache = Cache {
+        keys,
+        labels,
+        classes,
+    };
+    Fitted::untrained(parameters, Predictor::Cache(cache))
 }
 
 #[cfg(test)]

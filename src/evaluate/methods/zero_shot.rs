@@ -1,15 +1,8 @@
 //! The plain template: nothing is learnt.
 
-use super::{Classifier, EvaluateError, Fitted, Task, context_rows};
+use super::{Fitted, Predictor};
 
-pub fn fit(task: &Task) -> Result<Fitted, EvaluateError> {
-    Ok(Fitted {
-        classifier: Classifier::Prompt {
-            context: context_rows(task.tower, task.layout, None)?,
-            change: None,
-        },
-        parameters: 0,
-        history: Vec::new(),
-        seconds: 0.0,
-    })
+/// The plain template, which needs no shots.
+pub fn fit() -> Fitted {
+    Fitted::untrained(0, Predictor::Prompt(None))
 }

@@ -1,7 +1,8 @@
 //! Prompts that leave the home folder and come from elsewhere: one file each, as they are or as JSON.
 
 use super::{Home, LoadedPrompt};
-use crate::store::{DiskError, ExistsError, Prompt, StoreError, atomic, format, json};
+use crate::prompt::Prompt;
+use crate::store::{DiskError, ExistsError, StoreError, atomic, format, json};
 use std::path::Path;
 
 /// How the names of prompts as JSON end, after the dot.

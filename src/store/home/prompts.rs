@@ -4,10 +4,11 @@
 
 use super::Home;
 use super::names::{PROMPT_EXTENSION, check_prompt_name};
+use crate::prompt::Prompt;
+use crate::prompt::record::MAX_SEQUENCE;
 use crate::store::atomic;
 use crate::store::error::{DiskError, MissingError, PromptFileError, StoreError};
 use crate::store::format::{self, MAX_FILE_BYTES};
-use crate::store::record::{MAX_SEQUENCE, Prompt};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

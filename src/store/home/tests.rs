@@ -1,11 +1,11 @@
 //! What holds of a home folder, fault by fault; `survival` does it for every operation in turn.
 
 use super::*;
+use crate::prompt::Prompt;
+use crate::prompt::record::tests::record;
 use crate::store::error::{DiskError, MissingError, PromptFileError};
 use crate::store::faults::{Fault, FaultyDisk};
 use crate::store::format::{self, MAX_FILE_BYTES};
-use crate::store::record::Prompt;
-use crate::store::record::tests::record;
 
 /// A home folder on a disk of its own.
 pub(super) fn home() -> (FaultyDisk, Home) {

@@ -1,7 +1,8 @@
 //! `adapt --unlabelled`: nobody says what the pictures show. Frames are collected until each label has enough that are sure,
 //! a prompt is trained on those, and kept where nothing speaks against it; with `--watch` again whenever the pictures
-//! drift. It must not know how the surest are found or judged.
+//! drift.
 
+mod report;
 mod source;
 mod watch;
 
@@ -9,19 +10,16 @@ use super::super::heat::Pacing;
 use super::super::pictures::demo_labels;
 use super::super::supervisor::Supervisor;
 use super::super::{Context, Exit, usage};
-use super::adaptation::{Adaptation, Trained};
-use super::{Arguments, plan};
-use crate::adapt::drift::Statistics;
-use crate::adapt::trainer::StepReport;
-use crate::adapt::unlabelled::{self, Outcome};
-use crate::adapt::{self, AdaptError};
-use crate::classifier::text_features;
+use super::Arguments;
+use super::adaptation::{Adaptation, explained};
+use super::arguments::UnlabelledArguments;
+use crate::adapt::unlabelled::{self, Consistency, SelfTraining};
+use crate::adapt::{AdaptError, Outcome, StepReport, drift};
 use crate::memory;
-use crate::prompt::{Delta, FactorsError, labels};
-use crate::store::Prompt;
+use crate::prompt::{Delta, FeatureStatistics, Prompt, labels};
+use crate::store::Saved;
 use anyhow::bail;
-use ndarray::{Array2, Axis};
-use serde_json::json;
+use ndarray::{ArrayView3, Axis};
 use source::{Pool, Source};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -32,53 +30,62 @@ const SHOTS: usize = 16;
 const POOL: usize = 40;
 
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
-    let plan = plan(arguments, context)?;
+    let plan = arguments.plan(context)?;
     let mut source = Source::open(arguments)?;
-    let labels = match &arguments.labels {
+    let labels = match &arguments.labelling.labels {
         Some(file) => labels::read(file)?,
         None if source.is_drawn() => demo_labels()?,
         None => return Err(usage("--unlabelled needs --labels FILE: what may be shown")),
     };
     let adaptation = Adaptation::open(plan, labels, context)?;
-    let options = unlabelled::Options {
+    let flags = &arguments.self_training;
+    let options = SelfTraining {
         training: adaptation.plan.options,
-        shots: arguments.shots.map_or(SHOTS, |shots| shots as usize),
-        rounds: arguments.rounds as usize,
+        shots: arguments.pictures.shots().unwrap_or(SHOTS),
+        rounds: flags.rounds as usize,
     };
     let learner = Learner {
-        arguments,
+        flags,
         adaptation: &adaptation,
         options,
         context,
         supervisor: Supervisor::ready(),
     };
-    match arguments.watch {
-        true => learner.watch(&mut source),
-        false => Ok(learner.learn(&mut source)?.exit),
+    if flags.watch {
+        learner.watch(&mut source)
+    } else {
+        Ok(learner.learn(&mut source)?.exit)
     }
 }
 
 /// What came of one time of collecting and adapting.
 struct Learnt {
     exit: Exit,
-    /// Of all pictures that were collected.
-    statistics: Option<Statistics>,
+    /// What all pictures that were collected look like.
+    statistics: Option<FeatureStatistics>,
 }
 
 /// Pictures that were collected.
 struct Collected {
     pool: Pool,
-    statistics: Option<Statistics>,
-    /// When collecting began, and how long it took.
+    /// When collecting began, and how many seconds it took.
     begun: Instant,
     seconds: f64,
 }
 
+/// What came of one training.
+struct Attempt {
+    /// None where there were too few sure pictures of a label.
+    outcome: Option<Outcome<Consistency>>,
+    /// Why it is not kept; none where it is.
+    refusal: Option<String>,
+}
+
 /// What collecting, adapting and watching share.
 struct Learner<'a> {
-    arguments: &'a Arguments,
+    flags: &'a UnlabelledArguments,
     adaptation: &'a Adaptation,
-    options: unlabelled::Options,
+    options: SelfTraining,
     context: &'a Context,
     supervisor: Supervisor,
 }
@@ -95,10 +102,9 @@ impl Learner<'_> {
         let begun = Instant::now();
         let current = self.in_use().map(|record| record.delta);
         let pool = self.collect(source, current.as_ref())?;
-        let statistics = Statistics::of(pool.features()?.index_axis(Axis(1), 0));
+        let statistics = drift::statistics(pool.features()?.index_axis(Axis(1), 0));
         let collected = Collected {
             pool,
-            statistics: statistics.clone(),
             begun,
             seconds: begun.elapsed().as_secs_f64(),
         };
@@ -112,9 +118,9 @@ impl Learner<'_> {
     /// `current` is the change of the prompt in use.
     fn collect(&self, source: &mut Source, current: Option<&Delta>) -> anyhow::Result<Pool> {
         let Adaptation { model, labels, .. } = self.adaptation;
-        let texts = self.texts(current)?;
+        let texts = self.adaptation.task().text_features(current)?;
         let most = self
-            .arguments
+            .flags
             .pool
             .map_or(POOL * labels.len(), |most| most as usize);
         let enough = labels.len() * self.options.shots;
@@ -123,8 +129,7 @@ impl Learner<'_> {
         let extraction = self.adaptation.plan.extraction;
         let mut pool = Pool::new(extraction.views);
         let stop = || self.stopped();
-        while pool.len() < most
-            && !(source.is_live() && begun.elapsed() >= self.arguments.collect_for)
+        while pool.len() < most && !(source.is_live() && begun.elapsed() >= self.flags.collect_for)
         {
             let Some(picture) = source.next(&stop, self.context)? else {
                 break;
@@ -133,10 +138,10 @@ impl Learner<'_> {
                 continue;
             }
             bar.set_position(pool.len() as u64);
-            // Looking costs little, but not nothing.
+            // Looking costs little, but something.
             if source.is_live() && pool.len() >= enough && pool.len().is_multiple_of(16) {
                 let (scale, shots) = (model.logit_scale, self.options.shots);
-                if unlabelled::wanting(pool.features()?, &texts, scale, shots).is_none() {
+                if unlabelled::scarcest(pool.features()?, &texts, scale, shots).is_none() {
                     break;
                 }
             }
@@ -166,23 +171,27 @@ impl Learner<'_> {
         fits.then_some(record)
     }
 
-    fn texts(&self, delta: Option<&Delta>) -> anyhow::Result<Array2<f32>> {
-        let Adaptation { model, layout, .. } = self.adaptation;
-        Ok(text_features(&model.text, layout, delta)?)
-    }
-
     /// Trains on the pool, and keeps the prompt where nothing speaks against it.
     fn adapt(&self, collected: &Collected, current: Option<&Delta>) -> anyhow::Result<Exit> {
-        let Collected { pool, begun, .. } = collected;
-        let features = pool.features()?;
-        let Adaptation {
-            plan,
-            labels,
-            model,
-            layout,
-        } = self.adaptation;
+        let attempt = self.train(collected.pool.features()?, current)?;
+        let saved = match &attempt {
+            Attempt {
+                outcome: Some(outcome),
+                refusal: None,
+            } => Some(self.save(outcome, collected.begun)?),
+            _ => None,
+        };
+        self.report(collected, &attempt, saved.as_ref())?;
+        self.describe(collected, &attempt, saved.as_ref());
+        Ok(match attempt.refusal {
+            Some(_) => Exit::NothingAccepted,
+            None => Exit::Done,
+        })
+    }
+
+    /// Trains on `features [pictures, views, joint]`, with a progress bar.
+    fn train(&self, features: ArrayView3<f32>, current: Option<&Delta>) -> anyhow::Result<Attempt> {
         memory::keep_freed();
-        let names: Vec<String> = labels.iter().map(|label| label.name.clone()).collect();
         let steps = (self.options.training.recipe.steps * self.options.rounds) as u64;
         let bar = self.context.output.progress("training", steps);
         let mut pacing = Pacing::begin();
@@ -191,116 +200,37 @@ impl Learner<'_> {
                 bar.suspend(|| self.context.output.warn(told));
             }
             bar.inc(1);
-            match self.stopped() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if self.stopped() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         };
-        let trained = unlabelled::adapt(
-            &model.text,
-            layout,
-            &names,
-            features,
-            model.logit_scale,
-            current,
-            &self.options,
-            &mut progress,
-        );
+        let task = self.adaptation.task();
+        let trained = unlabelled::adapt(&task, features, current, &self.options, &mut progress);
         bar.finish_and_clear();
-        let (outcome, refusal) = match trained {
+        match trained {
             Ok(outcome) => {
-                let refusal = outcome.verdict.refusal.clone();
-                (Some(outcome), refusal.filter(|_| !plan.force))
+                let refusal = outcome
+                    .evidence
+                    .refusal
+                    .filter(|_| !self.adaptation.plan.force);
+                Ok(Attempt {
+                    outcome: Some(outcome),
+                    refusal: refusal.map(|why| why.to_string()),
+                })
             }
-            Err(AdaptError::Factors(error @ FactorsError::Rank { .. })) => {
-                return Err(usage(error));
-            }
-            Err(error @ AdaptError::TooFewSure { .. }) => (None, Some(error.to_string())),
-            Err(error) => return Err(error.into()),
-        };
-        let saved = match (&outcome, &refusal) {
-            (Some(outcome), None) => {
-                let trained = self.trained(outcome, collected.statistics.clone());
-                let record = self.adaptation.record(&trained, *begun)?;
-                Some(self.context.home.save(&plan.prompt, &record)?)
-            }
-            _ => None,
-        };
-        let verdict = outcome.as_ref().map(|outcome| &outcome.verdict);
-        self.context.output.object(&json!({
-            "prompt": plan.prompt,
-            "unlabelled": true,
-            "path": saved.as_ref().map(|saved| saved.path.display().to_string()),
-            "bytes": saved.as_ref().map(|saved| saved.bytes),
-            "sequence": saved.as_ref().map(|saved| saved.sequence),
-            "model": { "name": model.name, "fingerprint": model.fingerprint.to_string() },
-            "labels": names,
-            "seen": pool.seen,
-            "distinct": features.dim().0,
-            "images": outcome.as_ref().map(|outcome| outcome.images),
-            "judging": outcome.as_ref().map(|outcome| outcome.judging),
-            "before": verdict.map(|verdict| verdict.before),
-            "after": verdict.map(|verdict| verdict.after),
-            "persistence": verdict.map(|verdict| verdict.persistence),
-            "accepted": refusal.is_none() && outcome.is_some(),
-            "kept": saved.is_some(),
-            "refusal": refusal,
-            "seconds": { "collecting": collected.seconds, "total": begun.elapsed().as_secs_f64() },
-        }))?;
-        let output = &self.context.output;
-        output.line(format!(
-            "{} pictures seen, {} of them distinct",
-            pool.seen,
-            features.dim().0
-        ));
-        if let (Some(verdict), Some(saved)) = (verdict, &saved) {
-            output.line(format!(
-                "agreement with the vote of the pictures' views: {:.0} % before, {:.0} % after, on pictures not trained on",
-                100.0 * verdict.before.agreement,
-                100.0 * verdict.after.agreement
-            ));
-            output.line(format!(
-                "kept as prompt {:?}, generation {}: {} bytes, {}",
-                plan.prompt,
-                saved.sequence,
-                saved.bytes,
-                saved.path.display()
-            ));
+            Err(error @ AdaptError::TooFewSure { .. }) => Ok(Attempt {
+                outcome: None,
+                refusal: Some(error.to_string()),
+            }),
+            Err(error) => Err(explained(error)),
         }
-        Ok(match &refusal {
-            Some(why) => {
-                output.line(format!("not kept: {why}; what was in use stays in use"));
-                Exit::NothingAccepted
-            }
-            None => Exit::Done,
-        })
     }
 
-    /// In the shape of an adaptation that somebody labelled, for the prompt file. Nothing was held out with labels, so its
-    /// accuracies are not known: they stay 0, and `prompt` tells them as not measured.
-    fn trained(&self, outcome: &Outcome, statistics: Option<Statistics>) -> Trained {
-        Trained {
-            outcome: adapt::Outcome {
-                delta: outcome.delta.clone(),
-                history: vec![
-                    StepReport {
-                        step: 0,
-                        steps: outcome.steps,
-                        loss: 0.0,
-                        accuracy: 0.0
-                    };
-                    outcome.steps
-                ],
-                zero_shot_accuracy: 0.0,
-                adapted_accuracy: 0.0,
-                holdout_pictures: 0,
-                calibration: None,
-                statistics,
-                accepted: true,
-            },
-            images: outcome.images,
-            skipped_images: 0,
-            seconds: Default::default(),
-        }
+    fn save(&self, outcome: &Outcome<Consistency>, begun: Instant) -> anyhow::Result<Saved> {
+        let record = self.adaptation.record(outcome, begun)?;
+        let name = &self.adaptation.plan.prompt;
+        Ok(self.context.home.save(name, &record)?)
     }
 }

@@ -1,7 +1,6 @@
-//! Where unlabelled pictures come from, and those of them that are unlike each other. It must not know what is learnt
-//! from them.
+//! Where unlabelled pictures come from, and those of them that are unlike each other.
 
-use super::super::{Arguments, camera_options};
+use super::super::Arguments;
 use crate::adapt::drift::ALIKE;
 use crate::adapt::features::{Extraction, encode_crops};
 use crate::cli::{Context, usage};
@@ -26,15 +25,16 @@ impl Source {
     /// # Errors
     /// If it cannot be opened.
     pub fn open(arguments: &Arguments) -> anyhow::Result<Source> {
-        if let Some(folder) = &arguments.images {
+        if let Some(folder) = &arguments.pictures.images {
             let mut paths = pictures_in(&[folder])?;
             // Not the first names of the alphabet alone, where there are more than are collected.
-            Rng::new(arguments.seed).shuffle(&mut paths);
+            Rng::new(arguments.training.seed).shuffle(&mut paths);
             return Ok(Source::Files(paths.into_iter()));
         }
-        let camera = arguments.camera.as_deref().unwrap_or_default();
+        let camera = arguments.pictures.camera.as_deref().unwrap_or_default();
         let camera: CameraSource = camera.parse().map_err(usage)?;
-        let frames = camera.open(SEED + arguments.seed, &camera_options(arguments))?;
+        let seed = SEED + arguments.training.seed;
+        let frames = camera.open(seed, &arguments.camera.options())?;
         Ok(Source::Camera(frames))
     }
 

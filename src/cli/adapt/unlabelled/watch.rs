@@ -1,11 +1,12 @@
 //! `adapt --unlabelled --watch`: adapting again whenever the pictures no longer look like those that the prompt in use
-//! was trained on. It must not know how a prompt is trained.
+//! was trained on.
 
 use super::super::super::{Exit, rest};
 use super::source::Source;
 use super::{Learner, Learnt};
 use crate::adapt::AdaptError;
-use crate::adapt::drift::{DRIFTED, Drift, Statistics};
+use crate::adapt::drift::{DRIFTED, Drift};
+use crate::prompt::FeatureStatistics;
 use std::time::{Duration, Instant};
 
 /// How often a camera's picture is looked at while nothing changes: a light that is switched on can wait a minute, and
@@ -23,11 +24,7 @@ impl Learner<'_> {
                 "prompt {:?}, generation {sequence}, is in use: watching for pictures unlike those it was trained on",
                 self.adaptation.plan.prompt
             ));
-            Some(Statistics {
-                mean: statistics.mean.into(),
-                spread: statistics.spread,
-                pictures: statistics.pictures as usize,
-            })
+            Some(statistics)
         });
         let mut adapted = None;
         loop {
@@ -50,10 +47,10 @@ impl Learner<'_> {
     fn drifts(
         &self,
         source: &mut Source,
-        known: Statistics,
+        known: FeatureStatistics,
         adapted: Option<Instant>,
     ) -> anyhow::Result<bool> {
-        let pace = match self.arguments.every {
+        let pace = match self.flags.every {
             Some(every) => every,
             None if source.is_drawn() => Duration::ZERO,
             None => PACE,
@@ -63,7 +60,7 @@ impl Learner<'_> {
         while let Some(picture) = source.next(&stop, self.context)? {
             drift.add(self.adaptation.model.encode_image(&picture)?);
             let far = drift.distance().unwrap_or_default();
-            if far > DRIFTED && adapted.is_none_or(|at| at.elapsed() >= self.arguments.pause) {
+            if far > DRIFTED && adapted.is_none_or(|at| at.elapsed() >= self.flags.pause) {
                 self.context.output.note(format!(
                     "the pictures have changed ({far:.1} times what chance gives): adapting again"
                 ));

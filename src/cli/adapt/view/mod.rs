@@ -121,7 +121,7 @@ pub fn run(view: &View, context: &Context) -> anyhow::Result<Exit> {
         Ok(End::Keep(trained)) => {
             let saved = adaptation.save(&trained, context)?;
             adaptation.report(&trained, Some(&saved), context)?;
-            adaptation.tell(&trained, Some(&saved), context);
+            adaptation.describe(&trained, Some(&saved), context);
             Ok(Exit::Done)
         }
         Ok(End::Quit) => {

@@ -1,6 +1,7 @@
 //! What the labelling view knows and what its keys mean: plain data and functions, with no terminal, camera or disk, so
 //! that every key can be tried in a test. Whoever holds it carries out the actions and tells it how they went.
 
+use crate::adapt::MIN_SHOTS;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::time::Duration;
 
@@ -9,8 +10,7 @@ const LABEL_KEYS: &str = "123456789acdefghijklmnoprstvwxyz";
 /// Shots of a burst, and the time from one to the next.
 const BURST_SHOTS: usize = 8;
 const BURST_PACE: Duration = Duration::from_millis(400);
-/// Fewer shots of a label than this cannot be trained on; so many do well.
-pub const FEWEST_SHOTS: usize = 2;
+/// So many shots of a label do well.
 pub const ENOUGH_SHOTS: usize = 16;
 
 /// One label.
@@ -278,7 +278,7 @@ impl State {
     }
 
     fn train(&mut self) -> Action {
-        let short = self.rows.iter().position(|row| row.shots < FEWEST_SHOTS);
+        let short = self.rows.iter().position(|row| row.shots < MIN_SHOTS);
         if let Some(class) = short {
             let Row { name, shots, .. } = &self.rows[class];
             let have = match shots {
@@ -286,7 +286,7 @@ impl State {
                 _ => "only 1 shot".to_owned(),
             };
             let text = format!(
-                "{name:?} has {have}: take at least {FEWEST_SHOTS} of every label, better {ENOUGH_SHOTS}"
+                "{name:?} has {have}: take at least {MIN_SHOTS} of every label, better {ENOUGH_SHOTS}"
             );
             self.selected = class;
             self.complain(text);

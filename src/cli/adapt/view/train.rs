@@ -3,9 +3,7 @@
 
 use super::super::adaptation::{Adaptation, Trained};
 use super::state::{Progress, Verdict};
-use crate::adapt::Split;
-use crate::adapt::features::FeatureSet;
-use crate::classifier::{best, text_features};
+use crate::adapt::features::Monitor;
 use crate::cli::heat::Pacing;
 use crate::cli::output::percent;
 use crate::cli::pictures::LabelledPictures;
@@ -95,7 +93,11 @@ impl Training {
         };
         let encode =
             |index: usize, picture: &RgbImage| encoded.views(adaptation, pictures, index, picture);
-        let set = adaptation.encode_with(pictures, &encode, &done, &self.stop)?;
+        let monitor = Monitor {
+            done: &done,
+            stop: &self.stop,
+        };
+        let set = adaptation.encode(pictures, &encode, monitor)?;
         let features_seconds = started.elapsed().as_secs_f64();
         let mut pacing = Pacing::begin();
         let mut trained = adaptation.train_with(&set, &mut |report| {
@@ -114,43 +116,19 @@ impl Training {
         })?;
         trained.skipped_images = pictures.len() - set.labels.len();
         trained.seconds.features = features_seconds;
-        let verdict = verdict(adaptation, &set, &trained)?;
+        let verdict = verdict(&trained);
         Ok((trained, verdict))
     }
 }
 
-/// What the trained prompt takes the judged pictures for.
-fn verdict(
-    adaptation: &Adaptation,
-    set: &FeatureSet,
-    trained: &Trained,
-) -> anyhow::Result<Verdict> {
-    let Adaptation {
-        plan,
-        labels,
-        model,
-        layout,
-    } = adaptation;
-    let options = &plan.options;
-    // The same split as in training: it follows from the seed.
-    let split = Split::new(&set.labels, labels.len(), options.holdout, options.seed)?;
-    let judged = match split.holdout.is_empty() {
-        true => split.train,
-        false => split.holdout,
-    };
-    let (features, truth) = set.plain_views(&judged);
-    let texts = text_features(&model.text, layout, Some(&trained.outcome.delta))?;
-    let scores = features.dot(&texts.t());
-    let mut confusion = vec![vec![0; labels.len()]; labels.len()];
-    for (row, &shown) in scores.rows().into_iter().zip(&truth) {
-        confusion[shown][best(row)] += 1;
+fn verdict(trained: &Trained) -> Verdict {
+    let comparison = &trained.outcome.evidence;
+    let confusion = comparison.confusion.outer_iter();
+    Verdict {
+        zero_shot_accuracy: comparison.zero_shot_accuracy,
+        adapted_accuracy: comparison.adapted_accuracy,
+        holdout_pictures: comparison.held_out(),
+        accepted: trained.outcome.accepted(),
+        confusion: confusion.map(|row| row.to_vec()).collect(),
     }
-    let outcome = &trained.outcome;
-    Ok(Verdict {
-        zero_shot_accuracy: outcome.zero_shot_accuracy,
-        adapted_accuracy: outcome.adapted_accuracy,
-        holdout_pictures: outcome.holdout_pictures,
-        accepted: outcome.accepted,
-        confusion,
-    })
 }

@@ -1,5 +1,5 @@
-//! What unlabelled pictures probably show: the views of a picture vote, classes are balanced, and the surest pictures of
-//! each class become shots. It must not know how a prompt is trained.
+//! What unlabelled pictures probably show: the views of a picture vote, classes are balanced, and the most confident
+//! pictures of each class become shots.
 
 use crate::adapt::features::FeatureSet;
 use crate::classifier::{best, probabilities};
@@ -10,42 +10,42 @@ const BALANCING: usize = 20;
 /// What stands for a probability of zero where its logarithm is needed.
 const TINY: f32 = 1e-12;
 
-/// A class for each picture, and how sure that is.
+/// A class for each picture, and how confident that is.
 #[derive(Debug, Clone)]
-pub struct Consensus {
+pub struct PseudoLabels {
     /// `[pictures, classes]`; rows sum to one, and all columns to the same.
-    pub shares: Array2<f32>,
+    pub probabilities: Array2<f32>,
 }
 
-impl Consensus {
+impl PseudoLabels {
     /// From `features [pictures, views, joint]` and the text features `texts [classes, joint]` of a prompt.
     ///
     /// Crops see past much of what a camera does to a scene, so the mean of all views is right far more often than one
     /// view is (docs/unlabelled.md). What is left is that a prompt on strange pictures names few classes for all: a bias
     /// for each class makes them alike in sum, which takes for granted that each label is shown about as often.
-    pub fn of(features: ArrayView3<f32>, texts: ArrayView2<f32>, scale: f32) -> Consensus {
-        let mut shares = mean_over_views(features, texts, scale);
-        balance(&mut shares);
-        Consensus { shares }
+    pub fn of(features: ArrayView3<f32>, texts: ArrayView2<f32>, scale: f32) -> PseudoLabels {
+        let mut probabilities = mean_over_views(features, texts, scale);
+        balance(&mut probabilities);
+        PseudoLabels { probabilities }
     }
 
     /// The class of each picture.
     pub fn labels(&self) -> Vec<usize> {
-        self.shares.outer_iter().map(best).collect()
+        self.probabilities.outer_iter().map(best).collect()
     }
 
-    /// Of the pictures at `rows`, the `shots` surest of each class, or as many as there are.
-    pub fn surest(&self, rows: &[usize], shots: usize) -> Vec<usize> {
+    /// Of the pictures at `rows`, the `shots` most confident of each class, or as many as there are.
+    pub fn most_confident(&self, rows: &[usize], shots: usize) -> Vec<usize> {
         let labels = self.labels();
         let mut chosen = Vec::new();
-        for class in 0..self.shares.ncols() {
+        for class in 0..self.probabilities.ncols() {
             let mut of_class: Vec<usize> = rows
                 .iter()
                 .copied()
                 .filter(|&row| labels[row] == class)
                 .collect();
-            let share = |row: usize| self.shares[[row, class]];
-            of_class.sort_by(|&a, &b| share(b).total_cmp(&share(a)));
+            let confidence = |row: usize| self.probabilities[[row, class]];
+            of_class.sort_by(|&a, &b| confidence(b).total_cmp(&confidence(a)));
             chosen.extend(of_class.into_iter().take(shots));
         }
         chosen
@@ -72,13 +72,13 @@ fn mean_over_views(features: ArrayView3<f32>, texts: ArrayView2<f32>, scale: f32
 }
 
 /// Multiplies each class by a number such that all classes have the same sum, and rows still sum to one.
-fn balance(shares: &mut Array2<f32>) {
+fn balance(probabilities: &mut Array2<f32>) {
     for _ in 0..BALANCING {
-        for mut class in shares.columns_mut() {
+        for mut class in probabilities.columns_mut() {
             let sum = class.sum().max(TINY);
             class /= sum;
         }
-        for mut row in shares.rows_mut() {
+        for mut row in probabilities.rows_mut() {
             let sum = row.sum().max(TINY);
             row /= sum;
         }
@@ -97,8 +97,8 @@ mod tests {
             [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]],
             [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]],
         ]);
-        let consensus = Consensus::of(features.view(), Array2::eye(2).view(), 10.0);
-        assert_eq!(consensus.labels(), [0, 1]);
+        let pseudo_labels = PseudoLabels::of(features.view(), Array2::eye(2).view(), 10.0);
+        assert_eq!(pseudo_labels.labels(), [0, 1]);
     }
 
     #[test]
@@ -111,23 +111,26 @@ mod tests {
         let texts = Array2::eye(2);
         let plain = probabilities(features.index_axis(Axis(1), 0), texts.view(), 10.0);
         assert!(plain.outer_iter().all(|row| best(row) == 0));
-        let consensus = Consensus::of(features.view(), texts.view(), 10.0);
-        let labels = consensus.labels();
+        let pseudo_labels = PseudoLabels::of(features.view(), texts.view(), 10.0);
+        let labels = pseudo_labels.labels();
         assert!((0..40).all(|row| labels[row] == row % 2), "{labels:?}");
-        for class in consensus.shares.columns() {
+        for class in pseudo_labels.probabilities.columns() {
             assert!((class.sum() - 20.0).abs() < 1e-2);
         }
     }
 
     #[test]
-    fn the_surest_of_each_class_are_taken_in_order_and_no_others() {
-        let consensus = Consensus {
-            shares: arr2(&[[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8]]),
+    fn the_most_confident_of_each_class_are_taken_in_order_and_no_others() {
+        let pseudo_labels = PseudoLabels {
+            probabilities: arr2(&[[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8]]),
         };
-        assert_eq!(consensus.surest(&[0, 1, 2, 3, 4], 2), [0, 2, 4, 3]);
-        assert_eq!(consensus.surest(&[1, 3], 2), [1, 3]);
+        assert_eq!(
+            pseudo_labels.most_confident(&[0, 1, 2, 3, 4], 2),
+            [0, 2, 4, 3]
+        );
+        assert_eq!(pseudo_labels.most_confident(&[1, 3], 2), [1, 3]);
         let features = Array3::from_shape_fn((5, 1, 1), |(row, _, _)| row as f32);
-        let shots = consensus.shots(features.view(), &[4, 0]);
+        let shots = pseudo_labels.shots(features.view(), &[4, 0]);
         assert_eq!(shots.labels, [1, 0]);
         assert_eq!(shots.features[[0, 0, 0]], 4.0);
     }

@@ -1,5 +1,4 @@
-//! Adam (arXiv 1412.6980) over one flat parameter list, with a cosine learning rate after a short warm-up. It
-//! must not know what the parameters mean.
+//! Adam (arXiv 1412.6980) over one flat list of parameters, with a cosine learning rate after a short warm-up.
 
 /// How far a step goes at each point of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]

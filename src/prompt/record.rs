@@ -1,7 +1,7 @@
-//! What a prompt file holds, and when it makes sense. It must not know bytes or files.
+//! What a prompt file says, and when it makes sense.
 
-use crate::prompt::labels::{MAX_LABEL_BYTES, MAX_LABELS};
-use crate::prompt::{Delta, Label, Method, Template};
+use super::labels::{MAX_LABEL_BYTES, MAX_LABELS};
+use super::{Delta, Label, Template, Tuning};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -14,33 +14,42 @@ const MAX_WORDS_BYTES: usize = 200;
 /// The greatest sequence number of a generation.
 pub const MAX_SEQUENCE: u64 = 999_999_999;
 
-/// A trained prompt with everything needed to use it, to judge it and to tell where it came from.
+/// A trained prompt with everything needed to use it, to judge it and to say where it came from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
     /// The model it was trained for, as people call it.
     pub model_name: String,
     /// BLAKE3 of that model's weights: the prompt is of no use with any other.
     pub model_fingerprint: [u8; 32],
+    /// The sentence that labels stand in.
     pub template: Template,
+    /// What it was trained to tell apart.
     pub labels: Vec<Label>,
     /// The trained change to the template's context.
     pub delta: Delta,
     /// Singular values of the whole context `P = P_init + delta`, largest first; empty where not recorded.
     pub context_singular_values: Vec<f32>,
+    /// Seed of the training.
     pub seed: u64,
     /// How it was trained, in words: optimiser, dropout, views. May be empty.
     pub recipe: String,
+    /// How training went.
     pub metrics: Metrics,
+    /// How its scores are to be read; none where nothing was held out.
     pub calibration: Option<Calibration>,
     /// What the pictures looked like that it was trained on; none where that was not recorded.
     pub statistics: Option<FeatureStatistics>,
+    /// Where and when it was made.
     pub provenance: Provenance,
 }
 
-/// How training went. Accuracies are top-1 on the held-out pictures, from 0 to 1.
+/// How training went. Accuracies are top-1 on the held-out pictures, from 0 to 1; without any they say nothing of how good
+/// the prompt is: they are those on the training pictures, or 0 where nobody said what those show.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Metrics {
+    /// Of the plain template.
     pub zero_shot_accuracy: f32,
+    /// Of the trained prompt.
     pub adapted_accuracy: f32,
     /// Pictures trained on.
     pub images: u32,
@@ -61,6 +70,15 @@ pub struct Calibration {
 }
 
 impl Calibration {
+    /// Scores are to be divided by `temperature`, above 0; what is less similar to every label than `least_similarity`,
+    /// a cosine, shows none of them.
+    pub fn new(temperature: f32, least_similarity: f32) -> Calibration {
+        Calibration {
+            temperature,
+            unknown_threshold: 0.5 * (1.0 + least_similarity.clamp(-1.0, 1.0)),
+        }
+    }
+
     /// The least cosine, from -1 to 1, between a picture that is not unknown and the label nearest to it.
     pub fn least_similarity(&self) -> f32 {
         2.0 * self.unknown_threshold - 1.0
@@ -124,8 +142,8 @@ pub struct OtherModel {
 
 impl Prompt {
     /// What was tuned.
-    pub fn method(&self) -> Method {
-        self.delta.method()
+    pub fn tuning(&self) -> Tuning {
+        self.delta.tuning()
     }
 
     /// Refuses a model other than the one the prompt was trained for, naming both. `file` is where the prompt
@@ -149,7 +167,7 @@ impl Prompt {
     }
 
     /// What is wrong with the record, in words, if anything: shapes against ranks, numbers, texts, sizes.
-    pub(super) fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<String> {
         words_fault("name of the model", &self.model_name, 1)
             .or_else(|| words_fault("recipe", &self.recipe, 0))
             .or_else(|| words_fault("device", &self.provenance.device, 0))

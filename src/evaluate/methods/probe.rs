@@ -2,8 +2,8 @@
 //! mark for few-shot adaptation. It forgets the text tower, so it can never name a new class; it is here to be
 //! compared with.
 
-use super::loss::share_right;
-use super::optimizer::{Adam, Schedule};
+use crate::adapt::adam::{Adam, Schedule};
+use crate::adapt::loss::share_right;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 /// A linear classifier on L2-normalised features.

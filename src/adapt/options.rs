@@ -1,0 +1,144 @@
+//! What may be chosen about an adaptation: what is trained, how, and how it is judged.
+
+use crate::clip::text_tower::DEFAULT_MEMORY;
+use crate::prompt::Tuning;
+
+/// What to train and how to judge it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// What of the prompt is tuned.
+    pub tuning: Tuning,
+    /// Rank of the factors; only [`Tuning::Rlp`] has one.
+    pub rank: usize,
+    /// Share of each class's pictures that training never sees, in `0..1`.
+    pub holdout: f32,
+    /// Seed of the split, the factors and the dropout masks.
+    pub seed: u64,
+    /// What a training step may keep for its backward pass, in bytes; it changes time, not results.
+    pub memory: usize,
+    /// How it is trained.
+    pub recipe: Recipe,
+}
+
+impl Options {
+    /// What is used unless a user says otherwise: rank 1, a quarter held out, seed 0.
+    pub fn of(tuning: Tuning) -> Options {
+        Options {
+            tuning,
+            rank: 1,
+            holdout: 0.25,
+            seed: 0,
+            memory: DEFAULT_MEMORY,
+            recipe: Recipe::of(tuning),
+        }
+    }
+
+    /// The same with another seed.
+    pub fn with_seed(self, seed: u64) -> Options {
+        Options { seed, ..self }
+    }
+
+    /// The same with another recipe.
+    pub fn with_recipe(self, recipe: Recipe) -> Options {
+        Options { recipe, ..self }
+    }
+
+    /// The same with nothing held out: the pictures that train judge, too.
+    pub fn without_holdout(self) -> Options {
+        Options {
+            holdout: 0.0,
+            ..self
+        }
+    }
+}
+
+/// How the prompt is trained.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Recipe {
+    /// Full-batch steps at most: evaluations of the loss and its gradient.
+    pub steps: usize,
+    /// Starts of the factors. Each is tried for a few of the steps, and the best goes on: with rank 1 the loss has
+    /// several basins, which differ much.
+    pub starts: usize,
+    /// What turns gradients into steps.
+    pub optimizer: Optimizer,
+    /// Probability with which an element of the change to the context is dropped in a step.
+    pub dropout: f32,
+    /// Weight of the pull of the text features towards the template's (KgCoOp, arXiv 2303.13283).
+    pub anchor: f32,
+    /// Weight of half the squared length of the change, `v` of two factors, in units of the template's root mean square
+    /// embedding.
+    pub decay: f32,
+}
+
+/// What turns gradients into steps (docs/training.md compares them).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Optimizer {
+    /// L-BFGS: a full batch has no noise, and a few hundred numbers have a curvature that can be learnt.
+    Lbfgs,
+    /// Adam with this peak learning rate, in units of the template's root mean square embedding, so that one value
+    /// serves every model. With dropout the loss is another one in every step: no line search, hence Adam.
+    Adam { rate: f32 },
+}
+
+/// Adam's peak rate where there is dropout.
+const ADAM_RATE: f32 = 0.3;
+
+impl Recipe {
+    /// What is used unless a user says otherwise. The pull towards the template belongs to RLP as we use it; CoOp, the
+    /// baseline, has none.
+    pub fn of(tuning: Tuning) -> Recipe {
+        Recipe {
+            steps: 200,
+            starts: 4,
+            optimizer: Optimizer::Lbfgs,
+            dropout: 0.0,
+            anchor: match tuning {
+                Tuning::Rlp => 1.0,
+                Tuning::Coop => 0.0,
+            },
+            // The most that costs no accuracy (docs/training.md): without any, a change of little use grows freely.
+            decay: match tuning {
+                Tuning::Rlp => 3e-5,
+                Tuning::Coop => 0.0,
+            },
+        }
+    }
+
+    /// The same with `dropout`; above zero it takes Adam, and the 600 steps that Adam takes.
+    pub fn with_dropout(self, dropout: f32) -> Recipe {
+        if dropout > 0.0 {
+            Recipe {
+                dropout,
+                optimizer: Optimizer::Adam { rate: ADAM_RATE },
+                steps: 600,
+                starts: 1,
+                ..self
+            }
+        } else {
+            Recipe { dropout, ..self }
+        }
+    }
+
+    /// In words, for the prompt file.
+    pub fn in_words(&self) -> String {
+        let Recipe {
+            steps,
+            starts,
+            dropout,
+            anchor,
+            decay,
+            ..
+        } = self;
+        let optimizer = match self.optimizer {
+            Optimizer::Lbfgs => "l-bfgs".to_owned(),
+            Optimizer::Adam { rate } => format!("adam at rate {rate}"),
+        };
+        format!(
+            "{optimizer}, at most {steps} steps, starts {starts} along singular vectors of the first gradient, dropout \
+             {dropout}, anchor {anchor}, decay {decay}"
+        )
+    }
+}
