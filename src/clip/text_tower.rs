@@ -1,5 +1,7 @@
 //! CLIP's text tower: tokens in, features out, and the gradient of the context rows of a prompt. It must not know
-//! how a prompt is parameterised or trained, nor which file the weights came from.
+//! how a prompt is parameterised or trained.
+
+mod weights;
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -9,9 +11,10 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 pub use super::bundle::RowTable;
 use crate::autodiff::{self, KeysValues, TextTransformer, TransformerWeights};
 pub use crate::autodiff::{BlockWeights, LinearWeights, NormWeights};
+use crate::ops::RowLayout;
 use crate::ops::embedding::add_positions;
 use crate::ops::pool::on_pool;
-use crate::ops::{Activation, Matrix, RowLayout};
+pub use weights::TextTowerWeights;
 
 /// How many rows one pass of [`TextTower::encode`] or [`TextTower::class_features`] takes at most, so that memory
 /// does not grow with the number of texts.
@@ -19,31 +22,6 @@ const ROWS_A_PASS: usize = 256;
 
 /// The memory that [`TextTower::forward`] gets unless a user says otherwise, in bytes.
 pub const DEFAULT_MEMORY: usize = 256 << 20;
-
-/// A text tower as files hold it.
-#[derive(Clone, Debug)]
-pub struct TextTowerWeights {
-    /// `[vocabulary, width]`
-    pub token_embedding: RowTable,
-    /// `[context length, width]`
-    pub positions: Array2<f32>,
-    /// From the tokens up.
-    pub blocks: Vec<BlockWeights>,
-    /// After the last block.
-    pub final_norm: NormWeights,
-    /// `[joint, width]`
-    pub projection: Matrix,
-    /// `[joint]`, where a model has one.
-    pub projection_bias: Option<Array1<f32>>,
-    /// Attention heads; they divide the width.
-    pub heads: usize,
-    /// Of every MLP.
-    pub activation: Activation,
-    /// What every text starts with.
-    pub start_token: u32,
-    /// What every text ends with; the feature is read there.
-    pub end_token: u32,
-}
 
 /// Why a text tower cannot be built or asked.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +102,7 @@ struct Pass {
 impl TextTower {
     /// Checks every shape, then packs the weights for this machine.
     pub fn new(weights: TextTowerWeights) -> Result<TextTower, TextTowerError> {
-        check(&weights)?;
+        weights.check()?;
         let joint_width = weights.projection.dim().0;
         Ok(TextTower {
             token_embedding: weights.token_embedding,
@@ -233,9 +211,10 @@ impl TextTower {
         let passes = self.class_passes(context, suffixes, memory / a_row)?;
         let mut features = Array2::zeros((suffixes.len(), self.joint_width));
         let (last, earlier) = passes.split_last().expect("there is always a first pass");
-        let shared = match earlier.is_empty() {
-            true => None,
-            false => Some(self.all_features(earlier, &mut features)?),
+        let shared = if earlier.is_empty() {
+            None
+        } else {
+            Some(self.all_features(earlier, &mut features)?)
         };
         let before = match &shared {
             Some(shared) => shared,
@@ -431,101 +410,6 @@ fn passes(texts: &[Vec<u32>], held: usize, limit: usize) -> Vec<Range<usize>> {
     }
     passes.push(first..texts.len());
     passes
-}
-
-fn shape_of(matrix: &Matrix) -> [usize; 2] {
-    let (rows, columns) = matrix.dim();
-    [rows, columns]
-}
-
-/// That every tensor has the shape which the embedding, the projection and each MLP imply.
-fn check(weights: &TextTowerWeights) -> Result<(), TextTowerError> {
-    let (vocabulary, width) = weights.token_embedding.dim();
-    let size = |fine: bool, what, found, why: &str| {
-        if fine {
-            Ok(())
-        } else {
-            Err(TextTowerError::Size {
-                what,
-                found,
-                why: why.to_owned(),
-            })
-        }
-    };
-    size(width > 0, "columns", width, "a token needs a row")?;
-    size(!weights.blocks.is_empty(), "blocks", 0, "there must be one")?;
-    size(
-        weights.positions.nrows() >= 2,
-        "positions",
-        weights.positions.nrows(),
-        "a text starts and ends",
-    )?;
-    size(
-        weights.heads > 0 && width.is_multiple_of(weights.heads),
-        "heads",
-        weights.heads,
-        &format!("they must divide the width of {width}"),
-    )?;
-    for (text, token) in [weights.start_token, weights.end_token]
-        .into_iter()
-        .enumerate()
-    {
-        if token as usize >= vocabulary {
-            return Err(TextTowerError::Token {
-                text,
-                token,
-                vocabulary,
-            });
-        }
-    }
-    let shape = |tensor: &str, found: &[usize], expected: &[usize]| {
-        if found == expected {
-            return Ok(());
-        }
-        let (found, expected) = (found.to_vec(), expected.to_vec());
-        Err(TextTowerError::Shape {
-            tensor: tensor.to_owned(),
-            found,
-            expected,
-        })
-    };
-    let norm = |name: &str, norm: &NormWeights| {
-        shape(&format!("{name} gain"), norm.gain.shape(), &[width])?;
-        shape(&format!("{name} bias"), norm.bias.shape(), &[width])
-    };
-    let linear = |name: &str, linear: &LinearWeights, out: usize, inner: usize| {
-        shape(
-            &format!("{name} weight"),
-            &shape_of(&linear.weight),
-            &[out, inner],
-        )?;
-        shape(&format!("{name} bias"), linear.bias.shape(), &[out])
-    };
-    for (index, block) in weights.blocks.iter().enumerate() {
-        let name = |part: &str| format!("block {index} {part}");
-        let hidden = block.up.weight.dim().0;
-        norm(&name("norm1"), &block.norm1)?;
-        linear(&name("query"), &block.query, width, width)?;
-        linear(&name("key"), &block.key, width, width)?;
-        linear(&name("value"), &block.value, width, width)?;
-        linear(&name("out"), &block.out, width, width)?;
-        norm(&name("norm2"), &block.norm2)?;
-        linear(&name("up"), &block.up, hidden, width)?;
-        linear(&name("down"), &block.down, width, hidden)?;
-    }
-    norm("final norm", &weights.final_norm)?;
-    shape(
-        "positions",
-        weights.positions.shape(),
-        &[weights.positions.nrows(), width],
-    )?;
-    let joint = weights.projection.dim().0;
-    let found = shape_of(&weights.projection);
-    shape("projection", &found, &[joint, width])?;
-    size(joint > 0, "feature columns", joint, "a feature needs one")?;
-    weights.projection_bias.as_ref().map_or(Ok(()), |bias| {
-        shape("projection bias", bias.shape(), &[joint])
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::autodiff::random::{self, Sizes, matrix};
+use crate::ops::Activation;
 use crate::rng::Rng;
 
 fn weights() -> TextTowerWeights {

@@ -1,0 +1,132 @@
+//! The weights of a text tower, and whether they fit each other.
+
+use ndarray::{Array1, Array2};
+
+use super::{BlockWeights, LinearWeights, NormWeights, RowTable, TextTowerError};
+use crate::ops::{Activation, Matrix};
+
+/// A text tower as files hold it.
+#[derive(Clone, Debug)]
+pub struct TextTowerWeights {
+    /// `[vocabulary, width]`
+    pub token_embedding: RowTable,
+    /// `[context length, width]`
+    pub positions: Array2<f32>,
+    /// From the tokens up.
+    pub blocks: Vec<BlockWeights>,
+    /// After the last block.
+    pub final_norm: NormWeights,
+    /// `[joint, width]`
+    pub projection: Matrix,
+    /// `[joint]`, where a model has one.
+    pub projection_bias: Option<Array1<f32>>,
+    /// Attention heads; they divide the width.
+    pub heads: usize,
+    /// Of every MLP.
+    pub activation: Activation,
+    /// What every text starts with.
+    pub start_token: u32,
+    /// What every text ends with; the feature is read there.
+    pub end_token: u32,
+}
+
+impl TextTowerWeights {
+    /// That every tensor has the shape which the embedding, the projection and each MLP imply.
+    pub(super) fn check(&self) -> Result<(), TextTowerError> {
+        self.check_sizes()?;
+        self.check_tokens()?;
+        self.check_shapes()
+    }
+
+    fn check_sizes(&self) -> Result<(), TextTowerError> {
+        let (_, width) = self.token_embedding.dim();
+        let (joint, _) = self.projection.dim();
+        let (positions, heads) = (self.positions.nrows(), self.heads);
+        size(width > 0, "columns", width, "a token needs a row")?;
+        size(!self.blocks.is_empty(), "blocks", 0, "there must be one")?;
+        size(
+            positions >= 2,
+            "positions",
+            positions,
+            "a text starts and ends",
+        )?;
+        let divides = heads > 0 && width.is_multiple_of(heads);
+        let why = format!("they must divide the width of {width}");
+        size(divides, "heads", heads, &why)?;
+        size(joint > 0, "feature columns", joint, "a feature needs one")
+    }
+
+    fn check_tokens(&self) -> Result<(), TextTowerError> {
+        let (vocabulary, _) = self.token_embedding.dim();
+        for (text, token) in [self.start_token, self.end_token].into_iter().enumerate() {
+            if token as usize >= vocabulary {
+                return Err(TextTowerError::Token {
+                    text,
+                    token,
+                    vocabulary,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_shapes(&self) -> Result<(), TextTowerError> {
+        let (_, width) = self.token_embedding.dim();
+        for (index, block) in self.blocks.iter().enumerate() {
+            let name = |part: &str| format!("block {index} {part}");
+            let hidden = block.up.weight.dim().0;
+            norm(&name("norm1"), &block.norm1, width)?;
+            linear(&name("query"), &block.query, [width, width])?;
+            linear(&name("key"), &block.key, [width, width])?;
+            linear(&name("value"), &block.value, [width, width])?;
+            linear(&name("out"), &block.out, [width, width])?;
+            norm(&name("norm2"), &block.norm2, width)?;
+            linear(&name("up"), &block.up, [hidden, width])?;
+            linear(&name("down"), &block.down, [width, hidden])?;
+        }
+        norm("final norm", &self.final_norm, width)?;
+        let positions = self.positions.shape();
+        shape("positions", positions, &[self.positions.nrows(), width])?;
+        let (joint, _) = self.projection.dim();
+        let found = shape_of(&self.projection);
+        shape("projection", &found, &[joint, width])?;
+        match &self.projection_bias {
+            Some(bias) => shape("projection bias", bias.shape(), &[joint]),
+            None => Ok(()),
+        }
+    }
+}
+
+fn size(fine: bool, what: &'static str, found: usize, why: &str) -> Result<(), TextTowerError> {
+    if fine {
+        return Ok(());
+    }
+    let why = why.to_owned();
+    Err(TextTowerError::Size { what, found, why })
+}
+
+fn shape(tensor: &str, found: &[usize], expected: &[usize]) -> Result<(), TextTowerError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(TextTowerError::Shape {
+        tensor: tensor.to_owned(),
+        found: found.to_vec(),
+        expected: expected.to_vec(),
+    })
+}
+
+fn shape_of(matrix: &Matrix) -> [usize; 2] {
+    let (rows, columns) = matrix.dim();
+    [rows, columns]
+}
+
+fn norm(name: &str, norm: &NormWeights, width: usize) -> Result<(), TextTowerError> {
+    shape(&format!("{name} gain"), norm.gain.shape(), &[width])?;
+    shape(&format!("{name} bias"), norm.bias.shape(), &[width])
+}
+
+fn linear(name: &str, linear: &LinearWeights, size: [usize; 2]) -> Result<(), TextTowerError> {
+    shape(&format!("{name} weight"), &shape_of(&linear.weight), &size)?;
+    shape(&format!("{name} bias"), linear.bias.shape(), &size[..1])
+}
