@@ -179,17 +179,11 @@ pub fn onnx(bytes: &[u8]) {
     });
     let file = FOLDER.path().join("model.onnx");
     std::fs::write(&file, bytes).unwrap();
-    let options = |image: PathBuf, text: PathBuf| ImportOptions {
-        name: "fuzz".into(),
-        image,
-        text,
-        tokenizer_json: TOKENIZER.clone(),
-        preprocess: Preprocess::clip(24),
-        logit_scale: None,
-        context_length: 12,
-        precision: Precision::Int8,
-        force: true,
-        notes: Vec::new(),
+    let options = |image: PathBuf, text: PathBuf| {
+        let mut options = ImportOptions::new(image, text, TOKENIZER.clone(), Preprocess::clip(24));
+        options.context_length = 12;
+        options.force = true;
+        options
     };
     let both = import(&options(file.clone(), file.clone()));
     if both.is_err_and(|error| error.to_string().contains("inputs for token ids")) {

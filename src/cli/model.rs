@@ -1,13 +1,14 @@
 //! Which model a command works with, and `edge-rlp model`: what models there are, where they come from, and whether
 //! they are whole. A model is the one inside the program, one of the home folder, or a file.
 
+mod hints;
 mod import;
 mod kept;
 #[cfg(feature = "pull")]
 mod pull;
 
 use super::{Context, Exit, usage};
-use crate::clip::{Glance, Model, ModelError};
+use crate::clip::{BundleHeader, Model, ModelError};
 use crate::store::{LoadedPrompt, MissingError, StoreError};
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
@@ -114,14 +115,16 @@ impl Place {
     pub fn open(&self) -> anyhow::Result<Model> {
         match self {
             Place::Embedded => Model::embedded().context(DAMAGED_PROGRAM),
-            Place::File(path) => Model::open(path).with_context(|| path.display().to_string()),
+            Place::File(path) => Model::open(path)
+                .with_context(|| path.display().to_string())
+                .map_err(hints::with_hint),
         }
     }
 
-    fn glance(&self) -> Result<Glance, ModelError> {
+    fn header(&self) -> Result<BundleHeader, ModelError> {
         match self {
-            Place::Embedded => Glance::embedded(),
-            Place::File(path) => Glance::at(path),
+            Place::Embedded => BundleHeader::embedded(),
+            Place::File(path) => BundleHeader::read(path),
         }
     }
 
@@ -187,9 +190,8 @@ pub fn found_for(prompt: &LoadedPrompt, context: &Context) -> anyhow::Result<Str
 fn made_with(prompt: &LoadedPrompt, context: &Context) -> anyhow::Result<(String, Place)> {
     let fingerprint = &prompt.record.model_fingerprint;
     let found = all(context)?.into_iter().find(|(_, place)| {
-        place
-            .glance()
-            .is_ok_and(|glance| glance.fingerprint.0 == *fingerprint)
+        let header = place.header();
+        header.is_ok_and(|header| header.fingerprint.0 == *fingerprint)
     });
     found.with_context(|| {
         let short: String = fingerprint[..4].iter().map(|b| format!("{b:02x}")).collect();

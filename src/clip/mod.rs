@@ -2,18 +2,19 @@
 //! templates are cut into tokens, nothing of how they are trained or kept.
 
 pub mod bundle;
+mod contents;
+mod graph;
 pub mod image_tower;
 pub mod import;
-mod layout;
 pub mod model;
 pub mod preprocess;
 pub mod text_tower;
 pub mod tokenizer;
 
 pub use bundle::Fingerprint;
+pub use contents::{Parity, Precision};
 pub use image_tower::ImageTower;
-pub use layout::{Parity, Precision};
-pub use model::{Glance, Model, ModelError};
+pub use model::{BundleHeader, Model, ModelError};
 pub use preprocess::Preprocess;
 pub use text_tower::{
     BlockWeights, LinearWeights, NormWeights, TextTower, TextTowerError, TextTowerWeights,

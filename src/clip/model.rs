@@ -10,8 +10,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::bundle::{Bundle, BundleError, Fingerprint, Header};
+use super::contents::{About, Description, Parity, Precision, TOKENIZER, read_image, read_text};
 use super::image_tower::{ImageTower, ImageTowerError};
-use super::layout::{About, Description, Parity, Precision, TOKENIZER, read_image, read_text};
 use super::preprocess::{Preprocess, PreprocessError};
 use super::text_tower::{TextTower, TextTowerError};
 use super::tokenizer::{Tokenizer, TokenizerError};
@@ -39,44 +39,62 @@ pub enum ModelError {
     Mismatch(String),
 }
 
-/// A frozen CLIP.
+/// A frozen CLIP: both towers and what prepares their input.
 pub struct Model {
+    /// What its bundle calls it.
     pub name: String,
+    /// Tells it from every model that computes something else.
     pub fingerprint: Fingerprint,
+    /// From text to token ids.
     pub tokenizer: Tokenizer,
+    /// From a picture of any size to what the image tower takes.
     pub preprocess: Preprocess,
+    /// From pixels `[3, size, size]` to features `[e]`.
     pub image: ImageTower,
+    /// From token ids to features `[e]`.
     pub text: TextTower,
     /// s, already exponentiated: 100 for OpenAI's weights.
     pub logit_scale: f32,
     summary: Summary,
 }
 
-/// What there is to say about a model, for `model show`.
+/// The sizes and the provenance of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
     pub name: String,
+    /// In hexadecimal.
     pub fingerprint: String,
     /// Size of the bundle.
     pub bytes: usize,
+    /// Numbers in all weights of both towers.
     pub parameters: u64,
     pub precision: Precision,
+    /// How close the bundle is to the files that it was imported from.
     pub parity: Parity,
+    /// Height and width, in pixels, of what the image tower takes.
     pub image_size: [usize; 2],
+    /// e, the length of a feature.
     pub joint_width: usize,
+    /// d, the width of a token row.
     pub text_width: usize,
     pub text_blocks: u32,
     pub text_heads: u32,
+    /// Of the text tower's MLPs.
     pub activation: Activation,
+    /// Tokens that a text may have, start and end included.
     pub context_length: usize,
+    /// Tokens that the text tower has rows for.
     pub vocabulary: usize,
+    /// s, already exponentiated.
     pub logit_scale: f32,
 }
 
-/// What a model says of itself, read without its weights: enough to list it and to find it by fingerprint, whatever
-/// its size. Whether the weights are whole only opening it tells.
+/// What a bundle says of its model, read without the weights: enough to list it and to find it by fingerprint, whatever
+/// its size. Only opening the model tells whether its weights are whole.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Glance {
+#[non_exhaustive]
+pub struct BundleHeader {
     pub name: String,
     pub fingerprint: Fingerprint,
     /// Size of the bundle.
@@ -85,20 +103,26 @@ pub struct Glance {
     pub parity: Parity,
 }
 
-impl Glance {
-    /// Of the bundle at `path`.
-    pub fn at(path: &Path) -> Result<Glance, ModelError> {
-        Glance::of(&Header::read(path)?)
+impl BundleHeader {
+    /// The header of the bundle at `path`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not a bundle, is damaged in its header or was cut short.
+    pub fn read(path: &Path) -> Result<BundleHeader, ModelError> {
+        BundleHeader::of(&Header::read(path)?)
     }
 
-    /// Of the default model, which is part of the program.
-    pub fn embedded() -> Result<Glance, ModelError> {
-        Glance::of(&Header::of(DEFAULT)?)
+    /// The header of the default model, which is part of the program.
+    ///
+    /// # Errors
+    /// None, unless the program is damaged.
+    pub fn embedded() -> Result<BundleHeader, ModelError> {
+        BundleHeader::of(&Header::of(DEFAULT)?)
     }
 
-    fn of(header: &Header) -> Result<Glance, ModelError> {
+    fn of(header: &Header) -> Result<BundleHeader, ModelError> {
         let about: About = header.about()?;
-        Ok(Glance {
+        Ok(BundleHeader {
             name: about.name,
             fingerprint: header.fingerprint,
             bytes: header.size,
@@ -109,17 +133,26 @@ impl Glance {
 }
 
 impl Model {
-    /// Opens the bundle at `path` by memory map and checks all of it.
+    /// Opens the bundle at `path` by memory map and checks all of it. The file must not be changed while the model is open.
+    ///
+    /// # Errors
+    /// A file that cannot be read or mapped, and one that is damaged, newer than this program, or not a bundle.
     pub fn open(path: &Path) -> Result<Model, ModelError> {
         Model::from_bundle(&Bundle::open(path)?)
     }
 
     /// Opens a bundle held in memory.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Model, ModelError> {
         Model::from_bundle(&Bundle::from_bytes(bytes)?)
     }
 
     /// The default model, which is part of the program.
+    ///
+    /// # Errors
+    /// None, unless the program is damaged.
     pub fn embedded() -> Result<Model, ModelError> {
         Model::from_bundle(&Bundle::from_static(DEFAULT)?)
     }
@@ -134,39 +167,8 @@ impl Model {
         let image = ImageTower::read(read_image(&Arc::new(bundle.clone()))?)?;
         bundle.release();
 
-        let mismatch = |what: &str, a: usize, b: usize| match a == b {
-            true => Ok(()),
-            false => Err(ModelError::Mismatch(format!("{what} ({a} and {b})"))),
-        };
-        mismatch(
-            "features of picture and text differ in length",
-            image.joint_width(),
-            text.joint_width(),
-        )?;
-        let size = description.preprocess.size as usize;
+        fit_together(&description, &tokenizer, &image, &text)?;
         let [_, height, width] = image.shape();
-        mismatch(
-            "pictures are prepared at another size than the image tower takes",
-            size,
-            height,
-        )?;
-        mismatch(
-            "pictures are prepared at another size than the image tower takes",
-            size,
-            width,
-        )?;
-        if tokenizer.vocabulary_size() > text.vocabulary() {
-            let (has, takes) = (tokenizer.vocabulary_size(), text.vocabulary());
-            return Err(ModelError::Mismatch(format!(
-                "the tokeniser knows {has} tokens, the text tower {takes}"
-            )));
-        }
-        if !(description.logit_scale.is_finite() && description.logit_scale > 0.0) {
-            return Err(ModelError::Mismatch(format!(
-                "the logit scale is {}",
-                description.logit_scale
-            )));
-        }
         let summary = Summary {
             name: about.name.clone(),
             fingerprint: bundle.fingerprint().to_string(),
@@ -197,6 +199,9 @@ impl Model {
     }
 
     /// The L2-normalised features `[e]` of a picture of any size.
+    ///
+    /// # Errors
+    /// A picture without pixels, and features that are not finite.
     pub fn encode_image(&self, picture: &RgbImage) -> Result<Array1<f32>, ModelError> {
         Ok(self.image.encode(&self.preprocess.apply(picture)?)?)
     }
@@ -219,10 +224,44 @@ impl Model {
         )
     }
 
-    /// Sizes, precision, parity: what `model show` prints.
+    /// Sizes, precision and parity.
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
+}
+
+/// That the parts of a bundle are of one model.
+fn fit_together(
+    description: &Description,
+    tokenizer: &Tokenizer,
+    image: &ImageTower,
+    text: &TextTower,
+) -> Result<(), ModelError> {
+    let mismatch = |what: String| Err(ModelError::Mismatch(what));
+    let (of_image, of_text) = (image.joint_width(), text.joint_width());
+    if of_image != of_text {
+        return mismatch(format!(
+            "features of picture and text differ in length ({of_image} and {of_text})"
+        ));
+    }
+    let size = description.preprocess.size as usize;
+    let [_, height, width] = image.shape();
+    if let Some(side) = [height, width].into_iter().find(|&side| side != size) {
+        return mismatch(format!(
+            "pictures are prepared at another size than the image tower takes ({size} and {side})"
+        ));
+    }
+    let (has, takes) = (tokenizer.vocabulary_size(), text.vocabulary());
+    if has > takes {
+        return mismatch(format!(
+            "the tokeniser knows {has} tokens, the text tower {takes}"
+        ));
+    }
+    let scale = description.logit_scale;
+    if !(scale.is_finite() && scale > 0.0) {
+        return mismatch(format!("the logit scale is {scale}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -345,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn a_glance_sees_what_opening_does() {
-        let glance = Glance::at(&folder().join("default.rlpm")).unwrap();
-        assert_eq!(glance, Glance::embedded().unwrap());
+    fn the_header_says_what_opening_does() {
+        let header = BundleHeader::read(&folder().join("default.rlpm")).unwrap();
+        assert_eq!(header, BundleHeader::embedded().unwrap());
         let model = Model::embedded().unwrap();
         assert_eq!(
-            (&glance.name, glance.fingerprint, glance.bytes),
+            (&header.name, header.fingerprint, header.bytes),
             (&model.name, model.fingerprint, model.summary().bytes)
         );
     }

@@ -1,7 +1,7 @@
-//! `edge-rlp model import`: from the files that an export left to a model of the home folder. It must not know how
-//! towers are recognised.
+//! `edge-rlp model import`: from the files that an export left to a model of the home folder.
 
 use super::DEFAULT;
+use super::hints::with_hint;
 use crate::cli::{Context, interruptible, usage};
 use crate::clip::import::{self, ImportOptions, Overrides, from_directory, from_files};
 use crate::clip::{Precision, Preprocess};
@@ -86,16 +86,16 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
         preprocess,
     };
     let options = match (folder, image.zip(text), full) {
-        (Some(folder), ..) => from_directory(&folder, &given)?,
-        (_, Some((image, text)), _) => from_files(&image, &text, &given)?,
-        (_, _, Some(full)) => from_files(&full, &full, &given)?,
+        (Some(folder), ..) => from_directory(&folder, &given),
+        (_, Some((image, text)), _) => from_files(&image, &text, &given),
+        (_, _, Some(full)) => from_files(&full, &full, &given),
         _ => {
             return Err(usage(
                 "say what to import: DIR, --image with --text, or --full",
             ));
         }
     };
-    keep(options, &choices, context)
+    keep(options.map_err(with_hint)?, &choices, context)
 }
 
 /// Imports what `options` describe, under the name that is chosen or a fitting form of the one they have, and tells
@@ -127,7 +127,7 @@ pub fn keep(
     let (noted, precision) = (options.notes.len(), options.precision);
     let imported = interruptible(context, "the import", move || import::import(&options));
     bar.finish_and_clear();
-    let (bundle, report) = imported??;
+    let (bundle, report) = imported?.map_err(with_hint)?;
     let path = context
         .home
         .save_model(&report.name, &bundle, choices.force)?;

@@ -1,10 +1,10 @@
-//! `edge-rlp model list|show|verify|remove`: the models that are there. It must not know how they came.
+//! `edge-rlp model list|show|verify|remove`: the models that are there.
 
-use super::{DEFAULT, Place, all};
+use super::{DEFAULT, Place, all, hints};
 use crate::cli::output::aligned;
 use crate::cli::{Context, usage};
 use crate::clip::preprocess::{Filter, Resize};
-use crate::clip::{Glance, Model, ModelError};
+use crate::clip::{BundleHeader, Model, ModelError};
 use crate::ops::Activation;
 use serde_json::{Value, json};
 
@@ -12,18 +12,18 @@ pub fn list(context: &Context) -> anyhow::Result<()> {
     let mut rows =
         vec![["model", "bytes", "precision", "parity", "fingerprint"].map(str::to_owned)];
     for (name, place) in all(context)? {
-        match place.glance() {
-            Ok(glance) => {
+        match place.header() {
+            Ok(header) => {
                 context.output.object(&json!({
                     "model": name,
                     "path": path(&place),
-                    "name": glance.name,
-                    "bytes": glance.bytes,
-                    "precision": glance.precision.name(),
-                    "parity": glance.parity,
-                    "fingerprint": glance.fingerprint.to_string(),
+                    "name": header.name,
+                    "bytes": header.bytes,
+                    "precision": header.precision.name(),
+                    "parity": header.parity,
+                    "fingerprint": header.fingerprint.to_string(),
                 }))?;
-                rows.push(row(name, &glance));
+                rows.push(row(name, &header));
             }
             Err(error) => {
                 context.output.object(
@@ -42,13 +42,13 @@ pub fn list(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn row(name: String, glance: &Glance) -> [String; 5] {
-    let fingerprint: String = glance.fingerprint.to_string().chars().take(16).collect();
+fn row(name: String, header: &BundleHeader) -> [String; 5] {
+    let fingerprint: String = header.fingerprint.to_string().chars().take(16).collect();
     [
         name,
-        glance.bytes.to_string(),
-        glance.precision.name().into(),
-        format!("{:.5}", glance.parity.image.min(glance.parity.text)),
+        header.bytes.to_string(),
+        header.precision.name().into(),
+        format!("{:.5}", header.parity.image.min(header.parity.text)),
         fingerprint,
     ]
 }
@@ -103,16 +103,17 @@ fn page(name: &str, place: &Place, model: &Model) -> Vec<(&'static str, String)>
     let preprocess = &model.preprocess;
     let numbers = |numbers: [f32; 3]| numbers.map(|n| format!("{n:.4}")).join(" ");
     let [height, width] = summary.image_size;
-    let inside = match summary.name == name {
-        true => String::new(),
-        false => summary.name.clone(),
+    let own_name = if summary.name == name {
+        String::new()
+    } else {
+        summary.name.clone()
     };
     let file = place.path().map_or("inside the program".into(), |path| {
         path.display().to_string()
     });
     let rows = vec![
         ("model", name.to_owned()),
-        ("calls itself", inside),
+        ("calls itself", own_name),
         ("file", file),
         ("bytes", summary.bytes.to_string()),
         ("fingerprint", summary.fingerprint.clone()),
@@ -214,24 +215,24 @@ pub fn remove(name: &str, force: bool, context: &Context) -> anyhow::Result<()> 
         Place::File(path) if path == context.home.model_path(name).map_err(usage)? => path,
         _ => {
             return Err(usage(format!(
-                "{name:?} is not the name of a model of the home folder"
+                "{name:?} is not the name of a model in the home folder"
             )));
         }
     };
-    let glance = Glance::at(&path).ok();
+    let header = BundleHeader::read(&path).ok();
     let mut prompts = Vec::new();
     for listed in context.home.list()? {
         let Ok(loaded) = listed.prompt else { continue };
         // A model too damaged to say its fingerprint is still known by its name.
-        let made_with = match &glance {
-            Some(glance) => loaded.record.model_fingerprint == glance.fingerprint.0,
+        let made_with = match &header {
+            Some(header) => loaded.record.model_fingerprint == header.fingerprint.0,
             None => loaded.record.model_name == name,
         };
         if made_with {
             prompts.push(listed.name);
         }
     }
-    let told = format!(
+    let message = format!(
         "{} made with it: {}",
         match prompts.len() {
             1 => "1 prompt was".into(),
@@ -241,10 +242,10 @@ pub fn remove(name: &str, force: bool, context: &Context) -> anyhow::Result<()> 
     );
     anyhow::ensure!(
         force || prompts.is_empty(),
-        "the model {name} is in use, {told}; remove those first, or use --force"
+        "the model {name} is in use, {message}; remove those first, or use --force"
     );
     if !prompts.is_empty() {
-        context.output.warn(&told);
+        context.output.warn(&message);
     }
     context.home.remove_model(name)?;
     context
@@ -259,8 +260,9 @@ fn path(place: &Place) -> Option<String> {
 }
 
 fn damage(place: &Place, error: &ModelError) -> String {
+    let hint = hints::of_model(error).map_or(String::new(), |hint| format!("; {hint}"));
     match place.path() {
-        Some(path) => format!("{}: {error}", path.display()),
+        Some(path) => format!("{}: {error}{hint}", path.display()),
         None => format!("{}: {error}", super::DAMAGED_PROGRAM),
     }
 }

@@ -32,12 +32,10 @@ const MAX_RANK: usize = 8;
 pub enum BundleError {
     #[error("cannot read the model bundle: {0}")]
     Io(#[from] io::Error),
-    #[error(
-        "this is not a model bundle: it does not begin with RLPMODEL; make one with `edge-rlp model import`"
-    )]
+    #[error("this is not a model bundle: it does not begin with RLPMODEL")]
     NotABundle,
     #[error(
-        "the model bundle has format version {found}, this program reads up to {VERSION}; use a newer edge-rlp"
+        "the model bundle has format version {found}, newer than {VERSION}, the newest that is understood"
     )]
     Newer { found: u32 },
     #[error(

@@ -1,4 +1,4 @@
-//! Opens a bundle by memory map, checks all of it, and hands out its tensors. It must not know what they mean.
+//! Opens a bundle by memory map, checks all of it, and hands out its tensors.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
 //! Matrices that stay in their bundle. A vocabulary is large, and a prompt needs a dozen of its rows: it is read row by
-//! row. Weights of integers become panels of a kernel, straight from the file. It must not know what a matrix means.
+//! row. Weights of integers become panels of a kernel, straight from the file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -88,22 +88,22 @@ impl Bundle {
     /// The matrix `name`, read row by row. One whose scales are not those of rows is turned into floats at once.
     pub fn rows(&self, name: &str) -> Result<RowTable, BundleError> {
         Ok(RowTable(match self.stored(name)? {
-            Stored::Floats(values, [rows, width]) => Kept::Stored {
+            MatrixEncoding::Floats(values, [rows, width]) => Kept::Stored {
                 storage: self.storage(),
                 rows,
                 width,
                 values,
             },
-            Stored::Integers(integers) => Kept::Integers(integers),
-            Stored::Otherwise => Kept::Floats(self.array(name)?),
+            MatrixEncoding::Integers(integers) => Kept::Integers(integers),
+            MatrixEncoding::Otherwise => Kept::Floats(self.array(name)?),
         }))
     }
 
     /// The matrix `name`. Integers with a scale for each row stay in the bundle.
     pub fn matrix(&self, name: &str) -> Result<Matrix, BundleError> {
         match self.stored(name)? {
-            Stored::Integers(integers) => Ok(Matrix::Integers(integers)),
-            Stored::Floats(..) | Stored::Otherwise => Ok(self.array(name)?.into()),
+            MatrixEncoding::Integers(integers) => Ok(Matrix::Integers(integers)),
+            MatrixEncoding::Floats(..) | MatrixEncoding::Otherwise => Ok(self.array(name)?.into()),
         }
     }
 
@@ -141,7 +141,7 @@ impl Bundle {
         Ok(scales.map(|&four| f32::from_le_bytes(four)).collect())
     }
 
-    fn stored(&self, name: &str) -> Result<Stored, BundleError> {
+    fn stored(&self, name: &str) -> Result<MatrixEncoding, BundleError> {
         let entry = self.entry(name)?;
         let (shape, count) = self.shape(entry)?;
         let &[rows, width] = shape.as_slice() else {
@@ -154,16 +154,16 @@ impl Bundle {
         match entry.encoding {
             Encoding::F32 => {
                 let values = self.range(name, entry.offset, count, 4)?;
-                Ok(Stored::Floats(values, [rows, width]))
+                Ok(MatrixEncoding::Floats(values, [rows, width]))
             }
             Encoding::Int8 { axis: 0, scales } => {
                 let scales = self.scales(name, scales, rows)?;
                 let values = self.range(name, entry.offset, count, 1)?;
                 let bytes = Arc::new(self.storage());
                 let integers = StoredIntegers::new(bytes, values, width, scales);
-                Ok(Stored::Integers(integers))
+                Ok(MatrixEncoding::Integers(integers))
             }
-            Encoding::Int8 { .. } => Ok(Stored::Otherwise),
+            Encoding::Int8 { .. } => Ok(MatrixEncoding::Otherwise),
             Encoding::I64 | Encoding::Bytes => {
                 Err(damaged(format!("tensor `{name}` does not hold floats")))
             }
@@ -171,8 +171,8 @@ impl Bundle {
     }
 }
 
-/// How the bundle has a matrix.
-enum Stored {
+/// How a bundle holds a matrix.
+enum MatrixEncoding {
     Floats(Range<usize>, [usize; 2]),
     Integers(StoredIntegers),
     Otherwise,

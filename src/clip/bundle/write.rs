@@ -1,4 +1,4 @@
-//! Collects tensors and yields the bytes of a bundle. It must not know where the bytes go.
+//! Collects tensors and yields the bytes of a bundle.
 
 use ndarray::{ArrayViewD, Axis};
 use serde::Serialize;

@@ -1,13 +1,10 @@
 //! The image tower: a tract model, kept in the bundle as the text of its graph (NNEF) and a table of tensors, so that
-//! opening one neither parses ONNX nor simplifies a graph anew. It must not know where pictures come from.
+//! opening one neither parses ONNX nor simplifies a graph anew.
 
 mod fuse;
-pub(super) mod guard;
 mod operators;
-mod stored;
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ndarray::{Array1, Array3, Axis};
@@ -18,16 +15,17 @@ use tract_nnef::ast::{Identifier, ProtoModel, dump::Dumper, parse::parse_documen
 use tract_nnef::internal::{Nnef, Registry};
 use tract_nnef::resource::Resource;
 
+use super::graph::guard::{self, GraphError, guarded};
+use super::graph::stored::{self, StoredTensor};
 use crate::ops::pool::on_pool;
 pub use fuse::Fused;
-pub(super) use stored::Stored;
 
 /// Why an image tower cannot be built or run.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImageTowerError {
-    #[error("tract cannot {doing}: {reason}")]
-    Tract { doing: &'static str, reason: String },
+    #[error(transparent)]
+    Tract(#[from] GraphError),
     #[error(
         "the image tower takes pictures of shape {expected:?}, but got {found:?}; use the model's own preprocessing"
     )]
@@ -45,31 +43,6 @@ pub enum ImageTowerError {
     Features,
 }
 
-/// Runs `work`; an error of tract, and even a panic inside it, becomes ours.
-pub(super) fn guarded<T>(
-    doing: &'static str,
-    work: impl FnOnce() -> TractResult<T>,
-) -> Result<T, ImageTowerError> {
-    let reason = match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => error
-            .chain()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": "),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            text.or(panic.downcast_ref::<&str>().copied())
-                .unwrap_or("it panicked")
-                .to_owned()
-        }
-    };
-    Err(ImageTowerError::Tract {
-        doing,
-        reason: reason.replace('\n', " "),
-    })
-}
-
 /// What graphs call our additions to NNEF.
 const REGISTRY: &str = "edge_rlp";
 
@@ -85,11 +58,11 @@ fn nnef() -> Nnef {
 pub(super) struct GraphText {
     pub text: String,
     pub tensors: Vec<(String, Arc<Tensor>)>,
-    pub stored: Vec<(String, Stored)>,
+    pub stored: Vec<(String, StoredTensor)>,
 }
 
 /// Writes a decluttered model down. Node names become labels of tensors, so they must be plain identifiers.
-pub(super) fn write_graph(model: &TypedModel) -> Result<GraphText, ImageTowerError> {
+pub(super) fn write_graph(model: &TypedModel) -> Result<GraphText, GraphError> {
     guarded("write the image tower down", || {
         let nnef = nnef();
         let proto = tract_nnef::ser::to_proto_model(&nnef, model)?;
@@ -272,13 +245,13 @@ mod tests {
         ));
         assert!(matches!(
             error(graph("y = nonsense(x);")),
-            ImageTowerError::Tract { .. }
+            ImageTowerError::Tract(_)
         ));
         assert!(matches!(
             error(graph(
                 "y = variable<scalar>(label = 'none', shape = [1, 2]);"
             )),
-            ImageTowerError::Tract { .. }
+            ImageTowerError::Tract(_)
         ));
         let text = String::from("\u{0}not a graph");
         assert!(matches!(
@@ -287,7 +260,7 @@ mod tests {
                 tensors: Vec::new(),
                 stored: Vec::new(),
             }),
-            ImageTowerError::Tract { .. }
+            ImageTowerError::Tract(_)
         ));
     }
 }

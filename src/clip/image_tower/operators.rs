@@ -1,5 +1,5 @@
 //! The project's own operators as tract runs them: thin wrappers over `crate::ops`. Each checks the shapes of its inputs
-//! when it is put into a graph. They must not know how a graph was recognised.
+//! when it is put into a graph.
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ndarray::ArrayView2;
 use tract_core::internal::*;
 
+use crate::clip::graph::volume;
 use crate::ops::fresh::{filled, zeroed};
 use crate::ops::full_attention::{Rows, full_attention};
 use crate::ops::matmul::{Finish, PackedWeight, QuantisedWeight};
@@ -14,7 +15,7 @@ use crate::ops::{Activation, LayerNorm};
 
 /// Layer norm over the last axis.
 #[derive(Clone, Debug)]
-pub struct Norm(pub Arc<LayerNorm<f32>>);
+pub struct NormOp(pub Arc<LayerNorm<f32>>);
 
 /// A weight in the form that this machine multiplies fastest.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Weight {
 
 /// `activation(x Wᵀ + bias) + residual` over the last axis; the residual is a second input.
 #[derive(Clone, Debug)]
-pub struct Linear {
+pub struct LinearOp {
     pub weight: Arc<Weight>,
     pub bias: Option<Arc<Vec<f32>>>,
     pub activation: Option<Activation>,
@@ -53,7 +54,7 @@ pub struct Linear {
 
 /// Attention in which every query sees every row. Each operand is a piece of the columns of an input.
 #[derive(Clone, Debug)]
-pub struct Attention {
+pub struct AttentionOp {
     /// Rows of the query; the keys and values have `rows`.
     pub queries: usize,
     pub rows: usize,
@@ -66,8 +67,8 @@ pub struct Attention {
 
 /// A convolution whose windows tile the picture: `[1, channels, height, width]` to `[1, windows, out]`.
 #[derive(Clone, Debug)]
-pub struct Patches {
-    pub linear: Linear,
+pub struct PatchesOp {
+    pub linear: LinearOp,
     pub channels: usize,
     /// Windows down and across.
     pub grid: [usize; 2],
@@ -77,7 +78,7 @@ pub struct Patches {
 
 /// One row of several: as many numbers as its shape has, from those many times `row` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct RowOp {
     pub row: usize,
     /// Of the output.
     pub shape: TVec<usize>,
@@ -96,19 +97,19 @@ macro_rules! compared_by {
     };
 }
 
-compared_by!(Norm, 0);
-compared_by!(Linear, weight);
-compared_by!(Patches, linear.weight);
+compared_by!(NormOp, 0);
+compared_by!(LinearOp, weight);
+compared_by!(PatchesOp, linear.weight);
 
-impl PartialEq for Attention {
-    fn eq(&self, other: &Attention) -> bool {
-        let sizes = |a: &Attention| (a.queries, a.rows, a.heads, a.head);
-        let key = |a: &Attention| (a.scale.to_bits(), a.operands);
+impl PartialEq for AttentionOp {
+    fn eq(&self, other: &AttentionOp) -> bool {
+        let sizes = |a: &AttentionOp| (a.queries, a.rows, a.heads, a.head);
+        let key = |a: &AttentionOp| (a.scale.to_bits(), a.operands);
         sizes(self) == sizes(other) && key(self) == key(other)
     }
 }
 
-impl Eq for Attention {}
+impl Eq for AttentionOp {}
 
 macro_rules! operator {
     ($operator:ty, $name:literal) => {
@@ -144,15 +145,11 @@ macro_rules! operator {
     };
 }
 
-operator!(Norm, "FusedLayerNorm");
-operator!(Linear, "FusedLinear");
-operator!(Attention, "FusedAttention");
-operator!(Patches, "FusedPatches");
-operator!(Row, "Row");
-
-fn volume(shape: &[usize]) -> usize {
-    shape.iter().product()
-}
+operator!(NormOp, "FusedLayerNorm");
+operator!(LinearOp, "FusedLinear");
+operator!(AttentionOp, "FusedAttention");
+operator!(PatchesOp, "FusedPatches");
+operator!(RowOp, "Row");
 
 /// The numbers of an input, in the standard layout as all of tract's tensors are.
 fn numbers(input: &TValue) -> TractResult<&[f32]> {
@@ -160,7 +157,7 @@ fn numbers(input: &TValue) -> TractResult<&[f32]> {
     view.to_slice().context("an input is not contiguous")
 }
 
-impl Norm {
+impl NormOp {
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
         let &[input] = inputs else {
             bail!("layer norm has one input")
@@ -182,7 +179,7 @@ impl Norm {
     }
 }
 
-impl Linear {
+impl LinearOp {
     pub fn rows(&self) -> usize {
         volume(&self.shape) / self.weight.dim().0.max(1)
     }
@@ -206,9 +203,10 @@ impl Linear {
     }
 
     fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
-        let residual = match self.residual {
-            true => Some(numbers(&inputs[1])?),
-            false => None,
+        let residual = if self.residual {
+            Some(numbers(&inputs[1])?)
+        } else {
+            None
         };
         self.multiply(numbers(&inputs[0])?, residual)
     }
@@ -231,7 +229,7 @@ impl Linear {
     }
 }
 
-impl Attention {
+impl AttentionOp {
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
         let width = self.heads * self.head;
         ensure!(
@@ -269,7 +267,7 @@ impl Attention {
     }
 }
 
-impl Row {
+impl RowOp {
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
         let &[input] = inputs else {
             bail!("a row is one input's")
@@ -290,7 +288,7 @@ impl Row {
     }
 }
 
-impl Patches {
+impl PatchesOp {
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
         let ([down, across], [height, width]) = (self.grid, self.window);
         let expected = [1, self.channels, down * height, across * width];

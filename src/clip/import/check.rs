@@ -1,5 +1,5 @@
 //! Looks an ONNX file over before tract allocates or runs anything for it: sizes, external files, names, circles,
-//! operators. It knows the file format; it must not know what a tower is.
+//! operators.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path};
@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
-use crate::clip::image_tower::guard::MOST_VALUES;
+use crate::clip::graph::guard::MOST_VALUES;
 
 /// No sequence of tokens is longer.
 pub const LONGEST_SEQUENCE: usize = 4096;
@@ -95,12 +95,13 @@ impl Checker<'_> {
                 "" | "ai.onnx" => String::new(),
                 domain => format!(" of {domain}"),
             };
-            let advice = match domain.contains("com.microsoft") {
-                true => "export without onnxruntime's graph optimisations",
-                false => "export the model with ONNX's own operators",
+            let advice = if domain.contains("com.microsoft") {
+                "export without onnxruntime's graph optimisations"
+            } else {
+                "export the model with ONNX's own operators"
             };
             return Err(format!(
-                "needs the operator {}{domain} at node `{}`, which is not known here; {advice}",
+                "needs the operator {}{domain} at node `{}`, which is not supported; {advice}",
                 node.op_type,
                 label(node)
             ));
@@ -156,7 +157,7 @@ impl Checker<'_> {
             DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
             other => {
                 return Err(format!(
-                    "holds `{name}` as {other:?}, which is not read here; export the model in float32, float16 or int8"
+                    "holds `{name}` as {other:?}, which is not supported; export the model in float32, float16 or int8"
                 ));
             }
         };
@@ -190,7 +191,7 @@ impl Checker<'_> {
         self.bytes += declared;
         if self.bytes > MOST_BYTES {
             return Err(format!(
-                "holds more than {} GiB of weights; that is no model for this program",
+                "holds more than {} GiB of weights, more than this program runs",
                 MOST_BYTES >> 30
             ));
         }
@@ -309,13 +310,13 @@ fn volume(sizes: &[i64]) -> Option<u64> {
 /// The values of a graph that are known before it runs, by name.
 struct Constants<'a> {
     initializers: HashMap<&'a str, &'a TensorProto>,
-    makers: HashMap<&'a str, &'a NodeProto>,
+    producers: HashMap<&'a str, &'a NodeProto>,
 }
 
 impl<'a> Constants<'a> {
     fn of(graph: &'a GraphProto) -> Constants<'a> {
         let initializers = graph.initializer.iter();
-        let makers = graph.node.iter().flat_map(|node| {
+        let producers = graph.node.iter().flat_map(|node| {
             let outputs = node.output.iter();
             outputs.map(move |output| (output.as_str(), node))
         });
@@ -323,7 +324,7 @@ impl<'a> Constants<'a> {
             initializers: initializers
                 .map(|tensor| (tensor.name.as_str(), tensor))
                 .collect(),
-            makers: makers.collect(),
+            producers: producers.collect(),
         }
     }
 
@@ -333,7 +334,7 @@ impl<'a> Constants<'a> {
             return constant(tensor);
         }
         *budget = budget.checked_sub(1)?;
-        let node = self.makers.get(name)?;
+        let node = self.producers.get(name)?;
         let attribute = |name: &str| node.attribute.iter().find(|it| it.name == name);
         match node.op_type.as_str() {
             "Constant" => match ["value", "value_ints", "value_int"].map(attribute) {

@@ -1,5 +1,4 @@
-//! Recognises the files of a CLIP by their names: which are the two towers, and which say the rest. It must not know
-//! what is in any of them.
+//! Recognises the files of a CLIP by their names: which are the two towers, and which say the rest.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +6,6 @@ use thiserror::Error;
 
 use super::ImportOptions;
 use super::settings::{self, SettingsError};
-use crate::clip::layout::Precision;
 
 /// Names that exporters give the two towers, image first, before a suffix that tells the precision. A name alone holds
 /// both towers.
@@ -41,17 +39,18 @@ pub enum DirectoryError {
     },
     #[error(
         "{path} has no towers that are known by their names: expected visual.onnx and textual.onnx, vision_model.onnx \
-         and text_model.onnx, or model.onnx with both (also under onnx/){found}; name them with --image and --text, or \
-         --full"
+         and text_model.onnx, or model.onnx with both (also under onnx/){found}"
     )]
     NoTowers { path: PathBuf, found: String },
     #[error(transparent)]
     Settings(#[from] SettingsError),
 }
 
-/// What a person says beside the files, and before them.
+/// What goes before whatever the files say.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Overrides {
+    /// What to call the model.
     pub name: Option<String>,
     /// s, already exponentiated.
     pub logit_scale: Option<f32>,
@@ -81,9 +80,10 @@ pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, D
     let mut all = towers(path);
     if all.is_empty() {
         let files = onnx_files(path);
-        let found = match files.is_empty() {
-            true => String::new(),
-            false => format!("; it has {}", files.join(", ")),
+        let found = if files.is_empty() {
+            String::new()
+        } else {
+            format!("; it has {}", files.join(", "))
         };
         return Err(DirectoryError::NoTowers {
             path: path.to_owned(),
@@ -97,14 +97,16 @@ pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, D
             let inside = file.strip_prefix(path).unwrap_or(file);
             inside.display().to_string()
         };
-        let files = match taken.image == taken.text {
-            true => name(&taken.image),
-            false => format!("{} and {}", name(&taken.image), name(&taken.text)),
+        let files = if taken.image == taken.text {
+            name(&taken.image)
+        } else {
+            format!("{} and {}", name(&taken.image), name(&taken.text))
         };
         let others: Vec<_> = all.iter().map(|towers| name(&towers.image)).collect();
-        let others = match others.is_empty() {
-            true => String::new(),
-            false => format!("; passed over: {}", others.join(", ")),
+        let others = if others.is_empty() {
+            String::new()
+        } else {
+            format!("; passed over: {}", others.join(", "))
         };
         notes.push(format!("took {files} ({}){others}", taken.precision));
     }
@@ -115,7 +117,7 @@ pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, D
 /// options leave open is looked for beside the image tower, and a folder up from `onnx/` and `visual/`.
 ///
 /// # Errors
-/// As [`from_directory`], but for the towers.
+/// As [`from_directory`], except for the towers.
 pub fn from_files(
     image: &Path,
     text: &Path,
@@ -152,15 +154,10 @@ fn options(
     let settings = settings::read(folder, &image, given, &mut notes)?;
     Ok(ImportOptions {
         name: settings.name,
-        image,
-        text,
-        tokenizer_json: settings.tokenizer_json,
-        preprocess: settings.preprocess,
         logit_scale: settings.logit_scale,
         context_length: settings.context_length,
-        precision: Precision::Int8,
-        force: false,
         notes,
+        ..ImportOptions::new(image, text, settings.tokenizer_json, settings.preprocess)
     })
 }
 
@@ -319,7 +316,7 @@ mod tests {
         files[2].1 = &other;
         let error = read(&files, &Overrides::default()).unwrap_err().to_string();
         assert!(
-            error.contains("x/y") && error.contains("--tokenizer"),
+            error.contains("x/y") && error.contains("open_clip_config.json"),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! Files that are broken or want harm: each is refused with a sentence, without a panic and without much memory. They
+//! Files that are broken or hostile: each is refused with a sentence, without a panic and without much memory. They
 //! are put together here byte by byte, because no library writes them.
 
 use std::path::Path;
@@ -122,7 +122,7 @@ fn says(content: &[u8], parts: &[&str]) {
 }
 
 #[test]
-fn files_that_are_no_model_are_named_so() {
+fn files_that_are_not_models_are_named_so() {
     says(b"", &["empty"]);
     says(b"GIF89a and so on", &["not an ONNX file"]);
     says(b"<html><body>404</body></html>", &["ONNX"]);
@@ -154,8 +154,8 @@ fn sizes_that_a_file_only_declares_cost_nothing() {
         &declared(tensor("w", FLOAT, &[-2, 3], &[0; 24])),
         &["[-2, 3]"],
     );
-    says(&declared(tensor("w", 17, &[1], &[0])), &["not read here"]);
-    says(&declared(tensor("w", 99, &[1], &[0])), &["not read here"]);
+    says(&declared(tensor("w", 17, &[1], &[0])), &["not supported"]);
+    says(&declared(tensor("w", 99, &[1], &[0])), &["not supported"]);
 }
 
 #[test]

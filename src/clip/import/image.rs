@@ -1,5 +1,5 @@
 //! The image tower on its way into a bundle: the graph rewritten to what can be written down, and for every weight
-//! the axis of its output channels, so that it can be kept in eight bits. It must not know how bundles are laid out.
+//! the axis of its output channels, so that it can be kept in eight bits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use tract_core::internal::*;
 use tract_core::ops::cnn::Conv;
 use tract_core::ops::einsum::prefix_matmul::PrefixMatMul;
 
-use crate::clip::image_tower::{GraphText, ImageTowerError, guarded, write_graph};
+use crate::clip::graph::guard::{GraphError, guarded};
+use crate::clip::image_tower::{GraphText, write_graph};
 
 /// Smaller tensors stay floats: they cost nothing, and most of them are not weights.
 const SMALLEST_WEIGHT: usize = 512;
@@ -16,8 +17,8 @@ const SMALLEST_WEIGHT: usize = 512;
 /// A graph as text, and its tensors with the axis of their output channels if they are weights.
 pub type ImageGraph = (String, Vec<(String, Arc<Tensor>, Option<usize>)>);
 
-/// Writes the decluttered `model` of an image tower down.
-pub fn image_graph(mut model: TypedModel) -> Result<ImageGraph, ImageTowerError> {
+/// Writes the decluttered `model` of an image tower as text and tensors.
+pub fn image_graph(mut model: TypedModel) -> Result<ImageGraph, GraphError> {
     let (model, axes) = guarded("rewrite the image tower", || {
         tract_nnef::ser::rewrite_model(&mut model)?;
         model.compact()?;

@@ -4,7 +4,6 @@
 mod check;
 mod directory;
 mod floats;
-mod graph;
 mod image;
 mod onnx;
 mod quantised;
@@ -19,18 +18,19 @@ use thiserror::Error;
 use tract_core::prelude::*;
 
 use super::bundle::{BundleError, BundleWriter};
-use super::image_tower::{ImageTowerError, guarded};
-use super::layout::{
+use super::contents::{
     About, Description, Parity, Precision, TOKENIZER, TextDescription, WeightWriter,
 };
+use super::graph::guard::{GraphError, guarded};
 use super::model::{Model, ModelError};
 use super::preprocess::Preprocess;
+use super::text_tower::TextTowerWeights;
 use super::tokenizer::{Tokenizer, TokenizerError};
 use crate::rng::Rng;
 
 pub use directory::{DirectoryError, Overrides, from_directory, from_files};
 pub use onnx::OnnxError;
-use onnx::OnnxFile;
+use onnx::{OnnxFile, Tower};
 pub use settings::SettingsError;
 pub use text::Unrecognised;
 
@@ -44,9 +44,11 @@ const LOGIT_PROBES: usize = 2;
 /// A tokenizer.json of more bytes is kept without the line breaks that it has for people: a megabyte less.
 const LARGE_TOKENIZER: usize = 1 << 20;
 
-/// All that a bundle is made from.
+/// All that a bundle is made from. [`from_directory`] and [`from_files`] find it beside the towers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ImportOptions {
+    /// What the model is called.
     pub name: String,
     /// The file with the image tower.
     pub image: PathBuf,
@@ -67,11 +69,39 @@ pub struct ImportOptions {
     pub notes: Vec<String>,
 }
 
+impl ImportOptions {
+    /// The two towers (the same file twice where both are in it), the bytes of a `tokenizer.json`, and how pictures are
+    /// prepared. The rest: 77 tokens, eight bits, a logit scale that the files tell, and no bundle that computes something
+    /// else than they do.
+    pub fn new(
+        image: PathBuf,
+        text: PathBuf,
+        tokenizer_json: Vec<u8>,
+        preprocess: Preprocess,
+    ) -> ImportOptions {
+        ImportOptions {
+            name: "model".into(),
+            image,
+            text,
+            tokenizer_json,
+            preprocess,
+            logit_scale: None,
+            context_length: settings::CLIP_CONTEXT as usize,
+            precision: Precision::Int8,
+            force: false,
+            notes: Vec::new(),
+        }
+    }
+}
+
 /// What an import found and made.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct ImportReport {
     pub name: String,
+    /// In hexadecimal.
     pub fingerprint: String,
+    /// Size of the bundle.
     pub bytes: usize,
     pub parity: Parity,
     /// What no file said and was taken for granted, and which files were taken of several: a sentence each.
@@ -89,7 +119,7 @@ pub enum ImportError {
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
-    Image(#[from] ImageTowerError),
+    Graph(#[from] GraphError),
     #[error("the image tower cannot be kept: {0}")]
     Tensor(String),
     #[error(transparent)]
@@ -98,74 +128,36 @@ pub enum ImportError {
     Model(#[from] ModelError),
     #[error(
         "the bundle would not compute what the original does (lowest cosine: image {image:.4}, text {text:.4}; \
-         needed: {LOWEST_PARITY}); try `--precision f32`, or `--force` to take it all the same"
+         needed: {LOWEST_PARITY})"
     )]
     Parity { image: f32, text: f32 },
 }
 
-/// Makes a bundle, and proves that it computes what the files do.
-pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), ImportError> {
-    let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
-    let feed = onnx::Feed {
-        size: options.preprocess.size as usize,
-        length: options.context_length,
-    };
-    let mut notes = options.notes.clone();
-    let file = OnnxFile::open(&options.text, feed)?;
-    note_quantised(&options.text, &file, &mut notes);
-    let text = file.text()?;
-    let weights = text::recognise(
-        &text.decluttered,
-        tokenizer.start_token(),
-        tokenizer.end_token(),
-    )
-    .map_err(|source| ImportError::Unrecognised {
-        path: options.text.clone(),
-        source,
-    })?;
-    let file = match options.image == options.text {
-        true => file,
-        false => {
-            drop(file);
-            let file = OnnxFile::open(&options.image, feed)?;
-            note_quantised(&options.image, &file, &mut notes);
-            file
-        }
-    };
-    let image = file.image()?;
-    let logit_scale = match options.logit_scale {
-        Some(scale) => scale,
-        None => logit_scale(&file, feed, &tokenizer, &mut notes)?,
-    };
-    drop(file);
-    let (graph, tensors) = image::image_graph(image.decluttered)?;
-    let (rows, known) = (weights.token_embedding.dim().0, tokenizer.vocabulary_size());
-    if rows > known {
-        notes.push(format!(
-            "the text tower has {rows} tokens, the tokenizer knows {known} of them"
-        ));
-    }
+/// What the files hold, before it is written to a bundle.
+struct Parts {
+    /// The image tower as its file has it.
+    image: TypedModel,
+    /// The text tower as its file has it.
+    text: TypedModel,
+    text_weights: TextTowerWeights,
+    /// The image tower as text, and its tensors.
+    image_graph: image::ImageGraph,
+    tokenizer: Tokenizer,
+    logit_scale: f32,
+}
 
+/// Makes a bundle, and proves that it computes what the files do.
+///
+/// # Errors
+/// Files that are damaged or hold no CLIP that can be adapted, and a bundle whose features are not those of the files.
+pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), ImportError> {
+    let mut notes = options.notes.clone();
+    let parts = read(options, &mut notes)?;
     let description = Description {
         preprocess: options.preprocess.clone(),
-        logit_scale,
-        text: TextDescription::of(&weights),
+        logit_scale: parts.logit_scale,
+        text: TextDescription::of(&parts.text_weights),
     };
-    let mut writer = BundleWriter::default();
-    match options.tokenizer_json.len() {
-        length if length > LARGE_TOKENIZER => writer.bytes(TOKENIZER, &tokenizer.to_json_bytes()?),
-        _ => writer.bytes(TOKENIZER, &options.tokenizer_json),
-    }
-    let mut tower_writer = WeightWriter {
-        bundle: &mut writer,
-        precision: options.precision,
-    };
-    tower_writer.text(&weights);
-    tower_writer
-        .image(&graph, &tensors)
-        .map_err(ImportError::Tensor)?;
-    drop((weights, tensors));
-
     let mut about = About {
         name: options.name.clone(),
         precision: options.precision,
@@ -174,10 +166,19 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
             text: f32::NAN,
         },
     };
+    let writer = write(options, &parts)?;
+    let Parts {
+        image,
+        text,
+        text_weights,
+        image_graph,
+        ..
+    } = parts;
+    drop((text_weights, image_graph));
     let model = Model::from_bytes(writer.clone().finish(&description, &about)?)?;
     about.parity = Parity {
-        image: image_parity(&image.original, &model)?,
-        text: text_parity(&text.original, &model)?,
+        image: image_parity(&image, &model)?,
+        text: text_parity(&text, &model)?,
     };
     let Parity { image, text } = about.parity;
     let sound = image >= LOWEST_PARITY && text >= LOWEST_PARITY;
@@ -193,6 +194,79 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         notes,
     };
     Ok((bundle, report))
+}
+
+/// Reads both towers, one file at a time, because a large one takes much memory.
+fn read(options: &ImportOptions, notes: &mut Vec<String>) -> Result<Parts, ImportError> {
+    let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
+    let feed = onnx::Feed {
+        size: options.preprocess.size as usize,
+        length: options.context_length,
+    };
+    let file = OnnxFile::open(&options.text, feed)?;
+    note_quantised(&options.text, &file, notes);
+    let Tower {
+        original: text,
+        decluttered,
+    } = file.text()?;
+    let (start, end) = (tokenizer.start_token(), tokenizer.end_token());
+    let text_weights = text::recognise(&decluttered, start, end).map_err(|source| {
+        let path = options.text.clone();
+        ImportError::Unrecognised { path, source }
+    })?;
+    let file = if options.image == options.text {
+        file
+    } else {
+        drop(file);
+        let file = OnnxFile::open(&options.image, feed)?;
+        note_quantised(&options.image, &file, notes);
+        file
+    };
+    let Tower {
+        original: image,
+        decluttered,
+    } = file.image()?;
+    let logit_scale = match options.logit_scale {
+        Some(scale) => scale,
+        None => logit_scale(&file, feed, &tokenizer, notes)?,
+    };
+    drop(file);
+    let image_graph = image::image_graph(decluttered)?;
+    let (rows, known) = (
+        text_weights.token_embedding.dim().0,
+        tokenizer.vocabulary_size(),
+    );
+    if rows > known {
+        notes.push(format!(
+            "the text tower has {rows} tokens, the tokenizer knows {known} of them"
+        ));
+    }
+    Ok(Parts {
+        image,
+        text,
+        text_weights,
+        image_graph,
+        tokenizer,
+        logit_scale,
+    })
+}
+
+/// The bundle of all parts, still without description and name.
+fn write(options: &ImportOptions, parts: &Parts) -> Result<BundleWriter, ImportError> {
+    let mut writer = BundleWriter::default();
+    if options.tokenizer_json.len() > LARGE_TOKENIZER {
+        writer.bytes(TOKENIZER, &parts.tokenizer.to_json_bytes()?);
+    } else {
+        writer.bytes(TOKENIZER, &options.tokenizer_json);
+    }
+    let mut towers = WeightWriter {
+        bundle: &mut writer,
+        precision: options.precision,
+    };
+    towers.text(&parts.text_weights);
+    let (graph, tensors) = &parts.image_graph;
+    towers.image(graph, tensors).map_err(ImportError::Tensor)?;
+    Ok(writer)
 }
 
 fn note_quantised(path: &Path, file: &OnnxFile, notes: &mut Vec<String>) {

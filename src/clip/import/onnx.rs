@@ -1,5 +1,5 @@
 //! Opens ONNX files with tract: one picture or one token sequence at a time, every shape known, one input and one
-//! output a tower. It must not know what is made of the graphs.
+//! output a tower.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, InferenceMod
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::{check, floats, quantised};
-use crate::clip::image_tower::{ImageTowerError, guard, guarded};
+use crate::clip::graph::guard::{self, GraphError, guarded};
 
 /// Protobuf has no larger messages.
 const LARGEST_FILE: u64 = 2 << 30;
@@ -27,14 +27,22 @@ pub enum OnnxError {
         source: std::io::Error,
     },
     #[error("{path}: {source}")]
-    Tract {
-        path: PathBuf,
-        source: ImageTowerError,
-    },
+    Tract { path: PathBuf, source: GraphError },
     #[error("{path} {what}")]
     Invalid { path: PathBuf, what: String },
     #[error("{path} {what}")]
     Interface { path: PathBuf, what: String },
+    /// The file and the preprocessing are not of the same model.
+    #[error(
+        "{path} takes pictures `{input}` of shape [{takes}], but the preprocessing makes [1, 3, {size}, {size}]"
+    )]
+    PictureShape {
+        path: PathBuf,
+        input: String,
+        /// With `?` for dimensions that the file leaves open.
+        takes: String,
+        size: usize,
+    },
 }
 
 /// A tower as tract understands it.
@@ -113,13 +121,13 @@ fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
     if !file.is_file() || file.len() == 0 {
         return Err(OnnxError::Invalid {
             path: path.to_owned(),
-            what: "is empty or no file; take the model's ONNX file".into(),
+            what: "is empty or not a file; take the model's ONNX file".into(),
         });
     }
     if file.len() > LARGEST_FILE {
         return Err(OnnxError::Invalid {
             path: path.to_owned(),
-            what: "has more than 2 GiB, which no file of this kind can; keep the weights in a file of their own"
+            what: "has more than 2 GiB, which an ONNX file cannot have; keep the weights in a file of their own"
                 .into(),
         });
     }
@@ -151,10 +159,8 @@ impl OnnxFile {
         let onnx = tract_onnx::onnx()
             .with_ignore_output_shapes(true)
             .with_ignore_value_info(true);
-        check::check(&proto, folder, &|operator| {
-            onnx.op_register.0.contains_key(operator)
-        })
-        .map_err(invalid)?;
+        let known = |operator: &str| onnx.op_register.0.contains_key(operator);
+        check::check(&proto, folder, &known).map_err(invalid)?;
         if let Some(graph) = &mut proto.graph {
             floats::in_f32(graph, folder).map_err(tract)?;
         }
@@ -169,29 +175,24 @@ impl OnnxFile {
         });
         drop(proto);
         let mut model = parsed.map_err(tract)?;
-        let mut roles = Vec::new();
-        for (index, outlet) in model.inputs.clone().into_iter().enumerate() {
-            let name = model.node(outlet.node).name.clone();
-            let fact = model.outlet_fact(outlet).cloned().unwrap_or_default();
-            let kind = fact.datum_type.concretize();
-            let kind = kind.ok_or_else(|| invalid(format!("has an input `{name}` of no type")))?;
-            let role = Role::of(&name, kind).map_err(invalid)?;
-            if role == Role::Picture {
-                fits(&fact, &name, feed.size).map_err(invalid)?;
+        let roles = roles(&model).map_err(invalid)?;
+        for input in &roles {
+            if input.role == Role::Picture && !input.takes_pictures(feed.size) {
+                return Err(OnnxError::PictureShape {
+                    path: path.to_owned(),
+                    input: input.name.clone(),
+                    takes: input.declared_shape(),
+                    size: feed.size,
+                });
             }
-            roles.push((name, role));
-            guarded("type the graph", || {
-                fix_input(&mut model, index, role, kind, feed)
-            })
-            .map_err(tract)?;
         }
         let model = guarded("type the graph", || {
+            for (index, input) in roles.iter().enumerate() {
+                fix_input(&mut model, index, input, feed)?;
+            }
             // Constants are no longer inputs; what remains is pictures and tokens.
-            let remaining = model
-                .inputs
-                .iter()
-                .copied()
-                .filter(|at| !model.node(at.node).op_is::<Const>());
+            let inputs = model.inputs.iter().copied();
+            let remaining = inputs.filter(|at| !model.node(at.node).op_is::<Const>());
             let remaining: Vec<OutletId> = remaining.collect();
             model.set_input_outlets(&remaining)?;
             model.into_typed()
@@ -200,8 +201,8 @@ impl OnnxFile {
         guard::volumes(&model).map_err(invalid)?;
         let role = |outlet: &OutletId| {
             let name = &model.node(outlet.node).name;
-            let found = roles.iter().find(|(known, _)| known == name)?;
-            Some((*outlet, found.1))
+            let found = roles.iter().find(|input| input.name == *name)?;
+            Some((*outlet, found.role))
         };
         Ok(OnnxFile {
             path: path.to_owned(),
@@ -228,7 +229,7 @@ impl OnnxFile {
         }
     }
 
-    fn tract(&self, source: ImageTowerError) -> OnnxError {
+    fn tract(&self, source: GraphError) -> OnnxError {
         OnnxError::Tract {
             path: self.path.clone(),
             source,
@@ -321,6 +322,60 @@ impl OnnxFile {
     }
 }
 
+/// An input of a file.
+struct Input {
+    name: String,
+    role: Role,
+    kind: DatumType,
+    /// As the file declares it.
+    fact: InferenceFact,
+}
+
+impl Input {
+    /// Nothing for dimensions that are left open.
+    fn dimensions(&self) -> Vec<Option<usize>> {
+        let dims = self.fact.shape.dims();
+        dims.map(|dim| dim.concretize().and_then(|dim| dim.to_usize().ok()))
+            .collect()
+    }
+
+    /// Whether it takes what the preprocessing makes.
+    fn takes_pictures(&self, size: usize) -> bool {
+        match self.dimensions()[..] {
+            [_, channels, height, width] => [(channels, 3), (height, size), (width, size)]
+                .iter()
+                .all(|(declared, fed)| declared.is_none_or(|declared| declared == *fed)),
+            _ => self.fact.shape.is_open(),
+        }
+    }
+
+    fn declared_shape(&self) -> String {
+        let sizes = self.dimensions().into_iter();
+        let sizes: Vec<String> = sizes
+            .map(|size| size.map_or("?".into(), |size| size.to_string()))
+            .collect();
+        sizes.join(", ")
+    }
+}
+
+/// What each input of `model` is for. The error continues a sentence that begins with the file.
+fn roles(model: &InferenceModel) -> Result<Vec<Input>, String> {
+    let input = |outlet: &OutletId| {
+        let name = model.node(outlet.node).name.clone();
+        let fact = model.outlet_fact(*outlet).cloned().unwrap_or_default();
+        let kind = fact.datum_type.concretize();
+        let kind = kind.ok_or_else(|| format!("has an input `{name}` of no type"))?;
+        let role = Role::of(&name, kind)?;
+        Ok(Input {
+            name,
+            role,
+            kind,
+            fact,
+        })
+    };
+    model.inputs.iter().map(input).collect()
+}
+
 /// All numbers of a value, as f32.
 pub fn vector(value: &Tensor) -> TractResult<Array1<f32>> {
     Ok(value
@@ -331,39 +386,11 @@ pub fn vector(value: &Tensor) -> TractResult<Array1<f32>> {
         .collect())
 }
 
-/// Whether a picture input takes what the preprocessing makes.
-fn fits(fact: &InferenceFact, name: &str, size: usize) -> Result<(), String> {
-    let shape: Vec<Option<usize>> = fact
-        .shape
-        .dims()
-        .map(|dim| dim.concretize().and_then(|dim| dim.to_usize().ok()))
-        .collect();
-    let takes = match shape[..] {
-        [_, channels, height, width] => [(channels, 3), (height, size), (width, size)]
-            .iter()
-            .all(|(declared, fed)| declared.is_none_or(|declared| declared == *fed)),
-        _ => fact.shape.is_open(),
-    };
-    if takes {
-        return Ok(());
-    }
-    let shape: Vec<String> = shape
-        .iter()
-        .map(|dim| dim.map_or("?".into(), |dim| dim.to_string()))
-        .collect();
-    Err(format!(
-        "takes pictures `{name}` of shape [{}], but the preprocessing makes [1, 3, {size}, {size}]; \
-         give the model's own preprocessing with --preprocess",
-        shape.join(", ")
-    ))
-}
-
 /// Gives an input its shape, and its value if it only says what all inputs are like.
 fn fix_input(
     model: &mut InferenceModel,
     index: usize,
-    role: Role,
-    kind: DatumType,
+    &Input { role, kind, .. }: &Input,
     feed: Feed,
 ) -> TractResult<()> {
     if role == Role::Picture {

@@ -1,6 +1,6 @@
 //! Turns an ONNX graph that onnxruntime quantised back into the float graph that it stands for: every quantised value
 //! is read as the real number which it encodes, weights become `(q - zero point) * scale`, and activations are not
-//! quantised at all. It must not know what a tower is.
+//! quantised at all.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 use tract_onnx::tensor::load_tensor;
 
 use super::check::label;
-use crate::clip::image_tower::guarded;
+use crate::clip::graph::guard::guarded;
 
 /// Operators that move numbers without changing them, so that what is behind their first input is quantised alike.
 const MOVES: [&str; 12] = [
@@ -30,9 +30,9 @@ const MOVES: [&str; 12] = [
     "Unsqueeze",
 ];
 
-/// How the integers of one constant are meant.
+/// Which real numbers the integers of one constant stand for: `(q - zero point) * scale`.
 #[derive(Clone, Debug, PartialEq)]
-struct Grid {
+struct Quantisation {
     scale: String,
     zero_point: Option<String>,
     /// Along which the scales lie if there are several; counted from the back where negative.
@@ -49,14 +49,14 @@ pub fn dequantise(model: &mut ModelProto, folder: &Path) -> Result<usize, String
     else {
         return Ok(0);
     };
-    keep_constants_as_initializers(graph);
-    let grids = Rewriter::new(graph).rewrite()?;
-    for (index, grid) in &grids {
-        let tensor = dequantised(graph, folder, *index, grid)?;
+    turn_constants_into_initializers(graph);
+    let quantisations = Rewriter::new(graph).rewrite()?;
+    for (index, quantisation) in &quantisations {
+        let tensor = dequantised(graph, folder, *index, quantisation)?;
         graph.initializer[*index] = tensor;
     }
     drop_unused(graph);
-    Ok(grids.len())
+    Ok(quantisations.len())
 }
 
 fn is_quantised(operator: &str) -> bool {
@@ -66,7 +66,7 @@ fn is_quantised(operator: &str) -> bool {
 }
 
 /// Constant nodes are initializers by another name.
-fn keep_constants_as_initializers(graph: &mut GraphProto) {
+fn turn_constants_into_initializers(graph: &mut GraphProto) {
     let GraphProto {
         node, initializer, ..
     } = graph;
@@ -93,35 +93,35 @@ struct Rewriter<'a> {
     graph: &'a mut GraphProto,
     /// Index of the initializer, by name.
     constants: HashMap<String, usize>,
-    /// Index of the node that makes a value.
-    makers: HashMap<String, usize>,
-    /// Indices of the nodes that take a value.
-    takers: HashMap<String, Vec<usize>>,
-    grids: HashMap<usize, Grid>,
+    /// Index of the node that produces a value.
+    producers: HashMap<String, usize>,
+    /// Indices of the nodes that consume a value.
+    consumers: HashMap<String, Vec<usize>>,
+    quantisations: HashMap<usize, Quantisation>,
 }
 
 impl Rewriter<'_> {
     fn new(graph: &mut GraphProto) -> Rewriter<'_> {
-        let (mut makers, mut takers) = (HashMap::new(), HashMap::<String, Vec<usize>>::new());
+        let (mut producers, mut consumers) = (HashMap::new(), HashMap::<String, Vec<usize>>::new());
         for (index, node) in graph.node.iter().enumerate() {
-            makers.extend(node.output.iter().map(|name| (name.clone(), index)));
+            producers.extend(node.output.iter().map(|name| (name.clone(), index)));
             for input in &node.input {
-                takers.entry(input.clone()).or_default().push(index);
+                consumers.entry(input.clone()).or_default().push(index);
             }
         }
         let constants = graph.initializer.iter().enumerate();
         let constants = constants.map(|(index, tensor)| (tensor.name.clone(), index));
         Rewriter {
             constants: constants.collect(),
-            makers,
-            takers,
-            grids: HashMap::new(),
+            producers,
+            consumers,
+            quantisations: HashMap::new(),
             graph,
         }
     }
 
     /// Rewrites all nodes, and yields the constants that are to be dequantised.
-    fn rewrite(mut self) -> Result<HashMap<usize, Grid>, String> {
+    fn rewrite(mut self) -> Result<HashMap<usize, Quantisation>, String> {
         for index in 0..self.graph.node.len() {
             match self.graph.node[index].op_type.as_str() {
                 "MatMulInteger" => self.product(index, "MatMul", -1)?,
@@ -132,41 +132,43 @@ impl Rewriter<'_> {
         }
         for node in &mut self.graph.node {
             match node.op_type.as_str() {
-                "QuantizeLinear" | "DynamicQuantizeLinear" | "DequantizeLinear" => passes(node, 0),
+                "QuantizeLinear" | "DynamicQuantizeLinear" | "DequantizeLinear" => {
+                    pass_through(node, 0)
+                }
                 operator if is_quantised(operator) => {
                     let (name, operator) = (label(node), operator);
                     return Err(format!(
-                        "is quantised with the operator {operator} at node `{name}`, which is not read here; take the \
+                        "is quantised with the operator {operator} at node `{name}`, which is not supported; take the \
                          float32 file, or quantise with onnxruntime's quantize_dynamic or in the QDQ format"
                     ));
                 }
                 _ => {}
             }
         }
-        Ok(self.grids)
+        Ok(self.quantisations)
     }
 
     fn node(&self, index: usize) -> &NodeProto {
         &self.graph.node[index]
     }
 
-    fn maker(&self, value: &str) -> Option<&NodeProto> {
-        self.makers.get(value).map(|&index| self.node(index))
+    fn producer(&self, value: &str) -> Option<&NodeProto> {
+        self.producers.get(value).map(|&index| self.node(index))
     }
 
     fn unexpected(&self, index: usize, expected: &str) -> String {
         let node = self.node(index);
         format!(
-            "is quantised in a way that is not known here: expected {expected} at node `{}` ({}); take the float32 file",
+            "is quantised in a way that is not supported: expected {expected} at node `{}` ({}); take the float32 file",
             label(node),
             node.op_type
         )
     }
 
-    /// The only node that takes the first output of another.
-    fn taker(&self, index: usize) -> Option<usize> {
-        match self.takers.get(self.node(index).output.first()?)?[..] {
-            [taker] => Some(taker),
+    /// The only node that consumes the first output of another.
+    fn consumer(&self, index: usize) -> Option<usize> {
+        match self.consumers.get(self.node(index).output.first()?)?[..] {
+            [consumer] => Some(consumer),
             _ => None,
         }
     }
@@ -175,9 +177,9 @@ impl Rewriter<'_> {
     /// of the real numbers. A constant operand has its scales along `axis`.
     fn product(&mut self, index: usize, operator: &str, axis: i64) -> Result<(), String> {
         let mut last = index;
-        let mut multiplied = self.taker(index);
+        let mut multiplied = self.consumer(index);
         if let Some(cast) = multiplied.filter(|&at| self.node(at).op_type == "Cast") {
-            (last, multiplied) = (cast, self.taker(cast));
+            (last, multiplied) = (cast, self.consumer(cast));
         }
         let expected = "its result multiplied with the product of two scales";
         let multiplied = multiplied
@@ -187,7 +189,7 @@ impl Rewriter<'_> {
         let side = usize::from(&self.node(multiplied).input[0] != result);
         let scales = &self.node(multiplied).input[1 - side];
         let scales: [String; 2] = self
-            .maker(scales)
+            .producer(scales)
             .filter(|node| node.op_type == "Mul")
             .and_then(|node| node.input.clone().try_into().ok())
             .ok_or_else(|| self.unexpected(index, expected))?;
@@ -203,18 +205,18 @@ impl Rewriter<'_> {
                     .pop()
                     .ok_or_else(|| self.unexpected(index, "a constant scale of its weight"))?;
                 let zero_point = inputs.get(2 + operand).filter(|name| !name.is_empty());
-                let grid = Grid {
+                let quantisation = Quantisation {
                     scale,
                     zero_point: zero_point.cloned(),
                     axis,
                 };
-                self.mark(index, constant, grid)?;
+                self.insert(index, constant, quantisation)?;
             }
         }
         let node = &mut self.graph.node[index];
         node.op_type = operator.into();
         node.input.truncate(2);
-        passes(&mut self.graph.node[multiplied], side);
+        pass_through(&mut self.graph.node[multiplied], side);
         Ok(())
     }
 
@@ -230,7 +232,7 @@ impl Rewriter<'_> {
         let zero_point = node.input.get(2).filter(|name| !name.is_empty()).cloned();
         let mut behind = value.clone();
         while !self.constants.contains_key(&behind) {
-            match self.maker(&behind) {
+            match self.producer(&behind) {
                 Some(node) if MOVES.contains(&node.op_type.as_str()) && !node.input.is_empty() => {
                     behind = node.input[0].clone();
                 }
@@ -248,17 +250,22 @@ impl Rewriter<'_> {
                 "one scale for a weight that is looked up or reshaped",
             ));
         }
-        let grid = Grid {
+        let quantisation = Quantisation {
             scale,
             zero_point,
             axis,
         };
-        self.mark(index, constant, grid)
+        self.insert(index, constant, quantisation)
     }
 
-    fn mark(&mut self, index: usize, constant: usize, grid: Grid) -> Result<(), String> {
-        match self.grids.insert(constant, grid.clone()) {
-            Some(other) if other != grid => {
+    fn insert(
+        &mut self,
+        index: usize,
+        constant: usize,
+        quantisation: Quantisation,
+    ) -> Result<(), String> {
+        match self.quantisations.insert(constant, quantisation.clone()) {
+            Some(other) if other != quantisation => {
                 Err(self.unexpected(index, "one scale for all uses of a weight"))
             }
             _ => Ok(()),
@@ -266,8 +273,8 @@ impl Rewriter<'_> {
     }
 }
 
-/// Makes a node hand its input number `input` on.
-fn passes(node: &mut NodeProto, input: usize) {
+/// Turns a node into the identity of its input number `input`.
+fn pass_through(node: &mut NodeProto, input: usize) {
     node.op_type = "Identity".into();
     node.domain.clear();
     node.attribute.clear();
@@ -280,7 +287,7 @@ fn dequantised(
     graph: &GraphProto,
     folder: &Path,
     index: usize,
-    grid: &Grid,
+    quantisation: &Quantisation,
 ) -> Result<TensorProto, String> {
     let proto = &graph.initializer[index];
     let failed = |reason: String| {
@@ -308,12 +315,12 @@ fn dequantised(
     };
     let weights = load(proto)?;
     let shape = weights.shape().to_vec();
-    let scales = floats(&load(constant(&grid.scale)?)?)?;
-    let zero_points = match &grid.zero_point {
+    let scales = floats(&load(constant(&quantisation.scale)?)?)?;
+    let zero_points = match &quantisation.zero_point {
         Some(name) => floats(&load(constant(name)?)?)?,
         None => vec![0.0],
     };
-    let axis = match grid.axis {
+    let axis = match quantisation.axis {
         axis if axis < 0 => shape.len() as i64 + axis,
         axis => axis,
     };
@@ -351,14 +358,14 @@ fn drop_unused(graph: &mut GraphProto) {
         node.output.iter().map(named).collect::<Vec<_>>()
     };
     let nodes = graph.node.iter().enumerate();
-    let makers: HashMap<String, usize> = nodes.flat_map(|(i, node)| outputs(node, i)).collect();
+    let producers: HashMap<String, usize> = nodes.flat_map(|(i, node)| outputs(node, i)).collect();
     let mut used: HashSet<String> = HashSet::new();
     let mut open: Vec<String> = graph.output.iter().map(|it| it.name.clone()).collect();
     while let Some(name) = open.pop() {
-        if let Some(&maker) = makers.get(&name)
+        if let Some(&producer) = producers.get(&name)
             && !used.contains(&name)
         {
-            taken(&graph.node[maker], &mut open);
+            add_inputs(&graph.node[producer], &mut open);
         }
         used.insert(name);
     }
@@ -370,11 +377,11 @@ fn drop_unused(graph: &mut GraphProto) {
         .retain(|tensor| used.contains(&tensor.name));
 }
 
-/// Adds all values that a node takes, also those that graphs within it take from around them.
-fn taken(node: &NodeProto, names: &mut Vec<String>) {
+/// Adds all values that a node consumes, also those that graphs within it take from around them.
+fn add_inputs(node: &NodeProto, names: &mut Vec<String>) {
     names.extend(node.input.iter().cloned());
     for body in node.attribute.iter().filter_map(|it| it.g.as_ref()) {
         names.extend(body.output.iter().map(|output| output.name.clone()));
-        body.node.iter().for_each(|node| taken(node, names));
+        body.node.iter().for_each(|node| add_inputs(node, names));
     }
 }

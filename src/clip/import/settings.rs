@@ -1,6 +1,5 @@
 //! What the small files beside the towers say: tokeniser, preprocessing, context length, logit scale. What none says
-//! is either noted with the value that is taken, or an error. It must not know what is in the ONNX files but the size
-//! of their picture.
+//! is either noted with the value that is taken, or an error.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,10 +13,10 @@ use crate::clip::preprocess::{Preprocess, PreprocessError};
 use crate::clip::tokenizer::{CLIP_MERGES, CLIP_VOCABULARY, Tokenizer, TokenizerError};
 
 /// Tokens of a sequence and pixels a side, where nothing says: those of OpenAI's models.
-const CLIP_CONTEXT: u64 = 77;
+pub const CLIP_CONTEXT: u64 = 77;
 const CLIP_SIZE: u32 = 224;
 
-/// Why the files beside the towers do not do.
+/// Why the files beside the towers cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SettingsError {
@@ -41,11 +40,9 @@ pub enum SettingsError {
         path: PathBuf,
         source: TokenizerError,
     },
-    #[error("{path} says {what}, which cannot be; correct it")]
+    #[error("{path} says {what}, which is impossible")]
     Impossible { path: PathBuf, what: String },
-    #[error(
-        "{path} names the tokenizer {name}, which is not there; give its file with --tokenizer"
-    )]
+    #[error("{path} names the tokenizer {name}, which is not there")]
     NoTokenizer { path: PathBuf, name: String },
 }
 
@@ -248,9 +245,13 @@ fn bytes(path: &Path) -> Result<Vec<u8>, SettingsError> {
     let mut bytes = Vec::new();
     let read = File::open(path)
         .and_then(|opened| opened.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        .and_then(|read| match read as u64 > MOST_BYTES {
-            true => Err(io::Error::other("it is above 64 MiB: no file of settings")),
-            false => Ok(bytes),
+        .and_then(|read| {
+            if read as u64 > MOST_BYTES {
+                return Err(io::Error::other(
+                    "it is above 64 MiB, too large for a file of settings",
+                ));
+            }
+            Ok(bytes)
         });
     read.map_err(|source| SettingsError::Io {
         path: path.to_owned(),

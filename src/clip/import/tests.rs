@@ -433,9 +433,10 @@ fn image_towers_of_every_exporter_run_on_the_projects_own_operators() {
             options.precision = precision;
             let (model, _) = imported(&options);
             // Separate projections to query, key and value, or one.
-            let (linears, pooled) = match case.starts_with("openclip") {
-                true => (9, 4),
-                false => (13, 5),
+            let (linears, pooled) = if case.starts_with("openclip") {
+                (9, 4)
+            } else {
+                (13, 5)
             };
             let expected = Fused {
                 norms: 6,

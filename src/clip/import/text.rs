@@ -1,6 +1,8 @@
 //! Recognises a causal text transformer in a decluttered graph by its data flow, from the features back to the token
 //! table, and takes its weights out. Whatever is read here is a proposal: parity with the original decides.
 
+mod layers;
+
 use ndarray::{Array1, Array2, Axis};
 use thiserror::Error;
 use tract_core::internal::*;
@@ -9,9 +11,10 @@ use tract_core::ops::einsum::EinSum;
 use tract_core::ops::math::{Add, Div, Mul};
 use tract_core::ops::nn::Softmax;
 
-use super::graph::{Linear, Norm, Walker};
+use crate::clip::graph::{Graph, activation_from};
 use crate::clip::text_tower::{BlockWeights, LinearWeights, NormWeights, TextTowerWeights};
 use crate::ops::Activation;
+use layers::{LinearLayer, NormLayer, linear, norm};
 
 /// What stands where a part of a text tower was expected.
 #[derive(Debug, Error)]
@@ -24,28 +27,46 @@ pub struct Unrecognised {
     operator: String,
 }
 
-/// Operators that an activation is at most made of.
-const LONGEST_ACTIVATION: usize = 64;
+/// The most values between the two linear layers of an MLP that are looked at.
+const MOST_VALUES: usize = 64;
 
-/// A block as it is met from above: the MLP first.
-struct Mlp {
-    norm: Norm,
-    up: Linear,
-    down: Linear,
+/// The branch of a block with the MLP, from the residual stream back to it.
+struct MlpBranch {
+    norm: NormLayer,
+    up: LinearLayer,
+    down: LinearLayer,
     activation: Activation,
 }
 
-struct Attention {
-    norm: Norm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
+/// The branch of a block with attention.
+struct AttentionBranch {
+    norm: NormLayer,
+    query: LinearLayer,
+    key: LinearLayer,
+    value: LinearLayer,
+    out: LinearLayer,
     heads: usize,
 }
 
+/// The residual stream at one sum: what it was before, and the branch that is added.
+struct ResidualSum {
+    trunk: OutletId,
+    branch: OutletId,
+    /// The last layer of the branch.
+    last: LinearLayer,
+}
+
+/// All blocks, from the first one up, and what is below them.
+struct Stack {
+    blocks: Vec<BlockWeights>,
+    heads: usize,
+    activation: Activation,
+    tokens: OutletId,
+    positions: OutletId,
+}
+
 struct Recogniser<'a> {
-    graph: Walker<'a>,
+    graph: Graph<'a>,
     /// Length of the sequence, and the width of a token.
     length: usize,
     width: usize,
@@ -58,105 +79,45 @@ pub fn recognise(
     start_token: u32,
     end_token: u32,
 ) -> Result<TextTowerWeights, Unrecognised> {
-    let graph = Walker(model);
-    let outlets = (model.output_outlets().ok(), model.input_outlets().ok());
-    let (Some(&[output]), Some(&[input])) = (outlets.0, outlets.1) else {
-        let operator = format!(
-            "{} inputs, {} outputs",
-            model.inputs.len(),
-            model.outputs.len()
-        );
+    let graph = Graph(model);
+    let (&[input], &[output]) = (&model.inputs[..], &model.outputs[..]) else {
+        let (inputs, outputs) = (model.inputs.len(), model.outputs.len());
         return Err(Unrecognised {
             expected: "one input and one output".into(),
             node: "graph".into(),
-            operator,
+            operator: format!("{inputs} inputs, {outputs} outputs"),
         });
     };
     let mut this = Recogniser {
         graph,
-        length: graph.volume(input),
+        length: graph.volume(input).unwrap_or(0),
         width: 0,
     };
     if this.length == 0 {
         return Err(this.unrecognised("a sequence of at least one token", input));
     }
     let output = this.before_normalisation(output);
-    let projection = graph.linear(output).ok_or_else(|| {
+    let projection = linear(graph, output).ok_or_else(|| {
         let expected = "the projection to the joint space (transformers: CLIPTextModelWithProjection, not CLIPTextModel)";
         this.unrecognised(expected, output)
     })?;
     this.width = projection.weight.ncols();
-    let (final_norm, mut stream) = this.pooled_norm(projection.input)?;
-
-    let (mut blocks, mut mlp, mut activation, mut heads) =
-        (Vec::<BlockWeights>::new(), None, None, None);
-    let (token_embedding, positions) = loop {
-        stream = graph.behind(stream);
-        let sum = graph
-            .binary::<Add>(stream)
-            .ok_or_else(|| this.unrecognised("a residual sum", stream))?;
-        if let Some((tokens, positions)) = graph.with_constant::<Add>(stream) {
-            break (this.token_table(tokens)?, this.position_table(positions)?);
-        }
-        let [trunk, branch] = if graph.linear(sum[1]).is_some() {
-            sum
-        } else {
-            [sum[1], sum[0]]
-        };
-        let last = graph
-            .linear(branch)
-            .ok_or_else(|| this.unrecognised("a linear layer before the residual sum", branch))?;
-        let trunk = graph.behind(trunk);
-        let norm_input = match mlp.take() {
-            None => {
-                let found = this.mlp(last)?;
-                let input = found.norm.input;
-                let same = *activation.get_or_insert(found.activation) == found.activation;
-                same.then_some(()).ok_or_else(|| {
-                    this.unrecognised("the activation of the other blocks", branch)
-                })?;
-                mlp = Some(found);
-                input
-            }
-            Some(found) => {
-                let attention = this.attention(last)?;
-                let same = *heads.get_or_insert(attention.heads) == attention.heads;
-                same.then_some(()).ok_or_else(|| {
-                    this.unrecognised("the number of heads of the other blocks", branch)
-                })?;
-                let input = attention.norm.input;
-                blocks.push(this.block(attention, found));
-                input
-            }
-        };
-        if norm_input != trunk {
-            return Err(this.unrecognised(
-                "a branch that starts at its own residual stream",
-                norm_input,
-            ));
-        }
-        stream = trunk;
-    };
-    let (Some(heads), Some(activation), None) = (heads, activation, mlp) else {
-        return Err(this.unrecognised("whole blocks of attention and MLP", stream));
-    };
-    blocks.reverse();
-    let norms = blocks.iter().flat_map(|block| [&block.norm1, &block.norm2]);
-    if norms
-        .into_iter()
-        .any(|norm| norm.epsilon != final_norm.epsilon)
-    {
+    let (final_norm, stream) = this.pooled_norm(projection.input)?;
+    let stack = this.stack(stream)?;
+    let other = |norm: &NormWeights| norm.epsilon != final_norm.epsilon;
+    let mut blocks = stack.blocks.iter();
+    if blocks.any(|block| other(&block.norm1) || other(&block.norm2)) {
         return Err(this.unrecognised("one epsilon in all layer norms", output));
     }
     Ok(TextTowerWeights {
-        token_embedding: token_embedding.into(),
-        positions,
-        blocks,
+        token_embedding: this.token_table(stack.tokens)?.into(),
+        positions: this.position_table(stack.positions)?,
+        blocks: stack.blocks,
         final_norm: this.norm_weights(final_norm),
         projection_bias: projection.bias.map(|bias| bias * projection.scale),
         projection: (projection.weight * projection.scale).into(),
-        heads,
-        activation,
+        heads: stack.heads,
+        activation: stack.activation,
         start_token,
         end_token,
     })
@@ -174,31 +135,22 @@ impl Recogniser<'_> {
 
     /// Looks through a final L2 normalisation: features divided by, or multiplied with, one number.
     fn before_normalisation(&self, output: OutletId) -> OutletId {
-        let at = self.graph.behind(output);
-        let operands = self
-            .graph
-            .binary::<Div>(at)
-            .or_else(|| self.graph.binary::<Mul>(at));
-        match operands.map(|operands| operands.map(|operand| self.graph.behind(operand))) {
-            Some([features, norm])
-                if self.graph.volume(norm) == 1 && !self.graph.is_constant(norm) =>
-            {
-                features
-            }
-            Some([norm, features])
-                if self.graph.volume(norm) == 1 && !self.graph.is_constant(norm) =>
-            {
-                features
-            }
+        let graph = self.graph;
+        let at = graph.behind(output);
+        let operands = graph.binary::<Div>(at).or_else(|| graph.binary::<Mul>(at));
+        let is_norm = |at| graph.volume(at) == Some(1) && !graph.is_constant(at);
+        match operands.map(|operands| operands.map(|operand| graph.behind(operand))) {
+            Some([features, norm]) if is_norm(norm) => features,
+            Some([norm, features]) if is_norm(norm) => features,
             _ => output,
         }
     }
 
     /// The final norm and the pooling at the end token, in either order: the norm, and the residual stream.
-    fn pooled_norm(&self, pooled: OutletId) -> Result<(Norm, OutletId), Unrecognised> {
-        let before = self.graph.norm(pooled);
+    fn pooled_norm(&self, pooled: OutletId) -> Result<(NormLayer, OutletId), Unrecognised> {
+        let before = norm(self.graph, pooled);
         let mut at = before.as_ref().map_or(pooled, |norm| norm.input);
-        while self.graph.volume(at) != self.length * self.width {
+        while self.graph.volume(at) != Some(self.length * self.width) {
             let inputs = &self.graph.node(at).inputs;
             let float = inputs
                 .iter()
@@ -208,29 +160,93 @@ impl Recogniser<'_> {
                 self.unrecognised("the pooling of one row of the sequence", pooled)
             })?;
         }
-        let norm = before.map(|norm| (norm, at)).or_else(|| {
-            let norm = self.graph.norm(at)?;
+        let found = before.map(|norm| (norm, at)).or_else(|| {
+            let norm = norm(self.graph, at)?;
             let input = norm.input;
             Some((norm, input))
         });
-        norm.ok_or_else(|| self.unrecognised("the final layer norm", at))
+        found.ok_or_else(|| self.unrecognised("the final layer norm", at))
     }
 
-    fn norm_of(&self, outlet: OutletId) -> Result<Norm, Unrecognised> {
-        self.graph
-            .norm(outlet)
-            .ok_or_else(|| self.unrecognised("a layer norm", outlet))
+    /// Follows the residual stream from the last block down to the sum of tokens and positions.
+    fn stack(&self, stream: OutletId) -> Result<Stack, Unrecognised> {
+        let graph = self.graph;
+        let (mut blocks, mut activation, mut heads) = (Vec::new(), None, None);
+        let mut stream = graph.behind(stream);
+        let (tokens, positions) = loop {
+            if let Some(operands) = graph.with_constant::<Add>(stream) {
+                break operands;
+            }
+            let sum = self.residual_sum(stream)?;
+            let mlp = self.mlp(sum.last)?;
+            if *activation.get_or_insert(mlp.activation) != mlp.activation {
+                return Err(self.unrecognised("the activation of the other blocks", sum.branch));
+            }
+            self.starts_at(mlp.norm.input, sum.trunk)?;
+            let sum = self.residual_sum(sum.trunk)?;
+            let attention = self.attention(sum.last)?;
+            if *heads.get_or_insert(attention.heads) != attention.heads {
+                let expected = "the number of heads of the other blocks";
+                return Err(self.unrecognised(expected, sum.branch));
+            }
+            self.starts_at(attention.norm.input, sum.trunk)?;
+            blocks.push(self.block(attention, mlp));
+            stream = sum.trunk;
+        };
+        let (Some(heads), Some(activation)) = (heads, activation) else {
+            return Err(self.unrecognised("whole blocks of attention and MLP", stream));
+        };
+        blocks.reverse();
+        Ok(Stack {
+            blocks,
+            heads,
+            activation,
+            tokens,
+            positions,
+        })
     }
 
-    fn mlp(&self, down: Linear) -> Result<Mlp, Unrecognised> {
+    fn residual_sum(&self, stream: OutletId) -> Result<ResidualSum, Unrecognised> {
+        let graph = self.graph;
+        let [a, b] = graph
+            .binary::<Add>(stream)
+            .ok_or_else(|| self.unrecognised("a residual sum", stream))?;
+        let (trunk, branch, last) = match linear(graph, b) {
+            Some(last) => (a, b, last),
+            None => {
+                let expected = "a linear layer before the residual sum";
+                let last = linear(graph, a).ok_or_else(|| self.unrecognised(expected, a))?;
+                (b, a, last)
+            }
+        };
+        Ok(ResidualSum {
+            trunk: graph.behind(trunk),
+            branch,
+            last,
+        })
+    }
+
+    fn starts_at(&self, branch: OutletId, trunk: OutletId) -> Result<(), Unrecognised> {
+        if branch == trunk {
+            return Ok(());
+        }
+        Err(self.unrecognised("a branch that starts at its own residual stream", branch))
+    }
+
+    fn linear(&self, outlet: OutletId, expected: &str) -> Result<LinearLayer, Unrecognised> {
+        linear(self.graph, outlet).ok_or_else(|| self.unrecognised(expected, outlet))
+    }
+
+    fn norm(&self, outlet: OutletId) -> Result<NormLayer, Unrecognised> {
+        norm(self.graph, outlet).ok_or_else(|| self.unrecognised("a layer norm", outlet))
+    }
+
+    fn mlp(&self, down: LinearLayer) -> Result<MlpBranch, Unrecognised> {
         let at = self.linear_behind(down.input)?;
-        let up = self
-            .graph
-            .linear(at)
-            .ok_or_else(|| self.unrecognised("a linear layer before the activation", at))?;
+        let up = self.linear(at, "a linear layer before the activation")?;
         let activation = self.activation(at, down.input)?;
-        Ok(Mlp {
-            norm: self.norm_of(up.input)?,
+        Ok(MlpBranch {
+            norm: self.norm(up.input)?,
             up,
             down,
             activation,
@@ -245,11 +261,7 @@ impl Recogniser<'_> {
                 continue;
             }
             seen.push(at);
-            if self
-                .graph
-                .linear(at)
-                .is_some_and(|linear| linear.scale == 1.0)
-            {
+            if linear(self.graph, at).is_some_and(|linear| linear.scale == 1.0) {
                 let at = self.graph.behind(at);
                 if found.replace(at).is_some_and(|other| other != at) {
                     return Err(self.unrecognised("an activation of one linear layer", at));
@@ -257,7 +269,7 @@ impl Recogniser<'_> {
                 continue;
             }
             let node = self.graph.node(at);
-            if node.op_is::<EinSum>() || node.inputs.is_empty() || seen.len() > LONGEST_ACTIVATION {
+            if node.op_is::<EinSum>() || node.inputs.is_empty() || seen.len() > MOST_VALUES {
                 return Err(self.unrecognised("an MLP of two linear layers", at));
             }
             open.extend(&node.inputs);
@@ -265,88 +277,34 @@ impl Recogniser<'_> {
         found.ok_or_else(|| self.unrecognised("a linear layer before the activation", from))
     }
 
-    /// Which activation the part of the graph between two linear layers computes, found out by running it.
+    /// Which activation stands between two linear layers.
     fn activation(&self, from: OutletId, to: OutletId) -> Result<Activation, Unrecognised> {
-        let count = self.graph.volume(from);
-        let inputs: Vec<f32> = (0..count)
-            .map(|i| 12.0 * (i as f32 / count as f32 - 0.5))
-            .collect();
-        let value = tract_ndarray::ArrayD::from_shape_vec(self.graph.shape(from), inputs.clone());
-        let outputs = value
-            .map_err(TractError::from)
-            .and_then(|v| self.graph.evaluate(from, v.into_tensor(), to));
-        let outputs =
-            outputs.map_err(|_| self.unrecognised("an activation that tract can run", to))?;
-        let error = |activation: &Activation| {
-            let mut expected = Array2::from_shape_fn((1, count), |(_, i)| inputs[i]);
-            activation.forward(&mut expected);
-            expected
-                .iter()
-                .zip(&outputs)
-                .fold(0f32, |most, (expected, y)| most.max((expected - y).abs()))
-        };
-        let known = [
-            Activation::QuickGelu,
-            Activation::Gelu,
-            Activation::GeluTanh,
-        ];
-        // The two forms of GELU differ by 5e-4 at most; an implementation of either, by far less.
-        let close = known
-            .into_iter()
-            .min_by(|a, b| error(a).total_cmp(&error(b)))
-            .filter(|best| error(best) < 1e-4);
-        close.ok_or_else(|| self.unrecognised("QuickGELU or GELU", to))
+        let found = activation_from(self.graph, from)
+            .map_err(|_| self.unrecognised("an activation that tract can run", to))?;
+        match found {
+            Some((activation, end)) if self.graph.behind(to) == self.graph.behind(end) => {
+                Ok(activation)
+            }
+            _ => Err(self.unrecognised("QuickGELU or GELU", to)),
+        }
     }
 
-    fn attention(&self, out: Linear) -> Result<Attention, Unrecognised> {
+    fn attention(&self, out: LinearLayer) -> Result<AttentionBranch, Unrecognised> {
         let graph = self.graph;
         let mixed = graph.behind(out.input);
-        let [probabilities, values] =
-            self.variable_product(mixed, "the product of attention and values")?;
-        let [probabilities, values] = match graph.operator::<Softmax>(graph.behind(probabilities)) {
-            Some(_) => [graph.behind(probabilities), values],
-            None => [graph.behind(values), probabilities],
+        let operands = self.variable_product(mixed, "the product of attention and values")?;
+        let [probabilities, values] = match operands {
+            [a, b] if graph.operator::<Softmax>(graph.behind(a)).is_some() => [graph.behind(a), b],
+            [a, b] => [graph.behind(b), a],
         };
-        let softmax = graph.operator::<Softmax>(probabilities);
-        softmax.ok_or_else(|| self.unrecognised("the softmax of attention", probabilities))?;
-        let masked = graph.behind(graph.node(probabilities).inputs[0]);
-        let (mut scores, mask) = graph
-            .with_constant::<Add>(masked)
-            .ok_or_else(|| self.unrecognised("a constant causal mask", masked))?;
-        if !self.is_causal(mask) {
-            return Err(self.unrecognised("a causal mask", mask));
-        }
-        let heads = graph.volume(masked) / (self.length * self.length);
-        let mut scale = 1.0;
-        scores = graph.behind(scores);
-        if let Some((input, factor)) = graph.scaled(scores) {
-            scale = factor;
-            scores = graph.behind(input);
-        }
-        let [first, second] = self.variable_product(scores, "the product of queries and keys")?;
-        // The softmax runs over keys: they are the operand that has the last axis of the scores.
-        let keys_first = graph.operator::<EinSum>(scores).is_some_and(|einsum| {
-            let last = graph.shape(scores).len().saturating_sub(1);
-            einsum
-                .axes
-                .axis((InOut::Out(0), last))
-                .is_ok_and(|axis| !axis.inputs[0].is_empty())
-        });
-        let (queries, keys) = if keys_first {
-            (second, first)
-        } else {
-            (first, second)
+        let (scores, heads) = self.masked_scores(probabilities)?;
+        let (scores, scale) = match graph.scaled(scores) {
+            Some((input, factor)) => (graph.behind(input), factor),
+            None => (scores, 1.0),
         };
-        let part = |outlet, name| {
-            graph
-                .linear(outlet)
-                .ok_or_else(|| self.unrecognised(name, outlet))
-        };
-        let (mut query, key, value) = (
-            part(queries, "queries")?,
-            part(keys, "keys")?,
-            part(values, "values")?,
-        );
+        let [queries, keys] = self.queries_and_keys(scores)?;
+        let mut query = self.linear(queries, "queries")?;
+        let (key, value) = (self.linear(keys, "keys")?, self.linear(values, "values")?);
         if query.input != key.input || key.input != value.input {
             return Err(self.unrecognised("queries, keys and values of one layer norm", queries));
         }
@@ -356,14 +314,46 @@ impl Recogniser<'_> {
         if (query.scale - 1.0).abs() < 1e-5 {
             query.scale = 1.0;
         }
-        let norm = self.norm_of(query.input)?;
-        Ok(Attention {
-            norm,
+        Ok(AttentionBranch {
+            norm: self.norm(query.input)?,
             query,
-            key: Linear { scale: 1.0, ..key },
+            key: LinearLayer { scale: 1.0, ..key },
             value,
             out,
             heads,
+        })
+    }
+
+    /// The scores that a softmax makes probabilities of once they are masked, and the number of heads.
+    fn masked_scores(&self, probabilities: OutletId) -> Result<(OutletId, usize), Unrecognised> {
+        let graph = self.graph;
+        if graph.operator::<Softmax>(probabilities).is_none() {
+            return Err(self.unrecognised("the softmax of attention", probabilities));
+        }
+        let masked = graph.behind(graph.node(probabilities).inputs[0]);
+        let (scores, mask) = graph
+            .with_constant::<Add>(masked)
+            .ok_or_else(|| self.unrecognised("a constant causal mask", masked))?;
+        if !self.is_causal(mask) {
+            return Err(self.unrecognised("a causal mask", mask));
+        }
+        let heads = graph.volume(masked).unwrap_or(1) / (self.length * self.length);
+        Ok((graph.behind(scores), heads))
+    }
+
+    fn queries_and_keys(&self, scores: OutletId) -> Result<[OutletId; 2], Unrecognised> {
+        let graph = self.graph;
+        let [first, second] = self.variable_product(scores, "the product of queries and keys")?;
+        // The softmax runs over keys: they are the operand that has the last axis of the scores.
+        let keys_first = graph.operator::<EinSum>(scores).is_some_and(|einsum| {
+            let last = graph.shape(scores).map_or(0, <[_]>::len).saturating_sub(1);
+            let axis = einsum.axes.axis((InOut::Out(0), last));
+            axis.is_ok_and(|axis| !axis.inputs[0].is_empty())
+        });
+        Ok(if keys_first {
+            [second, first]
+        } else {
+            [first, second]
         })
     }
 
@@ -422,7 +412,7 @@ impl Recogniser<'_> {
         table.ok_or_else(|| self.unrecognised("a table of positions", positions))
     }
 
-    fn norm_weights(&self, norm: Norm) -> NormWeights {
+    fn norm_weights(&self, norm: NormLayer) -> NormWeights {
         let filled = |values: Option<Array1<f32>>, default: f32| match values {
             Some(values) if values.len() == 1 => Array1::from_elem(self.width, values[0]),
             Some(values) => values,
@@ -435,7 +425,7 @@ impl Recogniser<'_> {
         }
     }
 
-    fn block(&self, attention: Attention, mlp: Mlp) -> BlockWeights {
+    fn block(&self, attention: AttentionBranch, mlp: MlpBranch) -> BlockWeights {
         BlockWeights {
             norm1: self.norm_weights(attention.norm),
             query: linear_weights(attention.query),
@@ -449,7 +439,7 @@ impl Recogniser<'_> {
     }
 }
 
-fn linear_weights(linear: Linear) -> LinearWeights {
+fn linear_weights(linear: LinearLayer) -> LinearWeights {
     let bias = linear
         .bias
         .unwrap_or_else(|| Array1::zeros(linear.weight.len_of(Axis(0))));

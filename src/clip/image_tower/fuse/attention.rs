@@ -1,78 +1,64 @@
-//! Recognises attention, and where in which rows its operands lie. It must not know the layers around it.
+//! Recognises attention, and where in which rows its operands lie.
 
 use tract_core::internal::*;
 use tract_core::ops::array::Gather;
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::nn::{Softmax, SoftmaxKind};
 
-use super::graph::volume;
-use super::{Found, Graph};
-use crate::clip::image_tower::operators::Attention;
+use super::Found;
+use crate::clip::graph::{Graph, volume};
+use crate::clip::image_tower::operators::AttentionOp;
 
 /// Softmax of the products of queries and keys, times the values, head by head; its heart is the softmax.
 pub fn attention(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
-    let found = || {
-        let softmax = node.op_as::<Softmax>()?;
-        let probabilities = OutletId::new(node.id, 0);
-        let [heads, rows, others] = *graph.shape(probabilities)? else {
-            return None;
-        };
-        let plain = softmax.axes[..] == [2]
-            && softmax.kind == SoftmaxKind::Softmax
-            && softmax.quant_output_dt.is_none()
-            && rows == others;
-        plain.then_some(())?;
-        let (mut scores, mut scale) = (node.inputs[0], 1.0);
-        while let Some((input, factor)) = graph.scaled(scores) {
-            (scores, scale) = (input, scale * factor);
-        }
-        let (products, [query, key]) = graph.product(scores)?;
-        // [heads, rows, head] times the keys, which lie one way or the other.
-        let key_order = [("amk,akn->amn", [1, 2, 0]), ("amk,ank->amn", [1, 0, 2])];
-        let key_order = key_order
-            .into_iter()
-            .find(|(axes, _)| same_axes(products, axes))?
-            .1;
-        let mixed = graph.only_use(probabilities)?;
-        let (sums, [left, value]) = graph.product(mixed)?;
-        (left == probabilities && same_axes(sums, "amk,akn->amn")).then_some(())?;
-        // The heads of a row side by side; what joins them into one axis leaves the numbers where they are.
-        let output = graph.only_use(mixed)?;
-        let head = *graph.shape(mixed)?.get(2)?;
-        let merges = *graph.operator::<AxisOp>(output)? == AxisOp::Move(0, 1)
-            && graph.shape(output)? == [rows, heads, head];
-        merges.then_some(())?;
-        let sizes = [rows, heads, head];
-        let mut operands = Vec::new();
-        for (outlet, order) in [(query, [1, 0, 2]), (key, key_order), (value, [1, 0, 2])] {
-            let operand = operand(graph, outlet, order, sizes)?;
-            scale *= operand.2;
-            operands.push(operand);
-        }
-        let mut inputs = tvec!();
-        let places = operands.iter().map(|&(input, column, _)| {
-            let known = inputs.iter().position(|&at| at == input);
-            let place = known.unwrap_or_else(|| {
-                inputs.push(input);
-                inputs.len() - 1
-            });
-            (place, column)
+    rule_if_some!(softmax = node.op_as::<Softmax>());
+    let probabilities = OutletId::new(node.id, 0);
+    rule_if_let!(Some(&[heads, rows, others]) = graph.f32_shape(probabilities));
+    rule_if!(rows == others && softmax.axes[..] == [2] && softmax.quant_output_dt.is_none());
+    rule_if!(softmax.kind == SoftmaxKind::Softmax);
+    let (mut scores, mut scale) = (node.inputs[0], 1.0);
+    while let Some((input, factor)) = graph.scaled(scores) {
+        (scores, scale) = (input, scale * factor);
+    }
+    rule_if_some!((products, [query, key]) = graph.product(scores));
+    // [heads, rows, head] times the keys, which lie one way or the other.
+    let key_orders = [("amk,akn->amn", [1, 2, 0]), ("amk,ank->amn", [1, 0, 2])];
+    let mut key_orders = key_orders.into_iter();
+    rule_if_some!((_, key_order) = key_orders.find(|(axes, _)| same_axes(products, axes)));
+    rule_if_some!(mixed = graph.only_use(probabilities));
+    rule_if_some!((sums, [left, value]) = graph.product(mixed));
+    rule_if!(left == probabilities && same_axes(sums, "amk,akn->amn"));
+    // The heads of a row side by side; what joins them into one axis leaves the numbers where they are.
+    rule_if_some!(output = graph.only_use(mixed));
+    rule_if_let!(Some(&[_, _, head]) = graph.f32_shape(mixed));
+    let sizes = [rows, heads, head];
+    rule_if!(graph.operator(output) == Some(&AxisOp::Move(0, 1)));
+    rule_if!(graph.f32_shape(output) == Some(&sizes[..]));
+
+    let (mut inputs, mut operands) = (tvec!(), [(0, 0); 3]);
+    let parts = [(query, [1, 0, 2]), (key, key_order), (value, [1, 0, 2])];
+    for (place, (outlet, order)) in operands.iter_mut().zip(parts) {
+        rule_if_some!((input, column, factor) = operand(graph, outlet, order, sizes));
+        scale *= factor;
+        let known = inputs.iter().position(|&at| at == input);
+        let index = known.unwrap_or_else(|| {
+            inputs.push(input);
+            inputs.len() - 1
         });
-        let operands = places.collect::<Vec<_>>().try_into().ok()?;
-        Some(Found {
-            inputs,
-            operator: Box::new(Attention {
-                queries: rows,
-                rows,
-                heads,
-                head,
-                scale,
-                operands,
-            }),
-            output,
-        })
-    };
-    Ok(found())
+        *place = (index, column);
+    }
+    Ok(Some(Found {
+        inputs,
+        operator: Box::new(AttentionOp {
+            queries: rows,
+            rows,
+            heads,
+            head,
+            scale,
+            operands,
+        }),
+        output,
+    }))
 }
 
 /// Whether an operator's axes are those of the formula.
@@ -105,18 +91,18 @@ fn operand(
     };
     (*graph.operator::<AxisOp>(outlet)? == expected).then_some(())?;
     let mut at = graph.node(outlet).inputs[0];
-    (graph.shape(at)? == [rows, heads, head]).then_some(())?;
+    (graph.f32_shape(at)? == [rows, heads, head]).then_some(())?;
     let (width, mut scale) = (heads * head, 1.0);
     loop {
-        at = graph.behind(at);
-        (volume(graph.shape(at)?) == rows * width).then_some(())?;
+        at = graph.behind_views(at);
+        (volume(graph.f32_shape(at)?) == rows * width).then_some(())?;
         if let Some((input, factor)) = graph.scaled(at) {
             (at, scale) = (input, scale * factor);
         } else if let Some(gather) = graph.operator::<Gather>(at) {
             return piece(graph, at, gather, [rows, width]).map(|(at, column)| (at, column, scale));
         } else {
             // Columns that nothing was cut from.
-            (graph.shape(at)?.last() == Some(&width)).then_some(())?;
+            (graph.f32_shape(at)?.last() == Some(&width)).then_some(())?;
             return Some((at, 0, scale));
         }
     }
@@ -133,27 +119,22 @@ fn piece(
     let &[pieces, index] = &graph.node(outlet).inputs[..] else {
         return None;
     };
-    let index = graph.tensor(index)?;
-    let index = index.cast_to::<i64>().ok()?;
-    let index = match index.to_plain_array_view::<i64>().ok()?.as_slice()? {
-        &[index] => usize::try_from(index).ok()?,
-        _ => return None,
-    };
-    let &[count, ..] = graph.shape(pieces)? else {
+    let index = graph.index(index)?;
+    let &[count, ..] = graph.f32_shape(pieces)? else {
         return None;
     };
     (gather.axis == 0 && index < count && count > 1).then_some(())?;
-    let moved = graph.behind(pieces);
+    let moved = graph.behind_views(pieces);
     let &AxisOp::Move(from, 0) = graph.operator::<AxisOp>(moved)? else {
         return None;
     };
     let split = graph.node(moved).inputs[0];
-    let shape = graph.shape(split)?;
+    let shape = graph.f32_shape(split)?;
     let fits = from + 2 == shape.len()
         && shape[from] == count
         && shape[from + 1] == width
         && volume(&shape[..from]) == rows;
-    let whole = graph.behind(split);
-    let columns = graph.shape(whole)?.last() == Some(&(count * width));
+    let whole = graph.behind_views(split);
+    let columns = graph.f32_shape(whole)?.last() == Some(&(count * width));
     (fits && columns).then_some((whole, index * width))
 }

@@ -1,118 +1,127 @@
-//! Recognises products with a constant matrix, together with what follows them. It must not know what they are for.
+//! Recognises products with a constant matrix, together with what follows them.
 
 use std::sync::Arc;
 
 use tract_core::internal::*;
 use tract_core::ops::math::Add;
 
-use super::activation::activation_of;
-use super::graph::volume;
-use super::weight::weight;
-use super::{Found, Graph};
-use crate::clip::image_tower::operators::Linear;
+use super::Found;
+use super::weight::{ConstantMatrix, Order, weight};
+use crate::clip::graph::{Graph, activation_from, volume};
+use crate::clip::image_tower::operators::LinearOp;
+use crate::ops::Activation;
 
 /// A product with a constant matrix, and what follows it as far as one pass can do it: bias, a factor, activation,
 /// residual.
 pub fn linear(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
-    let Some(product) = matrix_product(graph, node) else {
-        return Ok(None);
-    };
-    let out = product.size[0];
-    let (mut bias, mut factor) = (None::<Vec<f32>>, 1.0);
-    let (mut activation, mut residual) = (None, None);
-    let mut output = OutletId::new(node.id, 0);
-    loop {
-        let made = {
-            if activation.is_none() && residual.is_none() {
-                activation = activation_of(graph, output)?;
-            }
-            match activation {
-                Some((_, end)) if residual.is_none() && end.node > output.node => Some(end),
-                _ => graph.only_use(output),
-            }
-        };
-        let Some(next) = made else { break };
-        let finished = activation.is_some() || residual.is_some();
-        let rearranged =
-            graph.keeps_order(next) && graph.shape(next).and_then(<[_]>::last) == Some(&out);
-        if rearranged || activation.is_some_and(|(_, end)| end == next) {
-            output = next;
-        } else if let Some((_, addend)) = graph.with_constant::<Add>(next)
-            && let Some(numbers) = graph.last_axis(addend)
-            && !finished
-            && bias.is_none()
-            && factor == 1.0
-            && numbers.len() == out
-            && graph.shape(next).map(volume) == graph.shape(output).map(volume)
-        {
-            bias = Some(numbers);
-            output = next;
-        } else if let Some((_, by)) = graph.scaled(next).filter(|_| !finished) {
-            factor *= by;
-            output = next;
-        } else if let Some([a, b]) = graph.binary::<Add>(next).filter(|_| residual.is_none())
-            && let other = if a == output { b } else { a }
-            && other != output
-            && !graph.is_constant(other)
-            && graph.shape(other) == graph.shape(output)
-            && graph.shape(next) == graph.shape(output)
-        {
-            residual = Some(other);
-            output = next;
-        } else {
-            break;
-        }
-    }
-    let Some(shape) = graph
-        .shape(output)
-        .filter(|shape| shape.last() == Some(&out))
-    else {
-        return Ok(None);
-    };
-    let weight = weight(
+    rule_if_some!((input, constant) = matrix_product(graph, node));
+    let [out, _] = constant.size;
+    let mut layer = Layer {
         graph,
-        product.weight,
-        product.size,
-        product.channels,
-        product.transposed,
-        factor,
-    )?;
-    let Some(weight) = weight else {
-        return Ok(None);
+        out,
+        bias: None,
+        factor: 1.0,
+        activation: None,
+        residual: None,
+        output: OutletId::new(node.id, 0),
     };
-    let inputs = [Some(graph.behind(product.input)), residual];
+    while layer.take_next()? {}
+    rule_if_some!(shape = graph.f32_shape(layer.output));
+    rule_if!(shape.last() == Some(&out));
+    rule_if_some!(weight = weight(graph, &constant, layer.factor)?);
+    let factor = layer.factor;
+    let bias = layer.bias;
+    let bias = bias.map(|bias| bias.into_iter().map(|b| b * factor).collect());
+    let inputs = [Some(graph.behind_views(input)), layer.residual];
     Ok(Some(Found {
         inputs: inputs.into_iter().flatten().collect(),
-        operator: Box::new(Linear {
+        operator: Box::new(LinearOp {
             weight: Arc::new(weight),
-            bias: bias.map(|bias| Arc::new(bias.into_iter().map(|b| b * factor).collect())),
-            activation: activation.map(|(activation, _)| activation),
-            residual: residual.is_some(),
+            bias: bias.map(Arc::new),
+            activation: layer.activation,
+            residual: layer.residual.is_some(),
             shape: shape.into(),
         }),
-        output,
+        output: layer.output,
     }))
 }
 
-/// A product with a constant matrix over the last axis.
-struct Product {
-    input: OutletId,
-    weight: OutletId,
-    /// `[out, in]`
-    size: [usize; 2],
-    /// The weight's axis of output channels.
-    channels: usize,
-    /// Whether that comes after the weight's other axis.
-    transposed: bool,
+/// `activation((x Wᵀ + bias) * factor) + residual`, as far as it is known.
+struct Layer<'a> {
+    graph: Graph<'a>,
+    out: usize,
+    bias: Option<Vec<f32>>,
+    factor: f32,
+    activation: Option<Activation>,
+    residual: Option<OutletId>,
+    output: OutletId,
 }
 
-fn matrix_product(graph: Graph, node: &TypedNode) -> Option<Product> {
+impl Layer<'_> {
+    /// Takes in what is made of the output, if one pass can do it too.
+    fn take_next(&mut self) -> TractResult<bool> {
+        let graph = self.graph;
+        let is_linear = self.activation.is_none() && self.residual.is_none();
+        if is_linear && let Some((activation, end)) = activation_from(graph, self.output)? {
+            (self.activation, self.output) = (Some(activation), end);
+            return Ok(true);
+        }
+        let Some(next) = graph.only_use(self.output) else {
+            return Ok(false);
+        };
+        let shape = graph.f32_shape(next);
+        let is_view = graph.keeps_order(next) && shape.and_then(<[_]>::last) == Some(&self.out);
+        if is_view {
+        } else if is_linear && let Some(bias) = self.bias(next) {
+            self.bias = Some(bias);
+        } else if is_linear && let Some((_, factor)) = graph.scaled(next) {
+            self.factor *= factor;
+        } else if self.residual.is_none()
+            && let Some(residual) = self.residual(next)
+        {
+            self.residual = Some(residual);
+        } else {
+            return Ok(false);
+        }
+        self.output = next;
+        Ok(true)
+    }
+
+    /// What `next` adds to every row, if it is the first that does and no factor came before it.
+    fn bias(&self, next: OutletId) -> Option<Vec<f32>> {
+        let graph = self.graph;
+        let (_, addend) = graph.with_constant::<Add>(next)?;
+        let numbers = graph.last_axis(addend)?;
+        let size = |outlet| graph.f32_shape(outlet).map(volume);
+        let fits = self.bias.is_none()
+            && self.factor == 1.0
+            && numbers.len() == self.out
+            && size(next) == size(self.output);
+        fits.then_some(numbers)
+    }
+
+    /// The other value that `next` adds, number by number.
+    fn residual(&self, next: OutletId) -> Option<OutletId> {
+        let graph = self.graph;
+        let [a, b] = graph.binary::<Add>(next)?;
+        let other = if a == self.output { b } else { a };
+        let shape = graph.f32_shape(self.output);
+        let fits = other != self.output
+            && !graph.is_constant(other)
+            && graph.f32_shape(other) == shape
+            && graph.f32_shape(next) == shape;
+        fits.then_some(other)
+    }
+}
+
+/// A product with a constant matrix over the last axis: the variable operand, and the matrix.
+fn matrix_product(graph: Graph, node: &TypedNode) -> Option<(OutletId, ConstantMatrix)> {
     let (einsum, inputs) = graph.product(OutletId::new(node.id, 0))?;
     let constant = usize::from(!graph.is_constant(inputs[0]));
     let (weight, input) = (inputs[constant], inputs[1 - constant]);
     (graph.is_constant(weight) && !graph.is_constant(input)).then_some(())?;
-    let (weights, rows) = (graph.shape(weight)?, graph.shape(input)?);
-    let results = graph.shape(OutletId::new(node.id, 0))?;
+    let (weights, rows) = (graph.f32_shape(weight)?, graph.f32_shape(input)?);
+    let results = graph.f32_shape(OutletId::new(node.id, 0))?;
     let (mut contracted, mut produced, mut long) = (None, None, 0);
     for axis in einsum.axes.iter_all_axes() {
         let place = |places: &TVec<usize>| match places[..] {
@@ -146,11 +155,16 @@ fn matrix_product(graph: Graph, node: &TypedNode) -> Option<Product> {
     let fits = long <= 1
         && volume(weights) == size[0] * size[1]
         && volume(rows) / size[1].max(1) == volume(results) / size[0].max(1);
-    fits.then_some(Product {
-        input,
-        weight,
+    let order = if produced > contracted {
+        Order::InOut
+    } else {
+        Order::OutIn
+    };
+    let matrix = ConstantMatrix {
+        outlet: weight,
         size,
         channels: produced,
-        transposed: produced > contracted,
-    })
+        order,
+    };
+    fits.then_some((input, matrix))
 }

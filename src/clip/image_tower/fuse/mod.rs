@@ -1,10 +1,7 @@
 //! Puts the project's own operators into the graph of an image tower: one rule a pattern, each recognised by data flow.
-//! What no rule recognises stays as tract has it, so that any image tower runs. It must not know how the operators
-//! compute.
+//! What no rule recognises stays as tract has it, so that any image tower runs.
 
-mod activation;
 mod attention;
-mod graph;
 mod linear;
 mod norm;
 mod patches;
@@ -15,14 +12,17 @@ use tract_core::internal::*;
 use tract_core::ops::cast::Cast;
 use tract_core::ops::konst::Const;
 
-use super::operators::{Attention, Linear, Norm, Patches};
-use super::stored::Stored;
-use graph::Graph;
+use super::operators::{AttentionOp, LinearOp, NormOp, PatchesOp};
+use crate::clip::graph::Graph;
+use crate::clip::graph::stored::StoredTensor;
 
 /// How many of each operator were put into a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fused {
+    /// Layer norms.
     pub norms: usize,
+    /// Products with a constant matrix.
     pub linears: usize,
     /// Of the linears, those whose activation is in the same pass.
     pub activations: usize,
@@ -30,7 +30,9 @@ pub struct Fused {
     pub residuals: usize,
     /// Of the linears, those that see one row alone.
     pub pooled: usize,
+    /// Whole attentions, all heads of one in a pass.
     pub attentions: usize,
+    /// Convolutions that cut the picture into patches.
     pub patches: usize,
 }
 
@@ -59,10 +61,10 @@ pub fn fuse(model: &mut TypedModel) -> TractResult<Fused> {
     unpack(model)?;
     let mut fused = Fused::default();
     for node in model.nodes() {
-        fused.norms += usize::from(node.op_is::<Norm>());
-        fused.attentions += usize::from(node.op_is::<Attention>());
-        fused.patches += usize::from(node.op_is::<Patches>());
-        if let Some(linear) = node.op_as::<Linear>() {
+        fused.norms += usize::from(node.op_is::<NormOp>());
+        fused.attentions += usize::from(node.op_is::<AttentionOp>());
+        fused.patches += usize::from(node.op_is::<PatchesOp>());
+        if let Some(linear) = node.op_as::<LinearOp>() {
             fused.linears += 1;
             fused.activations += usize::from(linear.activation.is_some());
             fused.residuals += usize::from(linear.residual);
@@ -106,7 +108,7 @@ fn drop_idle_casts(model: &mut TypedModel) -> TractResult<()> {
 /// Constants that no operator of ours took become tract's.
 fn unpack(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
-        let Some(stored) = model.node(id).op_as::<Stored>() else {
+        let Some(stored) = model.node(id).op_as::<StoredTensor>() else {
             continue;
         };
         let mut patch = TypedModelPatch::default();

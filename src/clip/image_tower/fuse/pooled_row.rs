@@ -1,13 +1,11 @@
 //! Cuts what nobody reads: the head of a tower reads one row of the last block, that of the class token, so the queries,
-//! the projections and the perceptron of that block are needed at this row alone. The choice of the row moves up the
-//! graph, past every operator whose every reader wants this row and no other. It must not know which block is the last.
+//! the projections and the MLP of that block are needed at this row alone. The choice of the row moves up the graph, past
+//! every operator whose every reader wants this row and no other.
 
 use tract_core::internal::*;
-use tract_core::ops::array::{Gather, Slice};
 
-use super::Graph;
-use super::graph::volume;
-use crate::clip::image_tower::operators::{Attention, Linear, Norm, Row};
+use crate::clip::graph::{Graph, volume};
+use crate::clip::image_tower::operators::{AttentionOp, LinearOp, NormOp, RowOp};
 
 /// Moves every choice of one row as far up as it goes.
 pub fn pooled_row(model: &mut TypedModel) -> TractResult<()> {
@@ -21,30 +19,20 @@ pub fn pooled_row(model: &mut TypedModel) -> TractResult<()> {
 
 /// One row of a matrix, however it is cut out.
 fn choice(graph: Graph, node: &TypedNode) -> Option<super::Found> {
-    let input = *node.inputs.first()?;
-    let shape = graph.shape(input)?;
     let output = OutletId::new(node.id, 0);
-    let (axis, row) = if let Some(slice) = node.op_as::<Slice>() {
-        let (start, end) = (slice.start.to_usize().ok()?, slice.end.to_usize().ok()?);
-        (end == start + 1).then_some((slice.axis, start))?
-    } else {
-        let gather = node.op_as::<Gather>()?;
-        let index = graph.tensor(*node.inputs.get(1)?)?.cast_to::<i64>().ok()?;
-        let index = index.to_plain_array_view::<i64>().ok()?;
-        let index = usize::try_from(*index.first().filter(|_| index.len() == 1)?).ok()?;
-        (gather.axis, index)
-    };
-    let (&width, chosen) = (shape.last()?, graph.shape(output)?);
-    let fits = axis + 1 < shape.len()
-        && row < shape[axis]
-        && shape[axis] > 1
-        && volume(shape) == shape[axis] * width
+    let cut = graph.cut(output)?;
+    let shape = graph.f32_shape(cut.input)?;
+    let (&width, chosen) = (shape.last()?, graph.f32_shape(output)?);
+    let fits = cut.length == 1
+        && cut.axis + 1 < shape.len()
+        && shape[cut.axis] > 1
+        && volume(shape) == shape[cut.axis] * width
         && chosen.last() == Some(&width)
         && volume(chosen) == width;
     fits.then(|| super::Found {
-        inputs: tvec!(input),
-        operator: Box::new(Row {
-            row,
+        inputs: tvec!(cut.input),
+        operator: Box::new(RowOp {
+            row: cut.start,
             shape: chosen.into(),
         }),
         output,
@@ -53,77 +41,94 @@ fn choice(graph: Graph, node: &TypedNode) -> Option<super::Found> {
 
 /// Moves the choice past one operator, if there is one to move past.
 fn moved(model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
-    let graph = Graph(model);
     for node in model.nodes() {
-        let Some((row, width, readers)) = readers(graph, node) else {
-            continue;
-        };
-        let mut patch = TypedModelPatch::default();
-        let name = |part: &str| format!("{}.{part}", node.name);
-        let choose = |patch: &mut TypedModelPatch, input: OutletId, width: usize, part: &str| {
-            let tap = patch.tap_model(model, input)?;
-            let shape = tvec!(1, width);
-            let wired = patch.wire_node(name(part), Row { row, shape }, &[tap])?;
-            TractResult::Ok(wired[0])
-        };
-        let output = if graph.keeps_order(OutletId::new(node.id, 0)) {
-            choose(&mut patch, node.inputs[0], width, "row")?
-        } else if let Some(linear) = node.op_as::<Linear>() {
-            let mut inputs = tvec!(choose(&mut patch, node.inputs[0], linear.inner(), "row")?);
-            if linear.residual {
-                inputs.push(choose(&mut patch, node.inputs[1], width, "residual_row")?);
-            }
-            let shape = tvec!(1, width);
-            let linear = Linear {
-                shape,
-                ..linear.clone()
-            };
-            patch.wire_node(name("pooled"), linear, &inputs)?[0]
-        } else if let Some(norm) = node.op_as::<Norm>() {
-            let input = choose(&mut patch, node.inputs[0], width, "row")?;
-            patch.wire_node(name("pooled"), norm.clone(), &[input])?[0]
-        } else if let Some(attention) = node.op_as::<Attention>() {
-            let (query, column) = attention.operands[0];
-            let Some(&stride) = graph.shape(node.inputs[query]).and_then(<[_]>::last) else {
-                continue;
-            };
-            // Keys and values are those of all rows.
-            let mut inputs = tvec!(choose(&mut patch, node.inputs[query], stride, "row")?);
-            let mut operands = [(0, column), attention.operands[1], attention.operands[2]];
-            for (input, _) in &mut operands[1..] {
-                inputs.push(patch.tap_model(model, node.inputs[*input])?);
-                *input = inputs.len() - 1;
-            }
-            let attention = Attention {
-                queries: 1,
-                operands,
-                ..attention.clone()
-            };
-            patch.wire_node(name("pooled"), attention, &inputs)?[0]
-        } else {
-            continue;
-        };
-        for (reader, shape) in readers {
-            let name = format!("{}.shaped", model.node(reader).name);
-            let shaped = patch.wire_node(name, Row { row: 0, shape }, &[output])?[0];
-            patch.shunt_outside(model, OutletId::new(reader, 0), shaped)?;
+        if let Some(read) = rows_read(Graph(model), node)
+            && let Some(patch) = past(model, node, &read)?
+        {
+            return Ok(Some(patch));
         }
-        return Ok(Some(patch));
     }
     Ok(None)
 }
 
-/// Which row of `node` is read, how wide it is, and by whom in which shape, if it has several and they all want one.
-#[allow(clippy::type_complexity)]
-fn readers(graph: Graph, node: &TypedNode) -> Option<(usize, usize, Vec<(usize, TVec<usize>)>)> {
+/// Makes `node` compute the one row that is read of it.
+fn past(
+    model: &TypedModel,
+    node: &TypedNode,
+    read: &RowsRead,
+) -> TractResult<Option<TypedModelPatch>> {
+    let graph = Graph(model);
+    let mut patch = TypedModelPatch::default();
+    let name = |part: &str| format!("{}.{part}", node.name);
+    let choose = |patch: &mut TypedModelPatch, input: OutletId, width: usize, part: &str| {
+        let tap = patch.tap_model(model, input)?;
+        let row = RowOp {
+            row: read.row,
+            shape: tvec!(1, width),
+        };
+        TractResult::Ok(patch.wire_node(name(part), row, &[tap])?[0])
+    };
+    let output = if graph.keeps_order(OutletId::new(node.id, 0)) {
+        choose(&mut patch, node.inputs[0], read.width, "row")?
+    } else if let Some(linear) = node.op_as::<LinearOp>() {
+        let mut inputs = tvec!(choose(&mut patch, node.inputs[0], linear.inner(), "row")?);
+        if linear.residual {
+            let residual = choose(&mut patch, node.inputs[1], read.width, "residual_row")?;
+            inputs.push(residual);
+        }
+        let linear = LinearOp {
+            shape: tvec!(1, read.width),
+            ..linear.clone()
+        };
+        patch.wire_node(name("pooled"), linear, &inputs)?[0]
+    } else if let Some(norm) = node.op_as::<NormOp>() {
+        let input = choose(&mut patch, node.inputs[0], read.width, "row")?;
+        patch.wire_node(name("pooled"), norm.clone(), &[input])?[0]
+    } else if let Some(attention) = node.op_as::<AttentionOp>() {
+        let (query, column) = attention.operands[0];
+        rule_if_let!(Some([.., stride]) = graph.f32_shape(node.inputs[query]));
+        // Keys and values are those of all rows.
+        let mut inputs = tvec!(choose(&mut patch, node.inputs[query], *stride, "row")?);
+        let mut operands = [(0, column), attention.operands[1], attention.operands[2]];
+        for (input, _) in &mut operands[1..] {
+            inputs.push(patch.tap_model(model, node.inputs[*input])?);
+            *input = inputs.len() - 1;
+        }
+        let attention = AttentionOp {
+            queries: 1,
+            operands,
+            ..attention.clone()
+        };
+        patch.wire_node(name("pooled"), attention, &inputs)?[0]
+    } else {
+        return Ok(None);
+    };
+    for (reader, shape) in &read.readers {
+        let name = format!("{}.shaped", model.node(*reader).name);
+        let shape = shape.clone();
+        let shaped = patch.wire_node(name, RowOp { row: 0, shape }, &[output])?[0];
+        patch.shunt_outside(model, OutletId::new(*reader, 0), shaped)?;
+    }
+    Ok(Some(patch))
+}
+
+/// The one row of several that all readers of a node want.
+struct RowsRead {
+    row: usize,
+    width: usize,
+    /// Each with the shape that it wants the row in.
+    readers: Vec<(usize, TVec<usize>)>,
+}
+
+fn rows_read(graph: Graph, node: &TypedNode) -> Option<RowsRead> {
     let value = OutletId::new(node.id, 0);
-    let shape = graph.shape(value)?;
+    let shape = graph.f32_shape(value)?;
     let successors = &node.outputs.first()?.successors;
     let rows = successors
         .iter()
         .map(|inlet| {
             let reader = OutletId::new(inlet.node, 0);
-            graph.operator::<Row>(reader).map(|row| (inlet.node, row))
+            Some((inlet.node, graph.operator::<RowOp>(reader)?))
         })
         .collect::<Option<Vec<_>>>()?;
     let (_, first) = rows.first()?;
@@ -133,8 +138,12 @@ fn readers(graph: Graph, node: &TypedNode) -> Option<(usize, usize, Vec<(usize, 
         && rows
             .iter()
             .all(|(_, row)| row.row == first.row && volume(&row.shape) == width);
-    fits.then(|| {
-        let readers = rows.iter().map(|(id, row)| (*id, row.shape.clone()));
-        (first.row, width, readers.collect())
+    fits.then(|| RowsRead {
+        row: first.row,
+        width,
+        readers: rows
+            .iter()
+            .map(|(id, row)| (*id, row.shape.clone()))
+            .collect(),
     })
 }

@@ -1,32 +1,41 @@
-//! Turns constants of the graph into weights, in eight bits where the bundle has them so. It must not know which operator
-//! they are for.
+//! Turns constants of the graph into weights, in eight bits where the bundle has them so.
 
 use std::sync::Arc;
 
 use ndarray::ArrayView2;
 use tract_core::internal::*;
 
-use super::Graph;
+use crate::clip::graph::Graph;
+use crate::clip::graph::stored::StoredTensor;
 use crate::clip::image_tower::operators::Weight;
-use crate::clip::image_tower::stored::Stored;
 use crate::ops::matmul::{PackedWeight, QuantisedWeight};
 
-/// The constant at `outlet` as a weight `[out, inner]`; `channels` is its axis of output channels, and `transposed` tells
-/// that its numbers lie as `[inner, out]`. All of it is multiplied by `factor`.
-pub fn weight(
-    graph: Graph,
-    outlet: OutletId,
-    [out, inner]: [usize; 2],
-    channels: usize,
-    transposed: bool,
-    factor: f32,
-) -> TractResult<Option<Weight>> {
-    let shape = if transposed {
-        (inner, out)
-    } else {
-        (out, inner)
-    };
-    if let Some(stored) = graph.operator::<Stored>(outlet)
+/// Which axis of a matrix comes first.
+#[derive(Clone, Copy)]
+pub enum Order {
+    OutIn,
+    InOut,
+}
+
+/// A constant of the graph that is a matrix, whatever axes of length one it has besides.
+pub struct ConstantMatrix {
+    pub outlet: OutletId,
+    /// `[out, in]`
+    pub size: [usize; 2],
+    /// The constant's axis of output channels.
+    pub channels: usize,
+    pub order: Order,
+}
+
+/// `constant` as a weight `[out, in]`, multiplied by `factor`.
+pub fn weight(graph: Graph, constant: &ConstantMatrix, factor: f32) -> TractResult<Option<Weight>> {
+    let &ConstantMatrix {
+        outlet,
+        size: [out, inner],
+        channels,
+        order,
+    } = constant;
+    if let Some(stored) = graph.operator::<StoredTensor>(outlet)
         && let Some((integers, axis)) = stored.integers()?
         && axis == channels
         && integers.dim() == (out, inner)
@@ -35,20 +44,18 @@ pub fn weight(
         stored.bundle.release();
         return Ok(Some(Weight::Quantised(weight)));
     }
-    let tensor = match graph.operator::<Stored>(outlet) {
+    let tensor = match graph.operator::<StoredTensor>(outlet) {
         Some(stored) => Arc::new(stored.floats()?),
-        None => match graph.tensor(outlet) {
-            Some(tensor) => tensor.clone(),
-            None => return Ok(None),
-        },
+        None => {
+            rule_if_some!(tensor = graph.tensor(outlet));
+            tensor.clone()
+        }
     };
     let numbers = tensor.to_plain_array_view::<f32>()?;
     let numbers = numbers.as_slice().context("a constant is contiguous")?;
-    let matrix = ArrayView2::from_shape(shape, numbers)?;
-    let matrix = if transposed {
-        matrix.reversed_axes()
-    } else {
-        matrix
+    let matrix = match order {
+        Order::OutIn => ArrayView2::from_shape((out, inner), numbers)?,
+        Order::InOut => ArrayView2::from_shape((inner, out), numbers)?.reversed_axes(),
     };
     let weight = if factor == 1.0 {
         PackedWeight::new(matrix)

@@ -1,5 +1,5 @@
-//! A constant of the graph whose numbers stay in the bundle until an operator asks for them, in the form that it wants:
-//! most weights are never unpacked into floats. It must not know which operators those are.
+//! A constant whose numbers stay in the bundle until an operator asks for them, in the form that it wants: most weights are
+//! never unpacked into floats.
 
 use std::sync::Arc;
 
@@ -12,50 +12,50 @@ use tract_nnef::resource::Resource;
 use crate::clip::bundle::{Bundle, BundleError};
 use crate::ops::matrix::StoredIntegers;
 
-/// A tensor of a bundle.
+/// A tensor of a bundle, as an operator without inputs.
 #[derive(Clone)]
-pub struct Stored {
+pub struct StoredTensor {
     pub bundle: Arc<Bundle>,
     /// What the bundle calls it.
     pub label: String,
     pub shape: Vec<usize>,
 }
 
-impl std::fmt::Debug for Stored {
+impl std::fmt::Debug for StoredTensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stored({} {:?})", self.label, self.shape)
+        write!(f, "StoredTensor({} {:?})", self.label, self.shape)
     }
 }
 
-impl PartialEq for Stored {
-    fn eq(&self, other: &Stored) -> bool {
+impl PartialEq for StoredTensor {
+    fn eq(&self, other: &StoredTensor) -> bool {
         Arc::ptr_eq(&self.bundle, &other.bundle) && self.label == other.label
     }
 }
 
-impl Eq for Stored {}
+impl Eq for StoredTensor {}
 
-impl Stored {
+impl StoredTensor {
     /// The numbers as floats.
     pub fn floats(&self) -> Result<Tensor, BundleError> {
         Ok(self.bundle.f32(&self.label)?.into_tensor())
     }
 
-    /// The numbers as they are kept, if that is in eight bits: see [`Bundle::integers`].
+    /// The numbers as they are stored, if that is in eight bits: see [`Bundle::integers`].
     pub fn integers(&self) -> Result<Option<(StoredIntegers, usize)>, BundleError> {
         self.bundle.integers(&self.label)
     }
 }
 
-impl Op for Stored {
+impl Op for StoredTensor {
     fn name(&self) -> StaticName {
-        "Stored".into()
+        "StoredTensor".into()
     }
 
     op_as_typed_op!();
 }
 
-impl EvalOp for Stored {
+impl EvalOp for StoredTensor {
     // Folding it would unpack it.
     not_out_of_plan!();
 
@@ -64,7 +64,7 @@ impl EvalOp for Stored {
     }
 }
 
-impl TypedOp for Stored {
+impl TypedOp for StoredTensor {
     fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         Ok(tvec!(f32::fact(&self.shape)))
     }
@@ -72,15 +72,15 @@ impl TypedOp for Stored {
     as_op!();
 }
 
-impl Resource for Stored {}
+impl Resource for StoredTensor {}
 
-/// What the graph calls a [`Stored`] constant while it is read; no file has it.
-const WORD: &str = "edge_rlp_stored";
+/// What a graph calls a [`StoredTensor`] while it is parsed; no file contains it.
+const PRIMITIVE: &str = "edge_rlp_stored";
 
-/// Makes `registry` understand what [`defer`] writes.
+/// Registers the primitive that [`defer`] writes.
 pub fn register(registry: &mut Registry) {
     registry.register_primitive(
-        WORD,
+        PRIMITIVE,
         &[TypeName::String.named("label")],
         &[("output", TypeName::Scalar.tensor())],
         load,
@@ -90,14 +90,15 @@ pub fn register(registry: &mut Registry) {
 fn load(builder: &mut ModelBuilder, invocation: &ResolvedInvocation) -> TractResult<Value> {
     let label: String = invocation.named_arg_as(builder, "label")?;
     let resource = builder.proto_model.resources.get(&label).cloned();
-    let stored = resource.and_then(|resource| resource.downcast_arc::<Stored>().ok());
+    let stored = resource.and_then(|resource| resource.downcast_arc::<StoredTensor>().ok());
     let stored = stored.with_context(|| format!("no tensor {label}"))?;
-    builder.wire(Stored::clone(&stored), &[])
+    builder.wire(StoredTensor::clone(&stored), &[])
 }
 
-/// Rewrites the variables of `document` whose labels `is_stored` knows to what `registry` understands.
+/// Turns the variables of `document` whose labels `is_stored` knows into stored tensors; `registry` is the name of the
+/// registry that [`register`] was called with.
 pub fn defer(document: &mut Document, registry: &str, is_stored: impl Fn(&str) -> bool) {
-    // A graph that needs no other word of ours does not name the registry.
+    // A graph that needs no other primitive of ours does not name the registry.
     let needed = (Identifier("tract_registry".to_owned()), registry.to_owned());
     if !document.extension.contains(&needed) {
         document.extension.push(needed);
@@ -118,7 +119,7 @@ pub fn defer(document: &mut Document, registry: &str, is_stored: impl Fn(&str) -
         let Some(label) = label.filter(|label| call.id.0 == "variable" && is_stored(label)) else {
             continue;
         };
-        call.id = Identifier(WORD.to_owned());
+        call.id = Identifier(PRIMITIVE.to_owned());
         call.generic_type_name = None;
         call.arguments = vec![Argument {
             id: Some(Identifier("label".to_owned())),

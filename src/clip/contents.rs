@@ -1,5 +1,4 @@
-//! Which tensors of a bundle make which tower: written here and read here, name by name. It must not know where the
-//! weights came from.
+//! Which tensors of a bundle make which tower: written here and read here, name by name.
 
 use std::sync::Arc;
 
@@ -8,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use tract_core::prelude::{IntoTensor, Tensor};
 
 use super::bundle::{Bundle, BundleError, BundleWriter};
-use super::image_tower::{GraphText, Stored};
+use super::graph::stored::StoredTensor;
+use super::image_tower::GraphText;
 use super::preprocess::Preprocess;
 use super::text_tower::{BlockWeights, LinearWeights, NormWeights, TextTowerWeights};
 use crate::ops::Activation;
@@ -43,16 +43,18 @@ pub struct About {
     pub parity: Parity,
 }
 
-/// How large matrices are kept.
+/// How large matrices are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Precision {
     /// Eight bits, symmetric, one scale for each output channel.
     Int8,
+    /// 32-bit floats.
     F32,
 }
 
 impl Precision {
-    /// As it is written on the command line.
+    /// `int8` or `f32`.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Int8 => "int8",
@@ -63,6 +65,7 @@ impl Precision {
 
 /// The lowest cosine, over the probes of the import, between features of the original and of the bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Parity {
     pub image: f32,
     pub text: f32,
@@ -250,7 +253,7 @@ pub(super) fn read_image(bundle: &Arc<Bundle>) -> Result<GraphText, BundleError>
         };
         if let Some(shape) = bundle.float_shape(label, LARGE)? {
             let (bundle, label) = (bundle.clone(), label.to_owned());
-            let tensor = Stored {
+            let tensor = StoredTensor {
                 bundle,
                 label,
                 shape,

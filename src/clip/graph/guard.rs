@@ -1,9 +1,44 @@
 //! What a graph must not be: text that its parser would not come back from, fragments that call each other without end,
-//! values that no CLIP has room for. Bundles come from elsewhere, and neither an endless loop nor a stack that has run
-//! out becomes an error later. It must not know what a tower computes.
+//! values larger than any CLIP's. Bundles come from elsewhere, and neither an endless loop nor a stack that has run out
+//! becomes an error later; a panic inside tract does, here.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tract_core::internal::*;
 use tract_nnef::ast::Document;
+
+/// tract failed at something, or panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("tract cannot {doing}: {reason}")]
+pub struct GraphError {
+    doing: &'static str,
+    reason: String,
+}
+
+/// Runs `work`; an error of tract, and even a panic inside it, becomes ours.
+pub fn guarded<T>(
+    doing: &'static str,
+    work: impl FnOnce() -> TractResult<T>,
+) -> Result<T, GraphError> {
+    let reason = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error
+            .chain()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": "),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or(panic.downcast_ref::<&str>().copied())
+                .unwrap_or("it panicked")
+                .to_owned()
+        }
+    };
+    Err(GraphError {
+        doing,
+        reason: reason.replace('\n', " "),
+    })
+}
 
 /// Numbers in one value of a graph: more than the attention of a large tower at high resolution.
 pub const MOST_VALUES: u64 = 1 << 28;
@@ -74,7 +109,7 @@ pub fn fragments(document: &Document) -> TractResult<()> {
     Ok(())
 }
 
-/// Refuses a typed graph with a value that no CLIP has room for. The error continues a sentence about the file.
+/// Refuses a typed graph with a value larger than any CLIP's. The error continues a sentence about the file.
 pub fn volumes(model: &TypedModel) -> Result<(), String> {
     for node in &model.nodes {
         for output in &node.outputs {
