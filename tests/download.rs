@@ -3,7 +3,7 @@
 
 mod support;
 
-use edge_rlp::download::{Client, DownloadError, Fetched, Proxies, Settings, Sha256, Wanted};
+use edge_rlp::download::{Client, ClientOptions, DownloadError, Fetched, Proxies, Request, Sha256};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -22,15 +22,14 @@ fn sha256(bytes: &[u8]) -> Sha256 {
     Sha256::of(bytes).unwrap()
 }
 
-/// Settings that make every failure a quick one.
-fn quick() -> Settings {
-    Settings {
-        connect: Duration::from_secs(5),
-        stall: Duration::from_millis(300),
-        pause: Duration::from_millis(5),
-        attempts: 3,
-        proxies: Proxies::default(),
-    }
+/// Options that make every failure a quick one.
+fn quick() -> ClientOptions {
+    let mut options = ClientOptions::default();
+    options.connect = Duration::from_secs(5);
+    options.stall = Duration::from_millis(300);
+    options.pause = Duration::from_millis(5);
+    options.attempts = 3;
+    options
 }
 
 struct Folder(TempDir);
@@ -54,18 +53,18 @@ impl Folder {
 
     fn fetch_with(
         &self,
-        settings: Settings,
+        options: ClientOptions,
         url: &str,
         sha256: Option<Sha256>,
     ) -> Result<Fetched, DownloadError> {
         let target = self.target();
-        let wanted = Wanted {
+        let wanted = Request {
             url,
             target: &target,
             sha256,
             most: 10 << 20,
         };
-        Client::new(settings)?.fetch(wanted, &mut |_, _| ControlFlow::Continue(()))
+        Client::new(options)?.fetch(wanted, &mut |_, _| ControlFlow::Continue(()))
     }
 
     /// What arrived, where it did; and that nothing else is left but the note.
@@ -227,10 +226,10 @@ fn a_part_that_is_whole_but_for_its_name_is_taken() {
         }
     });
     let folder = Folder::new();
-    let mut settings = quick();
-    settings.attempts = 1;
+    let mut options = quick();
+    options.attempts = 1;
     folder
-        .fetch_with(settings, &server.url("/f"), None)
+        .fetch_with(options, &server.url("/f"), None)
         .unwrap_err();
     // As if the program had been killed before it gave the file its name.
     fs::write(folder.0.path().join("file.part"), &body).unwrap();
@@ -253,10 +252,10 @@ fn bytes_that_a_power_cut_may_have_lost_are_fetched_again() {
         }
     });
     let folder = Folder::new();
-    let mut settings = quick();
-    settings.attempts = 1;
+    let mut options = quick();
+    options.attempts = 1;
     folder
-        .fetch_with(settings, &server.url("/f"), None)
+        .fetch_with(options, &server.url("/f"), None)
         .unwrap_err();
     // The file has its length, but what came after the last checkpoint is zeros.
     let mut part = folder.part();
@@ -427,7 +426,7 @@ fn a_download_that_is_stopped_keeps_what_it_has() {
     let server = Server::new(move |request| Reply::file(request, "v1", &served));
     let (folder, url) = (Folder::new(), server.url("/f"));
     let target = folder.target();
-    let wanted = Wanted {
+    let wanted = Request {
         url: &url,
         target: &target,
         sha256: None,
@@ -469,20 +468,20 @@ fn a_proxy_carries_everything_but_what_is_reached_directly() {
     // Whoever asks a proxy for a tunnel says CONNECT; this one grants none.
     let proxy = Server::new(|_| Reply::status(403));
     let server = Server::new(|request| Reply::file(request, "v1", b"direct"));
-    let mut settings = quick();
-    settings.proxies.http = Some(proxy.url(""));
+    let mut options = quick();
+    options.proxies.http = Some(proxy.url(""));
     let error = Folder::new()
-        .fetch_with(settings.clone(), &server.url("/f"), None)
+        .fetch_with(options.clone(), &server.url("/f"), None)
         .unwrap_err();
     assert!(error.to_string().contains("proxy"), "{error}");
     assert!(server.requests().is_empty() && !proxy.requests().is_empty());
-    settings.proxies.direct = vec!["127.0.0.1".into()];
+    options.proxies.direct = vec!["127.0.0.1".into()];
     Folder::new()
-        .fetch_with(settings.clone(), &server.url("/f"), None)
+        .fetch_with(options.clone(), &server.url("/f"), None)
         .unwrap();
-    settings.proxies.http = Some("http://".into());
+    options.proxies.http = Some("http://".into());
     let error = Folder::new()
-        .fetch_with(settings, &server.url("/f"), None)
+        .fetch_with(options, &server.url("/f"), None)
         .unwrap_err();
     assert!(matches!(error, DownloadError::Proxy { .. }), "{error}");
 }

@@ -120,11 +120,11 @@ pub fn next(url: &str, headers: &HeaderMap) -> Result<String, DownloadError> {
     }
 }
 
-/// Whether an error may pass, and what it says.
+/// Whether another attempt may succeed after an error, and what it says.
 pub fn failure(url: &str, error: Error) -> Failure {
     let reason = match &error {
         Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-            "the connection took too long to come about".to_owned()
+            "the connection took too long".to_owned()
         }
         Error::Timeout(_) => "nothing came for too long".to_owned(),
         Error::HostNotFound => "its host was not found".to_owned(),
@@ -135,7 +135,7 @@ pub fn failure(url: &str, error: Error) -> Failure {
         }
         Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             // What TLS says of a certificate does not change by asking again.
-            return Failure::Final(DownloadError::Connection {
+            return Failure::Permanent(DownloadError::Connection {
                 url: url.into(),
                 reason: error.to_string(),
             });
@@ -143,13 +143,13 @@ pub fn failure(url: &str, error: Error) -> Failure {
         Error::Io(error) => error.to_string(),
         Error::Protocol(error) => format!("the server does not speak HTTP properly: {error}"),
         error => {
-            return Failure::Final(DownloadError::Connection {
+            return Failure::Permanent(DownloadError::Connection {
                 url: url.into(),
                 reason: error.to_string(),
             });
         }
     };
-    Failure::Passing(reason, None)
+    Failure::Transient(reason, None)
 }
 
 /// The proxy at `address`, not used for the hosts of `direct`.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::store::file_system::Disk;
-use answer::Answer;
+use answer::{Answer, Content};
 use part::Part;
 use thiserror::Error;
 
@@ -75,15 +75,13 @@ impl std::fmt::Debug for Sha256 {
 pub enum DownloadError {
     #[error("{url:?} is not a URL that can be downloaded from: {what}")]
     Url { url: String, what: &'static str },
-    #[error("the proxy that is set for {scheme} is no proxy's address: correct it, or unset it")]
+    #[error("the proxy for {scheme} is not the address of a proxy")]
     Proxy { scheme: &'static str },
     #[error("{url} does not exist (status {status})")]
     NotFound { url: String, status: u16 },
-    #[error(
-        "the server does not give {url} away (status {status}): it is private, or does not exist"
-    )]
+    #[error("the server refuses {url} (status {status}): it is private, or does not exist")]
     Refused { url: String, status: u16 },
-    #[error("the server answers {url} with status {status}, which is of no use")]
+    #[error("the server answers {url} with status {status}")]
     Status { url: String, status: u16 },
     #[error("{url} is not followed: {what}")]
     Redirect { url: String, what: &'static str },
@@ -95,7 +93,7 @@ pub enum DownloadError {
         bytes: Option<u64>,
         most: u64,
     },
-    #[error("{} has room for {free} bytes and {url} needs {needed}: make room, or choose another folder with --home", folder.display())]
+    #[error("{} has room for {free} bytes and {url} needs {needed}", folder.display())]
     DiskFull {
         url: String,
         folder: PathBuf,
@@ -112,7 +110,7 @@ pub enum DownloadError {
     },
     #[error(
         "{url} did not arrive in {attempts} attempts, the last one because {reason}{}",
-        if *kept > 0 { format!("; {kept} bytes are kept: run the same command again to go on") } else { String::new() }
+        if *kept > 0 { format!("; {kept} bytes are kept") } else { String::new() }
     )]
     GaveUp {
         url: String,
@@ -120,9 +118,9 @@ pub enum DownloadError {
         reason: String,
         kept: u64,
     },
-    #[error("stopped; {kept} bytes of {url} are kept: run the same command again to go on")]
+    #[error("stopped; {kept} bytes of {url} are kept")]
     Stopped { url: String, kept: u64 },
-    #[error("{} is being downloaded by another process: wait for it to end", path.display())]
+    #[error("{} is being downloaded by another process", path.display())]
     Busy { path: PathBuf },
     #[error("cannot write {}: {source}; what has arrived is kept", path.display())]
     Write { path: PathBuf, source: io::Error },
@@ -139,23 +137,25 @@ pub struct Proxies {
     pub direct: Vec<String>,
 }
 
-/// How patient a client is.
+/// How long a client waits, how often it tries, and through which proxies it goes.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// For a connection to come about, all addresses of a host together.
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// The longest wait for a connection, all addresses of a host together; 15 seconds by default.
     pub connect: Duration,
-    /// Without a single byte.
+    /// The longest wait for another byte; 60 seconds by default.
     pub stall: Duration,
-    /// Before the second attempt; twice as long before each one after that.
+    /// The wait before the second attempt, twice as long before each one after that; one second by default.
     pub pause: Duration,
-    /// How often to try without getting on.
+    /// How many attempts that bring nothing to make; six by default.
     pub attempts: u32,
+    /// None by default.
     pub proxies: Proxies,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for ClientOptions {
+    fn default() -> ClientOptions {
+        ClientOptions {
             connect: Duration::from_secs(15),
             stall: Duration::from_secs(60),
             pause: Duration::from_secs(1),
@@ -167,9 +167,9 @@ impl Default for Settings {
 
 /// A file to download.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct Request<'a> {
     pub url: &'a str,
-    /// Where it shall lie, in a folder that exists. Until it is whole, `TARGET.part` grows beside it.
+    /// Where it is put, in a folder that exists. Until it is whole, `TARGET.part` grows beside it.
     pub target: &'a Path,
     /// What it must hash to; where this is open, what the server says of it.
     pub sha256: Option<Sha256>,
@@ -179,7 +179,9 @@ pub struct Wanted<'a> {
 
 /// A file that is there, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fetched {
+    /// Size of the file.
     pub bytes: u64,
     /// What it was checked against; nothing where neither the caller nor the server knew.
     pub sha256: Option<Sha256>,
@@ -187,36 +189,36 @@ pub struct Fetched {
     pub kept: u64,
 }
 
-/// Told how many bytes are there and, if known, how many there will be; breaking off stops the download.
+/// Is called with how many bytes are there and, if known, how many there will be; a break stops the download.
 pub type Progress<'a> = dyn FnMut(u64, Option<u64>) -> ControlFlow<()> + 'a;
 
 /// Downloads files.
 pub struct Client {
     http: ureq::Agent,
     https: ureq::Agent,
-    settings: Settings,
+    options: ClientOptions,
 }
 
 /// How an attempt failed.
 enum Failure {
     /// Another one may succeed, not before the time that the server asks for.
-    Passing(String, Option<Duration>),
-    Final(DownloadError),
+    Transient(String, Option<Duration>),
+    Permanent(DownloadError),
 }
 
 impl From<DownloadError> for Failure {
     fn from(error: DownloadError) -> Failure {
-        Failure::Final(error)
+        Failure::Permanent(error)
     }
 }
 
 impl Client {
     /// A client; nothing is connected yet.
-    pub fn new(settings: Settings) -> Result<Client, DownloadError> {
+    pub fn new(options: ClientOptions) -> Result<Client, DownloadError> {
         let agent = |scheme, proxy: &Option<String>| -> Result<ureq::Agent, DownloadError> {
             let proxy = proxy
                 .as_deref()
-                .map(|address| answer::proxy(address, &settings.proxies.direct))
+                .map(|address| answer::proxy(address, &options.proxies.direct))
                 .transpose()
                 .map_err(|_| DownloadError::Proxy { scheme })?;
             let config = ureq::Agent::config_builder()
@@ -226,32 +228,36 @@ impl Client {
                 .max_redirects(0)
                 .max_redirects_will_error(false)
                 .user_agent(concat!("edge-rlp/", env!("CARGO_PKG_VERSION")))
-                .timeout_resolve(Some(settings.connect))
-                .timeout_connect(Some(settings.connect))
-                .timeout_per_read(Some(settings.stall))
-                .timeout_per_write(Some(settings.stall))
+                .timeout_resolve(Some(options.connect))
+                .timeout_connect(Some(options.connect))
+                .timeout_per_read(Some(options.stall))
+                .timeout_per_write(Some(options.stall))
                 .build();
             Ok(config.into())
         };
         Ok(Client {
-            http: agent("http", &settings.proxies.http)?,
-            https: agent("https", &settings.proxies.https)?,
-            settings,
+            http: agent("http", &options.proxies.http)?,
+            https: agent("https", &options.proxies.https)?,
+            options,
         })
     }
 
     /// Brings a file to its target. What an earlier call left unfinished is gone on with, as far as the file is still
     /// the same; a target that is there and still what the server has is left alone.
-    pub fn fetch(&self, wanted: Wanted, progress: &mut Progress) -> Result<Fetched, DownloadError> {
-        let mut part = Part::open(&Disk, wanted.target, wanted.url)?;
+    pub fn fetch(
+        &self,
+        request: Request,
+        progress: &mut Progress,
+    ) -> Result<Fetched, DownloadError> {
+        let mut part = Part::open(&Disk, request.target, request.url)?;
         let kept = part.length();
         let mut afresh = kept == 0;
-        let (mut failures, mut pause) = (0, self.settings.pause);
+        let (mut failures, mut pause) = (0, self.options.pause);
         loop {
             let before = part.length();
-            let failure = match self.attempt(wanted, &mut part, progress) {
+            let failure = match self.attempt(request, &mut part, progress) {
                 Ok(Some(fetched)) => return Ok(fetched),
-                Ok(None) => match self.finish(wanted, &mut part) {
+                Ok(None) => match self.finish(request, &mut part) {
                     // What was resumed may have been another file's beginning.
                     Err(DownloadError::Checksum { .. }) if !afresh => {
                         afresh = true;
@@ -263,17 +269,17 @@ impl Client {
             };
             part.checkpoint()?;
             let (reason, asked) = match failure {
-                Failure::Final(error) => return Err(error),
-                Failure::Passing(reason, asked) => (reason, asked),
+                Failure::Permanent(error) => return Err(error),
+                Failure::Transient(reason, asked) => (reason, asked),
             };
             afresh = false;
             if part.length() >= before + WORTHWHILE {
-                (failures, pause) = (0, self.settings.pause);
+                (failures, pause) = (0, self.options.pause);
             }
             failures += 1;
-            if failures >= self.settings.attempts {
+            if failures >= self.options.attempts {
                 return Err(DownloadError::GaveUp {
-                    url: wanted.url.into(),
+                    url: request.url.into(),
                     attempts: failures,
                     reason,
                     kept: part.length(),
@@ -283,7 +289,7 @@ impl Client {
                 .map_or(pause, |asked| asked.max(pause))
                 .min(LONGEST_PAUSE);
             wait_for(wait, part.length(), progress).map_err(|()| DownloadError::Stopped {
-                url: wanted.url.into(),
+                url: request.url.into(),
                 kept: part.length(),
             })?;
             pause *= 2;
@@ -293,99 +299,31 @@ impl Client {
     /// One request and what comes of it, appended to the part; something where the target is there already.
     fn attempt(
         &self,
-        wanted: Wanted,
+        request: Request,
         part: &mut Part,
         progress: &mut Progress,
     ) -> Result<Option<Fetched>, Failure> {
-        let Answer {
-            url,
-            response,
-            sha256,
-        } = self.ask(wanted.url, part)?;
-        let found = answer::Content::of(&response);
-        let expected = wanted.sha256.or(sha256);
-        if let Some(bytes) = part.whole(expected, found.validator.as_deref()) {
+        let answer = self.ask(request.url, part)?;
+        let content = Content::of(&answer.response);
+        let expected = request.sha256.or(answer.sha256);
+        if let Some(bytes) = part.whole(expected, content.validator.as_deref()) {
             return Ok(Some(Fetched {
                 bytes,
                 sha256: expected,
                 kept: bytes,
             }));
         }
-        let total = match response.status().as_u16() {
-            200 => {
-                part.restart(found.validator, expected)?;
-                found.length
-            }
-            206 if found.start == Some(part.length()) => found.total,
-            416 if part.length() > 0 && found.total == Some(part.length()) => {
-                part.expect(expected);
-                return Ok(None);
-            }
-            206 | 416 => {
-                part.restart(None, None)?;
-                return Err(Failure::Passing(
-                    "the server has another file now".into(),
-                    None,
-                ));
-            }
-            status @ (404 | 410) => Err(DownloadError::NotFound {
-                url: wanted.url.into(),
-                status,
-            })?,
-            status @ (401 | 403) => Err(DownloadError::Refused {
-                url: wanted.url.into(),
-                status,
-            })?,
-            status @ (408 | 425 | 429 | 500..) => {
-                let reason = format!("the server answered with status {status}");
-                return Err(Failure::Passing(reason, found.retry_after));
-            }
-            status => Err(DownloadError::Status {
-                url: wanted.url.into(),
-                status,
-            })?,
-        };
+        let status = answer.response.status().as_u16();
+        let rest = rest(request, part, status, content, expected)?;
         part.expect(expected);
-        let too_large = |bytes| DownloadError::TooLarge {
-            url: wanted.url.into(),
-            bytes,
-            most: wanted.most,
-        };
-        if let Some(total) = total {
-            if total > wanted.most {
-                return Err(too_large(Some(total)).into());
+        match rest {
+            Rest::Nothing => {}
+            Rest::Bytes { total } => {
+                check_size(request, part, total)?;
+                receive(request, part, answer, total, progress)?;
             }
-            check_room(wanted, total.saturating_sub(part.length()))?;
         }
-
-        let mut body = response.into_body().into_reader();
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            if progress(part.length(), total).is_break() {
-                return Err(DownloadError::Stopped {
-                    url: wanted.url.into(),
-                    kept: part.length(),
-                }
-                .into());
-            }
-            let read = match body.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) => return Err(answer::failure(&url, error.into())),
-            };
-            if part.length() + read as u64 > wanted.most {
-                part.restart(None, None)?;
-                return Err(too_large(None).into());
-            }
-            part.append(&buffer[..read])?;
-        }
-        match total {
-            Some(total) if total != part.length() => {
-                let reason = format!("it ended after {} of {total} bytes", part.length());
-                Err(Failure::Passing(reason, None))
-            }
-            _ => Ok(None),
-        }
+        Ok(None)
     }
 
     /// Asks for what the part lacks, following redirects.
@@ -397,15 +335,13 @@ impl Client {
                 "https" => &self.https,
                 _ => &self.http,
             };
-            let mut request = agent.get(&url).header("Accept-Encoding", "identity");
+            let mut get = agent.get(&url).header("Accept-Encoding", "identity");
             if let Some((from, validator)) = part.resumable() {
-                request = request
+                get = get
                     .header("Range", format!("bytes={from}-"))
                     .header("If-Range", validator);
             }
-            let response = request
-                .call()
-                .map_err(|error| answer::failure(&url, error))?;
+            let response = get.call().map_err(|error| answer::failure(&url, error))?;
             sha256 = answer::linked_sha256(response.headers()).or(sha256);
             if !response.status().is_redirection() {
                 return Ok(Answer {
@@ -424,13 +360,13 @@ impl Client {
     }
 
     /// Checks what has arrived and puts it at its target.
-    fn finish(&self, wanted: Wanted, part: &mut Part) -> Result<Fetched, DownloadError> {
+    fn finish(&self, request: Request, part: &mut Part) -> Result<Fetched, DownloadError> {
         if let Some(expected) = part.expected() {
             let found = part.sha256()?;
             if found != expected {
                 part.restart(None, None)?;
                 return Err(DownloadError::Checksum {
-                    url: wanted.url.into(),
+                    url: request.url.into(),
                     expected,
                     found,
                 });
@@ -442,6 +378,108 @@ impl Client {
             sha256: part.expected(),
             kept: 0,
         })
+    }
+}
+
+/// What a server still sends of a file.
+enum Rest {
+    Nothing,
+    Bytes {
+        /// Of the whole file, where the server says so.
+        total: Option<u64>,
+    },
+}
+
+/// What an answer with `status` brings, the part cut to where it goes on.
+fn rest(
+    request: Request,
+    part: &mut Part,
+    status: u16,
+    content: Content,
+    expected: Option<Sha256>,
+) -> Result<Rest, Failure> {
+    let url = || request.url.to_owned();
+    let refused = match status {
+        200 => {
+            part.restart(content.validator, expected)?;
+            let total = content.length;
+            return Ok(Rest::Bytes { total });
+        }
+        206 if content.start == Some(part.length()) => {
+            let total = content.total;
+            return Ok(Rest::Bytes { total });
+        }
+        416 if part.length() > 0 && content.total == Some(part.length()) => {
+            return Ok(Rest::Nothing);
+        }
+        206 | 416 => {
+            part.restart(None, None)?;
+            let reason = "the server has another file now".into();
+            return Err(Failure::Transient(reason, None));
+        }
+        408 | 425 | 429 | 500.. => {
+            let reason = format!("the server answered with status {status}");
+            return Err(Failure::Transient(reason, content.retry_after));
+        }
+        404 | 410 => DownloadError::NotFound { url: url(), status },
+        401 | 403 => DownloadError::Refused { url: url(), status },
+        _ => DownloadError::Status { url: url(), status },
+    };
+    Err(refused.into())
+}
+
+fn too_large(request: Request, bytes: Option<u64>) -> DownloadError {
+    DownloadError::TooLarge {
+        url: request.url.into(),
+        bytes,
+        most: request.most,
+    }
+}
+
+/// Refuses a file of `total` bytes that is too large for the caller or for the disk.
+fn check_size(request: Request, part: &Part, total: Option<u64>) -> Result<(), DownloadError> {
+    let Some(total) = total else { return Ok(()) };
+    if total > request.most {
+        return Err(too_large(request, Some(total)));
+    }
+    check_room(request, total.saturating_sub(part.length()))
+}
+
+/// Appends the body of an answer to the part.
+fn receive(
+    request: Request,
+    part: &mut Part,
+    answer: Answer,
+    total: Option<u64>,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let mut body = answer.response.into_body().into_reader();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        if progress(part.length(), total).is_break() {
+            return Err(DownloadError::Stopped {
+                url: request.url.into(),
+                kept: part.length(),
+            }
+            .into());
+        }
+        let read = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) => return Err(answer::failure(&answer.url, error.into())),
+        };
+        if part.length() + read as u64 > request.most {
+            part.restart(None, None)?;
+            return Err(too_large(request, None).into());
+        }
+        part.append(&buffer[..read])?;
+    }
+    match total {
+        Some(total) if total != part.length() => {
+            let reason = format!("it ended after {} of {total} bytes", part.length());
+            Err(Failure::Transient(reason, None))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -461,11 +499,11 @@ fn wait_for(time: Duration, length: u64, progress: &mut Progress) -> Result<(), 
 }
 
 /// Whether the disk has room for `needed` bytes more, as far as the system tells.
-fn check_room(wanted: Wanted, needed: u64) -> Result<(), DownloadError> {
-    let folder = wanted.target.parent().unwrap_or(Path::new("."));
+fn check_room(request: Request, needed: u64) -> Result<(), DownloadError> {
+    let folder = request.target.parent().unwrap_or(Path::new("."));
     match free_space(folder) {
         Some(free) if free < needed.saturating_add(SPARE) => Err(DownloadError::DiskFull {
-            url: wanted.url.into(),
+            url: request.url.into(),
             folder: folder.into(),
             needed: needed.saturating_add(SPARE),
             free,

@@ -130,10 +130,10 @@ impl Part<'_> {
         let added = self.file.append(bytes);
         added.map_err(|source| self.failed(source))?;
         self.length += bytes.len() as u64;
-        match self.length - self.note.safe >= CHECKPOINT {
-            true => self.checkpoint(),
-            false => Ok(()),
+        if self.length - self.note.safe >= CHECKPOINT {
+            self.checkpoint()?;
         }
+        Ok(())
     }
 
     /// Makes what is there outlive a power cut.

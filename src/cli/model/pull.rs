@@ -1,29 +1,26 @@
 //! `edge-rlp model pull`: an export from Hugging Face's hub or any other server, downloaded and imported, or a bundle
-//! as it is. It must not know how bytes travel, nor how towers are recognised.
+//! as it is.
 
+mod source;
+
+use super::hints::with_hint;
 use super::import::{self, Choices};
 use crate::cli::output::aligned;
 use crate::cli::{Context, interruptible, usage};
 use crate::clip::Model;
 use crate::clip::import::{Overrides, from_directory};
-use crate::download::{Client, DownloadError, Proxies, Settings, Sha256, Wanted};
+use crate::download::{Client, ClientOptions, DownloadError, Proxies, Request, Sha256};
 use crate::store::{DiskError, StoreError};
 use anyhow::Context as _;
 use indicatif::HumanBytes;
-use serde::Deserialize;
 use serde_json::json;
+use source::{BUNDLE, HUB, Source, checksum, public_models, source};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// The exports that go by a short name.
-const PUBLIC: &str = include_str!("../../../models/public_models.json");
-const HUB: &str = "https://huggingface.co";
-/// How the URL of a bundle ends.
-const BUNDLE: &str = ".rlpm";
 
 /// The two towers as exporters call them, best first, and what is looked for where they are not there.
 const TOWERS: [&[&str]; 6] = [
@@ -79,49 +76,19 @@ pub struct Arguments {
     retry_pause: Duration,
 }
 
-fn checksum(text: &str) -> Result<Sha256, String> {
-    Sha256::from_hex(text).ok_or_else(|| "it must be 64 hexadecimal digits".into())
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Public {
-    name: String,
-    repository: String,
-    about: String,
-    logit_scale: f32,
-}
-
-fn public() -> anyhow::Result<Vec<Public>> {
-    Ok(serde_json::from_str(PUBLIC)?)
-}
-
-/// What is to be downloaded.
-#[derive(Debug, PartialEq)]
-enum Source {
-    /// A bundle, and what it must hash to.
-    Bundle { url: String, sha256: Option<Sha256> },
-    /// A folder of files.
-    Folder {
-        base: String,
-        /// What the model is called if nobody says.
-        name: String,
-        logit_scale: Option<f32>,
-    },
-}
-
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
     let Some(named) = &arguments.source else {
         return list(context);
     };
-    let source = source(named, &arguments)?;
-    let client = Client::new(Settings {
+    let source = source(named, arguments.sha256, &arguments.endpoint)?;
+    let client = Client::new(ClientOptions {
         connect: arguments.connect_timeout,
         stall: arguments.stall_timeout,
         pause: arguments.retry_pause,
         proxies: proxies(),
-        ..Settings::default()
-    })?;
+        ..ClientOptions::default()
+    })
+    .map_err(with_advice)?;
     let downloads = Downloads {
         client: Arc::new(client),
         most: arguments.max_size << 30,
@@ -139,7 +106,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
 
 fn list(context: &Context) -> anyhow::Result<()> {
     let mut rows = vec![["name", "on the hub", ""].map(str::to_owned)];
-    for model in public()? {
+    for model in public_models()? {
         context.output.object(&json!({
             "name": model.name, "repository": model.repository, "about": model.about,
         }))?;
@@ -149,84 +116,6 @@ fn list(context: &Context) -> anyhow::Result<()> {
         context.output.line(line);
     }
     Ok(())
-}
-
-/// What `named` means: a URL, a short name, or a repository of the hub.
-fn source(named: &str, arguments: &Arguments) -> anyhow::Result<Source> {
-    if named.contains("://") {
-        return from_url(named, arguments.sha256);
-    }
-    if arguments.sha256.is_some() {
-        return Err(usage(
-            "--sha256 is for a single file: a bundle's URL; files of the hub are checked against what the hub says",
-        ));
-    }
-    let (repository, revision) = named.split_once('@').unwrap_or((named, "main"));
-    let known = public()?
-        .into_iter()
-        .find(|model| model.name == repository || model.repository == repository);
-    let (repository, logit_scale) = match &known {
-        Some(model) => (model.repository.as_str(), Some(model.logit_scale)),
-        None => (repository, None),
-    };
-    let part = |text: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !text.is_empty() && text.chars().all(plain) && !text.starts_with('.')
-    };
-    let fine = repository
-        .split_once('/')
-        .is_some_and(|(owner, name)| part(owner) && part(name));
-    if !(fine && part(revision)) {
-        return Err(usage(format!(
-            "{named:?} is neither a name that `edge-rlp model pull --list` has, nor OWNER/NAME on the hub, nor a URL"
-        )));
-    }
-    let endpoint = match arguments.endpoint.trim_end_matches('/') {
-        "" => HUB,
-        endpoint => endpoint,
-    };
-    Ok(Source::Folder {
-        base: format!("{endpoint}/{repository}/resolve/{revision}"),
-        name: known
-            .as_ref()
-            .map_or(repository, |model| &model.name)
-            .to_owned(),
-        logit_scale,
-    })
-}
-
-fn from_url(named: &str, sha256: Option<Sha256>) -> anyhow::Result<Source> {
-    let (url, fragment) = named.split_once('#').unwrap_or((named, ""));
-    let sha256 = match fragment.strip_prefix("sha256=") {
-        Some(text) => {
-            Some(checksum(text).map_err(|what| usage(format!("#sha256={text}: {what}")))?)
-        }
-        None => sha256,
-    };
-    let path = url.split('?').next().unwrap_or_default();
-    if path.ends_with(BUNDLE) {
-        return Ok(Source::Bundle {
-            url: url.into(),
-            sha256,
-        });
-    }
-    if sha256.is_some() {
-        return Err(usage(
-            "a checksum is for a single file: the URL of a bundle (.rlpm)",
-        ));
-    }
-    if url.contains('?') {
-        return Err(usage(format!(
-            "{url:?}: a folder's URL has no ?, because the names of its files come after it"
-        )));
-    }
-    let base = url.trim_end_matches('/').to_owned();
-    let name = base.rsplit('/').next().unwrap_or_default().to_owned();
-    Ok(Source::Folder {
-        base,
-        name,
-        logit_scale: None,
-    })
 }
 
 /// The proxies that the environment names, as curl reads it.
@@ -263,7 +152,7 @@ fn make(folder: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// Removes what is of no use any more; what cannot be removed is in nobody's way.
+/// Removes what is not needed any more; what cannot be removed does no harm.
 fn discard(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
     if let Some(all) = folder.parent() {
@@ -296,7 +185,7 @@ impl Downloads<'_> {
         self.file(url, &target, sha256, self.most)?;
         let model = Model::open(&target).inspect_err(|_| discard(&folder));
         let model =
-            model.with_context(|| format!("{url} is no sound bundle, and is thrown away"))?;
+            model.with_context(|| format!("{url} is not a sound bundle, and is thrown away"))?;
         let bytes = fs::read(&target).with_context(|| target.display().to_string())?;
         let path = home.save_model(&name, &bytes, choices.force)?;
         discard(&folder);
@@ -337,7 +226,7 @@ impl Downloads<'_> {
         };
         choices.name = Some(name);
         let imported = from_directory(&folder, &given)
-            .map_err(anyhow::Error::from)
+            .map_err(with_hint)
             .and_then(|options| import::keep(options, &choices, self.context));
         match imported {
             Ok(()) => discard(&folder),
@@ -418,133 +307,57 @@ impl Downloads<'_> {
             let (client, stop, bar) = (Arc::clone(&self.client), Arc::clone(stop), bar.clone());
             let (url, target) = (url.to_owned(), target.to_owned());
             move || {
-                let wanted = Wanted {
+                let request = Request {
                     url: &url,
                     target: &target,
                     sha256,
                     most,
                 };
-                client.fetch(wanted, &mut |there, total| {
+                client.fetch(request, &mut |there, total| {
                     bar.set_position(there);
                     if let Some(total) = total {
                         bar.set_length(total);
                     }
-                    match stop.load(Ordering::Relaxed) {
-                        true => ControlFlow::Break(()),
-                        false => ControlFlow::Continue(()),
+                    if stop.load(Ordering::Relaxed) {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
                     }
                 })
             }
         });
         bar.finish_and_clear();
-        let fetched = fetched?.map_err(|error| match error {
-            DownloadError::Url { .. } => usage(error),
-            error => error.into(),
-        })?;
-        let mut told = format!("{url}  {}", HumanBytes(fetched.bytes));
+        let fetched = fetched?.map_err(with_advice)?;
+        let mut message = format!("{url}  {}", HumanBytes(fetched.bytes));
         match fetched.kept {
             0 => {}
-            kept if kept == fetched.bytes => told += ", was there",
-            kept => told += &format!(", {} of them from before", HumanBytes(kept)),
+            kept if kept == fetched.bytes => message += ", was there",
+            kept => message += &format!(", {} of them from before", HumanBytes(kept)),
         }
         if fetched.sha256.is_some() {
-            told += ", checksum right";
+            message += ", checksum right";
         }
-        output.note(told);
+        output.note(message);
         Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
-
-    fn read(words: &[&str]) -> anyhow::Result<Source> {
-        let endpoint = ["pull", "--endpoint", "https://hub.example/"];
-        let line = Line::parse_from(endpoint.iter().chain(words));
-        source(words[0], &line.arguments)
-    }
-
-    fn folder(base: &str, name: &str, logit_scale: Option<f32>) -> Source {
-        Source::Folder {
-            base: base.into(),
-            name: name.into(),
-            logit_scale,
+/// `error` with what to type, where that helps.
+fn with_advice(error: DownloadError) -> anyhow::Error {
+    let hint = match &error {
+        DownloadError::Url { .. } => return usage(error),
+        DownloadError::Proxy { scheme } => {
+            let variable = format!("{}_PROXY", scheme.to_uppercase());
+            format!("correct the variable {variable} or ALL_PROXY, or unset it")
         }
-    }
-
-    #[test]
-    fn names_repositories_and_urls_are_told_apart() {
-        let hub = "https://hub.example/Xenova/clip-vit-base-patch32/resolve/main";
-        for named in ["clip-vit-base-patch32", "Xenova/clip-vit-base-patch32"] {
-            assert_eq!(
-                read(&[named]).unwrap(),
-                folder(hub, "clip-vit-base-patch32", Some(100.0))
-            );
+        DownloadError::DiskFull { .. } => {
+            "make room, or choose another folder with --home".to_owned()
         }
-        assert_eq!(
-            read(&["someone/their.clip@v1.0"]).unwrap(),
-            folder(
-                "https://hub.example/someone/their.clip/resolve/v1.0",
-                "someone/their.clip",
-                None
-            )
-        );
-        assert_eq!(
-            read(&["http://box.local/exports/tiny/"]).unwrap(),
-            folder("http://box.local/exports/tiny", "tiny", None)
-        );
-        let digest = "0f".repeat(32);
-        let bundle = |url: &str| Source::Bundle {
-            url: url.into(),
-            sha256: Sha256::from_hex(&digest),
-        };
-        let url = "https://h.example/b32.rlpm?token=x";
-        assert_eq!(
-            read(&[&format!("{url}#sha256={digest}")]).unwrap(),
-            bundle(url)
-        );
-        assert_eq!(read(&[url, "--sha256", &digest]).unwrap(), bundle(url));
-    }
-
-    #[test]
-    fn what_is_none_of_them_is_wrong_usage() {
-        for named in [
-            "no-such-name",
-            "a/b/c",
-            "../up",
-            "a/..",
-            "owner/name@../x",
-            "owner/na me",
-            "https://h.example/b32.rlpm#sha256=12",
-            "https://h.example/folder?x=1",
-        ] {
-            assert!(
-                read(&[named])
-                    .unwrap_err()
-                    .is::<crate::cli::errors::UsageError>(),
-                "{named}"
-            );
+        DownloadError::Stopped { .. } | DownloadError::GaveUp { kept: 1.., .. } => {
+            "run the same command again to go on".to_owned()
         }
-        let digest = "0f".repeat(32);
-        assert!(read(&["Xenova/clip-vit-base-patch32", "--sha256", &digest]).is_err());
-        assert!(read(&["https://h.example/folder", "--sha256", &digest]).is_err());
-    }
-
-    #[test]
-    fn the_short_names_are_all_different_and_can_name_a_model() {
-        let all = public().unwrap();
-        for (index, model) in all.iter().enumerate() {
-            assert_eq!(import::chosen_name(None, &model.name).unwrap(), model.name);
-            assert!(model.repository.split_once('/').is_some() && model.logit_scale > 0.0);
-            assert!(all[..index].iter().all(|other| other.name != model.name));
-        }
-    }
+        DownloadError::Busy { .. } => "wait for it to end".to_owned(),
+        _ => return error.into(),
+    };
+    anyhow::anyhow!("{error}: {hint}")
 }

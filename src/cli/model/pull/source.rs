@@ -1,0 +1,218 @@
+//! What a person names to be downloaded: a short name, a repository of the hub, or a URL. It must not download anything.
+
+use crate::cli::usage;
+use crate::download::Sha256;
+use serde::Deserialize;
+
+/// The exports that go by a short name.
+const PUBLIC: &str = include_str!("../../../../models/public_models.json");
+/// Hugging Face's own.
+pub const HUB: &str = "https://huggingface.co";
+/// How the URL of a bundle ends.
+pub const BUNDLE: &str = ".rlpm";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublicModel {
+    pub name: String,
+    pub repository: String,
+    pub about: String,
+    logit_scale: f32,
+}
+
+/// The exports that go by a short name.
+pub fn public_models() -> anyhow::Result<Vec<PublicModel>> {
+    Ok(serde_json::from_str(PUBLIC)?)
+}
+
+/// What is to be downloaded.
+#[derive(Debug, PartialEq)]
+pub enum Source {
+    /// A bundle, and what it must hash to.
+    Bundle { url: String, sha256: Option<Sha256> },
+    /// A folder of files.
+    Folder {
+        base: String,
+        /// What the model is called if nobody says.
+        name: String,
+        logit_scale: Option<f32>,
+    },
+}
+
+pub fn checksum(text: &str) -> Result<Sha256, String> {
+    Sha256::from_hex(text).ok_or_else(|| "it must be 64 hexadecimal digits".into())
+}
+
+/// What `named` means: a URL, a short name, or a repository of the hub.
+pub fn source(named: &str, sha256: Option<Sha256>, endpoint: &str) -> anyhow::Result<Source> {
+    if named.contains("://") {
+        return from_url(named, sha256);
+    }
+    if sha256.is_some() {
+        return Err(usage(
+            "--sha256 is for a single file: a bundle's URL; files of the hub are checked against what the hub says",
+        ));
+    }
+    let (repository, revision) = named.split_once('@').unwrap_or((named, "main"));
+    let known = public_models()?
+        .into_iter()
+        .find(|model| model.name == repository || model.repository == repository);
+    let (repository, logit_scale) = match &known {
+        Some(model) => (model.repository.as_str(), Some(model.logit_scale)),
+        None => (repository, None),
+    };
+    let part = |text: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !text.is_empty() && text.chars().all(plain) && !text.starts_with('.')
+    };
+    let fine = repository
+        .split_once('/')
+        .is_some_and(|(owner, name)| part(owner) && part(name));
+    if !(fine && part(revision)) {
+        return Err(usage(format!(
+            "{named:?} is neither a name that `edge-rlp model pull --list` has, nor OWNER/NAME on the hub, nor a URL"
+        )));
+    }
+    let endpoint = match endpoint.trim_end_matches('/') {
+        "" => HUB,
+        endpoint => endpoint,
+    };
+    Ok(Source::Folder {
+        base: format!("{endpoint}/{repository}/resolve/{revision}"),
+        name: known
+            .as_ref()
+            .map_or(repository, |model| &model.name)
+            .to_owned(),
+        logit_scale,
+    })
+}
+
+fn from_url(named: &str, sha256: Option<Sha256>) -> anyhow::Result<Source> {
+    let (url, fragment) = named.split_once('#').unwrap_or((named, ""));
+    let sha256 = match fragment.strip_prefix("sha256=") {
+        Some(text) => {
+            Some(checksum(text).map_err(|what| usage(format!("#sha256={text}: {what}")))?)
+        }
+        None => sha256,
+    };
+    let path = url.split('?').next().unwrap_or_default();
+    if path.ends_with(BUNDLE) {
+        return Ok(Source::Bundle {
+            url: url.into(),
+            sha256,
+        });
+    }
+    if sha256.is_some() {
+        return Err(usage(
+            "a checksum is for a single file: the URL of a bundle (.rlpm)",
+        ));
+    }
+    if url.contains('?') {
+        return Err(usage(format!(
+            "{url:?}: a folder's URL has no ?, because the names of its files come after it"
+        )));
+    }
+    let base = url.trim_end_matches('/').to_owned();
+    let name = base.rsplit('/').next().unwrap_or_default().to_owned();
+    Ok(Source::Folder {
+        base,
+        name,
+        logit_scale: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Arguments;
+    use super::*;
+    use crate::cli::model::import;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn read(words: &[&str]) -> anyhow::Result<Source> {
+        let endpoint = ["pull", "--endpoint", "https://hub.example/"];
+        let Arguments {
+            sha256, endpoint, ..
+        } = Line::parse_from(endpoint.iter().chain(words)).arguments;
+        source(words[0], sha256, &endpoint)
+    }
+
+    fn folder(base: &str, name: &str, logit_scale: Option<f32>) -> Source {
+        Source::Folder {
+            base: base.into(),
+            name: name.into(),
+            logit_scale,
+        }
+    }
+
+    #[test]
+    fn names_repositories_and_urls_are_told_apart() {
+        let hub = "https://hub.example/Xenova/clip-vit-base-patch32/resolve/main";
+        for named in ["clip-vit-base-patch32", "Xenova/clip-vit-base-patch32"] {
+            assert_eq!(
+                read(&[named]).unwrap(),
+                folder(hub, "clip-vit-base-patch32", Some(100.0))
+            );
+        }
+        assert_eq!(
+            read(&["someone/their.clip@v1.0"]).unwrap(),
+            folder(
+                "https://hub.example/someone/their.clip/resolve/v1.0",
+                "someone/their.clip",
+                None
+            )
+        );
+        assert_eq!(
+            read(&["http://box.local/exports/tiny/"]).unwrap(),
+            folder("http://box.local/exports/tiny", "tiny", None)
+        );
+        let digest = "0f".repeat(32);
+        let bundle = |url: &str| Source::Bundle {
+            url: url.into(),
+            sha256: Sha256::from_hex(&digest),
+        };
+        let url = "https://h.example/b32.rlpm?token=x";
+        assert_eq!(
+            read(&[&format!("{url}#sha256={digest}")]).unwrap(),
+            bundle(url)
+        );
+        assert_eq!(read(&[url, "--sha256", &digest]).unwrap(), bundle(url));
+    }
+
+    #[test]
+    fn what_is_none_of_them_is_wrong_usage() {
+        for named in [
+            "no-such-name",
+            "a/b/c",
+            "../up",
+            "a/..",
+            "owner/name@../x",
+            "owner/na me",
+            "https://h.example/b32.rlpm#sha256=12",
+            "https://h.example/folder?x=1",
+        ] {
+            assert!(
+                read(&[named]).unwrap_err().is::<crate::cli::errors::UsageError>(),
+                "{named}"
+            );
+        }
+        let digest = "0f".repeat(32);
+        assert!(read(&["Xenova/clip-vit-base-patch32", "--sha256", &digest]).is_err());
+        assert!(read(&["https://h.example/folder", "--sha256", &digest]).is_err());
+    }
+
+    #[test]
+    fn the_short_names_are_all_different_and_can_name_a_model() {
+        let all = public_models().unwrap();
+        for (index, model) in all.iter().enumerate() {
+            assert_eq!(import::chosen_name(None, &model.name).unwrap(), model.name);
+            assert!(model.repository.split_once('/').is_some() && model.logit_scale > 0.0);
+            assert!(all[..index].iter().all(|other| other.name != model.name));
+        }
+    }
+}
