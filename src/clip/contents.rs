@@ -13,7 +13,7 @@ use super::preprocess::Preprocess;
 use super::text_tower::{BlockWeights, LinearWeights, NormWeights, TextTowerWeights};
 use crate::ops::Activation;
 
-/// What a bundle says of a model beside its tensors; takes part in the fingerprint.
+/// What a bundle says of a model beside its tensors; part of the fingerprint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     pub preprocess: Preprocess,
@@ -22,7 +22,7 @@ pub struct Description {
     pub text: TextDescription,
 }
 
-/// The shape of the text tower as far as its tensors do not tell it.
+/// What the tensors of the text tower do not say about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextDescription {
     pub blocks: u32,

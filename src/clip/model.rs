@@ -35,7 +35,7 @@ pub enum ModelError {
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
-    #[error("the model's parts do not fit each other: {0}; import the model anew")]
+    #[error("the model's parts do not fit each other: {0}; import the model again")]
     Mismatch(String),
 }
 

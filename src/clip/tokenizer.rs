@@ -21,7 +21,7 @@ const END_TOKENS: [&str; 2] = ["<|endoftext|>", "<end_of_text>"];
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// Why there is no tokenizer, or no ids.
+/// Why a tokenizer cannot be read, or a text not be encoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
@@ -47,8 +47,8 @@ pub enum TokenizerError {
     Encode(String),
 }
 
-/// Said to be BPE beforehand, a file is read in one pass: the library buffers a model of unknown kind, twice, which takes a
-/// third of a start. What is not read so gets the library's own way, and its verdict.
+/// Reads a file as BPE first, in one pass: the library buffers a model of unknown kind twice, which takes a third of a
+/// start. A file that is not BPE is read the library's own way.
 fn read(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
     type Bpe = TokenizerImpl<
         BPE,
@@ -75,7 +75,7 @@ impl Tokenizer {
     /// Reads the bytes of a Hugging Face `tokenizer.json`. Truncation and padding that it asks for are left out.
     ///
     /// # Errors
-    /// Bytes that are no such file, and a vocabulary without CLIP's start and end tokens.
+    /// Bytes that are not such a file, and a vocabulary without CLIP's start and end tokens.
     pub fn from_json(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
         // Inconsistent merges make the library index out of its buffer.
         let mut bpe = catch_unwind(|| read(bytes))
@@ -143,7 +143,7 @@ impl Tokenizer {
     /// Face.
     ///
     /// # Errors
-    /// A vocabulary without start and end tokens, a line that is no pair, parts that contradict each other.
+    /// A vocabulary without start and end tokens, a line that is not a pair, parts that contradict each other.
     pub fn from_vocabulary(
         ids: Map<String, Value>,
         merges: &str,

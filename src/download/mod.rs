@@ -20,7 +20,7 @@ use thiserror::Error;
 pub const MAX_REDIRECTS: usize = 5;
 /// The longest pause before another attempt, also where a server asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// An attempt that brought so much more was no failure: the count starts anew.
+/// After an attempt that brought this many bytes more, failures are counted from zero again.
 const WORTHWHILE: u64 = 1 << 20;
 /// Free space that is left alone.
 const SPARE: u64 = 32 << 20;
@@ -201,7 +201,7 @@ pub struct Client {
 
 /// How an attempt failed.
 enum Failure {
-    /// Another one may succeed, not before the time that the server asks for.
+    /// Another one may succeed, after the pause that the server asks for.
     Transient(String, Option<Duration>),
     Permanent(DownloadError),
 }
@@ -242,8 +242,12 @@ impl Client {
         })
     }
 
-    /// Brings a file to its target. What an earlier call left unfinished is gone on with, as far as the file is still
-    /// the same; a target that is there and still what the server has is left alone.
+    /// Downloads a file to its target. An unfinished download is resumed if the server still has the same file; a target
+    /// that is complete and still what the server has is left alone.
+    ///
+    /// # Errors
+    /// A server that cannot be reached or refuses, a file that is too large, does not fit the disk or has another checksum,
+    /// and a stop by `progress`.
     pub fn fetch(
         &self,
         request: Request,
@@ -390,7 +394,7 @@ enum Rest {
     },
 }
 
-/// What an answer with `status` brings, the part cut to where it goes on.
+/// What an answer with `status` brings; the part is cut to where that begins.
 fn rest(
     request: Request,
     part: &mut Part,
@@ -483,7 +487,7 @@ fn receive(
     }
 }
 
-/// Sleeps, but not longer than progress goes on.
+/// Sleeps, unless `progress` stops it.
 fn wait_for(time: Duration, length: u64, progress: &mut Progress) -> Result<(), ()> {
     let end = std::time::Instant::now() + time;
     loop {
@@ -498,7 +502,7 @@ fn wait_for(time: Duration, length: u64, progress: &mut Progress) -> Result<(), 
     }
 }
 
-/// Whether the disk has room for `needed` bytes more, as far as the system tells.
+/// Refuses a file that the disk has no room for, as far as the system says.
 fn check_room(request: Request, needed: u64) -> Result<(), DownloadError> {
     let folder = request.target.parent().unwrap_or(Path::new("."));
     match free_space(folder) {

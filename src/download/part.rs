@@ -1,5 +1,5 @@
-//! A file on its way: `TARGET.part` grows, `TARGET.download` says of what and how much of it is surely on the disk. It
-//! must not know the network.
+//! A file that is being downloaded: `TARGET.part` grows, `TARGET.download` says which file it is and how much of it is
+//! surely on the disk. It must not know the network.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ struct Note {
     safe: u64,
 }
 
-/// The file on its way. It is locked as long as it is open.
+/// The file that is being downloaded. It is locked as long as it is open.
 pub struct Part<'a> {
     files: &'a dyn FileSystem,
     target: PathBuf,
@@ -77,7 +77,7 @@ impl Part<'_> {
         self.length
     }
 
-    /// From where to go on, and on which condition; nothing where it must begin anew.
+    /// From which byte to resume, and the condition for it; nothing where it must start again.
     pub fn resumable(&self) -> Option<(u64, &str)> {
         let validator = self.note.validator.as_deref()?;
         (self.length > 0).then_some((self.length, validator))

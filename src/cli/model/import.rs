@@ -35,7 +35,7 @@ pub struct Arguments {
     choices: Choices,
 }
 
-/// What a person may decide about any model that is imported.
+/// What a person may choose about any model that is imported.
 #[derive(clap::Args)]
 pub struct Choices {
     /// The factor of the inner products before the softmax, as it is multiplied with: 100 for OpenAI's models
@@ -98,8 +98,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
     keep(options.map_err(with_hint)?, &choices, context)
 }
 
-/// Imports what `options` describe, under the name that is chosen or a fitting form of the one they have, and tells
-/// what came of it.
+/// Imports what `options` describe, under the name that is chosen or a fitting form of the one they have, and reports
+/// the result.
 pub fn keep(
     mut options: ImportOptions,
     choices: &Choices,

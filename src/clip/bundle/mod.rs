@@ -42,16 +42,16 @@ pub enum BundleError {
         "the model bundle has {found} bytes where its header says {expected}; it was cut short, copy it again"
     )]
     Truncated { found: u64, expected: u64 },
-    #[error("the model bundle is damaged ({what}); copy it again or import the model anew")]
+    #[error("the model bundle is damaged ({what}); copy it again or import the model again")]
     Damaged { what: String },
     #[error(
         "tensor `{name}` holds values that are not finite, so no bundle is made of it; the model's files are broken"
     )]
     NotFinite { name: String },
-    #[error("the model bundle has no tensor `{name}`; import the model anew")]
+    #[error("the model bundle has no tensor `{name}`; import the model again")]
     Missing { name: String },
     #[error(
-        "tensor `{name}` of the model bundle has shape {found:?}, not {rank} axes; import the model anew"
+        "tensor `{name}` of the model bundle has shape {found:?}, not {rank} axes; import the model again"
     )]
     Rank {
         name: String,

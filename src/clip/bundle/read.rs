@@ -234,7 +234,7 @@ impl Bundle {
         })
     }
 
-    /// What tells this model from every other.
+    /// Of everything that decides what the model computes.
     pub fn fingerprint(&self) -> Fingerprint {
         self.parts.fingerprint
     }

@@ -137,7 +137,7 @@ fn step(values: &ArrayViewD<f32>) -> f32 {
 
 #[cfg(test)]
 impl BundleWriter {
-    /// A writer whose table says what it likes.
+    /// A writer with any table of entries, true or not.
     pub(super) fn forged(entries: Vec<Entry>, data: Vec<u8>) -> BundleWriter {
         BundleWriter {
             entries,

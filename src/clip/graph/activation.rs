@@ -18,7 +18,7 @@ const KNOWN: [Activation; 3] = [
 const MOST_OPERATORS: usize = 32;
 /// How far a piece of a graph may be from an activation that it is taken for. The two forms of GELU, which are the
 /// closest, are 4.7e-4 apart: anything below half of that tells them apart. Constants in half precision move either
-/// form, and QuickGELU, by up to 3e-5, which is no other function.
+/// form, and QuickGELU, by up to 3e-5 and do not make it another function.
 const TOLERANCE: f32 = 1e-4;
 /// The values that are tried: from -6 to 6, beyond which all three are constant or the identity.
 const PROBES: usize = 97;
@@ -44,11 +44,15 @@ pub fn activation_from(
     while walk.known.len() <= MOST_OPERATORS {
         rule_if_some!((next, inputs) = walk.next());
         let node = graph.node(next);
-        let elementwise =
-            node.op_is::<ElementWiseOp>() || node.op_is::<TypedBinOp>() || node.op_is::<Cast>();
-        rule_if!(elementwise && graph.f32_shape(next) == Some(shape));
-        rule_if_some!(outputs = node.op.eval_out_of_plan(inputs)?);
-        let result = outputs[0].clone();
+        rule_if!(graph.f32_shape(next) == Some(shape));
+        let result = if node.op_is::<Cast>() {
+            // From f32 to f32, as files in half precision are full of once they are read as f32.
+            inputs[0].clone()
+        } else {
+            rule_if!(node.op_is::<ElementWiseOp>() || node.op_is::<TypedBinOp>());
+            rule_if_some!(outputs = node.op.eval_out_of_plan(inputs)?);
+            outputs[0].clone()
+        };
         walk.known.push((next, result.clone()));
         if !walk.is_whole(next) {
             continue;
@@ -67,7 +71,7 @@ fn closest(values: impl ExactSizeIterator<Item = f32> + Clone) -> Option<Activat
         let pairs = probes().into_iter().zip(values.clone());
         pairs.fold(0f32, |most, (x, y)| {
             let error = (activation.value(x) - y).abs();
-            // Not a number is no activation's value.
+            // An activation is a number everywhere.
             if error.is_nan() {
                 f32::INFINITY
             } else {
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn other_functions_are_no_activation_that_is_known() {
+    fn other_functions_are_not_recognised() {
         // SiLU, and functions in between.
         assert_eq!(sigmoid_form(1.0), None);
         assert_eq!(sigmoid_form(1.71), None);
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_something_else_reads_too_is_no_part_of_an_activation() {
+    fn a_value_that_is_read_elsewhere_is_not_part_of_an_activation() {
         let leaking = found(|model, x| {
             let scaled = with(model, "scaled", math::mul(), x, 1.702)?;
             let gate = model.wire_node("gate", tract_core::ops::nn::sigmoid(), &[scaled])?[0];

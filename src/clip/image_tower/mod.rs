@@ -1,5 +1,5 @@
 //! The image tower: a tract model, kept in the bundle as the text of its graph (NNEF) and a table of tensors, so that
-//! opening one neither parses ONNX nor simplifies a graph anew.
+//! opening one neither parses ONNX nor simplifies a graph.
 
 mod fuse;
 mod operators;
@@ -46,7 +46,7 @@ pub enum ImageTowerError {
 /// What graphs call our additions to NNEF.
 const REGISTRY: &str = "edge_rlp";
 
-/// tract's NNEF with the one operator of a ViT that it has no word for.
+/// tract's NNEF with the one operator of a ViT that it lacks.
 fn nnef() -> Nnef {
     let mut registry = Registry::new(REGISTRY);
     registry.register_unit_element_wise("edge_rlp_gelu_exact", &GeluExact {});

@@ -1,4 +1,4 @@
-//! Looks an ONNX file over before tract allocates or runs anything for it: sizes, external files, names, circles,
+//! Checks an ONNX file before tract allocates or runs anything for it: sizes, external files, names, circles,
 //! operators.
 
 use std::collections::{HashMap, HashSet};
@@ -18,7 +18,7 @@ const MOST_NODES: usize = 15_000;
 /// Numbers in a constant that could be a shape.
 const LONGEST_SHAPE: usize = 16;
 
-/// Checks `model`, whose external data lies in `folder`; `known` tells the operators that there are. The error
+/// Checks `model`, whose external data lies in `folder`; `known` says which operators are supported. The error
 /// continues a sentence that begins with the file.
 pub fn check(
     model: &ModelProto,

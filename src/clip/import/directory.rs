@@ -28,7 +28,7 @@ const SUFFIXES: [(&str, &str); 8] = [
     ("_optimized", "rearranged by onnxruntime"),
 ];
 
-/// Why a folder cannot be imported.
+/// Why a folder or its files cannot be imported.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
@@ -71,7 +71,7 @@ struct Towers {
 /// open_clip and plain exports write.
 ///
 /// # Errors
-/// A folder without towers, files that cannot be read, and settings that nothing says and nobody could guess.
+/// A folder without towers, files that cannot be read, and settings that no file says and that cannot be guessed.
 pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, DirectoryError> {
     std::fs::read_dir(path).map_err(|source| DirectoryError::Io {
         path: path.to_owned(),

@@ -36,7 +36,7 @@ pub use text::Unrecognised;
 
 /// Below this cosine a bundle is not the model that it was made from.
 pub const LOWEST_PARITY: f32 = 0.99;
-/// s of OpenAI's and of most other models, where nothing tells another.
+/// s of OpenAI's and of most other models, for files that do not say it.
 pub const USUAL_LOGIT_SCALE: f32 = 100.0;
 const TEXT_PROBES: usize = 8;
 const IMAGE_PROBES: usize = 4;
@@ -57,13 +57,13 @@ pub struct ImportOptions {
     /// Hugging Face's tokenizer.json.
     pub tokenizer_json: Vec<u8>,
     pub preprocess: Preprocess,
-    /// s, already exponentiated; where it is open, a file with both towers tells it, and else it is taken for
+    /// s, already exponentiated; without it, it is read from a file with both towers, and else taken to be
     /// [`USUAL_LOGIT_SCALE`].
     pub logit_scale: Option<f32>,
     /// Length of a token sequence, for files that leave it open.
     pub context_length: usize,
     pub precision: Precision,
-    /// Hand the bundle out even if it does not compute what the original does.
+    /// Make the bundle even if it does not compute what the original does.
     pub force: bool,
     /// What was chosen where the files left a choice, for the report.
     pub notes: Vec<String>,
@@ -71,7 +71,7 @@ pub struct ImportOptions {
 
 impl ImportOptions {
     /// The two towers (the same file twice where both are in it), the bytes of a `tokenizer.json`, and how pictures are
-    /// prepared. The rest: 77 tokens, eight bits, a logit scale that the files tell, and no bundle that computes something
+    /// prepared. The rest: 77 tokens, eight bits, a logit scale that the files say, and no bundle that computes something
     /// else than they do.
     pub fn new(
         image: PathBuf,

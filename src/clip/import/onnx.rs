@@ -14,7 +14,7 @@ use tract_onnx::tract_hir::infer::Factoid;
 use super::{check, floats, quantised};
 use crate::clip::graph::guard::{self, GraphError, guarded};
 
-/// Protobuf has no larger messages.
+/// The largest message of Protobuf.
 const LARGEST_FILE: u64 = 2 << 30;
 
 /// Why an ONNX file cannot be used as a tower.
@@ -273,7 +273,7 @@ impl OnnxFile {
     }
 
     /// What a file with both towers multiplies cosines with, found by running it: `probes` are pictures `[1, 3, size,
-    /// size]` and token ids. Nothing where no output holds logits, or they are no multiple of cosines.
+    /// size]` and token ids. Nothing where no output holds logits, or they are not a multiple of the cosines.
     pub fn logit_scale(&self, probes: Vec<(Tensor, Tensor)>) -> Result<Option<f32>, OnnxError> {
         let (Ok(picture), Ok(tokens)) = (self.input(Role::Picture), self.input(Role::Tokens))
         else {

@@ -39,7 +39,7 @@ struct Quantisation {
     axis: i64,
 }
 
-/// Rewrites `model`, whose external data lies in `folder`, and tells how many constants were integers. The error
+/// Rewrites `model`, whose external data lies in `folder`, and returns how many constants were integers. The error
 /// continues a sentence that begins with the file.
 pub fn dequantise(model: &mut ModelProto, folder: &Path) -> Result<usize, String> {
     let Some(graph) = model

@@ -372,7 +372,7 @@ impl Recogniser<'_> {
         }
     }
 
-    /// Whether a constant adds nothing on and below the diagonal, and as good as minus infinity above.
+    /// Whether a constant adds nothing on and below the diagonal, and practically minus infinity above.
     fn is_causal(&self, mask: OutletId) -> bool {
         let Some(mask) = self
             .graph

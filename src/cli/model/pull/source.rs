@@ -33,7 +33,7 @@ pub enum Source {
     /// A folder of files.
     Folder {
         base: String,
-        /// What the model is called if nobody says.
+        /// What the model is called unless a name is given.
         name: String,
         logit_scale: Option<f32>,
     },

@@ -78,7 +78,7 @@ fn same_axes(einsum: &EinSum, formula: &str) -> bool {
 }
 
 /// What rows `[rows, heads * head]` an operand of attention is made of: the value that holds them, their first column
-/// there, and what they are multiplied by. `order` tells which axes of `[rows, heads, head]` the operand has, in turn.
+/// there, and what they are multiplied by. `order` says which axes of `[rows, heads, head]` the operand has, in turn.
 fn operand(
     graph: Graph,
     outlet: OutletId,

@@ -1,4 +1,4 @@
-//! Cuts what nobody reads: the head of a tower reads one row of the last block, that of the class token, so the queries,
+//! Removes what is never read: the head of a tower reads one row of the last block, that of the class token, so the queries,
 //! the projections and the MLP of that block are needed at this row alone. The choice of the row moves up the graph, past
 //! every operator whose every reader wants this row and no other.
 
