@@ -4,7 +4,7 @@
 
 use edge_rlp::clip::bundle::{Bundle, Header};
 use edge_rlp::clip::import::{ImportOptions, import};
-use edge_rlp::clip::{Model, Precision, Preprocess, Tokenizer, tokenizer};
+use edge_rlp::clip::{Model, Preprocess, Tokenizer, tokenizer};
 use edge_rlp::frames::{http, mjpeg};
 use edge_rlp::prompt::{Label, labels};
 use edge_rlp::store;

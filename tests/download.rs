@@ -3,7 +3,7 @@
 
 mod support;
 
-use edge_rlp::download::{Client, ClientOptions, DownloadError, Fetched, Proxies, Request, Sha256};
+use edge_rlp::download::{Client, ClientOptions, DownloadError, Fetched, Request, Sha256};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;

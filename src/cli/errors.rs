@@ -57,6 +57,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     None.or_else(|| error.downcast_ref().and_then(store_hint))
         .or_else(|| error.downcast_ref().and_then(frames_hint))
         .or_else(|| error.downcast_ref().and_then(split_hint))
+        .or_else(|| super::model::hint(error).map(str::to_owned))
 }
 
 fn store_hint(error: &StoreError) -> Option<String> {

@@ -11,6 +11,7 @@ use super::{Context, Exit, usage};
 use crate::clip::{BundleHeader, Model, ModelError};
 use crate::store::{LoadedPrompt, MissingError, StoreError};
 use anyhow::Context as _;
+pub use hints::hint;
 use std::path::{Path, PathBuf};
 
 /// The name of the model that is compiled in.
@@ -115,9 +116,7 @@ impl Place {
     pub fn open(&self) -> anyhow::Result<Model> {
         match self {
             Place::Embedded => Model::embedded().context(DAMAGED_PROGRAM),
-            Place::File(path) => Model::open(path)
-                .with_context(|| path.display().to_string())
-                .map_err(hints::with_hint),
+            Place::File(path) => Model::open(path).with_context(|| path.display().to_string()),
         }
     }
 

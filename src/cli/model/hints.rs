@@ -1,34 +1,24 @@
 //! What to type after a model could not be opened, imported or downloaded: the library's errors say what is wrong, this
 //! says which flag or command helps. It must not do anything about it.
 
-use crate::cli::sentence;
 use crate::clip::ModelError;
 use crate::clip::bundle::BundleError;
 use crate::clip::import::{DirectoryError, ImportError, OnnxError, SettingsError};
+#[cfg(feature = "pull")]
+use crate::download::DownloadError;
+use std::error::Error;
 
-/// `error` with what to type, where that is known.
-pub fn with_hint(error: impl Into<anyhow::Error>) -> anyhow::Error {
-    let error = error.into();
-    match hint(&error) {
-        Some(hint) => anyhow::anyhow!("{}; {hint}", sentence(&error)),
-        None => error,
-    }
-}
-
-fn hint(error: &anyhow::Error) -> Option<&'static str> {
+/// What to type against `error`, where that is known.
+pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<ModelError>() {
-        return of_model(error);
+        return model_hint(error);
     }
     if let Some(error) = error.downcast_ref::<ImportError>() {
-        return match error {
-            ImportError::Parity { .. } => {
-                Some("try `--precision f32`, or `--force` to take it all the same")
-            }
-            ImportError::Onnx(OnnxError::PictureShape { .. }) => {
-                Some("give the model's own preprocessing with --preprocess")
-            }
-            _ => None,
-        };
+        return import_hint(error);
+    }
+    #[cfg(feature = "pull")]
+    if let Some(error) = error.downcast_ref::<DownloadError>() {
+        return download_hint(error);
     }
     match error.downcast_ref::<DirectoryError>()? {
         DirectoryError::NoTowers { .. } => {
@@ -41,8 +31,35 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
+fn import_hint(error: &ImportError) -> Option<&'static str> {
+    match error {
+        ImportError::Parity { .. } => {
+            Some("try `--precision f32`, or `--force` to take it all the same")
+        }
+        ImportError::Onnx(OnnxError::PictureShape { .. }) => {
+            Some("give the model's own preprocessing with --preprocess")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(feature = "pull")]
+fn download_hint(error: &DownloadError) -> Option<&'static str> {
+    match error {
+        DownloadError::Proxy { .. } => {
+            Some("correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or unset it")
+        }
+        DownloadError::DiskFull { .. } => Some("make room, or choose another folder with --home"),
+        DownloadError::Stopped { .. } | DownloadError::GaveUp { kept: 1.., .. } => {
+            Some("run the same command again to go on")
+        }
+        DownloadError::Busy { .. } => Some("wait for it to end"),
+        _ => None,
+    }
+}
+
 /// What to type after a bundle could not be opened.
-pub fn of_model(error: &ModelError) -> Option<&'static str> {
+pub fn model_hint(error: &ModelError) -> Option<&'static str> {
     match error {
         ModelError::Bundle(BundleError::NotABundle) => {
             Some("make one with `edge-rlp model import`")
@@ -57,7 +74,7 @@ mod tests {
     use super::*;
 
     fn said(error: impl Into<anyhow::Error>) -> String {
-        with_hint(error).to_string()
+        crate::cli::errors::sentence(&error.into())
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `edge-rlp model import`: from the files that an export left to a model of the home folder.
 
 use super::DEFAULT;
-use super::hints::with_hint;
 use crate::cli::{Context, interruptible, usage};
 use crate::clip::import::{self, ImportOptions, Overrides, from_directory, from_files};
 use crate::clip::{Precision, Preprocess};
@@ -95,7 +94,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
             ));
         }
     };
-    keep(options.map_err(with_hint)?, &choices, context)
+    keep(options?, &choices, context)
 }
 
 /// Imports what `options` describe, under the name that is chosen or a fitting form of the one they have, and reports
@@ -127,7 +126,7 @@ pub fn keep(
     let (noted, precision) = (options.notes.len(), options.precision);
     let imported = interruptible(context, "the import", move || import::import(&options));
     bar.finish_and_clear();
-    let (bundle, report) = imported?.map_err(with_hint)?;
+    let (bundle, report) = imported??;
     let path = context
         .home
         .save_model(&report.name, &bundle, choices.force)?;

@@ -260,7 +260,7 @@ fn path(place: &Place) -> Option<String> {
 }
 
 fn damage(place: &Place, error: &ModelError) -> String {
-    let hint = hints::of_model(error).map_or(String::new(), |hint| format!("; {hint}"));
+    let hint = hints::model_hint(error).map_or(String::new(), |hint| format!("; {hint}"));
     match place.path() {
         Some(path) => format!("{}: {error}{hint}", path.display()),
         None => format!("{}: {error}", super::DAMAGED_PROGRAM),

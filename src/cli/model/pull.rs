@@ -3,7 +3,6 @@
 
 mod source;
 
-use super::hints::with_hint;
 use super::import::{self, Choices};
 use crate::cli::output::aligned;
 use crate::cli::{Context, interruptible, usage};
@@ -87,8 +86,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
         pause: arguments.retry_pause,
         proxies: proxies(),
         ..ClientOptions::default()
-    })
-    .map_err(with_advice)?;
+    })?;
     let downloads = Downloads {
         client: Arc::new(client),
         most: arguments.max_size << 30,
@@ -226,7 +224,7 @@ impl Downloads<'_> {
         };
         choices.name = Some(name);
         let imported = from_directory(&folder, &given)
-            .map_err(with_hint)
+            .map_err(anyhow::Error::from)
             .and_then(|options| import::keep(options, &choices, self.context));
         match imported {
             Ok(()) => discard(&folder),
@@ -327,7 +325,10 @@ impl Downloads<'_> {
             }
         });
         bar.finish_and_clear();
-        let fetched = fetched?.map_err(with_advice)?;
+        let fetched = fetched?.map_err(|error| match error {
+            DownloadError::Url { .. } => usage(error),
+            error => error.into(),
+        })?;
         let mut message = format!("{url}  {}", HumanBytes(fetched.bytes));
         match fetched.kept {
             0 => {}
@@ -340,24 +341,4 @@ impl Downloads<'_> {
         output.note(message);
         Ok(())
     }
-}
-
-/// `error` with what to type, where that helps.
-fn with_advice(error: DownloadError) -> anyhow::Error {
-    let hint = match &error {
-        DownloadError::Url { .. } => return usage(error),
-        DownloadError::Proxy { scheme } => {
-            let variable = format!("{}_PROXY", scheme.to_uppercase());
-            format!("correct the variable {variable} or ALL_PROXY, or unset it")
-        }
-        DownloadError::DiskFull { .. } => {
-            "make room, or choose another folder with --home".to_owned()
-        }
-        DownloadError::Stopped { .. } | DownloadError::GaveUp { kept: 1.., .. } => {
-            "run the same command again to go on".to_owned()
-        }
-        DownloadError::Busy { .. } => "wait for it to end".to_owned(),
-        _ => return error.into(),
-    };
-    anyhow::anyhow!("{error}: {hint}")
 }

@@ -197,7 +197,9 @@ mod tests {
             "https://h.example/folder?x=1",
         ] {
             assert!(
-                read(&[named]).unwrap_err().is::<crate::cli::errors::UsageError>(),
+                read(&[named])
+                    .unwrap_err()
+                    .is::<crate::cli::errors::UsageError>(),
                 "{named}"
             );
         }
