@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use edge_rlp::clip::Model;
-use edge_rlp::memory::peak;
+use edge_rlp::host::memory::peak;
 
 fn median_ms(runs: usize, mut work: impl FnMut()) -> f64 {
     let mut times: Vec<f64> = (0..runs)

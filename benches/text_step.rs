@@ -7,7 +7,7 @@ use std::time::Instant;
 use edge_rlp::autodiff::random::{self, Sizes, matrix};
 use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::clip::{TextTower, TextTowerWeights};
-use edge_rlp::memory::keep_freed;
+use edge_rlp::host::memory::keep_freed;
 use edge_rlp::ops::Activation;
 use edge_rlp::rng::Rng;
 use ndarray::Array2;

@@ -1,6 +1,5 @@
 //! The central noun: a frozen [`Model`], a [`Prompt`] (or the plain template) and labels, ready to name pictures. What the
-//! text tower makes of a prompt and what an answer's scores mean is written here and nowhere else. It must not know how
-//! prompts are trained, nor where pictures come from.
+//! text tower makes of a prompt and what an answer's scores mean is written here and nowhere else.
 
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use crate::clip::{Model, ModelError, TextTower, TextTowerError};
 use crate::prompt::{Calibration, Delta, Label, Prompt, Template, TemplateError, TokenLayout};
 
-/// Why labels cannot be told apart with a model and a prompt.
+/// Why pictures cannot be classified with a model, a prompt and labels.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClassifierError {
@@ -135,7 +134,7 @@ pub enum Unknown {
     BelowSimilarity(f32),
 }
 
-/// What a picture shows, as far as the model can tell.
+/// What a picture shows, according to the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     labels: Arc<[Label]>,
@@ -302,6 +301,11 @@ impl<'a> Classifier<'a> {
 }
 
 impl Answer {
+    /// The labels that were chosen from.
+    pub fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
     /// The labels and their probabilities, best first.
     pub fn ranking(&self) -> Vec<Scored<'_>> {
         let classes = 0..self.probabilities.len();

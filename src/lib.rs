@@ -1,17 +1,60 @@
-//! The runtime that lets a camera teach itself: a frozen, quantised CLIP whose text prompt is adapted on the
-//! device by tuning two low-rank factors, about 500 numbers (RLP / DIP, arXiv 2312.10813).
+//! Teaches a camera its own labels: a frozen, quantised CLIP whose text prompt is adapted on the device by tuning two
+//! low-rank factors, about 500 numbers (RLP / DIP, arXiv 2312.10813). The program `edge-rlp` is this library's [`cli`].
 //!
-//! Bottom to top: [`rng`] (deterministic random numbers), [`memory`] (maps and the heap), [`ops`] (operators with their vector-Jacobian
-//! products), [`autodiff`] (the sweep over the text tower), [`clip`] (the frozen model), [`prompt`] (what is
-//! trained), [`adapt`] (training and acceptance), [`evaluate`] (protocols, and methods to compare with),
-//! [`frames`] (where pictures come from), [`store`] (what is kept on disk), `download` (what comes over the network,
-//! with the feature `pull`) and [`cli`] (the commands). No module knows the one above it.
+//! # Naming a picture
+//!
+//! A [`Model`] is the frozen CLIP, a [`Prompt`] what `edge-rlp adapt` trained for some labels, and a [`Classifier`] both,
+//! ready for pictures of any size:
+//!
+//! ```
+//! use edge_rlp::{Classifier, Model, Prompt};
+//!
+//! # use edge_rlp::frames::demo::{self, Purpose};
+//! # use edge_rlp::prompt::{Delta, Template, Tuning, labels};
+//! # let folder = tempfile::tempdir()?;
+//! # let file = folder.path().join("shelf.rlp");
+//! # let shelf = labels::parse("mug\nfish\nkey\n", "labels.txt")?;
+//! # let trained = Model::embedded()?;
+//! # let change = Delta::init(Tuning::Rlp, 4, trained.text.width(), 1, 0)?;
+//! # let fingerprint = trained.fingerprint.0;
+//! # let shelf = Prompt::new(&trained.name, fingerprint, Template::default(), shelf, change);
+//! # std::fs::write(&file, edge_rlp::store::encode(&shelf)?)?;
+//! # let picture = demo::draw(&demo::scene(Purpose::Live, 0, 1, 0), demo::SIZE);
+//! let model = Model::embedded()?;
+//! let prompt = Prompt::open(&file)?;
+//! let classifier = Classifier::with_prompt(&model, &prompt)?;
+//! let answer = classifier.classify(&picture)?;
+//! println!("{}, {:.1} %", answer.best().label, 100.0 * answer.best().probability);
+//! # assert!(classifier.class_of(answer.best().label).is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The modules
+//!
+//! Bottom to top; none imports one above it.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`prompt`] | template, labels, what is trained, information density |
+//! | [`clip`] | the frozen model: bundle, import, tokeniser, preprocessing, both towers |
+//! | [`store`] | prompts, models and shots on disk |
+//! | [`host`] | the machine: temperature, memory limits, signals, supervisor |
+//! | [`classifier`] | a model, a prompt and labels, ready to name pictures |
+//! | [`adapt`] | training, and whether the result may stay |
+//! | [`frames`] | where pictures come from: cameras, folders, drawn scenes |
+//! | `download` | models over the network, with the feature `pull` |
+//! | [`evaluate`] | protocols, and methods to compare with |
+//! | [`watch`] | from a camera's frames to typed events |
+//! | [`cli`] | the commands |
+//!
+//! Arrays are [`ndarray`]'s and pictures are [`image`]'s, in the versions that are re-exported here.
 
-// Unsafe code is in `ops` (kernels and the memory they fill) and in `memory` (the map of a bundle, the heap) alone;
+// Unsafe code is in `ops` (kernels and the memory they fill) and in `host::memory` (the map of a bundle, the heap) alone;
 // docs/security.md has the argument of each.
 #![deny(unsafe_code)]
 
 pub mod adapt;
+#[doc(hidden)]
 pub mod autodiff;
 pub mod classifier;
 pub mod cli;
@@ -20,10 +63,18 @@ pub mod clip;
 pub mod download;
 pub mod evaluate;
 pub mod frames;
+pub mod host;
 #[allow(unsafe_code)]
-pub mod memory;
-#[allow(unsafe_code)]
+#[doc(hidden)]
 pub mod ops;
 pub mod prompt;
+#[doc(hidden)]
 pub mod rng;
 pub mod store;
+pub mod watch;
+
+pub use classifier::{Answer, Classifier, Unknown};
+pub use clip::Model;
+pub use image;
+pub use ndarray;
+pub use prompt::Prompt;

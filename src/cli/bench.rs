@@ -112,7 +112,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         figures.insert("kernels".into(), chosen);
     }
     context.output.object(&figures)?;
-    tell(&figures, context);
+    print(&figures, context);
     Ok(Exit::Done)
 }
 
@@ -169,7 +169,7 @@ fn step(
     arguments: &Arguments,
     context: &Context,
 ) -> anyhow::Result<Value> {
-    crate::memory::keep_freed();
+    crate::host::memory::keep_freed();
     let layout = layout(model, classes)?;
     let words = context_rows(&model.text, &layout, None)?;
     let labels: Vec<usize> = (0..classes).collect();
@@ -177,9 +177,10 @@ fn step(
         (classes, model.text.joint_width()),
         (model.text.joint_width() as f32).powf(-0.5),
     );
-    let repeats = match classes > 100 {
-        true => arguments.repeats.div_ceil(3),
-        false => arguments.repeats,
+    let repeats = if classes > 100 {
+        arguments.repeats.div_ceil(3)
+    } else {
+        arguments.repeats
     };
     time(repeats, || {
         if context.stopped() {
@@ -196,7 +197,7 @@ fn step(
 
 /// Starts this program anew for each measurement, as a person or a service would.
 fn cold_starts(arguments: &Arguments, context: &Context) -> anyhow::Result<Map<String, Value>> {
-    // A model that cannot be opened is told once, and by name.
+    // A model that cannot be opened is reported once, and by name.
     drop(model::open(arguments.model.as_deref(), context)?);
     let program = std::env::current_exe().context("cannot find this program to start it anew")?;
     let (mut cold_starts, mut peaks) = (Vec::new(), Map::new());
@@ -275,7 +276,7 @@ fn run_probe(probe: Probe, arguments: &Arguments, context: &Context) -> anyhow::
             }
         }
     }
-    if let Some(peak) = crate::memory::peak() {
+    if let Some(peak) = crate::host::memory::peak() {
         println!("{:.1}", peak as f64 / 1e6);
     }
     Ok(Exit::Done)
@@ -346,7 +347,7 @@ fn labels(count: usize) -> Vec<Label> {
         .collect()
 }
 
-fn tell(figures: &Map<String, Value>, context: &Context) {
+fn print(figures: &Map<String, Value>, context: &Context) {
     let rows = [
         ("one picture", "/image_ms", "ms"),
         ("preparing a 640 x 480 picture", "/preprocess_ms", "ms"),

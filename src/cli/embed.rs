@@ -1,5 +1,5 @@
-//! `edge-rlp embed`: the normalised features of pictures or texts, one line an input. It must not know prompts: texts
-//! are read as they are.
+//! `edge-rlp embed`: the normalised features of pictures or texts, one line an input. Texts are read as they are, without
+//! a template.
 
 use super::{Context, Exit, model};
 use crate::clip::Model;
@@ -25,9 +25,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
-    let pictures = match arguments.image.is_empty() {
-        true => Vec::new(),
-        false => pictures_in(&arguments.image)?,
+    let pictures = if arguments.image.is_empty() {
+        Vec::new()
+    } else {
+        pictures_in(&arguments.image)?
     };
     let model = model::open(arguments.model.as_deref(), context)?;
     let mut missing = false;

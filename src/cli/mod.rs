@@ -10,16 +10,15 @@ mod doctor;
 mod embed;
 mod errors;
 mod eval;
-mod heat;
 mod kernels;
-mod limits;
 mod model;
 mod output;
 mod pictures;
 mod prompt;
 mod report;
-mod supervisor;
 
+use crate::host::limits::{self, TooLow};
+use crate::host::signals;
 use crate::ops::matmul::{hold_to, instruction_sets};
 use crate::store::Home;
 use anyhow::Context as _;
@@ -36,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Teach a camera its own labels: a frozen CLIP, adapted on the device by tuning a few hundred numbers.
 #[derive(Parser)]
@@ -165,18 +164,6 @@ impl Context {
     }
 }
 
-/// Sleeps for `pace`, unless asked to stop.
-fn rest(pace: Duration, stop: &dyn Fn() -> bool) {
-    let end = Instant::now() + pace;
-    while !stop() {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        thread::sleep(left.min(Duration::from_millis(100)));
-    }
-}
-
 /// How a command that did not fail ended.
 enum Exit {
     Done,
@@ -189,7 +176,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Only a closed pipe can make this fail, and then nobody is left to tell.
+            // Only a closed pipe can make this fail, and then nobody is left to read it.
             let _ = error.print();
             return if error.use_stderr() {
                 ExitCode::from(2)
@@ -222,7 +209,7 @@ fn quiet_panics() {
             let file = Path::new(place.file()).file_name().unwrap_or_default();
             format!("{}, line {}", file.display(), place.line())
         });
-        let reason = panic.payload_as_str().unwrap_or("for no reason told");
+        let reason = panic.payload_as_str().unwrap_or("no reason given");
         *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(format!("{place}: {reason}"));
         if printed {
@@ -248,10 +235,12 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     let threads = threads(global.threads);
     match limits::check(command.need().unwrap_or(&limits::NAMING), threads) {
         Ok(()) => share_threads(threads),
-        Err(too_low) if command.need().is_some() => return Err(too_low.into()),
+        Err(too_low) if command.need().is_some() => {
+            return Err(anyhow::anyhow!("{too_low}: {}", cure(&too_low)));
+        }
         Err(_) => {}
     }
-    let stop = stop_on_signals();
+    let stop = signals::stop_flag();
     let context = Context {
         home: introduced(home(global.home)?, &command, global.quiet, &stop),
         output: Output::new(global.json, global.quiet, global.verbose),
@@ -280,7 +269,7 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
 }
 
 /// Takes the processor only where nothing more urgent wants it; to be called before threads are started, which inherit it.
-/// It adds to what the program was started with, so it needs no right.
+/// It adds to what the program was started with, so it needs no privilege.
 fn step_back(nice: u8) {
     #[cfg(unix)]
     if nice > 0 {
@@ -319,34 +308,44 @@ fn home(given: Option<PathBuf>) -> anyhow::Result<Home> {
 /// The home folder with what this process says to others that want to write to it, and of others.
 fn introduced(home: Home, command: &Command, quiet: bool, stop: &Arc<AtomicBool>) -> Home {
     let stop = Arc::clone(stop);
-    home.introduced(command.name(), move |told| {
-        if let Some(told) = told.filter(|_| !quiet) {
-            eprintln!("{told}");
+    home.introduced(command.name(), move |message| {
+        if let Some(message) = message.filter(|_| !quiet) {
+            eprintln!("{message}");
         }
-        match stop.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     })
 }
 
-/// A flag that the first Ctrl-C or SIGTERM sets; the second one ends the program at once.
-fn stop_on_signals() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    // Without a handler the program still ends on Ctrl-C, only less gently.
-    let _ = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
-    stop
+/// What to do about a limit that is too low.
+fn cure(too_low: &TooLow) -> String {
+    let (short, more) = match too_low {
+        TooLow::Resident(short) => (
+            short,
+            "give it more (MemoryMax= of its unit, --memory of its container)".to_owned(),
+        ),
+        TooLow::Addresses(short) => (
+            short,
+            format!(
+                "say `ulimit -v {}` or more; a control group limits what is really used",
+                short.needed.div_ceil(1024)
+            ),
+        ),
+    };
+    if short.enough_for_one_thread {
+        format!("use fewer --threads, or {more}")
+    } else {
+        more
+    }
 }
 
-/// How long work that was told to end may take to do so.
+/// How long work that was asked to end may take to do so.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Runs `work`, which nothing of ours can end early, on a thread of its own: where Ctrl-C or SIGTERM comes first, the
+/// Runs `work`, which cannot be ended early, on a thread of its own: where Ctrl-C or SIGTERM comes first, the
 /// command ends without it. So it must not write what would be of use half-written.
 fn interruptible<T: Send + 'static>(
     context: &Context,

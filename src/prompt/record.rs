@@ -141,6 +141,31 @@ pub struct OtherModel {
 }
 
 impl Prompt {
+    /// A prompt for the model of this name and fingerprint, of which nothing more is known than what was trained: the
+    /// `change` to the context of `template`.
+    pub fn new(
+        model_name: &str,
+        model_fingerprint: [u8; 32],
+        template: Template,
+        labels: Vec<Label>,
+        change: Delta,
+    ) -> Prompt {
+        Prompt {
+            model_name: model_name.to_owned(),
+            model_fingerprint,
+            template,
+            labels,
+            delta: change,
+            context_singular_values: Vec::new(),
+            seed: 0,
+            recipe: String::new(),
+            metrics: Metrics::default(),
+            calibration: None,
+            statistics: None,
+            provenance: Provenance::default(),
+        }
+    }
+
     /// What was tuned.
     pub fn tuning(&self) -> Tuning {
         self.delta.tuning()

@@ -312,6 +312,16 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_is_opened_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shelf.rlp");
+        let missing = Prompt::open(&path);
+        assert!(matches!(missing, Err(StoreError::Disk(_))));
+        std::fs::write(&path, encode(&record()).unwrap()).unwrap();
+        assert_eq!(Prompt::open(&path).unwrap(), record());
+    }
+
+    #[test]
     fn every_kind_of_record_comes_back_as_it_was() {
         let low_rank = record();
         let mut full = record();

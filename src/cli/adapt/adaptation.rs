@@ -1,7 +1,6 @@
 //! One adaptation, from pictures to a kept prompt, in steps that can be taken one by one: pictures become features,
 //! features a trained and judged prompt, and that a file.
 
-use super::super::heat::Pacing;
 use super::super::output::percent;
 use super::super::pictures::LabelledPictures;
 use super::super::{Context, Exit, model, usage};
@@ -12,7 +11,8 @@ use crate::adapt::{
     self, AdaptError, Comparison, MIN_SHOTS, Options, Outcome, Progress, Task, check_labels,
 };
 use crate::clip::{Model, ModelError};
-use crate::memory;
+use crate::host::memory;
+use crate::host::temperature::Pacing;
 use crate::prompt::{FactorsError, Label, Template, TokenLayout};
 use crate::store::{DiskError, Saved, StoreError};
 use anyhow::Context as _;

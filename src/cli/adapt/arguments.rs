@@ -1,11 +1,12 @@
 //! The flags of `adapt`, by what they are about, and the plan that they come to.
 
-use super::super::{Context, limits, usage};
+use super::super::{Context, usage};
 use super::adaptation::Plan;
 use crate::adapt::features::Extraction;
 use crate::adapt::{Options, Recipe};
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::frames::{CameraOptions, CaptureFormat};
+use crate::host::limits;
 use crate::prompt::{Template, Tuning};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

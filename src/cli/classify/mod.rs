@@ -1,10 +1,7 @@
 //! `edge-rlp classify`: names what pictures show, from files, folders or a camera, with a prompt or zero-shot.
 
-mod meter;
 mod on_change;
-mod renewal;
 mod report;
-mod smoothing;
 mod watch;
 
 use super::{Context, Exit, model, usage};
@@ -13,7 +10,7 @@ use crate::clip::Model;
 use crate::frames::{CameraSource, CaptureFormat, MAX_PIXELS, pictures_in, read_picture};
 use crate::prompt::{Label, Template, labels};
 use crate::store::LoadedPrompt;
-use renewal::Renewal;
+use crate::watch::Renewal;
 use report::{Picture, Report};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -38,7 +35,7 @@ pub struct Arguments {
     /// the one inside the program]
     #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
-    /// How many of the best labels to tell
+    /// How many of the best labels to name
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
     /// Answer "unknown" where the best label's probability is lower; 0 names every picture [default: what the prompt
@@ -64,7 +61,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "camera")]
     smooth: Option<Duration>,
     /// Run a command, by sh -c, whenever the label of a camera changes; EDGE_RLP_LABEL, EDGE_RLP_SCORE, EDGE_RLP_PREVIOUS,
-    /// EDGE_RLP_SOURCE and EDGE_RLP_FRAME tell it what to
+    /// EDGE_RLP_SOURCE and EDGE_RLP_FRAME say what to
     #[arg(long, value_name = "COMMAND", requires = "camera")]
     exec: Option<String>,
     /// Step back behind other programs by so much, from 0 to 19, as `nice` does
@@ -93,25 +90,18 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let labels = arguments.labels.as_deref().map(labels::read).transpose()?;
     let prompt = prompt(&arguments, labels.is_some(), context)?;
     let model = model::open_for(arguments.model.as_deref(), prompt.as_ref(), context)?;
-    let mut renewal =
-        (prompt.as_ref()).map(|prompt| Renewal::new(&model, &arguments, labels.clone(), prompt));
-    let threshold = arguments.threshold;
-    let mut classifier = classifier(
-        &model,
-        labels.as_deref(),
-        prompt.as_ref(),
-        threshold,
-        context,
-    )?;
-    match &prompt {
-        Some(loaded) => (context.output).detail(format!("prompt {}", loaded.path.display())),
-        None => (context.output).note("zero-shot: no prompt is in use (--prompt NAME uses one)"),
-    }
+    let naming = Naming {
+        labels,
+        prompt,
+        unknown: arguments.threshold.map(Unknown::BelowProbability),
+    };
+    let classifier = naming.classifier(&model, context)?;
     let mut report = Report::new(&arguments, context);
     match source {
         Source::Files(paths) => files(&paths, &classifier, &mut report),
         Source::Camera(camera) => {
-            watch::watch(&camera, &mut classifier, renewal.as_mut(), &mut report)
+            let renewal = naming.renewal(&arguments, context);
+            watch::watch(&camera, classifier, renewal, &mut report)
         }
     }?;
     report.summary();
@@ -122,36 +112,66 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-/// Labels `labels`, or those of `prompt`; one of both is given. `threshold` replaces what the prompt calls unknown.
-fn classifier<'a>(
-    model: &'a Model,
-    labels: Option<&[Label]>,
-    prompt: Option<&LoadedPrompt>,
-    threshold: Option<f32>,
-    context: &Context,
-) -> anyhow::Result<Classifier<'a>> {
-    let classifier = match (prompt, labels) {
-        (Some(prompt), None) => Classifier::with_prompt(model, &prompt.record)?,
-        (Some(prompt), Some(labels)) => Classifier::with_prompt_for(model, &prompt.record, labels)?,
-        (None, labels) => {
-            Classifier::zero_shot(model, &Template::default(), labels.unwrap_or_default())?
-        }
-    };
-    if let Some(prompt) = prompt.filter(|_| classifier.unknown() == Unknown::Never) {
-        let why = match prompt.record.calibration {
-            Some(_) => {
-                "the prompt's calibration is for the labels it was trained on, not for these"
+/// What pictures are named with; labels or a prompt are given.
+struct Naming {
+    /// What `--labels` holds.
+    labels: Option<Vec<Label>>,
+    prompt: Option<LoadedPrompt>,
+    /// What replaces the prompt's own rule.
+    unknown: Option<Unknown>,
+}
+
+impl Naming {
+    fn classifier<'a>(
+        &self,
+        model: &'a Model,
+        context: &Context,
+    ) -> anyhow::Result<Classifier<'a>> {
+        let classifier = match &self.prompt {
+            Some(LoadedPrompt { record, path, .. }) => {
+                let labels = self.labels.as_ref().unwrap_or(&record.labels);
+                let classifier = Classifier::with_prompt_for(model, record, labels)?;
+                if classifier.unknown() == Unknown::Never {
+                    let why = match record.calibration {
+                        Some(_) => {
+                            "the prompt's calibration is for the labels it was trained on, not for these"
+                        }
+                        None => "the prompt holds no calibration",
+                    };
+                    context.output.detail(format!(
+                        "{why}: scores are as the model gives them, and no picture is unknown unless --threshold says so"
+                    ));
+                }
+                context.output.detail(format!("prompt {}", path.display()));
+                classifier
             }
-            None => "the prompt holds no calibration",
+            None => {
+                let labels = self.labels.as_deref().unwrap_or_default();
+                let classifier = Classifier::zero_shot(model, &Template::default(), labels)?;
+                context
+                    .output
+                    .note("zero-shot: no prompt is in use (--prompt NAME uses one)");
+                classifier
+            }
         };
-        context.output.detail(format!(
-            "{why}: scores are as the model gives them, and no picture is unknown unless --threshold says so"
-        ));
+        Ok(match self.unknown {
+            Some(rule) => classifier.with_unknown(rule),
+            None => classifier,
+        })
     }
-    Ok(match threshold {
-        Some(least) => classifier.with_unknown(Unknown::BelowProbability(least)),
-        None => classifier,
-    })
+
+    /// What looks out for another prompt while a camera is watched.
+    fn renewal<'a>(self, arguments: &Arguments, context: &'a Context) -> Option<Renewal<'a>> {
+        let source = arguments.prompt.as_deref().unwrap_or(DEFAULT);
+        let mut renewal = Renewal::new(&context.home, source, self.prompt?.record);
+        if let Some(labels) = self.labels {
+            renewal = renewal.with_labels(labels);
+        }
+        if let Some(rule) = self.unknown {
+            renewal = renewal.with_unknown(rule);
+        }
+        Some(renewal)
+    }
 }
 
 /// The prompt to use: the one asked for, else the default one unless labels are given, which means none.
@@ -207,6 +227,7 @@ fn files(paths: &[PathBuf], classifier: &Classifier, report: &mut Report) -> any
             truth: truth.as_deref(),
             answer: &answer,
             latency: started.elapsed(),
+            changed: true,
         })?;
     }
     Ok(())

@@ -1,33 +1,19 @@
 //! `--exec`: a command of the user's, run when the label changes. It runs beside classification, which never waits for
-//! it; at most one runs at a time, and of the changes that come meanwhile the newest waits. It must not know pictures.
+//! it; at most one runs at a time, and of the changes that come meanwhile the newest waits.
 
+use crate::watch::Change;
 use anyhow::Context as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often a running command is looked at.
-const GLANCE: Duration = Duration::from_millis(20);
+/// How often a running command is polled.
+const POLL: Duration = Duration::from_millis(20);
 /// How long the last commands may take once there are no more frames.
 const LAST: Duration = Duration::from_secs(5);
-/// How long a command that was told to end may take to do so.
+/// How long a command that was asked to end may take to do so.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// A change of label, as the command finds it in its environment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    /// EDGE_RLP_LABEL
-    pub label: String,
-    /// EDGE_RLP_SCORE, from 0 to 1
-    pub score: f32,
-    /// EDGE_RLP_PREVIOUS, empty at first
-    pub previous: String,
-    /// EDGE_RLP_SOURCE
-    pub source: String,
-    /// EDGE_RLP_FRAME
-    pub frame: u64,
-}
 
 /// The thread that runs the command.
 pub struct OnChange {
@@ -50,7 +36,7 @@ struct State {
 }
 
 impl OnChange {
-    /// Runs `command` by `sh -c` for changes to come; `warn` is told of those that fail.
+    /// Runs `command` by `sh -c` for changes to come; `warn` is called for those that fail.
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -81,7 +67,7 @@ impl OnChange {
         self.shared.changed.notify_all();
     }
 
-    /// Lets the last commands end: at once where `stopped`, which leaves a waiting change unheard, else within seconds.
+    /// Lets the last commands end: at once where `stopped`, which drops a waiting change, else within seconds.
     pub fn finish(mut self, stopped: bool) {
         self.end(if stopped { Duration::ZERO } else { LAST });
     }
@@ -90,7 +76,7 @@ impl OnChange {
         if let Some(thread) = self.thread.take() {
             self.shared.lock().until = Some(Instant::now() + within);
             self.shared.changed.notify_all();
-            // A panic there has been told by its message already.
+            // A panic there has been reported by its message already.
             let _ = thread.join();
         }
     }
@@ -134,7 +120,7 @@ impl Shared {
         loop {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => return,
-                Ok(Some(status)) => return (self.warn)(told(status)),
+                Ok(Some(status)) => return (self.warn)(failure(status)),
                 Ok(None) => {}
                 Err(error) => return (self.warn)(format!("--exec cannot be watched: {error}")),
             }
@@ -144,7 +130,7 @@ impl Shared {
                 return end(child);
             }
             // Woken early when changes come: no harm.
-            drop(self.changed.wait_timeout(state, GLANCE));
+            drop(self.changed.wait_timeout(state, POLL));
         }
     }
 
@@ -154,19 +140,22 @@ impl Shared {
     }
 }
 
-fn told(status: ExitStatus) -> String {
+fn failure(status: ExitStatus) -> String {
     format!("the command of --exec failed ({status})")
 }
 
 /// Starts the command in a process group of its own, so that all it starts can be ended with it. What it prints goes to
 /// standard error: standard output belongs to the answers.
 fn start(command: &str, change: &Change) -> std::io::Result<Child> {
+    // Empty for the first frame.
+    let previous = change.previous.as_ref().map(ToString::to_string);
+    let previous = previous.unwrap_or_default();
     let mut shell = Command::new("sh");
     shell
         .args(["-c", command])
-        .env("EDGE_RLP_LABEL", &change.label)
+        .env("EDGE_RLP_LABEL", change.shown.to_string())
         .env("EDGE_RLP_SCORE", change.score.to_string())
-        .env("EDGE_RLP_PREVIOUS", &change.previous)
+        .env("EDGE_RLP_PREVIOUS", previous)
         .env("EDGE_RLP_SOURCE", &change.source)
         .env("EDGE_RLP_FRAME", change.frame.to_string())
         .stdin(Stdio::null());
@@ -190,7 +179,7 @@ fn end(mut child: Child) {
         let asked = Instant::now();
         if signal(Signal::TERM) {
             while asked.elapsed() < GRACE && matches!(child.try_wait(), Ok(None)) {
-                std::thread::sleep(GLANCE);
+                std::thread::sleep(POLL);
             }
         }
         signal(Signal::KILL);
@@ -203,14 +192,15 @@ fn end(mut child: Child) {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use crate::watch::Shown;
     use std::fs;
     use std::path::Path;
 
     fn change(label: &str) -> Change {
         Change {
-            label: label.into(),
+            shown: Shown::Label(label.into()),
             score: 0.5,
-            previous: "before".into(),
+            previous: Some(Shown::Label("before".into())),
             source: "demo:clear".into(),
             frame: 7,
         }
@@ -232,9 +222,9 @@ mod tests {
     /// A runner whose command is given the folder `$D`, and what it warned of.
     fn runner(dir: &Path, command: &str) -> (OnChange, Arc<Mutex<Vec<String>>>) {
         let warned = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&warned);
+        let list = Arc::clone(&warned);
         let command = format!("D={}; {command}", dir.display());
-        let runner = OnChange::new(command, move |told| heard.lock().unwrap().push(told));
+        let runner = OnChange::new(command, move |message| list.lock().unwrap().push(message));
         (runner.unwrap(), warned)
     }
 
@@ -243,32 +233,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let all =
             "$EDGE_RLP_LABEL,$EDGE_RLP_SCORE,$EDGE_RLP_PREVIOUS,$EDGE_RLP_SOURCE,$EDGE_RLP_FRAME";
-        let (runner, warned) = runner(dir.path(), &format!("echo \"{all}\" > $D/told"));
+        let (runner, warned) = runner(dir.path(), &format!("echo \"{all}\" > $D/out"));
         runner.changed(change("red mug"));
         runner.finish(false);
-        let told = lines(&dir.path().join("told"));
-        assert_eq!(told, ["red mug,0.5,before,demo:clear,7"]);
+        let found = lines(&dir.path().join("told"));
+        assert_eq!(found, ["red mug,0.5,before,demo:clear,7"]);
         assert!(warned.lock().unwrap().is_empty());
     }
 
     #[test]
     fn one_runs_at_a_time_and_the_newest_change_waits() {
         let dir = tempfile::tempdir().unwrap();
-        let slow = "echo $EDGE_RLP_LABEL >> $D/told; while [ ! -e $D/go ]; do sleep 0.01; done";
+        let slow = "echo $EDGE_RLP_LABEL >> $D/out; while [ ! -e $D/go ]; do sleep 0.01; done";
         let (runner, _) = runner(dir.path(), slow);
-        let told = dir.path().join("told");
+        let found = dir.path().join("told");
         runner.changed(change("first"));
-        wait_for(|| !lines(&told).is_empty());
+        wait_for(|| !lines(&found).is_empty());
         for label in ["second", "third", "fourth"] {
             runner.changed(change(label));
         }
         fs::write(dir.path().join("go"), "").unwrap();
         runner.finish(false);
-        assert_eq!(lines(&told), ["first", "fourth"]);
+        assert_eq!(lines(&found), ["first", "fourth"]);
     }
 
     #[test]
-    fn a_command_that_fails_is_told() {
+    fn a_command_that_fails_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let (runner, warned) = runner(dir.path(), "exit 3");
         runner.changed(change("mug"));

@@ -1,9 +1,8 @@
-//! Prints answers, for people or machines, and counts them. It must not know how they were come by.
+//! Prints answers, for people or machines, and counts them.
 
 use super::super::Context;
 use super::super::output::percent;
 use super::Arguments;
-use super::on_change::Change;
 use crate::classifier::Answer;
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -24,14 +23,14 @@ pub struct Picture<'a> {
     pub answer: &'a Answer,
     /// How long naming it took.
     pub latency: Duration,
+    /// Whether the answer before was another.
+    pub changed: bool,
 }
 
 /// Answers on their way to standard output.
 pub struct Report<'a> {
     pub arguments: &'a Arguments,
     pub context: &'a Context,
-    /// What the answer before said.
-    last: Option<String>,
     pub pictures: usize,
     pub skipped: usize,
     /// Frames of a live camera that came while another was being named.
@@ -57,7 +56,6 @@ impl<'a> Report<'a> {
         Report {
             arguments,
             context,
-            last: None,
             pictures: 0,
             skipped: 0,
             dropped: 0,
@@ -78,29 +76,35 @@ impl<'a> Report<'a> {
         self.warn(format!("{reason}; skipped"));
     }
 
-    pub fn warn(&self, told: impl Display) {
-        self.bar.suspend(|| self.context.output.warn(told));
+    pub fn warn(&self, message: impl Display) {
+        self.bar.suspend(|| self.context.output.warn(message));
+    }
+
+    pub fn note(&self, message: impl Display) {
+        self.bar.suspend(|| self.context.output.note(message));
     }
 
     /// How it goes: on a terminal the line that changes, else a line on standard error.
-    pub fn status(&self, told: String) {
-        match self.bar.is_hidden() {
-            true => self.context.output.note(told),
-            false => self.bar.set_message(told),
+    pub fn status(&self, words: String) {
+        if self.bar.is_hidden() {
+            self.context.output.note(words);
+        } else {
+            self.bar.set_message(words);
         }
     }
 
-    /// One answer. What comes back is the change, where the answer before was another.
+    /// One answer.
     ///
     /// # Errors
     /// If the answer cannot be written as JSON.
-    pub fn picture(&mut self, picture: &Picture) -> anyhow::Result<Option<Change>> {
+    pub fn picture(&mut self, picture: &Picture) -> anyhow::Result<()> {
         let &Picture {
             source,
             frame,
             truth,
             answer,
             latency,
+            changed,
         } = picture;
         let score = answer.best().probability;
         let unknown = answer.is_unknown();
@@ -110,14 +114,6 @@ impl<'a> Report<'a> {
         self.judged += usize::from(truth.is_some());
         self.right += usize::from(truth.is_some() && truth == answer.label());
         self.unknown += usize::from(unknown);
-        let changed = self.last.as_deref() != Some(label);
-        let change = changed.then(|| Change {
-            label: label.to_owned(),
-            score,
-            previous: self.last.replace(label.to_owned()).unwrap_or_default(),
-            source: source.to_owned(),
-            frame,
-        });
 
         let output = &self.context.output;
         let latency = latency.as_secs_f64() * 1e3;
@@ -150,7 +146,7 @@ impl<'a> Report<'a> {
             self.bar
                 .suspend(|| output.line(format!("{place}  {}", named.join(", "))));
         }
-        Ok(change)
+        Ok(())
     }
 
     /// The best labels, as many as were asked for.
@@ -166,7 +162,7 @@ impl<'a> Report<'a> {
             return;
         }
         let each = self.busy.as_secs_f64() * 1e3 / self.pictures as f64;
-        let mut told = match &self.rates {
+        let mut words = match &self.rates {
             Some(rates) => rates.clone(),
             None => format!("{} pictures, {each:.1} ms each", self.pictures),
         };
@@ -176,29 +172,30 @@ impl<'a> Report<'a> {
                 None => "folders'",
             };
             let share = percent(self.right as f32 / self.judged as f32);
-            told += &format!(
+            words += &format!(
                 "; {} of {} agree with the {known} labels ({share})",
                 self.right, self.judged
             );
         }
         if self.unknown > 0 {
-            told += &format!("; {} unknown", self.unknown);
+            words += &format!("; {} unknown", self.unknown);
         }
         if self.dropped > 0 {
-            told += &format!("; {} older frames dropped", self.dropped);
+            words += &format!("; {} older frames dropped", self.dropped);
         }
         if self.skipped > 0 {
-            told += &format!("; {} could not be read", self.skipped);
+            words += &format!("; {} could not be read", self.skipped);
         }
-        self.context.output.note(told);
+        self.context.output.note(words);
     }
 }
 
 /// A field of comma-separated values, quoted where it must be (RFC 4180).
 fn csv_field(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
     }
 }
 

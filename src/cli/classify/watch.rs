@@ -1,15 +1,11 @@
-//! Watching a camera: its frames are named one after the other, smoothed over time, told where the label changes, and
-//! handed to a command of the user's. It must not know how answers are printed.
+//! `classify --camera`: what watching a camera yields goes to the report, and changes of label to the user's command.
 
-use super::super::rest;
-use super::super::supervisor::Supervisor;
-use super::meter::Meter;
 use super::on_change::OnChange;
-use super::renewal::Renewal;
 use super::report::{Picture, Report};
-use super::smoothing::Smoothing;
 use crate::classifier::Classifier;
-use crate::frames::{CameraEvent, CameraOptions, CameraSource, Frames};
+use crate::frames::{CameraOptions, CameraSource, CaptureCounts};
+use crate::host::supervisor::Supervisor;
+use crate::watch::{Event, Meter, PromptChange, Renewal, Watch, WatchOptions};
 use anyhow::bail;
 use std::io::{IsTerminal, stderr};
 use std::sync::mpsc;
@@ -19,7 +15,7 @@ use std::time::{Duration, Instant};
 const DEMO_PACE: Duration = Duration::from_millis(500);
 /// The live demo camera's scenes: not those that `adapt --camera demo` learns from.
 const LIVE_SEED: u64 = 1_000_000;
-/// How often the rates are told: on a terminal, and where each telling is a line of a log.
+/// How often the rates are reported: on a terminal, and where each report is a line of a log.
 const TERMINAL_PACE: Duration = Duration::from_millis(500);
 const LOG_PACE: Duration = Duration::from_secs(60);
 
@@ -30,24 +26,18 @@ const LOG_PACE: Duration = Duration::from_secs(60);
 /// If the camera cannot be opened, or is given up.
 pub fn watch<'a>(
     camera: &CameraSource,
-    classifier: &mut Classifier<'a>,
-    mut renewal: Option<&mut Renewal<'a>>,
+    classifier: Classifier<'a>,
+    renewal: Option<Renewal<'a>>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let (arguments, context) = (report.arguments, report.context);
-    let demo = matches!(camera, CameraSource::Demo(_));
-    let pace = match (arguments.every, arguments.frames) {
-        (Some(every), _) => every,
-        (None, None) if demo && !context.output.is_json() => DEMO_PACE,
-        _ => Duration::ZERO,
-    };
     let options = CameraOptions::within(arguments.camera_timeout).with_format(arguments.format);
     let mut frames = camera.open(LIVE_SEED, &options)?;
     let (failures, failed) = mpsc::channel();
     let on_change = match &arguments.exec {
-        Some(command) => Some(OnChange::new(command.clone(), move |told| {
-            // Nobody hears it only once watching is over.
-            let _ = failures.send(told);
+        Some(command) => Some(OnChange::new(command.clone(), move |message| {
+            // Nobody listens once watching is over.
+            let _ = failures.send(message);
         })?),
         None => None,
     };
@@ -56,50 +46,37 @@ pub fn watch<'a>(
         supervisor.alive();
         context.stopped()
     };
-    let mut smoothing = Smoothing::new(arguments.smooth.unwrap_or_default());
+    let mut watch = Watch::new(&mut frames, classifier, renewal, options_of(camera, report));
     let mut rates = Rates::new();
-    let mut last_frame = Instant::now();
-    let mut watched = 0;
-    while arguments.frames.is_none_or(|most| watched < most) {
-        let frame = match frames.next(&stop)? {
-            CameraEvent::Frame(frame) => frame,
-            CameraEvent::Problem(problem) => {
-                report.warn(problem);
-                continue;
+    loop {
+        match watch.next(&stop)? {
+            Event::Named(named) => {
+                rates.add(named.latency);
+                report.picture(&Picture {
+                    source: &named.frame.source,
+                    frame: named.frame.index,
+                    truth: named.truth(),
+                    answer: &named.answer,
+                    latency: named.latency,
+                    changed: named.change.is_some(),
+                })?;
+                if let (Some(on_change), Some(change)) = (&on_change, named.change) {
+                    on_change.changed(change);
+                }
+                rates.report(watch.counts(), report);
             }
-            CameraEvent::End => break,
-        };
-        watched += 1;
-        if let Some(renewed) = renewal.as_mut().and_then(|renewal| renewal.look(context)) {
-            *classifier = renewed;
+            Event::Prompt(change) => say(&change, report),
+            Event::Problem(problem) => report.warn(problem),
+            Event::Ended => break,
         }
-        let truth = frame.label.as_deref();
-        let started = Instant::now();
-        let answer = classifier.classify(&frame.image)?;
-        let latency = started.elapsed();
-        rates.add(latency);
-        let now = Instant::now();
-        let answer = smoothing.add(answer, now - std::mem::replace(&mut last_frame, now));
-        let change = report.picture(&Picture {
-            source: &frame.source,
-            frame: frame.index,
-            truth: truth.filter(|name| classifier.class_of(name).is_some()),
-            answer: &answer,
-            latency,
-        })?;
-        if let (Some(on_change), Some(change)) = (&on_change, change) {
-            on_change.changed(change);
-        }
-        failed.try_iter().for_each(|told| report.warn(told));
-        rates.tell(&frames, report);
-        rest(pace, &stop);
+        failed.try_iter().for_each(|message| report.warn(message));
     }
     if let Some(on_change) = on_change {
         on_change.finish(context.stopped());
-        failed.try_iter().for_each(|told| report.warn(told));
+        failed.try_iter().for_each(|message| report.warn(message));
     }
-    report.rates = Some(rates.all.in_words(rates.started.elapsed()));
-    if let Some(counts) = frames.counts() {
+    report.rates = Some(in_words(&rates.all, rates.started.elapsed()));
+    if let Some(counts) = watch.counts() {
         report.dropped = counts.dropped;
         if counts.captured == 0 && !context.stopped() {
             bail!("camera {camera} ended without a picture");
@@ -108,11 +85,45 @@ pub fn watch<'a>(
     Ok(())
 }
 
-/// The rates of all frames, and of those since they were last told.
+fn options_of(camera: &CameraSource, report: &Report) -> WatchOptions {
+    let (arguments, output) = (report.arguments, &report.context.output);
+    let demo = matches!(camera, CameraSource::Demo(_));
+    WatchOptions {
+        smooth: arguments.smooth.unwrap_or_default(),
+        frames: arguments.frames,
+        pace: match (arguments.every, arguments.frames) {
+            (Some(every), _) => every,
+            (None, None) if demo && !output.is_json() => DEMO_PACE,
+            _ => Duration::ZERO,
+        },
+    }
+}
+
+fn say(change: &PromptChange, report: &Report) {
+    let prompt = report.arguments.prompt.as_deref();
+    let prompt = prompt.unwrap_or(super::DEFAULT);
+    let again = "start again to use it";
+    match change {
+        PromptChange::InUse { sequence } => report.note(format!(
+            "prompt {prompt}, generation {sequence}, is in use from here on"
+        )),
+        PromptChange::OtherModel => report.warn(format!(
+            "prompt {prompt} is now one for another model: {again}"
+        )),
+        PromptChange::OtherLabels => {
+            report.warn(format!("prompt {prompt} now has other labels: {again}"));
+        }
+        PromptChange::Unusable(error) => report.warn(format!(
+            "prompt {prompt} cannot be used as it is now: {error}"
+        )),
+    }
+}
+
+/// The rates of all frames, and of those since they were last reported.
 struct Rates {
     started: Instant,
     all: Meter,
-    told: Instant,
+    reported: Instant,
     since: Meter,
     pace: Duration,
 }
@@ -120,15 +131,13 @@ struct Rates {
 impl Rates {
     fn new() -> Rates {
         let now = Instant::now();
+        let terminal = stderr().is_terminal();
         Rates {
             started: now,
-            all: Meter::new(),
-            told: now,
-            since: Meter::new(),
-            pace: match stderr().is_terminal() {
-                true => TERMINAL_PACE,
-                false => LOG_PACE,
-            },
+            all: Meter::default(),
+            reported: now,
+            since: Meter::default(),
+            pace: if terminal { TERMINAL_PACE } else { LOG_PACE },
         }
     }
 
@@ -137,16 +146,42 @@ impl Rates {
         self.since.add(latency);
     }
 
-    /// Tells the rates if it is time to: on a terminal as one line that changes, else as a line of a log.
-    fn tell(&mut self, frames: &Frames, report: &Report) {
-        if self.told.elapsed() < self.pace {
+    /// Reports the rates if it is time to: on a terminal as one line that changes, else as a line of a log. `counts` are
+    /// the frames that a live camera captured and dropped.
+    fn report(&mut self, counts: Option<CaptureCounts>, report: &Report) {
+        if self.reported.elapsed() < self.pace {
             return;
         }
-        let mut told = self.since.in_words(self.told.elapsed());
-        if let Some(counts) = frames.counts() {
-            told += &format!(", {} older ones dropped so far", counts.dropped);
+        let mut words = in_words(&self.since, self.reported.elapsed());
+        if let Some(counts) = counts {
+            words += &format!(", {} older ones dropped so far", counts.dropped);
         }
-        report.status(told);
-        (self.told, self.since) = (Instant::now(), Meter::new());
+        report.status(words);
+        (self.reported, self.since) = (Instant::now(), Meter::default());
+    }
+}
+
+/// For people, with the rate over `elapsed`.
+fn in_words(meter: &Meter, elapsed: Duration) -> String {
+    let rate = meter.frames() as f64 / elapsed.as_secs_f64().max(1e-9);
+    let milliseconds = |share| meter.quantile(share).as_secs_f64() * 1e3;
+    format!(
+        "{} frames, {rate:.1} a second, latency {:.1} ms (median), {:.1} ms (95 %)",
+        meter.frames(),
+        milliseconds(0.5),
+        milliseconds(0.95)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_frames_by_time() {
+        let mut meter = Meter::default();
+        (0..1000).for_each(|_| meter.add(Duration::from_millis(5)));
+        let words = in_words(&meter, Duration::from_secs(100));
+        assert!(words.contains("1000 frames, 10.0 a second"), "{words}");
     }
 }

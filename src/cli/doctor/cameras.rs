@@ -89,7 +89,7 @@ fn asked() -> Vec<Finding> {
             )];
         }
     };
-    let told = cameras.iter().map(|camera| {
+    let findings = cameras.iter().map(|camera| {
         let name = format!("--camera {} is {}", camera.index, camera.name);
         match &camera.problem {
             Some(problem) => Finding::problem(
@@ -103,7 +103,7 @@ fn asked() -> Vec<Finding> {
             ),
         }
     });
-    told.collect()
+    findings.collect()
 }
 
 #[cfg(not(feature = "camera"))]

@@ -18,10 +18,7 @@ pub fn folder(home: &Home) -> Vec<Finding> {
     let there = root.is_dir();
     let mut findings = Vec::new();
     // Looking leaves no trace: a folder that is not there yet is not made.
-    let writable = match there {
-        true => home.check_writable(),
-        false => Ok(()),
-    };
+    let writable = if there { home.check_writable() } else { Ok(()) };
     findings.push(match writable {
         Err(error) => Finding::problem(
             "home",
@@ -96,7 +93,7 @@ pub fn prompts(context: &Context) -> Vec<Finding> {
         .collect()
 }
 
-/// When the newest prompt in use was made, as far as can be told.
+/// When the newest prompt in use was made, as far as is known.
 pub fn newest_prompt(home: &Home) -> Option<SystemTime> {
     let listed = home.list().ok()?;
     let prompts = listed

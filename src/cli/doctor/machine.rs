@@ -1,9 +1,10 @@
-//! The box itself: processor, kernels, memory, heat, power, clock. It reads what Linux tells under /proc and /sys; what is
-//! not told is not reported.
+//! The box itself: processor, kernels, memory, heat, power, clock. It reads what Linux says under /proc and /sys; what is
+//! missing there is not reported.
 
 use super::Finding;
-use crate::cli::heat::{SLOWED, Thermometer, UNDER_VOLTAGE};
-use crate::cli::limits;
+use crate::cli::cure;
+use crate::host::limits;
+use crate::host::temperature::{SLOWED, Thermometer, UNDER_VOLTAGE};
 use crate::ops::Kernels;
 use crate::ops::matmul::Refused;
 use std::fs;
@@ -53,9 +54,10 @@ impl Machine {
             .or_else(|| field("Hardware"));
         let name = name.unwrap_or_else(|| format!("a {} machine", std::env::consts::ARCH));
         let features = features();
-        let can = match features.is_empty() {
-            true => "no vector instructions that edge-rlp asks for".to_owned(),
-            false => features.join(", "),
+        let can = if features.is_empty() {
+            "no vector instructions that edge-rlp asks for".to_owned()
+        } else {
+            features.join(", ")
         };
         Some(Finding::fine("processor", format!("{name}; {can}")))
     }
@@ -83,13 +85,14 @@ impl Machine {
             mebibytes(free),
             mebibytes(total)
         );
-        Some(match free < TIGHT_MEMORY {
-            false => Finding::fine("memory", says),
-            true => Finding::warning(
+        Some(if free < TIGHT_MEMORY {
+            Finding::warning(
                 "memory",
                 says,
                 "stop other programs or add swap; `adapt --memory 64` makes training use less",
-            ),
+            )
+        } else {
+            Finding::fine("memory", says)
         })
     }
 
@@ -97,20 +100,21 @@ impl Machine {
     pub fn heat(&self) -> Option<Finding> {
         let hottest = Thermometer::at(&self.root).read().hottest?;
         let says = format!("{hottest:.0} °C");
-        Some(match hottest < HOT {
-            true => Finding::fine("heat", says),
-            false => Finding::warning(
+        Some(if hottest < HOT {
+            Finding::fine("heat", says)
+        } else {
+            Finding::warning(
                 "heat",
                 format!("{says}: the processor slows down to protect itself"),
                 "give the box a heat sink, a fan or air; `--threads 1` makes less heat",
-            ),
+            )
         })
     }
 
-    /// What a Raspberry Pi's firmware tells of its supply and of slowing down (`vcgencmd get_throttled`).
+    /// What a Raspberry Pi's firmware says of its supply and of slowing down (`vcgencmd get_throttled`).
     pub fn power(&self) -> Option<Finding> {
         let bits = Thermometer::at(&self.root).read().firmware?;
-        // The upper half tells the same of the time since the box was started.
+        // The upper half says the same of the time since the box was started.
         let (now, before) = (bits & 0xffff, bits >> 16);
         let supply =
             "use a supply and a cable made for this box: files are lost when the voltage drops";
@@ -135,9 +139,10 @@ pub fn program() -> Finding {
         ("downloads", cfg!(feature = "pull")),
     ];
     let without: Vec<&str> = parts.iter().filter(|part| !part.1).map(|p| p.0).collect();
-    let without = match without.is_empty() {
-        true => String::new(),
-        false => format!(", built without {}", without.join(" and ")),
+    let without = if without.is_empty() {
+        String::new()
+    } else {
+        format!(", built without {}", without.join(" and "))
     };
     Finding::fine(
         "program",
@@ -153,7 +158,11 @@ pub fn program() -> Finding {
 /// A limit of the system under which the program's commands do not begin.
 pub fn limits(threads: usize) -> Option<Finding> {
     let too_low = limits::check(&limits::TRAINING, threads).err()?;
-    Some(Finding::problem("limits", too_low.says, too_low.cure))
+    Some(Finding::problem(
+        "limits",
+        too_low.to_string(),
+        cure(&too_low),
+    ))
 }
 
 /// Which kernels this machine runs fastest, of those that are exact, and which are not used; checked and measured now
@@ -194,7 +203,7 @@ pub fn threads(used: usize) -> Finding {
     Finding::fine("threads", format!("{used} of {all} cores in use"))
 }
 
-/// When this program's file came to this box, as far as can be told.
+/// When this program's file came to this box, as far as is known.
 pub fn program_installed() -> Option<SystemTime> {
     let file = std::env::current_exe().ok()?;
     file.metadata().ok()?.modified().ok()
@@ -322,7 +331,7 @@ mod tests {
         assert!(found.says.contains("may use 64 MiB"), "{}", found.says);
         assert!(
             machine(&[]).1.memory().is_none(),
-            "nothing told, nothing said"
+            "nothing known, nothing said"
         );
     }
 

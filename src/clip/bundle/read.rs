@@ -10,7 +10,7 @@ use memmap2::Mmap;
 use ndarray::{Array, Array1, ArrayD, ArrayViewD, Dimension, IxDyn};
 use serde::de::DeserializeOwned;
 
-use crate::memory;
+use crate::host::memory;
 use crate::ops::matrix::Bytes;
 
 use super::{

@@ -1,12 +1,15 @@
 //! `adapt --unlabelled --watch`: adapting again whenever the pictures no longer look like those that the prompt in use
 //! was trained on.
 
-use super::super::super::{Exit, rest};
+use super::super::super::Exit;
+use super::super::adaptation::Adaptation;
 use super::source::Source;
 use super::{Learner, Learnt};
 use crate::adapt::AdaptError;
 use crate::adapt::drift::{DRIFTED, Drift};
+use crate::classifier::Classifier;
 use crate::prompt::FeatureStatistics;
+use crate::watch::{Event, Watch, WatchOptions};
 use std::time::{Duration, Instant};
 
 /// How often a camera's picture is looked at while nothing changes: a light that is switched on can wait a minute, and
@@ -55,10 +58,25 @@ impl Learner<'_> {
             None if source.is_drawn() => Duration::ZERO,
             None => PACE,
         };
-        let stop = || self.stopped();
+        let Source::Camera(frames) = source else {
+            return Ok(false);
+        };
+        let options = WatchOptions {
+            pace,
+            ..WatchOptions::default()
+        };
+        let mut watch = Watch::new(frames, self.classifier()?, None, options);
         let mut drift = Drift::from(known);
-        while let Some(picture) = source.next(&stop, self.context)? {
-            drift.add(self.adaptation.model.encode_image(&picture)?);
+        loop {
+            match watch.next(&|| self.stopped())? {
+                Event::Named(named) => drift.add(named.feature),
+                Event::Prompt(_) => continue,
+                Event::Problem(problem) => {
+                    self.context.output.warn(problem);
+                    continue;
+                }
+                Event::Ended => return Ok(false),
+            }
             let far = drift.distance().unwrap_or_default();
             if far > DRIFTED && adapted.is_none_or(|at| at.elapsed() >= self.flags.pause) {
                 self.context.output.note(format!(
@@ -66,9 +84,21 @@ impl Learner<'_> {
                 ));
                 return Ok(true);
             }
-            rest(pace, &stop);
         }
-        Ok(false)
+    }
+
+    /// The prompt in use, else the plain template.
+    fn classifier(&self) -> anyhow::Result<Classifier<'_>> {
+        let Adaptation {
+            model,
+            labels,
+            plan,
+            ..
+        } = self.adaptation;
+        Ok(match self.in_use() {
+            Some(prompt) => Classifier::with_prompt(model, &prompt)?,
+            None => Classifier::zero_shot(model, &plan.template, labels)?,
+        })
     }
 
     /// Being stopped is how watching ends.

@@ -4,8 +4,9 @@
 use super::picture::blocks;
 use super::state::{ENOUGH_SHOTS, Progress, Row, Stage, State, Verdict};
 use super::terminal::Depth;
-use super::watch::Sight;
+use super::watch::Snapshot;
 use crate::cli::output::percent;
+use crate::watch::Hints;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect, Size};
 use ratatui::style::{Color, Modifier, Style};
@@ -26,23 +27,12 @@ pub struct Look<'a> {
     pub prompt: &'a str,
     pub source: &'a str,
     /// What guesses are made with.
-    pub guesser: &'a str,
-    pub sight: Option<&'a Sight>,
+    pub in_use: &'a str,
+    pub snapshot: Option<&'a Snapshot>,
     pub hints: &'a Hints,
     pub depth: Depth,
     /// The picture's real pixels and their place, where the terminal shows them.
     pub pixels: Option<(&'a Protocol, Rect)>,
-}
-
-/// What is to be said about the picture that is shown.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub struct Hints {
-    /// Beside the sharpest of the last frames, in `0..=1`.
-    pub sharpness: f32,
-    pub blurred: bool,
-    /// The cosine of the kept shot that is most like it, and that shot's label.
-    pub closest: Option<(f32, usize)>,
-    pub duplicate: bool,
 }
 
 /// The parts of the screen.
@@ -102,9 +92,9 @@ pub fn picture_place(state: &State, size: Size) -> Rect {
 pub fn draw(frame: &mut Frame, state: &State, look: &Look) {
     let area = frame.area();
     if area.width < NARROWEST.width || area.height < NARROWEST.height {
-        let told =
+        let words =
             Paragraph::new("make the terminal larger: 80 x 24 is best").wrap(Wrap::default());
-        return frame.render_widget(told, area);
+        return frame.render_widget(words, area);
     }
     let places = places(area.as_size());
     frame.render_widget(title(state, look), places.title);
@@ -151,39 +141,42 @@ fn bad() -> Style {
 
 fn title<'a>(state: &State, look: &Look<'a>) -> Paragraph<'a> {
     let shots = state.total();
-    let mut told = format!(
+    let mut words = format!(
         "{} {shots} shot{} for prompt {} from camera {}",
         if state.paused { " PAUSED" } else { "" },
         if shots == 1 { "" } else { "s" },
         look.prompt,
         look.source,
     );
-    if let Some(drawn) = look.sight.and_then(|sight| sight.frame.label.as_ref()) {
-        told += &format!(", drawn: {drawn}");
+    if let Some(drawn) = look
+        .snapshot
+        .and_then(|snapshot| snapshot.frame.label.as_ref())
+    {
+        words += &format!(", drawn: {drawn}");
     }
-    Paragraph::new(told).style(Style::new().add_modifier(Modifier::REVERSED))
+    Paragraph::new(words).style(Style::new().add_modifier(Modifier::REVERSED))
 }
 
 fn picture(frame: &mut Frame, look: &Look, place: Rect) {
-    match (look.pixels, look.sight) {
+    match (look.pixels, look.snapshot) {
         (Some((protocol, inside)), _) if place.union(inside) == place => {
             frame.render_widget(Image::new(protocol), inside);
         }
-        (_, Some(sight)) => blocks(&sight.frame.image, place, look.depth, frame.buffer_mut()),
+        (_, Some(snapshot)) => blocks(&snapshot.frame.image, place, look.depth, frame.buffer_mut()),
         (_, None) => frame.render_widget(Paragraph::new("waiting for the camera ..."), place),
     }
 }
 
 fn facts<'a>(state: &'a State, look: &Look<'a>) -> Vec<Line<'a>> {
-    let Some(sight) = look.sight else {
+    let Some(snapshot) = look.snapshot else {
         return Vec::new();
     };
-    let (class, score) = sight.guess;
+    let (class, score) = snapshot.guess;
     let guess = vec![
         Span::raw("guess "),
         Span::styled(&*state.rows[class].name, bold()),
         Span::raw(format!(" {}", percent(score))),
-        Span::styled(format!("  ({})", look.guesser), dim()),
+        Span::styled(format!("  ({})", look.in_use), dim()),
     ];
     let hints = look.hints;
     let filled = (hints.sharpness * 8.0).round().clamp(0.0, 8.0) as usize;
@@ -194,9 +187,10 @@ fn facts<'a>(state: &'a State, look: &Look<'a>) -> Vec<Line<'a>> {
     }
     if let Some((cosine, class)) = hints.closest {
         let like = format!("  like {} {cosine:.3}", state.rows[class].name);
-        about.push(match hints.duplicate {
-            true => Span::styled(format!("{like}: nearly the same"), bad()),
-            false => Span::styled(like, dim()),
+        about.push(if hints.duplicate {
+            Span::styled(format!("{like}: nearly the same"), bad())
+        } else {
+            Span::styled(like, dim())
         });
     }
     vec![Line::from(guess), Line::from(about)]
@@ -214,9 +208,10 @@ fn labels(frame: &mut Frame, state: &State, place: Rect) {
     let height = usize::from(place.height);
     let count = state.rows.len();
     // With more labels than rows the last row says so.
-    let shown = match count > height {
-        true => height.saturating_sub(1),
-        false => count,
+    let shown = if count > height {
+        height.saturating_sub(1)
+    } else {
+        count
     };
     let first = first_shown(count, state.selected, shown);
     let rows = state.rows.iter().enumerate().skip(first).take(shown);
@@ -224,8 +219,8 @@ fn labels(frame: &mut Frame, state: &State, place: Rect) {
         .map(|(class, row)| label(state, class, row, usize::from(place.width)))
         .collect();
     if count > shown {
-        let told = format!("  {}-{} of {count} labels, ↑ ↓", first + 1, first + shown);
-        lines.push(Line::styled(told, dim()));
+        let words = format!("  {}-{} of {count} labels, ↑ ↓", first + 1, first + shown);
+        lines.push(Line::styled(words, dim()));
     }
     frame.render_widget(Paragraph::new(lines), place);
 }
@@ -283,15 +278,16 @@ fn message(state: &State) -> Paragraph<'_> {
 fn question<'a>(state: &State, verdict: &Verdict) -> Paragraph<'a> {
     let weakest = verdict.weakest(|class| state.rows[class].shots);
     let weakest = weakest.map_or("the weakest label", |class| &state.rows[class].name);
-    let told = match verdict.accepted {
-        true => format!(
-            "Keep this prompt (Enter), or take more shots where it is weakest: {weakest} (m)?"
-        ),
-        false => format!(
+    let words = if verdict.accepted {
+        format!("Keep this prompt (Enter), or take more shots where it is weakest: {weakest} (m)?")
+    } else {
+        format!(
             "Worse than the plain template. Take more shots of {weakest} (Enter), or keep it all the same (k)?"
-        ),
+        )
     };
-    Paragraph::new(told).style(bold()).wrap(Wrap { trim: true })
+    Paragraph::new(words)
+        .style(bold())
+        .wrap(Wrap { trim: true })
 }
 
 fn training(frame: &mut Frame, progress: &Progress, place: Rect) {
@@ -310,7 +306,7 @@ fn training(frame: &mut Frame, progress: &Progress, place: Rect) {
 }
 
 fn keys(state: &State) -> Paragraph<'static> {
-    let told = match &state.stage {
+    let words = match &state.stage {
         Stage::Training(_) => "Esc cancels".to_owned(),
         Stage::Verdict(_) => "k keep   m more shots   q leave without it".to_owned(),
         Stage::Looking if state.burst_armed => {
@@ -323,7 +319,7 @@ fn keys(state: &State) -> Paragraph<'static> {
             }
         },
     };
-    Paragraph::new(told).style(dim())
+    Paragraph::new(words).style(dim())
 }
 
 /// The verdict, as a table where that fits and as a list of what is mistaken for what otherwise.
@@ -352,9 +348,10 @@ fn judged<'a>(state: &State, verdict: &Verdict, place: Rect) -> Vec<Line<'a>> {
     let column = if most.unwrap_or(0) < 10 { 2 } else { 3 };
     let fits = HEAD + column * count <= usize::from(place.width)
         && lines.len() + count < usize::from(place.height);
-    match fits {
-        true => lines.extend(table(state, verdict, column)),
-        false => lines.extend(mistakes(state, verdict)),
+    if fits {
+        lines.extend(table(state, verdict, column))
+    } else {
+        lines.extend(mistakes(state, verdict))
     }
     lines
 }

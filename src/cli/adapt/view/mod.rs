@@ -14,14 +14,14 @@ use super::super::{Context, Exit};
 use super::adaptation::{Adaptation, Trained};
 use crate::frames::{CameraOptions, CameraSource};
 use crate::store::Shot;
+use crate::watch::{Hints, SharpnessHistory};
 use anyhow::Context as _;
-use draw::{Hints, Look};
+use draw::Look;
 use ndarray::Array1;
 use picture::Pixels;
 use ratatui::crossterm::event::{Event, KeyEventKind};
 use ratatui_image::protocol::Protocol;
 use state::{Action, Stage, State};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,23 +30,15 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 use terminal::{Depth, Screen};
 use train::{Encoded, Training};
-use watch::{Guesser, News, Sight, Wishes, watch};
+use watch::{Controls, InUse, Snapshot, ViewEvent, Watcher};
 
 pub use terminal::is_there;
 
 /// How long the view waits for a key before it looks at everything else.
-const GLANCE: Duration = Duration::from_millis(30);
+const POLL: Duration = Duration::from_millis(30);
 const GONE: &str = "the terminal is gone";
 /// The shortest time between two pictures that are sent as pixels: they are ten times the bytes of blocks.
 const PIXEL_PACE: Duration = Duration::from_millis(250);
-/// Two pictures whose features have a cosine above this show the same thing in the same way. With the default model the two
-/// most alike of 3 x 192 demo scenes have 0.989, and most pictures have more with themselves under fresh noise.
-const DUPLICATE: f32 = 0.99;
-/// A picture with less than this share of the usual sharpness is blurred.
-const BLURRED: f32 = 0.35;
-/// Over how many frames the usual sharpness is taken.
-const REMEMBERED: usize = 60;
-
 /// What the view is opened with.
 pub struct View<'a> {
     pub source: CameraSource,
@@ -95,27 +87,39 @@ pub fn run(view: &View, context: &Context) -> anyhow::Result<Exit> {
         })
     });
     let kept: Vec<Kept> = kept.collect();
-    let guesser = Guesser::new(adaptation, context)?;
+    let in_use = InUse::load(adaptation, context)?;
     let earlier: Vec<Shot> = kept.iter().map(|kept| kept.shot.clone()).collect();
-    let wishes = Wishes::default();
-    let (sender, news) = mpsc::sync_channel(1);
+    let controls = Controls::default();
+    let (sender, camera) = mpsc::sync_channel(1);
     let end = thread::scope(|scope| {
-        let (guesser, wishes) = (&guesser, &wishes);
-        let watcher = scope.spawn(move || {
-            let View {
-                source, options, ..
-            } = view;
-            watch(
-                source, options, adaptation, guesser, earlier, wishes, &sender,
-            );
-        });
-        let session = Session::new(view, context, kept, guesser, wishes, news);
+        let (in_use, controls) = (&in_use, &controls);
+        let watcher = Watcher {
+            in_use,
+            earlier: earlier.into_iter(),
+            controls,
+            events: sender,
+        };
+        let watcher = scope.spawn(move || watcher.watch(&view.source, &view.options));
+        let threads = CameraThread {
+            in_use,
+            controls,
+            events: camera,
+        };
+        let session = Session::new(view, context, kept, threads);
         let end = session.and_then(|session| session.run(scope));
-        wishes.stop.store(true, Ordering::Relaxed);
-        // Its panic, if it had one, has been told.
+        controls.stop.store(true, Ordering::Relaxed);
+        // Its panic, if it had one, has been reported.
         let _ = watcher.join();
         end
     });
+    finish(end, view, context)
+}
+
+/// Keeps the prompt where the user wants it, and says what is left otherwise.
+fn finish(end: anyhow::Result<End>, view: &View, context: &Context) -> anyhow::Result<Exit> {
+    let adaptation = view.adaptation;
+    let prompt = &adaptation.plan.prompt;
+    let folder = context.home.shots_folder(prompt)?;
     let shots = context.home.shots_in(&folder)?.len();
     match end {
         Ok(End::Keep(trained)) => {
@@ -146,22 +150,27 @@ pub fn run(view: &View, context: &Context) -> anyhow::Result<Exit> {
     }
 }
 
+/// The camera's thread, as the view sees it.
+struct CameraThread<'a> {
+    in_use: &'a InUse<'a>,
+    controls: &'a Controls,
+    events: Receiver<ViewEvent>,
+}
+
 /// The view while it is open.
 struct Session<'a> {
     view: &'a View<'a>,
     context: &'a Context,
-    guesser: &'a Guesser<'a>,
-    wishes: &'a Wishes,
-    news: Receiver<News>,
+    camera: CameraThread<'a>,
     events: Receiver<Event>,
     screen: Screen,
     pixels: Option<Pixels>,
     depth: Depth,
     state: State,
     kept: Vec<Kept>,
-    sight: Option<Box<Sight>>,
+    snapshot: Option<Box<Snapshot>>,
     hints: Hints,
-    sharpness: VecDeque<f32>,
+    sharpness: SharpnessHistory,
     /// The number of the last frame that became a shot.
     stored: Option<u64>,
     trained: Option<Box<Trained>>,
@@ -185,29 +194,26 @@ impl<'a> Session<'a> {
         view: &'a View,
         context: &'a Context,
         kept: Vec<Kept>,
-        guesser: &'a Guesser<'a>,
-        wishes: &'a Wishes,
-        news: Receiver<News>,
+        camera: CameraThread<'a>,
     ) -> anyhow::Result<Session<'a>> {
         let labels = view.adaptation.labels.iter().enumerate();
         let count = |class| kept.iter().filter(|kept| kept.class == class).count();
         let mut state = State::new(labels.map(|(class, label)| (label.name.clone(), count(class))));
         match kept.len() {
-            0 => state.tell("press a label's key while the camera shows it; ? for help"),
-            count => state.tell(format!("{count} shots of earlier are here; ? for help")),
+            0 => state.note("press a label's key while the camera shows it; ? for help"),
+            count => state.note(format!("{count} shots of earlier are here; ? for help")),
         }
         let screen = Screen::open().context("the terminal cannot be taken")?;
         let depth = Depth::of(|name| std::env::var(name).ok());
-        let pixels = match view.blocks || depth == Depth::Grey {
-            true => None,
-            false => Pixels::ask(),
+        let pixels = if view.blocks || depth == Depth::Grey {
+            None
+        } else {
+            Pixels::ask()
         };
         Ok(Session {
             view,
             context,
-            guesser,
-            wishes,
-            news,
+            camera,
             // Not before the terminal was asked about pixels: its answer comes the same way.
             events: terminal::events(),
             screen,
@@ -215,9 +221,9 @@ impl<'a> Session<'a> {
             depth,
             state,
             kept,
-            sight: None,
+            snapshot: None,
             hints: Hints::default(),
-            sharpness: VecDeque::new(),
+            sharpness: SharpnessHistory::default(),
             stored: None,
             trained: None,
             encoded: Arc::default(),
@@ -260,8 +266,8 @@ impl<'a> Session<'a> {
         'a: 'scope,
     {
         loop {
-            match self.news.try_recv() {
-                Ok(news) => self.hear(news)?,
+            match self.camera.events.try_recv() {
+                Ok(event) => self.take(event)?,
                 Err(TryRecvError::Disconnected) if !self.ended => {
                     anyhow::bail!(
                         "watching the camera came upon a fault of this program: please report it"
@@ -287,7 +293,8 @@ impl<'a> Session<'a> {
             action = self.key()?;
         }
         self.stale |= action != Action::Nothing;
-        self.wishes
+        self.camera
+            .controls
             .paused
             .store(self.state.paused, Ordering::Relaxed);
         match action {
@@ -309,7 +316,7 @@ impl<'a> Session<'a> {
 
     /// Waits for a key, a little.
     fn key(&mut self) -> anyhow::Result<Action> {
-        let event = match self.events.recv_timeout(GLANCE) {
+        let event = match self.events.recv_timeout(POLL) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => return Ok(Action::Nothing),
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!(GONE),
@@ -323,29 +330,26 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn hear(&mut self, news: News) -> anyhow::Result<()> {
+    fn take(&mut self, event: ViewEvent) -> anyhow::Result<()> {
         self.stale = true;
-        match news {
-            News::Sight(sight) => {
-                if self.sharpness.len() == REMEMBERED {
-                    self.sharpness.pop_front();
-                }
-                self.sharpness.push_back(sight.sharpness);
-                self.sight = Some(sight);
+        match event {
+            ViewEvent::Snapshot(snapshot) => {
+                self.sharpness.add(snapshot.sharpness);
+                self.snapshot = Some(snapshot);
                 self.hint();
             }
-            News::Kept(shot, feature) => {
+            ViewEvent::Kept(shot, feature) => {
                 let known = self.kept.iter_mut().find(|kept| kept.shot == shot);
                 if let Some(kept) = known {
                     kept.feature = Some(feature);
                 }
             }
-            News::Trouble(told) => self.state.complain(told),
-            News::Ended(Some(error)) => return Err(error),
-            News::Ended(None) => {
+            ViewEvent::Problem(problem) => self.state.warn(problem.to_string()),
+            ViewEvent::Ended(Some(error)) => return Err(error),
+            ViewEvent::Ended(None) => {
                 self.ended = true;
                 self.state
-                    .tell("the camera's stream has ended; what is shown was its last picture");
+                    .note("the camera's stream has ended; what is shown was its last picture");
             }
         }
         Ok(())
@@ -353,51 +357,40 @@ impl<'a> Session<'a> {
 
     /// What is to be said about the picture that is shown.
     fn hint(&mut self) {
-        let Some(sight) = &self.sight else {
+        let Some(snapshot) = &self.snapshot else {
             return;
         };
-        let mut usual: Vec<f32> = self.sharpness.iter().copied().collect();
-        usual.sort_by(f32::total_cmp);
-        let sharpest = usual.last().copied().unwrap_or(0.0).max(f32::MIN_POSITIVE);
-        let middle = usual[usual.len() / 2];
-        let likeness = |kept: &Kept| Some((kept.feature.as_ref()?.dot(&sight.feature), kept.class));
-        let closest = self
-            .kept
-            .iter()
-            .filter_map(likeness)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        self.hints = Hints {
-            sharpness: (sight.sharpness / sharpest).sqrt(),
-            blurred: sight.sharpness < BLURRED * middle,
-            closest,
-            duplicate: closest.is_some_and(|(cosine, _)| cosine > DUPLICATE),
-        };
+        let shots = self.kept.iter();
+        let shots = shots.filter_map(|kept| Some((kept.feature.as_ref()?, kept.class)));
+        let feature = snapshot.feature.view();
+        self.hints = Hints::of(feature, snapshot.sharpness, &self.sharpness, shots);
     }
 
     fn store(&mut self, class: usize) {
-        let Some(sight) = &self.sight else {
-            return self.state.complain("there is no picture yet");
+        let Some(snapshot) = &self.snapshot else {
+            return self.state.warn("there is no picture yet");
         };
-        if self.stored == Some(sight.frame.index) {
+        if self.stored == Some(snapshot.frame.index) {
             // A burst meets the same frame where the camera is slower than it.
             if self.state.burst_left().is_none() {
-                let told = "this very picture is a shot already: wait for the next, or take it back with u";
-                self.state.tell(told);
+                self.state.note(
+                    "this very picture is a shot already: wait for the next, or take it back with u",
+                );
             }
             return;
         }
         let name = &self.view.adaptation.labels[class].name;
         let home = &self.context.home;
-        let jpeg = sight.frame.to_jpeg().map_err(|error| error.to_string());
+        let jpeg = snapshot.frame.to_jpeg().map_err(|error| error.to_string());
         let stored = jpeg.and_then(|jpeg| {
             home.add_shot(&self.view.adaptation.plan.prompt, name, &jpeg)
                 .map_err(|error| error.to_string())
         });
         let shot = match stored {
             Ok(shot) => shot,
-            Err(told) => return self.state.complain(told),
+            Err(message) => return self.state.warn(message),
         };
-        self.stored = Some(sight.frame.index);
+        self.stored = Some(snapshot.frame.index);
         self.state.rows[class].shots += 1;
         let doubt = match (self.hints.blurred, self.hints.duplicate) {
             (true, _) => ", but it is blurred",
@@ -405,21 +398,21 @@ impl<'a> Session<'a> {
             _ => "",
         };
         let count = self.state.rows[class].shots;
-        self.state.tell(format!("{name} {count} kept{doubt}"));
+        self.state.note(format!("{name} {count} kept{doubt}"));
         self.kept.push(Kept {
             shot,
             class,
-            feature: Some(sight.feature.clone()),
+            feature: Some(snapshot.feature.clone()),
             ours: true,
         });
         self.hint();
-        self.wishes.next.store(true, Ordering::Relaxed);
+        (self.camera.controls.next_scene).store(true, Ordering::Relaxed);
     }
 
     fn undo(&mut self) {
         match self.kept.iter().rposition(|kept| kept.ours) {
             Some(place) => self.remove(place),
-            None => self.state.tell(
+            None => self.state.note(
                 "nothing of this session is left to take back; Delete removes the newest shot of the marked label",
             ),
         }
@@ -428,21 +421,21 @@ impl<'a> Session<'a> {
     fn remove_newest(&mut self, class: usize) {
         match self.kept.iter().rposition(|kept| kept.class == class) {
             Some(place) => self.remove(place),
-            None => self.state.tell("the marked label has no shot"),
+            None => self.state.note("the marked label has no shot"),
         }
     }
 
     fn remove(&mut self, place: usize) {
         let Kept { shot, class, .. } = &self.kept[place];
         if let Err(error) = self.context.home.remove_shot(shot) {
-            return self.state.complain(error.to_string());
+            return self.state.warn(error.to_string());
         }
         let row = &mut self.state.rows[*class];
         row.shots = row.shots.saturating_sub(1);
-        let told = format!("a shot of {} was taken back", row.name);
+        let message = format!("a shot of {} was taken back", row.name);
         self.kept.remove(place);
         self.stored = None;
-        self.state.tell(told);
+        self.state.note(message);
         self.hint();
     }
 
@@ -458,11 +451,11 @@ impl<'a> Session<'a> {
         let seed = adaptation.plan.options.seed;
         let pictures = LabelledPictures::from_kept(adaptation.labels.clone(), files, None, seed);
         let training = Arc::new(Training::default());
-        let told = Arc::clone(&training);
+        let of_thread = Arc::clone(&training);
         self.state.message = None;
         self.state.stage = Stage::Training(training.progress());
         let encoded = Arc::clone(&self.encoded);
-        let thread = scope.spawn(move || told.run(adaptation, &pictures, &encoded));
+        let thread = scope.spawn(move || of_thread.run(adaptation, &pictures, &encoded));
         (training, thread)
     }
 
@@ -476,7 +469,7 @@ impl<'a> Session<'a> {
                 self.trained = Some(Box::new(trained));
                 self.state.stage = Stage::Verdict(verdict);
             }
-            Ok(Err(error)) => self.state.complain(error.to_string()),
+            Ok(Err(error)) => self.state.warn(error.to_string()),
             Err(_) => anyhow::bail!("training came upon a fault of this program: please report it"),
         }
         Ok(())
@@ -485,7 +478,7 @@ impl<'a> Session<'a> {
     fn draw(&mut self) -> anyhow::Result<()> {
         let Session {
             state,
-            sight,
+            snapshot,
             hints,
             depth,
             pixels,
@@ -493,13 +486,13 @@ impl<'a> Session<'a> {
             ..
         } = self;
         let size = self.screen.terminal.size()?;
-        if let (Some(pixels), Some(sight)) = (pixels, sight.as_deref()) {
+        if let (Some(pixels), Some(snapshot)) = (pixels, snapshot.as_deref()) {
             let place = draw::picture_place(state, size);
             let fresh = drawn_pixels.as_ref().is_some_and(|(at, _, inside)| {
                 at.elapsed() < PIXEL_PACE && place.union(*inside) == place
             });
             if !fresh {
-                let shown = pixels.picture(&sight.frame.image, place);
+                let shown = pixels.picture(&snapshot.frame.image, place);
                 *drawn_pixels = shown.map(|(protocol, inside)| (Instant::now(), protocol, inside));
             }
         }
@@ -507,8 +500,8 @@ impl<'a> Session<'a> {
         let look = Look {
             prompt: &self.view.adaptation.plan.prompt,
             source: &source,
-            guesser: &self.guesser.title,
-            sight: sight.as_deref(),
+            in_use: &self.camera.in_use.title,
+            snapshot: snapshot.as_deref(),
             hints,
             depth: *depth,
             pixels: drawn_pixels

@@ -1,5 +1,5 @@
 //! A picture in a terminal: two pixels a cell as half-blocks in as many colours as there are, or its real pixels where the
-//! terminal can show them. It must not know where the picture comes from.
+//! terminal can show them.
 
 use super::terminal::Depth;
 use image::{DynamicImage, RgbImage, imageops};
@@ -92,9 +92,10 @@ fn of_256(rgb: [u8; 3]) -> u8 {
     let cube = level.map(|level| LEVELS[level]);
     let step = (brightness(rgb).saturating_sub(3) / 10).min(23) as u8;
     let grey = [8 + 10 * step; 3];
-    match distance(grey, rgb) < distance(cube, rgb) {
-        true => 232 + step,
-        false => 16 + (36 * level[0] + 6 * level[1] + level[2]) as u8,
+    if distance(grey, rgb) < distance(cube, rgb) {
+        232 + step
+    } else {
+        16 + (36 * level[0] + 6 * level[1] + level[2]) as u8
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the labelling view knows and what its keys mean: plain data and functions, with no terminal, camera or disk, so
-//! that every key can be tried in a test. Whoever holds it carries out the actions and tells it how they went.
+//! that every key can be tried in a test. Whoever holds it carries out the actions and reports how they went.
 
 use crate::adapt::MIN_SHOTS;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -142,14 +142,14 @@ impl State {
         self.rows.iter().map(|row| row.shots).sum()
     }
 
-    /// Tells the user something.
-    pub fn tell(&mut self, text: impl Into<String>) {
+    /// Shows a message.
+    pub fn note(&mut self, text: impl Into<String>) {
         let text = text.into();
         self.message = Some(Message { text, bad: false });
     }
 
-    /// Tells the user that something went wrong.
-    pub fn complain(&mut self, text: impl Into<String>) {
+    /// Shows that something went wrong.
+    pub fn warn(&mut self, text: impl Into<String>) {
         let text = text.into();
         self.message = Some(Message { text, bad: true });
     }
@@ -204,13 +204,13 @@ impl State {
             KeyCode::Home => self.selected = 0,
             KeyCode::End => self.selected = last,
             KeyCode::Esc if self.burst_armed => self.burst_armed = false,
-            KeyCode::Esc => self.tell("q or Ctrl-C leaves; your shots are kept"),
+            KeyCode::Esc => self.note("q or Ctrl-C leaves; your shots are kept"),
             KeyCode::Char('0') => return self.shoot(self.selected, now),
             KeyCode::Char(c) => {
                 if let Some(class) = self.rows.iter().position(|row| row.key == Some(c)) {
                     return self.shoot(class, now);
                 }
-                self.tell(format!("no label has the key {c}: ? shows the keys"));
+                self.note(format!("no label has the key {c}: ? shows the keys"));
             }
             _ => {}
         }
@@ -235,7 +235,7 @@ impl State {
         };
         if let Some(weakest) = verdict.weakest(|class| self.rows[class].shots) {
             self.selected = weakest;
-            self.tell(format!(
+            self.note(format!(
                 "take more of {:?}, in other places and from other sides; Enter trains again",
                 self.rows[weakest].name
             ));
@@ -289,7 +289,7 @@ impl State {
                 "{name:?} has {have}: take at least {MIN_SHOTS} of every label, better {ENOUGH_SHOTS}"
             );
             self.selected = class;
-            self.complain(text);
+            self.warn(text);
             return Action::Nothing;
         }
         self.paused = false;

@@ -1,5 +1,5 @@
 //! The terminal: taken whole while the view lives, and given back as it was whatever ends it, a panic included. What it
-//! can show is asked of its environment. It must not know what is drawn.
+//! can show is asked of its environment.
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -78,7 +78,7 @@ impl Screen {
         let earlier_hook: Arc<Hook> = Arc::from(panic::take_hook());
         let (hook, main) = (Arc::clone(&earlier_hook), thread::current().id());
         panic::set_hook(Box::new(move |info| {
-            // Other threads' panics are caught and told by those who wait for them: a decoder's are daily bread.
+            // Other threads' panics are caught and reported by those who wait for them; a decoder's are common.
             if thread::current().id() == main {
                 restore();
                 hook(info);

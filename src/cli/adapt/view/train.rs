@@ -1,13 +1,13 @@
 //! Training from the labelling view, on a thread of its own: the kept shots become a trained prompt and a verdict on it,
-//! while the view shows how far it is. It must not know the terminal.
+//! while the view shows how far it is.
 
 use super::super::adaptation::{Adaptation, Trained};
 use super::state::{Progress, Verdict};
 use crate::adapt::features::Monitor;
-use crate::cli::heat::Pacing;
 use crate::cli::output::percent;
 use crate::cli::pictures::LabelledPictures;
 use crate::clip::ModelError;
+use crate::host::temperature::Pacing;
 use image::RgbImage;
 use ndarray::Array1;
 use std::collections::HashMap;
@@ -65,7 +65,7 @@ impl Training {
         progress.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn tell(&self, progress: Progress) {
+    fn set(&self, progress: Progress) {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
@@ -82,9 +82,9 @@ impl Training {
         let started = Instant::now();
         let most = AtomicUsize::new(0);
         let done = |count: usize| {
-            // Several threads tell this, not in order.
+            // Several threads report this, not in order.
             let done = most.fetch_max(count, Ordering::Relaxed).max(count);
-            self.tell(Progress {
+            self.set(Progress {
                 what: "encoding pictures",
                 done,
                 of: pictures.len(),
@@ -103,15 +103,16 @@ impl Training {
         let mut trained = adaptation.train_with(&set, &mut |report| {
             // The view has no room for what it says.
             let _ = pacing.after_step();
-            self.tell(Progress {
+            self.set(Progress {
                 what: "training",
                 done: report.step,
                 of: report.steps,
                 detail: format!("accuracy on its own shots {}", percent(report.accuracy)),
             });
-            match self.stop.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if self.stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         })?;
         trained.skipped_images = pictures.len() - set.labels.len();

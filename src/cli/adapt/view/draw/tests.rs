@@ -23,8 +23,8 @@ fn state(labels: usize) -> State {
     State::new((0..labels).map(|index| (name(index), 3 * index)))
 }
 
-fn sight() -> Sight {
-    Sight {
+fn snapshot() -> Snapshot {
+    Snapshot {
         frame: demo::stream(vec![0], 1).next().unwrap(),
         feature: Array1::zeros(4),
         guess: (1, 0.931),
@@ -33,7 +33,7 @@ fn sight() -> Sight {
 }
 
 /// The rows of the screen.
-fn screen(state: &State, sight: Option<&Sight>, (width, height): (u16, u16)) -> Vec<String> {
+fn screen(state: &State, snapshot: Option<&Snapshot>, (width, height): (u16, u16)) -> Vec<String> {
     let hints = Hints {
         sharpness: 0.5,
         blurred: false,
@@ -43,8 +43,8 @@ fn screen(state: &State, sight: Option<&Sight>, (width, height): (u16, u16)) -> 
     let look = Look {
         prompt: "shelf",
         source: "demo:clear",
-        guesser: "zero-shot",
-        sight,
+        in_use: "zero-shot",
+        snapshot,
         hints: &hints,
         depth: Depth::True,
         pixels: None,
@@ -80,8 +80,8 @@ fn verdict(classes: usize, wrong: bool) -> Verdict {
 
 #[test]
 fn picture_labels_counts_guess_and_hints_are_all_there_on_80_by_24() {
-    let (state, sight) = (state(12), sight());
-    let rows = screen(&state, Some(&sight), (80, 24));
+    let (state, snapshot) = (state(12), snapshot());
+    let rows = screen(&state, Some(&snapshot), (80, 24));
     let all = rows.join("\n");
     let title = " 198 shots for prompt shelf from camera demo:clear, drawn: ";
     assert!(rows[0].starts_with(title), "{all}");
@@ -104,7 +104,7 @@ fn picture_labels_counts_guess_and_hints_are_all_there_on_80_by_24() {
 
 #[test]
 fn every_size_is_drawn_without_a_fault() {
-    let sight = sight();
+    let snapshot = snapshot();
     let mut all = [state(2), state(60), state(60), state(3)];
     all[1].stage = Stage::Verdict(verdict(60, true));
     all[2].stage = Stage::Training(Progress::default());
@@ -119,7 +119,7 @@ fn every_size_is_drawn_without_a_fault() {
             (80, 24),
             (300, 90),
         ] {
-            screen(state, Some(&sight), size);
+            screen(state, Some(&snapshot), size);
             screen(state, None, size);
         }
     }
@@ -162,14 +162,14 @@ fn a_verdict_is_a_table_where_it_fits_and_a_list_of_mistakes_where_not() {
 
 #[test]
 fn training_shows_how_far_it_is_beside_the_living_picture() {
-    let (mut state, sight) = (state(3), sight());
+    let (mut state, snapshot) = (state(3), snapshot());
     state.stage = Stage::Training(Progress {
         what: "training",
         done: 50,
         of: 200,
         detail: "accuracy on its own shots 90.0 %".into(),
     });
-    let all = screen(&state, Some(&sight), (80, 24)).join("\n");
+    let all = screen(&state, Some(&snapshot), (80, 24)).join("\n");
     assert!(
         all.contains("training 50/200") && all.contains("own shots 90.0 %"),
         "{all}"

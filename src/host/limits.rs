@@ -1,6 +1,6 @@
-//! How much memory this process may have: what `ulimit -v` and its control groups allow, and whether a command can begin
-//! with that at all. A C library and a kernel that run out of memory end a program without a word; so it is looked at
-//! before threads are started and a model is opened. It must not know what a command does with its memory.
+//! How much memory this process may have: what the limit on its addresses and its control groups allow, and whether work
+//! can begin with that at all. A C library and a kernel that run out of memory end a program without a word; so it is
+//! checked before threads are started and a model is opened.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,18 +36,42 @@ pub const TRAINING: Need = Need {
 const ARENA: u64 = 128 << 20;
 
 /// A limit that is too low to begin.
-#[derive(Debug, Error)]
-#[error("{says}: {cure}")]
-pub struct TooLow {
-    pub says: String,
-    pub cure: String,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TooLow {
+    /// Memory that is really used, limited by a control group.
+    #[error(
+        "the control group of this process may use {} of memory, and {} are needed with {}",
+        mebibytes(.0.limit), mebibytes(.0.needed), cores(.0.threads)
+    )]
+    Resident(Shortage),
+    /// Addresses, limited by `ulimit -v`.
+    #[error(
+        "this process may use {} of addresses (ulimit -v), and {} are needed with {}",
+        mebibytes(.0.limit), mebibytes(.0.needed), cores(.0.threads)
+    )]
+    Addresses(Shortage),
 }
 
-/// Prepares the heap for a limit on addresses, and tells where a limit is too low to begin. `threads` are the processor
+/// How much there is and how much is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shortage {
+    /// In bytes.
+    pub limit: u64,
+    /// In bytes.
+    pub needed: u64,
+    /// The threads it was reckoned with.
+    pub threads: usize,
+    /// Whether one thread could do with what there is.
+    pub enough_for_one_thread: bool,
+}
+
+/// Prepares the heap for a limit on addresses, and says where a limit is too low to begin. `threads` are the processor
 /// cores that will be used.
 ///
 /// # Errors
-/// With the limit, what is needed, and the cure.
+/// With the limit and what is needed.
 pub fn check(need: &Need, threads: usize) -> Result<(), TooLow> {
     let groups = control_groups(Path::new("/"));
     enough_resident(groups, need, threads)?;
@@ -56,7 +80,7 @@ pub fn check(need: &Need, threads: usize) -> Result<(), TooLow> {
     };
     // Arenas would be mapped first, and leave nothing for what is needed.
     if limit.saturating_sub(taken) < need.of_addresses(threads) + ARENA * threads as u64 {
-        crate::memory::one_arena();
+        crate::host::memory::one_arena();
     }
     enough_addresses(limit, taken, need, threads)
 }
@@ -72,44 +96,27 @@ impl Need {
 }
 
 fn enough_resident(limit: Option<u64>, need: &Need, threads: usize) -> Result<(), TooLow> {
-    let Some(limit) = limit.filter(|limit| *limit < need.of_resident(threads)) else {
-        return Ok(());
-    };
-    let cure = match threads > 1 && need.of_resident(1) <= limit {
-        true => "use fewer --threads, or ",
-        false => "",
-    };
-    Err(TooLow {
-        says: format!(
-            "the control group of this process may use {} of memory, and {} needed with {}",
-            mebibytes(limit),
-            are(need.of_resident(threads)),
-            cores(threads),
-        ),
-        cure: format!("{cure}give it more (MemoryMax= of its unit, --memory of its container)"),
+    let needed = |threads| need.of_resident(threads);
+    limit.map_or(Ok(()), |limit| {
+        enough(limit, needed, threads).map_err(TooLow::Resident)
     })
 }
 
 fn enough_addresses(limit: u64, taken: u64, need: &Need, threads: usize) -> Result<(), TooLow> {
-    let all = |threads| taken + need.of_addresses(threads);
-    if limit >= all(threads) {
+    let needed = |threads| taken + need.of_addresses(threads);
+    enough(limit, needed, threads).map_err(TooLow::Addresses)
+}
+
+/// Whether `limit` is what `threads` need.
+fn enough(limit: u64, needed: impl Fn(usize) -> u64, threads: usize) -> Result<(), Shortage> {
+    if limit >= needed(threads) {
         return Ok(());
     }
-    let cure = match threads > 1 && all(1) <= limit {
-        true => "use fewer --threads, or ",
-        false => "",
-    };
-    Err(TooLow {
-        says: format!(
-            "this process may use {} of addresses (ulimit -v), and {} needed with {}",
-            mebibytes(limit),
-            are(all(threads)),
-            cores(threads),
-        ),
-        cure: format!(
-            "{cure}say `ulimit -v {}` or more; a control group limits what is really used",
-            all(threads).div_ceil(1024),
-        ),
+    Err(Shortage {
+        limit,
+        needed: needed(threads),
+        threads,
+        enough_for_one_thread: needed(1) <= limit,
     })
 }
 
@@ -118,10 +125,6 @@ fn cores(threads: usize) -> String {
         1 => "one processor core".into(),
         threads => format!("{threads} processor cores"),
     }
-}
-
-fn are(bytes: u64) -> String {
-    format!("{} are", mebibytes(bytes))
 }
 
 /// Bytes in MiB, rounded up.
@@ -187,7 +190,7 @@ pub fn addresses() -> Option<u64> {
     None
 }
 
-/// The addresses that this process has now, in bytes, where the system tells (Linux).
+/// The addresses that this process has now, in bytes, where the system says (Linux).
 fn addresses_taken() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -203,8 +206,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// The limit that a system with these files tells.
-    fn told(files: &[(&str, &str)]) -> Option<u64> {
+    /// The limit of a system with these files.
+    fn limit_of(files: &[(&str, &str)]) -> Option<u64> {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = dir.path().join(name);
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn the_lowest_limit_of_a_control_group_and_those_above_it_holds() {
         let groups = |own, above| {
-            told(&[
+            limit_of(&[
                 ("proc/self/cgroup", "0::/system.slice/rlp.service\n"),
                 ("sys/fs/cgroup/system.slice/rlp.service/memory.max", own),
                 ("sys/fs/cgroup/system.slice/memory.max", above),
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn the_first_version_of_control_groups_and_containers_are_understood() {
         let one = |limit| {
-            told(&[
+            limit_of(&[
                 ("proc/self/cgroup", "5:cpu:/\n4:hugetlb,memory:/box\n0::/\n"),
                 ("sys/fs/cgroup/memory/box/memory.limit_in_bytes", limit),
             ])
@@ -243,36 +246,28 @@ mod tests {
             ("proc/self/cgroup", "0::/outside/name\n"),
             ("sys/fs/cgroup/memory.max", "67108864\n"),
         ];
-        assert_eq!(told(&container), Some(64 * MIB));
-        assert_eq!(told(&[]), None);
-        assert_eq!(told(&[("proc/self/cgroup", "nonsense\n::\n")]), None);
+        assert_eq!(limit_of(&container), Some(64 * MIB));
+        assert_eq!(limit_of(&[]), None);
+        assert_eq!(limit_of(&[("proc/self/cgroup", "nonsense\n::\n")]), None);
     }
 
     #[test]
-    fn a_limit_that_is_too_low_is_told_with_what_is_needed_and_the_cure() {
-        let told = enough_addresses(100 * MIB, 50 * MIB, &NAMING, 16)
-            .unwrap_err()
-            .to_string();
-        for word in [
-            "100 MiB",
-            "142 MiB are needed with 16 processor cores",
-            "fewer --threads",
-            "ulimit -v 145408",
-        ] {
-            assert!(told.contains(word), "{word}: {told}");
-        }
+    fn a_limit_that_is_too_low_is_an_error_with_what_is_needed() {
+        let short = enough_addresses(100 * MIB, 50 * MIB, &NAMING, 16).unwrap_err();
+        assert_eq!(
+            short.to_string(),
+            "this process may use 100 MiB of addresses (ulimit -v), and 142 MiB are needed with 16 processor cores"
+        );
+        assert!(matches!(short, TooLow::Addresses(short) if short.enough_for_one_thread));
         assert!(enough_addresses(142 * MIB, 50 * MIB, &NAMING, 16).is_ok());
-        let alone = enough_addresses(60 * MIB, 50 * MIB, &NAMING, 1)
-            .unwrap_err()
-            .to_string();
-        assert!(!alone.contains("fewer"), "{alone}");
+        let alone = enough_addresses(60 * MIB, 50 * MIB, &NAMING, 1).unwrap_err();
+        assert!(matches!(alone, TooLow::Addresses(alone) if !alone.enough_for_one_thread));
 
-        let told = enough_resident(Some(40 * MIB), &TRAINING, 16)
-            .unwrap_err()
-            .to_string();
-        for word in ["40 MiB", "82 MiB", "fewer --threads", "MemoryMax="] {
-            assert!(told.contains(word), "{word}: {told}");
-        }
+        let short = enough_resident(Some(40 * MIB), &TRAINING, 16).unwrap_err();
+        assert_eq!(
+            short.to_string(),
+            "the control group of this process may use 40 MiB of memory, and 82 MiB are needed with 16 processor cores"
+        );
         assert!(enough_resident(Some(82 * MIB), &TRAINING, 16).is_ok());
         assert!(enough_resident(None, &TRAINING, 16).is_ok());
     }

@@ -1,49 +1,53 @@
 //! How hot the box is, and how training goes slower before the box has to slow itself down: between two steps it rests,
-//! the longer the hotter, but always goes on. It must not know what a step does.
+//! the longer the hotter, but always goes on.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What a Raspberry Pi's firmware tells: the supply voltage is too low now.
+/// A bit of a Raspberry Pi's firmware: the supply voltage is too low now.
 pub const UNDER_VOLTAGE: u32 = 1;
-/// The same: the processor is slowed down now, for heat or for lack of power.
+/// Bits of the same: the processor is slowed down now, for heat or for lack of power.
 pub const SLOWED: u32 = 0b1110;
 
 /// Degrees below the point where the system slows the processor down: from here on training rests.
 const NEAR: f32 = 5.0;
 /// Once it rests, it goes on resting until it is so far below.
 const FAR: f32 = 8.0;
-/// A zone that tells no such point tells one where it switches off; slowing down begins about so far below.
+/// A zone without such a point has one where it switches off; slowing down begins about so far below.
 const BELOW_CRITICAL: f32 = 10.0;
 /// Rest after a step at most, in times the step took: training then takes five times as long.
 const LONGEST_REST: f32 = 4.0;
-/// A rest is never longer, so that a signal is heard soon.
+/// A rest is never longer, so that a signal is noticed soon.
 const REST: Duration = Duration::from_secs(1);
 /// The temperature is looked at no more often.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Where the system tells of heat: below `/`, but for tests.
+/// Where the system reports its temperature.
 pub struct Thermometer {
     root: PathBuf,
 }
 
-/// What the system tells of heat.
+/// What the system reports of its temperature.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Reading {
     /// Degrees Celsius of the hottest zone.
     pub hottest: Option<f32>,
     /// Degrees until the first zone slows the processor down; negative beyond.
     pub left: Option<f32>,
-    /// The Raspberry Pi's bits, [`UNDER_VOLTAGE`] and [`SLOWED`]; the upper half tells of the time since the start.
+    /// The Raspberry Pi's bits, [`UNDER_VOLTAGE`] and [`SLOWED`]; the upper half is about the time since the start.
     pub firmware: Option<u32>,
 }
 
 impl Thermometer {
+    /// Of the system whose files lie below `root`: `/`, but for tests.
     pub fn at(root: impl Into<PathBuf>) -> Thermometer {
         Thermometer { root: root.into() }
     }
 
+    /// What the system reports now; what it does not report is missing.
     pub fn read(&self) -> Reading {
         let zones = fs::read_dir(self.root.join("sys/class/thermal"));
         let folders = zones
@@ -66,7 +70,8 @@ impl Thermometer {
     }
 }
 
-/// The temperature of the zone in `folder`, and where it slows the processor down, if it tells. Nonsense is not believed.
+/// The temperature of the zone in `folder`, and where it slows the processor down, if that is known. Nonsense is not
+/// believed.
 fn zone(folder: &Path) -> Option<(f32, Option<f32>)> {
     let text = |name: &str| fs::read_to_string(folder.join(name)).ok();
     let degrees = |name: &str| {
@@ -117,6 +122,7 @@ pub struct Pacing {
 }
 
 impl Pacing {
+    /// Of this box; the first step begins now.
     pub fn begin() -> Pacing {
         Pacing::with(Thermometer::at("/"), Instant::now())
     }
@@ -130,44 +136,62 @@ impl Pacing {
         }
     }
 
-    /// To be called after each step: rests if the box is hot. What it returns is to be told: that training goes slower
-    /// from now on, or no longer.
-    pub fn after_step(&mut self) -> Option<String> {
-        let (pause, told) = self.pause(Instant::now());
+    /// To be called after each step: rests if the box is hot. Something comes back where training goes slower from now on,
+    /// or no longer.
+    pub fn after_step(&mut self) -> Option<PaceChange> {
+        let (pause, change) = self.pause(Instant::now());
         std::thread::sleep(pause);
         self.begun = Instant::now();
-        told
+        change
     }
 
     /// How long to rest after the step that ended `now`.
-    fn pause(&mut self, now: Instant) -> (Duration, Option<String>) {
-        let mut told = None;
+    fn pause(&mut self, now: Instant) -> (Duration, Option<PaceChange>) {
+        let mut change = None;
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK) {
             self.looked = Some(now);
             let reading = self.thermometer.read();
             let before = self.rest;
             self.rest = rest(&reading, before > 0.0);
-            told = match (before > 0.0, self.rest > 0.0) {
-                (false, true) => Some(format!(
-                    "{}: training goes slower until it has cooled",
-                    hot(&reading)
-                )),
-                (true, false) => Some("the box has cooled: training goes on at full speed".into()),
+            change = match (before > 0.0, self.rest > 0.0) {
+                (false, true) => Some(PaceChange::Slower(reading)),
+                (true, false) => Some(PaceChange::FullSpeed),
                 _ => None,
             };
         }
         let step = now.duration_since(self.begun);
-        (step.mul_f32(self.rest).min(REST), told)
+        (step.mul_f32(self.rest).min(REST), change)
     }
 }
 
-fn hot(reading: &Reading) -> String {
-    match (reading.hottest, reading.left) {
-        (Some(degrees), Some(left)) if left < NEAR => format!(
-            "the box is at {degrees:.0} °C, {:.0} below where it slows itself down",
-            left.max(0.0)
-        ),
-        _ => "the box is slowing its processor down".into(),
+/// A change of how fast training goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum PaceChange {
+    /// The box is hot, as this reading says.
+    Slower(Reading),
+    /// It has cooled.
+    FullSpeed,
+}
+
+impl fmt::Display for PaceChange {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            PaceChange::FullSpeed => {
+                formatter.write_str("the box has cooled: training goes on at full speed")
+            }
+            PaceChange::Slower(reading) => {
+                match (reading.hottest, reading.left) {
+                    (Some(degrees), Some(left)) if left < NEAR => write!(
+                        formatter,
+                        "the box is at {degrees:.0} °C, {:.0} below where it slows itself down",
+                        left.max(0.0)
+                    ),
+                    _ => formatter.write_str("the box is slowing its processor down"),
+                }?;
+                formatter.write_str(": training goes slower until it has cooled")
+            }
+        }
     }
 }
 
@@ -253,33 +277,39 @@ mod tests {
         let step = Duration::from_millis(100);
         let mut now = start;
         let mut steps = |pacing: &mut Pacing, count: usize| {
-            let (mut rested, mut told) = (Duration::ZERO, Vec::new());
+            let (mut rested, mut messages) = (Duration::ZERO, Vec::new());
             for _ in 0..count {
                 now += step;
-                let (pause, said) = pacing.pause(now);
+                let (pause, change) = pacing.pause(now);
                 now += pause;
                 pacing.begun = now;
                 rested += pause;
-                told.extend(said);
+                messages.extend(change.map(|change| change.to_string()));
             }
-            (rested, told)
+            (rested, messages)
         };
         assert_eq!(steps(&mut pacing, 20), (Duration::ZERO, vec![]));
 
         write(&dir, &format!("{ZONE}/temp"), "79000\n");
-        let (rested, told) = steps(&mut pacing, 40);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("79 °C, 1 below"), "{told:?}");
+        let (rested, messages) = steps(&mut pacing, 40);
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(messages[0].contains("79 °C, 1 below"), "{messages:?}");
         assert!(rested > 20 * step && rested < 160 * step, "{rested:?}");
 
         write(&dir, &format!("{ZONE}/temp"), "60000\n");
-        let (_, told) = steps(&mut pacing, 40);
-        assert_eq!(told, ["the box has cooled: training goes on at full speed"]);
+        let (_, messages) = steps(&mut pacing, 40);
+        assert_eq!(
+            messages,
+            ["the box has cooled: training goes on at full speed"]
+        );
         assert_eq!(steps(&mut pacing, 20), (Duration::ZERO, vec![]));
 
         write(&dir, FIRMWARE, "4\n");
-        let (_, told) = steps(&mut pacing, 40);
-        assert!(told[0].starts_with("the box is slowing"), "{told:?}");
+        let (_, messages) = steps(&mut pacing, 40);
+        assert!(
+            messages[0].starts_with("the box is slowing"),
+            "{messages:?}"
+        );
     }
 
     #[test]

@@ -1,43 +1,43 @@
-//! What the system's supervisor (systemd) is told of a command that runs for days: ready, alive, ending. Where there is
-//! none, nothing. It must not know what the command does.
+//! What the system's supervisor (systemd) is sent by a command that runs for days: ready, alive, ending. Where there is
+//! none, nothing happens.
 
 use sd_notify::NotifyState;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Told no more often than that; units give a minute.
+/// Notified no more often than that; units give a minute.
 const PACE: Duration = Duration::from_secs(1);
 
 /// The supervisor, if there is one.
 pub struct Supervisor {
-    told: Cell<Instant>,
+    notified: Cell<Instant>,
 }
 
 impl Supervisor {
     /// The command has all that it needs, and does what it was started for.
     pub fn ready() -> Supervisor {
-        tell(&NotifyState::Ready);
+        notify(&NotifyState::Ready);
         Supervisor {
-            told: Cell::new(Instant::now()),
+            notified: Cell::new(Instant::now()),
         }
     }
 
     /// The command is not stuck, whatever else may be wrong. May be called as often as one likes.
     pub fn alive(&self) {
-        if self.told.get().elapsed() >= PACE {
-            self.told.set(Instant::now());
-            tell(&NotifyState::Watchdog);
+        if self.notified.get().elapsed() >= PACE {
+            self.notified.set(Instant::now());
+            notify(&NotifyState::Watchdog);
         }
     }
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        tell(&NotifyState::Stopping);
+        notify(&NotifyState::Stopping);
     }
 }
 
 /// A supervisor that does not listen is not worth ending for: it will act by itself.
-fn tell(state: &NotifyState) {
+fn notify(state: &NotifyState) {
     let _ = sd_notify::notify(std::slice::from_ref(state));
 }

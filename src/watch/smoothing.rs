@@ -1,5 +1,4 @@
-//! Answers smoothed over time: a moving average that forgets exponentially, so that one odd frame changes no label. It
-//! must not know cameras or clocks.
+//! Answers smoothed over time: a moving average that forgets exponentially, so that one odd frame changes no label.
 
 use crate::classifier::Answer;
 use std::time::Duration;
@@ -12,6 +11,7 @@ pub struct Smoothing {
 }
 
 impl Smoothing {
+    /// With the time in which an answer loses all but 1/e of its weight.
     pub fn new(constant: Duration) -> Smoothing {
         Smoothing {
             constant,
@@ -21,9 +21,10 @@ impl Smoothing {
 
     /// The average with `answer`, which came `elapsed` after the one before.
     pub fn add(&mut self, answer: Answer, elapsed: Duration) -> Answer {
-        let share = match self.constant.is_zero() {
-            true => 1.0,
-            false => 1.0 - (-elapsed.as_secs_f32() / self.constant.as_secs_f32()).exp(),
+        let share = if self.constant.is_zero() {
+            1.0
+        } else {
+            1.0 - (-elapsed.as_secs_f32() / self.constant.as_secs_f32()).exp()
         };
         let mean = match self.mean.take() {
             None => answer,

@@ -1,9 +1,8 @@
-//! How fast frames are named: their rate and latency over any number of frames, in a fixed amount of memory. It must
-//! not know where the figures are shown.
+//! How fast frames are named: their latency over any number of frames, in a fixed amount of memory.
 
 use std::time::Duration;
 
-/// The shortest latency told apart.
+/// The shortest latency that is distinguished.
 const SHORTEST: Duration = Duration::from_micros(10);
 /// The ratio of one bin's upper end to its lower: figures are exact to 2 %.
 const RATIO: f64 = 1.02;
@@ -11,19 +10,23 @@ const RATIO: f64 = 1.02;
 const BINS: usize = 925;
 
 /// Latencies by their logarithm.
+#[derive(Clone)]
 pub struct Meter {
     bins: Box<[u64; BINS]>,
     frames: u64,
 }
 
-impl Meter {
-    pub fn new() -> Meter {
+impl Default for Meter {
+    fn default() -> Meter {
         Meter {
             bins: Box::new([0; BINS]),
             frames: 0,
         }
     }
+}
 
+impl Meter {
+    /// Counts one more frame.
     pub fn add(&mut self, latency: Duration) {
         let folds = (latency.as_secs_f64() / SHORTEST.as_secs_f64())
             .max(1.0)
@@ -33,8 +36,13 @@ impl Meter {
         self.frames += 1;
     }
 
-    /// The latency that `share` of the frames did not exceed; zero without frames.
-    fn quantile(&self, share: f64) -> Duration {
+    /// Frames so far.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// The latency that `share` of the frames did not exceed, to 2 %; zero without frames.
+    pub fn quantile(&self, share: f64) -> Duration {
         if self.frames == 0 {
             return Duration::ZERO;
         }
@@ -47,18 +55,6 @@ impl Meter {
         // The middle of the bin.
         SHORTEST.mul_f64(RATIO.powf(bin.unwrap_or(BINS - 1) as f64 + 0.5))
     }
-
-    /// For people, with the rate over `elapsed`.
-    pub fn in_words(&self, elapsed: Duration) -> String {
-        let rate = self.frames as f64 / elapsed.as_secs_f64().max(1e-9);
-        let milliseconds = |share| self.quantile(share).as_secs_f64() * 1e3;
-        format!(
-            "{} frames, {rate:.1} a second, latency {:.1} ms (median), {:.1} ms (95 %)",
-            self.frames,
-            milliseconds(0.5),
-            milliseconds(0.95)
-        )
-    }
 }
 
 #[cfg(test)]
@@ -67,7 +63,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_sorted_latencies() {
-        let mut meter = Meter::new();
+        let mut meter = Meter::default();
         for milliseconds in (1..=1000).rev() {
             meter.add(Duration::from_millis(milliseconds));
         }
@@ -75,16 +71,12 @@ mod tests {
             let found = meter.quantile(share).as_secs_f64() * 1e3;
             assert!((found / expected - 1.0).abs() < 0.02, "{share}: {found}");
         }
-        assert!(
-            meter
-                .in_words(Duration::from_secs(100))
-                .contains("1000 frames, 10.0 a second")
-        );
+        assert_eq!(meter.frames(), 1000);
     }
 
     #[test]
-    fn nothing_and_extremes_are_no_fault() {
-        let mut meter = Meter::new();
+    fn no_frames_and_extreme_latencies_are_fine() {
+        let mut meter = Meter::default();
         assert_eq!(meter.quantile(0.5), Duration::ZERO);
         meter.add(Duration::ZERO);
         meter.add(Duration::from_secs(1_000_000));
