@@ -193,12 +193,16 @@ fn made_with(prompt: &LoadedPrompt, context: &Context) -> anyhow::Result<(String
         header.is_ok_and(|header| header.fingerprint.0 == *fingerprint)
     });
     found.with_context(|| {
-        let short: String = fingerprint[..4].iter().map(|b| format!("{b:02x}")).collect();
+        let short = |of: &[u8]| -> String { of[..4].iter().map(|b| format!("{b:02x}")).collect() };
+        let own = BundleHeader::embedded().map_or(String::new(), |own| short(&own.fingerprint.0));
+        let name = prompt.path.file_stem().unwrap_or_default().display();
         format!(
-            "{} was trained for the model {} ({short}), which is neither {DEFAULT}, the one inside the program, nor in \
-             {}: bring it there with `edge-rlp model import`, or name its file with --model",
+            "{} was trained for the model {} ({}), which is neither {DEFAULT} ({own}), the one inside the program, nor in \
+             {}: bring it there with `edge-rlp model import`, name its file with --model, or adapt anew from the shots that \
+             were kept, with `edge-rlp adapt --shots-from {name} --prompt {name} --force`",
             prompt.path.display(),
             prompt.record.model_name,
+            short(fingerprint),
             context.home.models_folder().display(),
         )
     })

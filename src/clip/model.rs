@@ -403,8 +403,9 @@ mod tests {
             residuals: 10,
             pooled: 5,
             attentions: 5,
-            // Its patches come from four convolutions, which are tract's.
             patches: 0,
+            // Its patches come from four.
+            convolutions: 4,
         };
         assert_eq!(Model::embedded().unwrap().image.fused(), expected);
     }

@@ -1,6 +1,7 @@
 //! The image tower: a tract model, kept in the bundle as the text of its graph (NNEF) and a table of tensors, so that
 //! opening one neither parses ONNX nor simplifies a graph.
 
+mod convolution;
 mod fuse;
 mod operators;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ndarray::ArrayView2;
 use tract_core::internal::*;
 
+use super::convolution::ConvolutionOp;
 use crate::clip::graph::volume;
 use crate::ops::fresh::{filled, zeroed};
 use crate::ops::full_attention::{Rows, full_attention};
@@ -26,14 +27,14 @@ pub enum Weight {
 
 impl Weight {
     /// `(out, in)`
-    fn dim(&self) -> (usize, usize) {
+    pub fn dim(&self) -> (usize, usize) {
         match self {
             Weight::Float(weight) => weight.dim(),
             Weight::Quantised(weight) => weight.dim(),
         }
     }
 
-    fn write(&self, x: ArrayView2<f32>, finish: Finish, y: &mut [MaybeUninit<f32>]) {
+    pub fn write(&self, x: ArrayView2<f32>, finish: Finish, y: &mut [MaybeUninit<f32>]) {
         match self {
             Weight::Float(weight) => weight.write(x, finish, y),
             Weight::Quantised(weight) => weight.write(x, finish, y),
@@ -150,9 +151,10 @@ operator!(LinearOp, "FusedLinear");
 operator!(AttentionOp, "FusedAttention");
 operator!(PatchesOp, "FusedPatches");
 operator!(RowOp, "Row");
+operator!(ConvolutionOp, "FusedConvolution");
 
 /// The numbers of an input, in the standard layout as all of tract's tensors are.
-fn numbers(input: &TValue) -> TractResult<&[f32]> {
+pub fn numbers(input: &TValue) -> TractResult<&[f32]> {
     let view = input.to_plain_array_view::<f32>()?;
     view.to_slice().context("an input is not contiguous")
 }

@@ -447,6 +447,7 @@ fn image_towers_of_every_exporter_run_on_the_projects_own_operators() {
                 pooled,
                 attentions: 2,
                 patches: 1,
+                convolutions: 0,
             };
             assert_eq!(model.image.fused(), expected, "{case}");
         }

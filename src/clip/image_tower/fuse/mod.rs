@@ -2,6 +2,7 @@
 //! What no rule recognises stays as tract has it, so that any image tower runs.
 
 mod attention;
+mod convolution;
 mod linear;
 mod norm;
 mod patches;
@@ -12,6 +13,7 @@ use tract_core::internal::*;
 use tract_core::ops::cast::Cast;
 use tract_core::ops::konst::Const;
 
+use super::convolution::ConvolutionOp;
 use super::operators::{AttentionOp, LinearOp, NormOp, PatchesOp};
 use crate::clip::graph::Graph;
 use crate::clip::graph::stored::StoredTensor;
@@ -34,6 +36,8 @@ pub struct Fused {
     pub attentions: usize,
     /// Convolutions that cut the picture into patches.
     pub patches: usize,
+    /// Of those that do not tile the picture.
+    pub convolutions: usize,
 }
 
 /// What a rule found: the operator that computes `output` from `inputs`.
@@ -52,6 +56,7 @@ pub fn fuse(model: &mut TypedModel) -> TractResult<Fused> {
     for rule in [
         norm::norm as Rule,
         patches::patches,
+        convolution::convolution,
         linear::linear,
         attention::attention,
     ] {
@@ -64,6 +69,7 @@ pub fn fuse(model: &mut TypedModel) -> TractResult<Fused> {
         fused.norms += usize::from(node.op_is::<NormOp>());
         fused.attentions += usize::from(node.op_is::<AttentionOp>());
         fused.patches += usize::from(node.op_is::<PatchesOp>());
+        fused.convolutions += usize::from(node.op_is::<ConvolutionOp>());
         if let Some(linear) = node.op_as::<LinearOp>() {
             fused.linears += 1;
             fused.activations += usize::from(linear.activation.is_some());

@@ -1,0 +1,212 @@
+//! A convolution as a product of its windows with its filters, so that it runs on the project's own kernels, in eight bits
+//! where the bundle has the filters so.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use ndarray::ArrayView2;
+use tract_core::internal::*;
+
+use super::operators::{Weight, numbers};
+use crate::ops::fresh::filled;
+use crate::ops::matmul::Finish;
+
+/// `[1, channels, height, width]` to `[1, out, down, across]`.
+#[derive(Clone, Debug)]
+pub struct ConvolutionOp {
+    /// `[out, channels * window height * window width]`
+    pub weight: Arc<Weight>,
+    pub bias: Arc<Vec<f32>>,
+    /// Of the input: channels, height, width.
+    pub input: [usize; 3],
+    /// Height and width of a window.
+    pub window: [usize; 2],
+    pub strides: [usize; 2],
+    /// Zeros above and left of the input.
+    pub before: [usize; 2],
+    /// Windows down and across.
+    pub grid: [usize; 2],
+}
+
+impl PartialEq for ConvolutionOp {
+    fn eq(&self, other: &ConvolutionOp) -> bool {
+        Arc::ptr_eq(&self.weight, &other.weight) && Arc::ptr_eq(&self.bias, &other.bias)
+    }
+}
+
+impl Eq for ConvolutionOp {}
+
+impl ConvolutionOp {
+    pub(super) fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        let (out, inner) = self.weight.dim();
+        let [channels, height, width] = self.input;
+        let fits = inputs == [&[1, channels, height, width][..]]
+            && inner == channels * self.window[0] * self.window[1]
+            && self.bias.len() == out
+            && self.strides.iter().chain(&self.grid).all(|&n| n > 0);
+        ensure!(fits, "a convolution [{out}, {inner}] over {inputs:?}");
+        Ok(tvec!(1, out, self.grid[0], self.grid[1]))
+    }
+
+    pub(super) fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
+        let windows = self.windows(&self.padded(numbers(&inputs[0])?));
+        let ((out, inner), [down, across]) = (self.weight.dim(), self.grid);
+        let count = down * across;
+        let x = ArrayView2::from_shape((count, inner), &windows)?;
+        let finish = Finish {
+            bias: Some(self.bias.as_slice()),
+            activation: None,
+            residual: None,
+        };
+        let rows = filled(&[count, out], |rows| {
+            self.weight.write(x, finish, rows);
+            Ok(())
+        })?;
+        let rows = rows.to_plain_array_view::<f32>()?;
+        let rows = rows.as_slice().context("a tensor is contiguous")?;
+        filled(&[1, out, down, across], |y| {
+            transpose(rows, [count, out], y);
+            Ok(())
+        })
+    }
+
+    /// Height and width of the input with its zeros around, as far as any window reaches.
+    fn reach(&self) -> [usize; 2] {
+        std::array::from_fn(|axis| {
+            let last = (self.grid[axis] - 1) * self.strides[axis] + self.window[axis];
+            last.max(self.before[axis] + self.input[axis + 1])
+        })
+    }
+
+    fn padded(&self, pixels: &[f32]) -> Vec<f32> {
+        let ([channels, height, width], [tall, wide]) = (self.input, self.reach());
+        let mut padded = vec![0.0; channels * tall * wide];
+        for (line, pixels) in pixels.chunks_exact(width).enumerate() {
+            let (channel, y) = (line / height, line % height);
+            let start = (channel * tall + y + self.before[0]) * wide + self.before[1];
+            padded[start..][..width].copy_from_slice(pixels);
+        }
+        padded
+    }
+
+    /// A row a window, in the order of the filters' numbers.
+    fn windows(&self, padded: &[f32]) -> Vec<f32> {
+        match self.window {
+            [_, 3] => self.windows_of::<3>(padded),
+            [_, 1] => self.windows_of::<1>(padded),
+            _ => self.windows_of::<0>(padded),
+        }
+    }
+
+    /// `WIDTH` is that of a window where it is known, or 0.
+    fn windows_of<const WIDTH: usize>(&self, padded: &[f32]) -> Vec<f32> {
+        let ([channels, ..], [tall, wide]) = (self.input, self.reach());
+        let ([window, width], [down, across]) = (self.window, self.grid);
+        let width = if WIDTH > 0 { WIDTH } else { width };
+        let inner = channels * window * width;
+        let mut windows = vec![0.0; down * across * inner];
+        for (y, rows) in windows.chunks_exact_mut(across * inner).enumerate() {
+            for piece in 0..channels * window {
+                let (channel, v) = (piece / window, piece % window);
+                let line = (channel * tall + y * self.strides[0] + v) * wide;
+                let line = &padded[line..][..wide];
+                for (x, row) in rows.chunks_exact_mut(inner).enumerate() {
+                    let from = &line[x * self.strides[1]..][..width];
+                    row[piece * width..][..width].copy_from_slice(from);
+                }
+            }
+        }
+        windows
+    }
+}
+
+/// `[rows, columns]` to `[columns, rows]`, a square at a time, so that both stay near.
+fn transpose(from: &[f32], [rows, columns]: [usize; 2], to: &mut [MaybeUninit<f32>]) {
+    const SIDE: usize = 16;
+    for row in (0..rows).step_by(SIDE) {
+        for column in (0..columns).step_by(SIDE) {
+            for c in column..(column + SIDE).min(columns) {
+                for r in row..(row + SIDE).min(rows) {
+                    to[c * rows + r].write(from[r * columns + c]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::matmul::PackedWeight;
+    use ndarray::Array2;
+
+    /// Every product on its own, straight from the definition.
+    fn slow(convolution: &ConvolutionOp, filters: &Array2<f32>, pixels: &[f32]) -> Vec<f32> {
+        let [channels, height, width] = convolution.input;
+        let ([tall, wide], [down, across]) = (convolution.window, convolution.grid);
+        let at = |channel: usize, y: usize, x: usize| {
+            let (y, x) = (
+                y.checked_sub(convolution.before[0]),
+                x.checked_sub(convolution.before[1]),
+            );
+            match (y, x) {
+                (Some(y), Some(x)) if y < height && x < width => {
+                    pixels[(channel * height + y) * width + x]
+                }
+                _ => 0.0,
+            }
+        };
+        let mut results = Vec::new();
+        for (out, filter) in filters.rows().into_iter().enumerate() {
+            for (y, x) in (0..down).flat_map(|y| (0..across).map(move |x| (y, x))) {
+                let mut sum = convolution.bias[out];
+                for (index, &weight) in filter.iter().enumerate() {
+                    let (channel, v, u) =
+                        (index / (tall * wide), index / wide % tall, index % wide);
+                    let (y, x) = (
+                        y * convolution.strides[0] + v,
+                        x * convolution.strides[1] + u,
+                    );
+                    sum += weight * at(channel.min(channels - 1), y, x);
+                }
+                results.push(sum);
+            }
+        }
+        results
+    }
+
+    #[test]
+    fn a_convolution_is_its_definition() {
+        let cases = [
+            ([3, 9, 8], [3, 3], [2, 2], [1, 1], [5, 4]),
+            ([2, 5, 5], [3, 3], [1, 1], [1, 1], [5, 5]),
+            ([4, 6, 4], [1, 1], [1, 1], [0, 0], [6, 4]),
+            ([1, 7, 9], [5, 4], [2, 3], [2, 0], [4, 2]),
+        ];
+        for (input, window, strides, before, grid) in cases {
+            let inner = input[0] * window[0] * window[1];
+            let wave = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 50.0;
+            let filters = Array2::from_shape_fn((19, inner), |(o, i)| wave(o * 31 + i));
+            let pixels: Vec<f32> = (0..input.iter().product()).map(wave).collect();
+            let convolution = ConvolutionOp {
+                weight: Arc::new(Weight::Float(PackedWeight::new(filters.view()))),
+                bias: Arc::new((0..19).map(wave).collect()),
+                input,
+                window,
+                strides,
+                before,
+                grid,
+            };
+            let [channels, height, width] = input;
+            let shape = [1, channels, height, width];
+            let tensor = Tensor::from_shape(&shape, &pixels).unwrap();
+            let found = convolution.run(&[tensor.into_tvalue()]).unwrap();
+            assert_eq!(found.shape(), &convolution.shape(&[&shape]).unwrap()[..]);
+            let found = found.to_plain_array_view::<f32>().unwrap();
+            let expected = slow(&convolution, &filters, &pixels);
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+            }
+        }
+    }
+}
