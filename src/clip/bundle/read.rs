@@ -174,7 +174,7 @@ impl Header {
         })
     }
 
-    /// What [`BundleWriter::finish`](super::BundleWriter::finish) was given as `about`.
+    /// What [`finish`](super::BundleWriter::finish)(super::BundleWriter::finish) was given as `about`.
     pub fn about<A: DeserializeOwned>(&self) -> Result<A, BundleError> {
         decode(&self.about, ABOUT)
     }
@@ -244,7 +244,7 @@ impl Bundle {
         self.storage.bytes().len()
     }
 
-    /// What [`BundleWriter::finish`] was given as `description`.
+    /// What [`finish`](super::BundleWriter::finish) was given as `description`.
     pub fn description<D: DeserializeOwned>(&self) -> Result<D, BundleError> {
         decode(
             &self.storage.bytes()[self.parts.description.clone()],
@@ -252,7 +252,7 @@ impl Bundle {
         )
     }
 
-    /// What [`BundleWriter::finish`] was given as `about`.
+    /// What [`finish`](super::BundleWriter::finish) was given as `about`.
     pub fn about<A: DeserializeOwned>(&self) -> Result<A, BundleError> {
         decode(&self.storage.bytes()[self.parts.about.clone()], ABOUT)
     }
