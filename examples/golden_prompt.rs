@@ -4,11 +4,10 @@
 //!     cargo run --release --example golden_prompt -- prompts
 
 use edge_rlp::prompt::{
-    Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Template,
-    density,
+    Calibration, Delta, Factors, FeatureStatistics, Label, Prompt, Template, density,
 };
 use edge_rlp::rng::Rng;
-use edge_rlp::store::{atomic, decode, encode, file_system::Disk};
+use edge_rlp::store::{atomic, encode, file_system::Disk};
 use ndarray::Array2;
 use std::error::Error;
 use std::path::Path;
@@ -36,10 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !first.exists() {
         atomic::write(&Disk, &first, &encode(&golden()?)?)?;
     }
-    let record = Prompt {
-        statistics: Some(statistics()),
-        ..decode(&std::fs::read(&first)?, "golden-v1.rlp")?
-    };
+    let mut record = Prompt::open(&first)?;
+    record.statistics = Some(statistics());
     atomic::write(&Disk, &second, &encode(&record)?)?;
     Ok(())
 }
@@ -65,33 +62,29 @@ fn golden() -> Result<Prompt, Box<dyn Error>> {
         ..Factors::init(tokens, width, 1, seed)?
     };
     let labels = LABELS.iter().map(|(name, words)| Label::new(name, *words));
-    Ok(Prompt {
-        model_name: "golden".into(),
-        model_fingerprint: *blake3::hash(b"no model has these weights").as_bytes(),
-        template: Template::default(),
-        labels: labels.collect::<Result<_, _>>()?,
-        context_singular_values: density::singular_values((context + factors.product()).view()),
-        delta: Delta::LowRank(factors),
-        seed,
-        recipe: "an example".into(),
-        metrics: Metrics {
-            zero_shot_accuracy: 0.625,
-            adapted_accuracy: 0.875,
-            images: 160,
-            holdout_images: 40,
-            steps: 60,
-        },
-        calibration: Some(Calibration {
-            temperature: 1.25,
-            unknown_threshold: 0.5,
-        }),
-        statistics: None,
-        provenance: Provenance {
-            device: "example".into(),
-            seconds: 4.5,
-            created_unix: Some(1_763_769_600),
-            sequence: 3,
-            restores: None,
-        },
-    })
+    let spectrum = density::singular_values((context + factors.product()).view());
+    let mut prompt = Prompt::new(
+        "golden",
+        *blake3::hash(b"no model has these weights").as_bytes(),
+        Template::default(),
+        labels.collect::<Result<_, _>>()?,
+        Delta::LowRank(factors),
+    );
+    prompt.context_singular_values = spectrum;
+    prompt.seed = seed;
+    prompt.recipe = "an example".into();
+    prompt.metrics.zero_shot_accuracy = 0.625;
+    prompt.metrics.adapted_accuracy = 0.875;
+    prompt.metrics.images = 160;
+    prompt.metrics.holdout_images = 40;
+    prompt.metrics.steps = 60;
+    prompt.calibration = Some(Calibration {
+        temperature: 1.25,
+        unknown_threshold: 0.5,
+    });
+    prompt.provenance.device = "example".into();
+    prompt.provenance.seconds = 4.5;
+    prompt.provenance.created_unix = Some(1_763_769_600);
+    prompt.provenance.sequence = 3;
+    Ok(prompt)
 }

@@ -18,9 +18,13 @@ pub enum ClassifierError {
         "the prompt was trained for the model {trained_for} ({trained_for_fingerprint}), and this is {model} ({fingerprint})"
     )]
     OtherModel {
+        /// The name of that model.
         trained_for: String,
+        /// The first digits of its fingerprint, in hexadecimal.
         trained_for_fingerprint: String,
+        /// The name of the model that is here.
         model: String,
+        /// The first digits of its fingerprint.
         fingerprint: String,
     },
     /// The trained change is not as large as the words that it is added to; both as `(tokens, width)`.
@@ -29,7 +33,9 @@ pub enum ClassifierError {
         change.0, change.1, words.0, words.1
     )]
     ChangeShape {
+        /// Of the change.
         change: (usize, usize),
+        /// Of the template's words.
         words: (usize, usize),
     },
     /// Nothing to choose from.
@@ -147,6 +153,7 @@ pub struct Answer {
 
 /// A label and how probable it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Scored<'a> {
     /// Its place in [`Classifier::labels`].
     pub class: usize,

@@ -48,6 +48,7 @@ pub enum Event {
 
 /// How many frames a live camera sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CaptureCounts {
     /// All of them.
     pub captured: u64,

@@ -26,6 +26,7 @@ const FORMATS: [FrameFormat; 2] = [FrameFormat::MJPEG, FrameFormat::YUYV];
 
 /// A camera of this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct FoundCamera {
     /// Its number: N of `/dev/videoN`.
     pub index: u32,

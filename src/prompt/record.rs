@@ -16,6 +16,7 @@ pub const MAX_SEQUENCE: u64 = 999_999_999;
 
 /// A trained prompt with everything needed to use it, to judge it and to say where it came from.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Prompt {
     /// The model it was trained for, as people call it.
     pub model_name: String,
@@ -46,6 +47,7 @@ pub struct Prompt {
 /// How training went. Accuracies are top-1 on the held-out pictures, from 0 to 1; without any they say nothing of how good
 /// the prompt is: they are those on the training pictures, or 0 where nobody said what those show.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Metrics {
     /// Of the plain template.
     pub zero_shot_accuracy: f32,
@@ -111,6 +113,7 @@ impl FeatureStatistics {
 
 /// Where and when a prompt was made: everything that may differ between two runs with the same seed.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Provenance {
     /// The machine, in words.
     pub device: String,
@@ -129,6 +132,7 @@ pub struct Provenance {
 #[error(
     "{file} was trained for the model {trained_for} ({trained_for_fingerprint}) and cannot be used with {model} ({model_fingerprint}): choose that model or adapt again"
 )]
+#[non_exhaustive]
 pub struct OtherModel {
     /// Where the prompt came from.
     pub file: String,

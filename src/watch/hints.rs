@@ -15,9 +15,11 @@ const REMEMBERED: usize = 60;
 
 /// What there is to say about a picture.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Hints {
     /// The root of its share of the sharpest frame's sharpness, in `0..=1`.
     pub sharpness: f32,
+    /// Whether it is much less sharp than usual.
     pub blurred: bool,
     /// The cosine of the kept shot that is most like it, and that shot's class.
     pub closest: Option<(f32, usize)>,

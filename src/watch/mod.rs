@@ -66,6 +66,7 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Named {
+    /// The picture as it came.
     pub frame: Frame,
     /// `[joint]`, L2-normalised, of this frame alone.
     pub feature: Array1<f32>,
@@ -122,6 +123,7 @@ impl fmt::Display for Shown {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Change {
+    /// From here on.
     pub shown: Shown,
     /// The probability of the nearest label, in `0..=1`.
     pub score: f32,

@@ -18,7 +18,10 @@ const PACE: Duration = Duration::from_secs(2);
 #[non_exhaustive]
 pub enum PromptChange {
     /// Another generation is in use from here on.
-    InUse { sequence: u64 },
+    InUse {
+        /// The generation's number in its home folder.
+        sequence: u64,
+    },
     /// It is now one for another model, and the old one stays in use.
     OtherModel,
     /// It now has other labels, and the old one stays in use.

@@ -11,6 +11,7 @@ const TRAIN: &str = "train";
 
 /// The picture files of each label. Nothing is decoded yet, so that a large folder costs only its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LabelledFolder {
     /// The folder that holds the label folders: the one asked for, or its `train`.
     pub root: PathBuf,

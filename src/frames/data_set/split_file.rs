@@ -52,6 +52,7 @@ pub enum SplitError {
 
 /// A data set in two parts. Nothing is decoded, nor known to exist but the first picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SplitFile {
     /// Class names by number.
     pub classes: Vec<String>,

@@ -20,6 +20,7 @@ const HISTORY: &str = ".history";
 
 /// A prompt that was read.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LoadedPrompt {
     pub record: Prompt,
     /// The file it was read from.
@@ -32,6 +33,7 @@ pub struct LoadedPrompt {
 
 /// One prompt of the home folder.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Listed {
     pub name: String,
     pub prompt: Result<LoadedPrompt, StoreError>,
@@ -39,6 +41,7 @@ pub struct Listed {
 
 /// One generation of a prompt.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Generation {
     pub sequence: u64,
     pub path: PathBuf,
@@ -49,6 +52,7 @@ pub struct Generation {
 
 /// What a save wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Saved {
     pub path: PathBuf,
     pub bytes: usize,

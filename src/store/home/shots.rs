@@ -16,6 +16,7 @@ const EXTENSION: &str = ".jpg";
 
 /// A kept picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Shot {
     /// Its place among all shots of the prompt, from 1.
     pub number: u64,
