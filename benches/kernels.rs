@@ -7,8 +7,8 @@ use std::fmt::Display;
 use std::hint::black_box;
 use std::time::Instant;
 
-use edge_rlp::ops::matmul::{
-    Finish, IntegerKernel, Kernel, Kernels, Number, PackedWeight, QuantisedWeight,
+use edge_rlp::ops::gemm::{
+    Accumulator, Direction, Epilogue, IntegerKernel, Kernel, Kernels, Weight,
 };
 use edge_rlp::ops::matrix::StoredIntegers;
 use ndarray::{Array1, Array2};
@@ -31,15 +31,15 @@ fn main() {
     });
     let matrix = StoredIntegers::copied(Array2::ones((OUT, INNER)).view(), Array1::ones(OUT));
     for kernel in IntegerKernel::all() {
-        let weight = QuantisedWeight::on(Some(&kernel), &matrix);
+        let weight = Weight::integers_on(&kernel, &matrix, Direction::Forward);
         report("int8", &kernel, || {
-            drop(black_box(weight.multiply(x.view(), Finish::default())))
+            drop(black_box(weight.multiply(x.view(), Epilogue::default())))
         });
     }
-    for kernel in Kernel::all(Number::Float) {
-        let weight = PackedWeight::on(&kernel, Array2::ones((OUT, INNER)).view());
+    for kernel in Kernel::all(Accumulator::F32) {
+        let weight = Weight::floats_on(&kernel, Array2::ones((OUT, INNER)).view());
         report("f32", &kernel, || {
-            drop(black_box(weight.finished(x.view(), Finish::default())))
+            drop(black_box(weight.multiply(x.view(), Epilogue::default())))
         });
     }
     println!(

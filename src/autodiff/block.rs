@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, Axis, CowArray, Ix2, s};
 
 use crate::ops::attention::{Attention, Shares};
 use crate::ops::layer_norm::Normalised;
-use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout};
+use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout, Scalar};
 
 /// A linear layer as files hold it.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct BlockWeights<T = f32> {
 }
 
 /// A block ready to run.
-pub(super) struct Block<T: Real> {
+pub(super) struct Block<T: Scalar> {
     norm1: LayerNorm<T>,
     query: Linear<T>,
     /// Keys, then values: `[2 width, width]`.
@@ -85,7 +85,7 @@ pub(super) struct BlockTape<T> {
     slopes: Array2<T>,
 }
 
-impl<T: Real> Block<T> {
+impl<T: Scalar> Block<T> {
     pub fn new(weights: BlockWeights<T>, heads: usize, activation: Activation) -> Block<T> {
         let (key, value) = (&weights.key, &weights.value);
         let key_value = LinearWeights {
@@ -221,6 +221,6 @@ pub(super) fn norm<T: Real>(weights: NormWeights<T>) -> LayerNorm<T> {
     }
 }
 
-fn linear<T: Real>(weights: LinearWeights<T>) -> Linear<T> {
+fn linear<T: Scalar>(weights: LinearWeights<T>) -> Linear<T> {
     Linear::new(&weights.weight, weights.bias)
 }

@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 use super::block::{Block, BlockTape, BlockWeights, NormWeights, Pass, norm};
 use crate::ops::layer_norm::Normalised;
 use crate::ops::normalise::{self, Directions};
-use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout};
+use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout, Scalar};
 
 /// A transformer as files hold it. The shapes must agree with each other ([`crate::clip::TextTower`] checks them).
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct TransformerWeights<T = f32> {
 }
 
 /// A causal, pre-norm text transformer with frozen weights (CLIP, arXiv 2103.00020).
-pub struct TextTransformer<T: Real> {
+pub struct TextTransformer<T: Scalar> {
     blocks: Vec<Block<T>>,
     final_norm: LayerNorm<T>,
     projection: Linear<T>,
@@ -53,7 +53,7 @@ impl<T: Real> Tape<T> {
     }
 }
 
-impl<T: Real> TextTransformer<T> {
+impl<T: Scalar> TextTransformer<T> {
     /// Packs the weights for this machine.
     pub fn new(weights: TransformerWeights<T>) -> TextTransformer<T> {
         let TransformerWeights {

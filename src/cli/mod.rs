@@ -19,7 +19,7 @@ mod report;
 
 use crate::host::limits::{self, TooLow};
 use crate::host::signals;
-use crate::ops::matmul::{hold_to, instruction_sets};
+use crate::ops::gemm::{hold_to, instruction_sets};
 use crate::store::Home;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;

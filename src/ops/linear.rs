@@ -1,25 +1,131 @@
 //! A frozen linear layer, `y = x Wᵀ + b`. Nothing asks for the gradient of its weight, so backward is one
-//! product. It must not know what the rows mean.
+//! product.
 
 use std::sync::OnceLock;
 
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
-use super::matmul::Weight;
+use super::gemm::{Direction, Epilogue, Weight};
 use super::matrix::StoredIntegers;
 use super::{Matrix, Real};
 
+/// A number that linear layers are made of: f32 in the product, f64 where a test needs central differences.
+pub trait Scalar: Real {
+    /// A constant matrix of these numbers, as its products need it.
+    type Weight: FrozenWeight<Self>;
+}
+
+/// A constant matrix, ready for one of its two products.
+pub trait FrozenWeight<T>: Send + Sync {
+    /// `matrix [out, in]` for `x Wᵀ`.
+    fn floats(matrix: ArrayView2<T>) -> Self;
+
+    /// A matrix of integers, for one of its products.
+    fn integers(matrix: &StoredIntegers, direction: Direction) -> Self;
+
+    /// The product, plus `bias` and `residual`: rows `[rows, in]` to `[rows, out]`. Panics if the widths differ, as `dot`
+    /// in ndarray does.
+    fn multiply(
+        &self,
+        x: ArrayView2<T>,
+        bias: Option<&[T]>,
+        residual: Option<ArrayView2<T>>,
+    ) -> Array2<T>;
+
+    /// The matrix again, `[out, in]`. Panics if it was made of integers.
+    fn matrix(&self) -> Array2<T>;
+}
+
+impl Scalar for f32 {
+    type Weight = Weight;
+}
+
+/// A matrix of integers with fewer numbers than this is multiplied as floats: it stays in the cache either way, and
+/// quantising the rows costs about as much as the integers save.
+const SMALL: usize = 1 << 17;
+
+impl FrozenWeight<f32> for Weight {
+    fn floats(matrix: ArrayView2<f32>) -> Weight {
+        Weight::new(matrix)
+    }
+
+    fn integers(matrix: &StoredIntegers, direction: Direction) -> Weight {
+        let (out, inner) = matrix.dim();
+        if out * inner < SMALL {
+            Weight::quantised_on(None, matrix, direction)
+        } else {
+            Weight::quantised(matrix, direction)
+        }
+    }
+
+    fn multiply(
+        &self,
+        x: ArrayView2<f32>,
+        bias: Option<&[f32]>,
+        residual: Option<ArrayView2<f32>>,
+    ) -> Array2<f32> {
+        let epilogue = Epilogue {
+            bias,
+            residual,
+            activation: None,
+        };
+        Weight::multiply(self, x, epilogue)
+    }
+
+    fn matrix(&self) -> Array2<f32> {
+        Weight::floats(self).expect("integers are packed anew from where they are stored")
+    }
+}
+
+impl Scalar for f64 {
+    type Weight = Array2<f64>;
+}
+
+/// As it is, multiplied by ndarray.
+impl FrozenWeight<f64> for Array2<f64> {
+    fn floats(matrix: ArrayView2<f64>) -> Array2<f64> {
+        matrix.to_owned()
+    }
+
+    fn integers(matrix: &StoredIntegers, direction: Direction) -> Array2<f64> {
+        match direction {
+            Direction::Forward => matrix.floats(),
+            Direction::Backward => matrix.floats().reversed_axes(),
+        }
+    }
+
+    fn multiply(
+        &self,
+        x: ArrayView2<f64>,
+        bias: Option<&[f64]>,
+        residual: Option<ArrayView2<f64>>,
+    ) -> Array2<f64> {
+        let mut y = x.dot(&self.t());
+        if let Some(bias) = bias {
+            y += &ArrayView1::from(bias);
+        }
+        if let Some(residual) = residual {
+            y += &residual;
+        }
+        y
+    }
+
+    fn matrix(&self) -> Array2<f64> {
+        self.clone()
+    }
+}
+
 /// A frozen linear layer.
-pub struct Linear<T: Real> {
+pub struct Linear<T: Scalar> {
     forward: T::Weight,
-    /// The weight packed for `dy W`, made when first asked for: a device that only classifies never needs it.
+    /// The weight packed for `dy W`, made when first needed: a device that only classifies never needs it.
     backward: OnceLock<T::Weight>,
-    /// Where the weight lies that both are made of, if it has integers.
+    /// Where the weight is stored that both are made of, if it has integers.
     stored: Option<StoredIntegers>,
     bias: Array1<T>,
 }
 
-impl<T: Real> Linear<T> {
+impl<T: Scalar> Linear<T> {
     /// The layer of `weight [out, in]` and `bias [out]`.
     pub fn new(weight: &Matrix<T>, bias: Array1<T>) -> Linear<T> {
         assert_eq!(
@@ -28,8 +134,11 @@ impl<T: Real> Linear<T> {
             "a bias of another width than its weight"
         );
         let (forward, stored) = match weight {
-            Matrix::Floats(floats) => (T::Weight::new(floats.view()), None),
-            Matrix::Integers(stored) => (T::Weight::quantised(stored), Some(stored.clone())),
+            Matrix::Floats(floats) => (T::Weight::floats(floats.view()), None),
+            Matrix::Integers(stored) => (
+                T::Weight::integers(stored, Direction::Forward),
+                Some(stored.clone()),
+            ),
         };
         Linear {
             forward,
@@ -58,8 +167,8 @@ impl<T: Real> Linear<T> {
     /// The gradient of `x [rows, in]`, from that of `y [rows, out]`.
     pub fn backward(&self, dy: ArrayView2<T>) -> Array2<T> {
         let pack = || match &self.stored {
-            Some(stored) => T::Weight::quantised_transposed(stored),
-            None => T::Weight::new(self.forward.matrix().t()),
+            Some(stored) => T::Weight::integers(stored, Direction::Backward),
+            None => T::Weight::floats(self.forward.matrix().t()),
         };
         self.backward.get_or_init(pack).multiply(dy, None, None)
     }

@@ -5,10 +5,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2, concatenate};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, concatenate};
 
 use super::Real;
-use super::matmul::QuantisedMatrix;
 
 /// Bytes that somebody keeps: a memory map, a part of the program, a buffer.
 pub trait Bytes: Send + Sync {
@@ -27,6 +26,26 @@ impl Bytes for Vec<u8> {
 
 /// Bytes with several owners.
 pub type SharedBytes = Arc<dyn Bytes>;
+
+/// A matrix in eight bits, symmetric, with one scale per output channel: `W[o, i] = values[o, i] * scales[o]`.
+#[derive(Clone, Debug)]
+pub struct QuantisedMatrix<'a> {
+    /// `[out, in]`
+    pub values: ArrayView2<'a, i8>,
+    /// `[out]`
+    pub scales: ArrayView1<'a, f32>,
+}
+
+impl QuantisedMatrix<'_> {
+    /// The matrix in f32, `[out, in]`.
+    pub fn dequantised(&self) -> Array2<f32> {
+        let mut floats = self.values.mapv(f32::from);
+        for (mut row, &scale) in floats.rows_mut().into_iter().zip(&self.scales) {
+            row *= scale;
+        }
+        floats
+    }
+}
 
 /// `W [out, in]`.
 #[derive(Clone, Debug)]

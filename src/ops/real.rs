@@ -3,13 +3,8 @@
 
 use ndarray::NdFloat;
 
-use super::matmul::Weight;
-
 /// A floating-point number that operators can be written for.
 pub trait Real: NdFloat {
-    /// How a constant matrix of these numbers is kept for products.
-    type Weight: Weight<Self>;
-
     /// The nearest number to `value`.
     fn of(value: f64) -> Self;
 
@@ -22,8 +17,6 @@ pub trait Real: NdFloat {
 }
 
 impl Real for f64 {
-    type Weight = super::matmul::PlainWeight;
-
     fn of(value: f64) -> f64 {
         value
     }
@@ -38,8 +31,6 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
-    type Weight = super::matmul::FrozenWeight;
-
     fn of(value: f64) -> f32 {
         value as f32
     }

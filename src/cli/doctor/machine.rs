@@ -6,7 +6,7 @@ use crate::cli::cure;
 use crate::host::limits;
 use crate::host::temperature::{SLOWED, Thermometer, UNDER_VOLTAGE};
 use crate::ops::Kernels;
-use crate::ops::matmul::Refused;
+use crate::ops::gemm::Refused;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -260,7 +260,7 @@ fn mebibytes(bytes: u64) -> String {
 mod tests {
     use super::super::State;
     use super::*;
-    use crate::ops::matmul::{Refusal, Wrong};
+    use crate::ops::gemm::{Refusal, Wrong};
 
     /// A machine whose system files are `files`.
     fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Machine) {

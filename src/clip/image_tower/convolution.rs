@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ndarray::ArrayView2;
 use tract_core::internal::*;
 
-use super::operators::{Weight, numbers};
+use super::operators::numbers;
 use crate::ops::fresh::filled;
-use crate::ops::matmul::Finish;
+use crate::ops::gemm::{Epilogue, Weight};
 
 /// `[1, channels, height, width]` to `[1, out, down, across]`.
 #[derive(Clone, Debug)]
@@ -53,13 +53,13 @@ impl ConvolutionOp {
         let ((out, inner), [down, across]) = (self.weight.dim(), self.grid);
         let count = down * across;
         let x = ArrayView2::from_shape((count, inner), &windows)?;
-        let finish = Finish {
+        let epilogue = Epilogue {
             bias: Some(self.bias.as_slice()),
             activation: None,
             residual: None,
         };
         let rows = filled(&[count, out], |rows| {
-            self.weight.write(x, finish, rows);
+            self.weight.write(x, epilogue, rows);
             Ok(())
         })?;
         let rows = rows.to_plain_array_view::<f32>()?;
@@ -137,7 +137,6 @@ fn transpose(from: &[f32], [rows, columns]: [usize; 2], to: &mut [MaybeUninit<f3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::matmul::PackedWeight;
     use ndarray::Array2;
 
     /// Every product on its own, straight from the definition.
@@ -189,7 +188,7 @@ mod tests {
             let filters = Array2::from_shape_fn((19, inner), |(o, i)| wave(o * 31 + i));
             let pixels: Vec<f32> = (0..input.iter().product()).map(wave).collect();
             let convolution = ConvolutionOp {
-                weight: Arc::new(Weight::Float(PackedWeight::new(filters.view()))),
+                weight: Arc::new(Weight::new(filters.view())),
                 bias: Arc::new((0..19).map(wave).collect()),
                 input,
                 window,

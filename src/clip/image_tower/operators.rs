@@ -1,7 +1,6 @@
 //! The project's own operators as tract runs them: thin wrappers over `crate::ops`. Each checks the shapes of its inputs
 //! when it is put into a graph.
 
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use ndarray::ArrayView2;
@@ -11,36 +10,12 @@ use super::convolution::ConvolutionOp;
 use crate::clip::graph::volume;
 use crate::ops::fresh::{filled, zeroed};
 use crate::ops::full_attention::{Rows, full_attention};
-use crate::ops::matmul::{Finish, PackedWeight, QuantisedWeight};
+use crate::ops::gemm::{Epilogue, Weight};
 use crate::ops::{Activation, LayerNorm};
 
 /// Layer norm over the last axis.
 #[derive(Clone, Debug)]
 pub struct NormOp(pub Arc<LayerNorm<f32>>);
-
-/// A weight in the form that this machine multiplies fastest.
-#[derive(Debug)]
-pub enum Weight {
-    Float(PackedWeight),
-    Quantised(QuantisedWeight),
-}
-
-impl Weight {
-    /// `(out, in)`
-    pub fn dim(&self) -> (usize, usize) {
-        match self {
-            Weight::Float(weight) => weight.dim(),
-            Weight::Quantised(weight) => weight.dim(),
-        }
-    }
-
-    pub fn write(&self, x: ArrayView2<f32>, finish: Finish, y: &mut [MaybeUninit<f32>]) {
-        match self {
-            Weight::Float(weight) => weight.write(x, finish, y),
-            Weight::Quantised(weight) => weight.write(x, finish, y),
-        }
-    }
-}
 
 /// `activation(x Wᵀ + bias) + residual` over the last axis; the residual is a second input.
 #[derive(Clone, Debug)]
@@ -219,13 +194,13 @@ impl LinearOp {
         let residual = residual
             .map(|residual| ArrayView2::from_shape((rows, out), residual))
             .transpose()?;
-        let finish = Finish {
+        let epilogue = Epilogue {
             bias: self.bias.as_ref().map(|bias| bias.as_slice()),
             activation: self.activation,
             residual,
         };
         filled(&self.shape, |y| {
-            self.weight.write(x, finish, y);
+            self.weight.write(x, epilogue, y);
             Ok(())
         })
     }

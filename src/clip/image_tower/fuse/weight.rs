@@ -7,8 +7,7 @@ use tract_core::internal::*;
 
 use crate::clip::graph::Graph;
 use crate::clip::graph::stored::StoredTensor;
-use crate::clip::image_tower::operators::Weight;
-use crate::ops::matmul::{PackedWeight, QuantisedWeight};
+use crate::ops::gemm::{Direction, Weight};
 
 /// Which axis of a matrix comes first.
 #[derive(Clone, Copy)]
@@ -40,9 +39,9 @@ pub fn weight(graph: Graph, constant: &ConstantMatrix, factor: f32) -> TractResu
         && axis == channels
         && integers.dim() == (out, inner)
     {
-        let weight = QuantisedWeight::new(&integers.scaled(factor));
+        let weight = Weight::quantised(&integers.scaled(factor), Direction::Forward);
         stored.bundle.release();
-        return Ok(Some(Weight::Quantised(weight)));
+        return Ok(Some(weight));
     }
     let tensor = match graph.operator::<StoredTensor>(outlet) {
         Some(stored) => Arc::new(stored.floats()?),
@@ -58,9 +57,9 @@ pub fn weight(graph: Graph, constant: &ConstantMatrix, factor: f32) -> TractResu
         Order::InOut => ArrayView2::from_shape((inner, out), numbers)?.reversed_axes(),
     };
     let weight = if factor == 1.0 {
-        PackedWeight::new(matrix)
+        Weight::new(matrix)
     } else {
-        PackedWeight::new((&matrix * factor).view())
+        Weight::new((&matrix * factor).view())
     };
-    Ok(Some(Weight::Float(weight)))
+    Ok(Some(weight))
 }

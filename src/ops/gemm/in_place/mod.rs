@@ -1,13 +1,14 @@
-//! Products with eight-bit integers that stay where they lie: in the map of a file, say. A panel of a few output channels
-//! is brought into the order that the kernel reads just before it is multiplied, while the one after it is on its way
-//! from memory. So opening a model packs nothing and holds nothing twice, and forward and backward share one copy.
-//! Only a matrix that lies column by column is packed once it is multiplied a second time: the way through its columns is
-//! a fifth of the whole, and a process that encodes one picture does not come that far.
+//! Products with eight-bit integers that are left where they are stored, in a file's memory map for instance. The values of
+//! a few output channels are brought into the order that the kernel reads just before they are multiplied, while those of
+//! the next few are being fetched from memory. Opening a model therefore packs nothing and holds nothing twice, and the
+//! forward and the backward product share one copy. Only a matrix that is stored column by column is packed when it is
+//! multiplied for the second time: reading along its columns takes a fifth of the product, and a process that encodes a
+//! single picture never gets there.
 //!
-//! The kernel is our own where tract's has a coarser tile: 50 rows, a picture of ViT-B/32, are five tiles of ten here and
-//! four of sixteen there. It must not know what is done to the sums.
+//! The kernel is our own, with a finer tile than tract's: 50 rows, a picture of ViT-B/32, are five tiles of ten here and
+//! four of sixteen there.
 
-// Without a kernel nobody reads what kernels are handed.
+// Without a kernel, nothing reads what kernels are given.
 #![cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
 
 #[cfg(target_arch = "x86_64")]
@@ -20,15 +21,16 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::pieces::{Block, Sizes, accumulators_mut, product};
+use super::blocking::{Block, Sizes, accumulators_mut, product};
+use super::direction::Direction;
 use crate::ops::matrix::StoredIntegers;
 
 /// Output channels in a panel.
 const PANEL: usize = 32;
 /// Panels that are interleaved together: their channels are a line of the cache where inputs lie one below the other.
 const PANELS: usize = 2;
-/// Output channels in a piece.
-const PIECE: usize = 2 * PANELS * PANEL;
+/// Output channels in a tile that one thread computes.
+const TILE: usize = 2 * PANELS * PANEL;
 /// Rows in the largest tile.
 const TALLEST: usize = 10;
 
@@ -37,14 +39,14 @@ const TALLEST: usize = 10;
 #[derive(Clone, Copy, Debug)]
 struct Vector([u8; 64]);
 
-/// Functions on the instructions of a CPU, which has them.
+/// A kernel that this processor can run.
 #[derive(Clone, Copy)]
 pub struct InPlace(&'static Functions);
 
-/// What a CPU needs for this.
+/// The functions of a kernel, for one set of instructions.
 struct Functions {
     name: &'static str,
-    /// By how many rows they have, less one.
+    /// Indexed by their number of rows, less one.
     tiles: [Tile; TALLEST],
     interleave: Interleave,
     interleave_columns: InterleaveColumns,
@@ -63,7 +65,7 @@ impl fmt::Debug for InPlace {
 }
 
 impl InPlace {
-    /// Every one that this CPU has.
+    /// Every kernel that this processor can run.
     pub fn all() -> Vec<InPlace> {
         #[cfg(target_arch = "x86_64")]
         return vnni::all();
@@ -78,13 +80,13 @@ impl InPlace {
 }
 
 /// Sums the products of a few rows with a panel. Unsafe: the CPU must have the instructions.
-type Tile = unsafe fn(panel: &[Vector], x: TileInputs, y: TileOutputs, ahead: Ahead);
+type Tile = unsafe fn(panel: &[Vector], x: TileInputs, y: TileOutputs, prefetch: Prefetch);
 
 /// Writes a panel from lines that are output channels; those missing count as anything. Unsafe: as above.
 type Interleave = unsafe fn(lines: &[&[i8]], panel: &mut [Vector]);
 
-/// Writes a panel, or some of its fours, from lines that are inputs: from the first line's `channels`, and those of the
-/// lines below. Unsafe: as above.
+/// Writes a panel, or some of its groups of four inputs, from lines that are inputs: from the first line's `channels`, and
+/// those of the lines below. Unsafe: as above.
 type InterleaveColumns =
     unsafe fn(lines: &[i8], length: usize, channels: Range<usize>, panel: &mut [Vector]);
 
@@ -99,18 +101,18 @@ struct TileInputs<'a> {
     starts: &'a [i32],
 }
 
-/// Where a tile's sums go.
+/// Where the sums of a tile are written.
 struct TileOutputs<'a> {
     sums: &'a mut [u32],
     /// Sums from one row to the next.
     stride: usize,
-    /// Of the panel, the channels that are wanted.
+    /// How many channels of the panel are wanted.
     channels: usize,
 }
 
-/// What to bring into the cache meanwhile: an address for each four of inputs. It may lie outside of everything.
+/// What to prefetch meanwhile: an address for each group of four inputs. Any address will do, as it is only a hint.
 #[derive(Clone, Copy)]
-struct Ahead {
+struct Prefetch {
     start: *const i8,
     step: usize,
 }
@@ -136,10 +138,10 @@ impl Inputs {
     /// Adds a row.
     pub fn push(&mut self, values: &[i8]) {
         self.values.extend_from_slice(values);
-        // What fills the last four up meets a zero here, whatever it is there.
+        // The padding of the last group is zero here, so that it may be anything in the weights.
         let length = self.values.len().next_multiple_of(self.stride.max(1));
         self.values.resize(length, 0);
-        // The kernel takes weights without a sign: each is 128 too large.
+        // The kernel reads weights as unsigned, each 128 too large.
         let sum: i32 = values.iter().map(|&value| i32::from(value)).sum();
         self.starts.push(-128 * sum);
     }
@@ -153,40 +155,44 @@ impl Inputs {
     }
 }
 
-/// A matrix that is multiplied where it lies.
+/// A matrix that is multiplied where it is stored.
 #[derive(Clone, Debug)]
-pub(super) struct Placed {
+pub(super) struct UnpackedMatrix {
     kernel: InPlace,
     matrix: StoredIntegers,
     /// Whether a line is an input of the product, and not an output channel.
     lines_are_inputs: bool,
     out: usize,
     inner: usize,
-    packed: Arc<Packed>,
+    packed: Arc<PackedPanels>,
 }
 
 /// All panels of a matrix, once there have been two products.
 #[derive(Debug, Default)]
-struct Packed {
+struct PackedPanels {
     used: AtomicBool,
     panels: OnceLock<Vec<Vector>>,
 }
 
-impl Placed {
-    /// For `x Wᵀ`, or for `x W` if `transposed`.
-    pub fn new(kernel: &InPlace, matrix: &StoredIntegers, transposed: bool) -> Placed {
-        let (out, inner) = match (matrix.dim(), transposed) {
-            ((out, inner), false) => (out, inner),
-            ((out, inner), true) => (inner, out),
+impl UnpackedMatrix {
+    /// For `x Wᵀ` (forward) or `x W` (backward).
+    pub fn new(kernel: &InPlace, matrix: &StoredIntegers, direction: Direction) -> UnpackedMatrix {
+        let transposed = direction == Direction::Backward;
+        let (rows, columns) = matrix.dim();
+        let (out, inner) = if transposed {
+            (columns, rows)
+        } else {
+            (rows, columns)
         };
         let lines_are_inputs = matrix.is_transposed() != transposed;
-        // Four inputs side by side must not lie in two places.
+        // A group of four inputs must not span two parts.
         let apart = matrix.lines().any(|part| part.nrows() % 4 != 0);
-        let matrix = match lines_are_inputs && apart && matrix.lines().count() > 1 {
-            true => matrix.with(|m| StoredIntegers::copied(m.values, m.scales.to_owned())),
-            false => matrix.clone(),
+        let matrix = if lines_are_inputs && apart && matrix.lines().count() > 1 {
+            matrix.with(|m| StoredIntegers::copied(m.values, m.scales.to_owned()))
+        } else {
+            matrix.clone()
         };
-        Placed {
+        UnpackedMatrix {
             kernel: *kernel,
             matrix,
             lines_are_inputs,
@@ -205,13 +211,13 @@ impl Placed {
         &self,
         rows: usize,
         quantise: impl Fn(Range<usize>) -> (Inputs, S) + Sync,
-        finish: impl Fn(&Block<Inputs, S>, usize, usize, &[u32], &mut [f32]) + Sync,
+        epilogue: impl Fn(&Block<Inputs, S>, usize, usize, &[u32], &mut [f32]) + Sync,
         y: &mut [MaybeUninit<f32>],
     ) {
         let sizes = Sizes {
             rows,
             out: self.out,
-            width: PIECE,
+            width: TILE,
         };
         let parts: Vec<&[i8]> = self
             .matrix
@@ -225,24 +231,24 @@ impl Placed {
             for first in columns.clone().step_by(PANELS * PANEL) {
                 let channels = first..columns.end.min(first + PANELS * PANEL);
                 let sums = &mut sums[first - columns.start..];
-                let ahead = self.ahead(packed, &parts, channels.end, x.stride / 4);
+                let prefetch = self.prefetch(packed, &parts, channels.end, x.stride / 4);
                 if let Some(packed) = packed {
                     let start = first / PANEL * self.length();
                     let count = channels.len().div_ceil(PANEL) * self.length();
                     let panels = &packed[start..][..count];
-                    self.sum(panels, channels.len(), x, sums, width, ahead);
+                    self.sum(panels, channels.len(), x, sums, width, prefetch);
                 } else {
                     with_panels(PANELS * self.length(), |panels| {
                         self.interleave(&parts, channels.clone(), panels);
-                        self.sum(panels, channels.len(), x, sums, width, ahead);
+                        self.sum(panels, channels.len(), x, sums, width, prefetch);
                     });
                 }
             }
         };
-        product(sizes, quantise, sum, finish, y);
+        product(sizes, quantise, sum, epilogue, y);
     }
 
-    /// Vectors in a panel: two for each four inputs.
+    /// Vectors in a panel: two for each group of four inputs.
     fn length(&self) -> usize {
         2 * self.inner.div_ceil(4)
     }
@@ -271,7 +277,7 @@ impl Placed {
         x: &Inputs,
         sums: &mut [u32],
         width: usize,
-        mut ahead: impl Iterator<Item = Ahead>,
+        mut prefetch: impl Iterator<Item = Prefetch>,
     ) {
         let rows = x.starts.len();
         let tiles = rows.div_ceil(TALLEST);
@@ -284,12 +290,12 @@ impl Placed {
                     stride: width,
                     channels: PANEL.min(channels - first),
                 };
-                let ahead = ahead.next().unwrap_or(Ahead {
+                let prefetch = prefetch.next().unwrap_or(Prefetch {
                     start: panel.as_ptr().cast(),
                     step: 0,
                 });
                 // SAFETY: whoever has the kernel has its instructions.
-                unsafe { self.kernel.0.tiles[rows.len() - 1](panel, x.tile(rows), y, ahead) };
+                unsafe { self.kernel.0.tiles[rows.len() - 1](panel, x.tile(rows), y, prefetch) };
             }
         }
     }
@@ -306,8 +312,8 @@ impl Placed {
         if self.lines_are_inputs {
             let mut panel = panel;
             for part in parts {
-                let fours = part.len().div_ceil(4 * self.out);
-                let (own, rest) = panel.split_at_mut(2 * fours);
+                let groups = part.len().div_ceil(4 * self.out);
+                let (own, rest) = panel.split_at_mut(2 * groups);
                 // SAFETY: whoever has the kernel has its instructions.
                 unsafe {
                     (self.kernel.0.interleave_columns)(part, self.out, channels.clone(), own);
@@ -327,14 +333,14 @@ impl Placed {
     }
 
     /// What the panels that begin at channel `first` are made of, in portions of `steps` addresses.
-    fn ahead(
+    fn prefetch(
         &self,
         packed: Option<&[Vector]>,
         parts: &[&[i8]],
         first: usize,
         steps: usize,
-    ) -> impl Iterator<Item = Ahead> {
-        // Matrices in several places lie one after the other more often than not; it is a hint.
+    ) -> impl Iterator<Item = Prefetch> {
+        // Parts mostly follow each other in memory, and this is only a hint.
         let lines = parts[0].as_ptr();
         let (start, step) = match packed {
             Some(packed) => {
@@ -345,7 +351,7 @@ impl Placed {
             None => (lines.wrapping_add(first * self.inner), PANELS * PANEL),
         };
         let count = if first < self.out { self.inner } else { 0 };
-        (0..count).step_by(steps.max(1)).map(move |done| Ahead {
+        (0..count).step_by(steps.max(1)).map(move |done| Prefetch {
             start: start.wrapping_add(done * step),
             step,
         })

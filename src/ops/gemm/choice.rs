@@ -1,6 +1,5 @@
-//! Which kernels are the fastest on this machine: measured, never guessed, as a kernel that the instruction set allows may
-//! be a hundred times slower than another. Only those are measured that were found exact here. It must not know how they
-//! multiply.
+//! Which kernels are the fastest on this machine: measured rather than guessed, because a kernel that the processor can run
+//! may be a hundred times slower than another. Only kernels that are exact here are measured.
 
 use std::fmt;
 use std::hint::black_box;
@@ -10,11 +9,11 @@ use std::time::{Duration, Instant};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::exactness::{self, CHECK, Direction, Refusal, Refused, screened};
-use super::finish::Finish;
-use super::float::PackedWeight;
-use super::int8::{IntegerKernel, QuantisedWeight};
-use super::kernel::{Kernel, Number};
+use super::direction::Direction;
+use super::epilogue::Epilogue;
+use super::exactness::{self, CHECK, Refusal, Refused, screened};
+use super::kernel::{Accumulator, Kernel};
+use super::weight::{IntegerKernel, Weight};
 use crate::ops::matrix::StoredIntegers;
 
 /// Which kernels this machine runs fastest, of those that are exact.
@@ -56,7 +55,7 @@ impl Kernels {
 
     /// The kernels that an earlier choice names, if it can be believed.
     fn believed(&self) -> Option<Choice> {
-        let (floats, integers) = (Kernel::all(Number::Float), IntegerKernel::all());
+        let (floats, integers) = (Kernel::all(Accumulator::F32), IntegerKernel::all());
         if self.checked_by != CHECK || self.compared != names(&floats, &integers) {
             return None;
         }
@@ -120,15 +119,11 @@ impl Candidate {
     fn check(&self) -> Result<(), Refusal> {
         match self {
             Candidate::Float(kernel) => exactness::floats(kernel.tile(), |weight, x| {
-                PackedWeight::on(kernel, weight).multiply(x)
+                Weight::floats_on(kernel, weight).multiply(x, Epilogue::default())
             }),
             Candidate::Integer(kernel) => {
-                exactness::integers(kernel.tile(), |weight, direction, x| {
-                    let weight = match direction {
-                        Direction::Forward => QuantisedWeight::on(Some(kernel), weight),
-                        Direction::Backward => QuantisedWeight::transposed_on(Some(kernel), weight),
-                    };
-                    weight.multiply(x, Finish::default())
+                exactness::integers(kernel.tile(), |matrix, direction, x| {
+                    Weight::integers_on(kernel, matrix, direction).multiply(x, Epilogue::default())
                 })
             }
         }
@@ -145,10 +140,10 @@ fn choice() -> &'static Choice {
 
 /// Checks every candidate, and measures those that are exact.
 fn choose() -> Choice {
-    let (floats, integers) = (Kernel::all(Number::Float), IntegerKernel::all());
+    let (floats, integers) = (Kernel::all(Accumulator::F32), IntegerKernel::all());
     let compared = names(&floats, &integers);
-    let mut refused = Kernel::left_out(Number::Float);
-    refused.extend(Kernel::left_out(Number::Integer));
+    let mut refused = Kernel::left_out(Accumulator::F32);
+    refused.extend(Kernel::left_out(Accumulator::I32));
     let floats = floats.into_iter().map(Candidate::Float);
     let candidates = floats.chain(integers.into_iter().map(Candidate::Integer));
     let (exact, failed) = screened(candidates.collect(), Candidate::check);
@@ -191,7 +186,7 @@ fn names(floats: &[Kernel], integers: &[IntegerKernel]) -> Vec<String> {
 }
 
 /// The shape that kernels are compared at, `[rows, in]` and `[out, in]`: 50 rows are a picture of ViT-B/32. The output
-/// channels are few enough that a product is one piece and the work of one thread.
+/// channels are few enough for a product to be one tile and the work of one thread.
 const ROWS: usize = 50;
 const INNER: usize = 256;
 const OUT: usize = 128;
@@ -201,16 +196,20 @@ const ROUNDS: usize = 4;
 type Trial = Box<dyn Fn()>;
 
 fn float_trial(kernel: &Kernel) -> Trial {
-    let weight = PackedWeight::on(kernel, Array2::zeros((OUT, INNER)).view());
-    let x = Array2::ones((ROWS, INNER));
-    Box::new(move || drop(black_box(weight.multiply(x.view()))))
+    trial(Weight::floats_on(
+        kernel,
+        Array2::zeros((OUT, INNER)).view(),
+    ))
 }
 
 fn integer_trial(kernel: &IntegerKernel) -> Trial {
     let matrix = StoredIntegers::copied(Array2::zeros((OUT, INNER)).view(), vec![1.0; OUT].into());
-    let weight = QuantisedWeight::on(Some(kernel), &matrix);
+    trial(Weight::integers_on(kernel, &matrix, Direction::Forward))
+}
+
+fn trial(weight: Weight) -> Trial {
     let x = Array2::ones((ROWS, INNER));
-    Box::new(move || drop(black_box(weight.multiply(x.view(), Finish::default()))))
+    Box::new(move || drop(black_box(weight.multiply(x.view(), Epilogue::default()))))
 }
 
 /// The kernel with the shortest run, and that run.
@@ -248,7 +247,7 @@ mod tests {
     /// otherwise: a start then measured again, and wrote the home folder.
     #[test]
     fn kernels_in_another_order_are_the_same_machine() {
-        let (mut floats, mut integers) = (Kernel::all(Number::Float), IntegerKernel::all());
+        let (mut floats, mut integers) = (Kernel::all(Accumulator::F32), IntegerKernel::all());
         let usual = names(&floats, &integers);
         floats.reverse();
         integers.reverse();
@@ -310,7 +309,9 @@ mod tests {
 
     #[test]
     fn all_candidates_of_this_machine_are_exact() {
-        let floats = Kernel::all(Number::Float).into_iter().map(Candidate::Float);
+        let floats = Kernel::all(Accumulator::F32)
+            .into_iter()
+            .map(Candidate::Float);
         let integers = IntegerKernel::all().into_iter().map(Candidate::Integer);
         let (exact, refused) = screened(floats.chain(integers).collect(), Candidate::check);
         assert!(!exact.is_empty());

@@ -1,16 +1,16 @@
-//! The kernel on AVX-512 VNNI, whose dot product of four takes one operand without a sign: the weights', by turning their
-//! highest bit over. Ten rows and two vectors of sixteen channels are twenty sums, which the registers hold.
+//! The kernel for AVX-512 VNNI, whose four-way dot product has one unsigned operand: the weights, whose highest bit is
+//! inverted. Ten rows and two vectors of sixteen channels are twenty sums, which the registers hold.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use tract_linalg::isa::{self, Isa};
 
-use super::{Ahead, Functions, InPlace, PANEL, TileInputs, TileOutputs, Vector};
+use super::{Functions, InPlace, PANEL, Prefetch, TileInputs, TileOutputs, Vector};
 
 /// The kernels of this CPU.
 pub(super) fn all() -> Vec<InPlace> {
-    // tract's word as well: it can be told to do without.
+    // tract can be told to do without, and then this does, too.
     let here = isa::native().has(Isa::X86_64Avx512Vnni)
         && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -30,15 +30,15 @@ static FUNCTIONS: Functions = Functions {
 };
 
 const LANES: usize = 16;
-/// Vectors for each four inputs.
+/// Vectors for each group inputs.
 const WIDE: usize = PANEL / LANES;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn tile<const ROWS: usize>(panel: &[Vector], x: TileInputs, y: TileOutputs, ahead: Ahead) {
-    let fours = panel.len() / WIDE;
+fn tile<const ROWS: usize>(panel: &[Vector], x: TileInputs, y: TileOutputs, prefetch: Prefetch) {
+    let groups = panel.len() / WIDE;
     assert!(
         x.starts.len() == ROWS
-            && x.stride == 4 * fours
+            && x.stride == 4 * groups
             && x.values.len() == ROWS * x.stride
             && y.channels <= PANEL
             && y.sums.len() >= (ROWS - 1) * y.stride + y.channels
@@ -46,17 +46,17 @@ fn tile<const ROWS: usize>(panel: &[Vector], x: TileInputs, y: TileOutputs, ahea
     let mut sums: [[__m512i; WIDE]; ROWS] =
         std::array::from_fn(|row| [_mm512_set1_epi32(x.starts[row]); WIDE]);
     let (weights, values) = (panel.as_ptr().cast::<u8>(), x.values.as_ptr());
-    for four in 0..fours {
-        _mm_prefetch::<_MM_HINT_T0>(ahead.start.wrapping_add(four * ahead.step));
-        // SAFETY: `four` is below the number of fours in the panel and in each row, as asserted.
+    for group in 0..groups {
+        _mm_prefetch::<_MM_HINT_T0>(prefetch.start.wrapping_add(group * prefetch.step));
+        // SAFETY: `group` is below the number of groups in the panel and in each row, as asserted.
         unsafe {
-            let at = weights.add(four * WIDE * 64);
+            let at = weights.add(group * WIDE * 64);
             let pair = [
                 _mm512_loadu_si512(at.cast()),
                 _mm512_loadu_si512(at.add(64).cast()),
             ];
             for (row, sums) in sums.iter_mut().enumerate() {
-                let values = values.add(row * x.stride + 4 * four).cast::<i32>();
+                let values = values.add(row * x.stride + 4 * group).cast::<i32>();
                 let values = _mm512_set1_epi32(values.read_unaligned());
                 for (sum, &weights) in sums.iter_mut().zip(&pair) {
                     *sum = _mm512_dpbusd_epi32(*sum, weights, values);
@@ -88,11 +88,11 @@ fn mask(count: usize) -> u64 {
 /// Turns sixteen lines of 64 values into sixteen vectors of four values a line.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn interleave(lines: &[&[i8]], panel: &mut [Vector]) {
-    let fours = panel.len() / WIDE;
+    let groups = panel.len() / WIDE;
     let flip = _mm512_set1_epi8(-128);
     for (wide, lines) in lines.chunks(LANES).enumerate() {
         let inner = lines[0].len();
-        assert!(inner <= 4 * fours && lines.iter().all(|line| line.len() == inner));
+        assert!(inner <= 4 * groups && lines.iter().all(|line| line.len() == inner));
         for at in (0..inner).step_by(64) {
             let mask = mask(inner - at);
             let mut v = [_mm512_setzero_si512(); LANES];
@@ -101,8 +101,8 @@ fn interleave(lines: &[&[i8]], panel: &mut [Vector]) {
                 let values = unsafe { _mm512_maskz_loadu_epi8(mask, line.as_ptr().add(at)) };
                 *v = _mm512_xor_si512(values, flip);
             }
-            for (four, v) in transposed(v).into_iter().enumerate() {
-                if let Some(to) = panel.get_mut((at / 4 + four) * WIDE + wide) {
+            for (group, v) in transposed(v).into_iter().enumerate() {
+                if let Some(to) = panel.get_mut((at / 4 + group) * WIDE + wide) {
                     // SAFETY: a vector is 64 bytes.
                     unsafe { _mm512_storeu_si512(to.0.as_mut_ptr().cast(), v) };
                 }
@@ -148,10 +148,10 @@ fn interleave_columns(lines: &[i8], length: usize, channels: Range<usize>, panel
     assert!(channels.end <= length && lines.len().is_multiple_of(length));
     let flip = _mm512_set1_epi8(-128);
     let mask = mask(channels.len()) as u32;
-    for (four, to) in panel.as_chunks_mut::<WIDE>().0.iter_mut().enumerate() {
+    for (group, to) in panel.as_chunks_mut::<WIDE>().0.iter_mut().enumerate() {
         let mut values = [_mm256_setzero_si256(); 4];
         for (k, values) in values.iter_mut().enumerate() {
-            let at = (4 * four + k) * length + channels.start;
+            let at = (4 * group + k) * length + channels.start;
             if at < lines.len() {
                 // SAFETY: the bytes of the mask are the line's channels, which lie within it, as asserted.
                 *values = unsafe { _mm256_maskz_loadu_epi8(mask, lines.as_ptr().add(at)) };

@@ -1,14 +1,13 @@
-//! What is done to a product before anyone sees it, in one pass over numbers that are still in the cache. It must not
-//! know how the product was computed.
+//! What is applied to a product while its numbers are still in the cache: scales, bias, activation and residual.
 
 use multiversion::multiversion;
 use ndarray::ArrayView2;
 
 use crate::ops::Activation;
 
-/// `y = activation(product + bias) + residual`; each part may be missing.
+/// `y = activation(product + bias) + residual`; each part is optional.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Finish<'a> {
+pub struct Epilogue<'a> {
     /// `[out]`
     pub bias: Option<&'a [f32]>,
     /// Applied before the residual is added.
@@ -17,16 +16,16 @@ pub struct Finish<'a> {
     pub residual: Option<ArrayView2<'a, f32>>,
 }
 
-impl<'a> Finish<'a> {
+impl<'a> Epilogue<'a> {
     /// Adds `bias` and nothing else.
-    pub fn bias(bias: &'a [f32]) -> Finish<'a> {
-        Finish {
+    pub fn bias(bias: &'a [f32]) -> Epilogue<'a> {
+        Epilogue {
             bias: Some(bias),
-            ..Finish::default()
+            ..Epilogue::default()
         }
     }
 
-    /// Panics where a part is not of the product's size, as a sum of ndarray's does.
+    /// Panics if a part does not have the size of the product, as a sum in ndarray does.
     pub(super) fn check(&self, rows: usize, out: usize) {
         assert!(
             self.bias.is_none_or(|bias| bias.len() == out),
@@ -40,9 +39,9 @@ impl<'a> Finish<'a> {
         );
     }
 
-    /// The parts that fall on `width` numbers of `row` from `column` on.
-    pub(super) fn piece(&self, row: usize, column: usize, width: usize) -> Piece<'_> {
-        Piece {
+    /// The part for `width` numbers of `row` from `column` on.
+    pub(super) fn span(&self, row: usize, column: usize, width: usize) -> EpilogueSpan<'_> {
+        EpilogueSpan {
             bias: self.bias.map(|bias| &bias[column..][..width]),
             activation: self.activation,
             residual: self.residual.as_ref().map(|residual| {
@@ -56,22 +55,22 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// A [`Finish`] cut to a piece of one row.
+/// An [`Epilogue`] restricted to consecutive numbers of one row.
 #[derive(Clone, Copy)]
-pub(super) struct Piece<'a> {
+pub(super) struct EpilogueSpan<'a> {
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     residual: Option<&'a [f32]>,
 }
 
-/// Finishes the f32 `products`, given as bits, into `y`.
+/// Epiloguees the f32 `products`, given as bits, into `y`.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-pub(super) fn floats(products: &[u32], piece: Piece, y: &mut [f32]) {
+pub(super) fn floats(products: &[u32], span: EpilogueSpan, y: &mut [f32]) {
     let products = products.iter().map(|&bits| f32::from_bits(bits));
-    match piece.bias {
+    match span.bias {
         None => y.iter_mut().zip(products).for_each(|(y, p)| *y = p),
         Some(bias) => {
             let products = products.zip(bias);
@@ -80,10 +79,10 @@ pub(super) fn floats(products: &[u32], piece: Piece, y: &mut [f32]) {
                 .for_each(|(y, (p, bias))| *y = p + bias);
         }
     }
-    activate_and_add(y, piece);
+    activate_and_add(y, span);
 }
 
-/// Finishes the i32 `products` into `y`, each first times `scale` and, where there are any, the scale of its output
+/// Epiloguees the i32 `products` into `y`, each first times `scale` and, where there are any, the scale of its output
 /// channel.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
@@ -93,7 +92,7 @@ pub(super) fn integers(
     products: &[u32],
     scale: f32,
     channels: Option<&[f32]>,
-    piece: Piece,
+    span: EpilogueSpan,
     y: &mut [f32],
 ) {
     let products = products.iter().map(|&bits| bits as i32 as f32 * scale);
@@ -106,16 +105,16 @@ pub(super) fn integers(
                 .for_each(|(y, (p, channel))| *y = p * channel);
         }
     }
-    if let Some(bias) = piece.bias {
+    if let Some(bias) = span.bias {
         y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
     }
-    activate_and_add(y, piece);
+    activate_and_add(y, span);
 }
 
 #[inline(always)]
-fn activate_and_add(y: &mut [f32], piece: Piece) {
+fn activate_and_add(y: &mut [f32], span: EpilogueSpan) {
     // One loop for each: a loop that asks which activation it is would not become vector instructions.
-    match piece.activation {
+    match span.activation {
         None => {}
         Some(Activation::QuickGelu) => y
             .iter_mut()
@@ -125,7 +124,7 @@ fn activate_and_add(y: &mut [f32], piece: Piece) {
             .iter_mut()
             .for_each(|y| *y = Activation::GeluTanh.value(*y)),
     }
-    if let Some(residual) = piece.residual {
+    if let Some(residual) = span.residual {
         y.iter_mut()
             .zip(residual)
             .for_each(|(y, residual)| *y += residual);

@@ -1,4 +1,4 @@
-//! The kernels of tract-linalg that this CPU runs. It knows nothing of scales.
+//! The kernels of tract-linalg that this processor can run.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use tract_linalg::{MmmDispatch, WeightType};
 
 use super::exactness::{Refusal, Refused};
 
-/// What a kernel multiplies.
+/// What a kernel sums its products in, which says what it multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Number {
-    /// f32, summed in f32.
-    Float,
-    /// Eight-bit integers, summed in i32.
-    Integer,
+pub enum Accumulator {
+    /// Products of f32.
+    F32,
+    /// Products of eight-bit integers.
+    I32,
 }
 
 /// One way to multiply: a kernel, its way to pack, and on which side it has the constant matrix.
@@ -37,8 +37,8 @@ impl fmt::Display for Kernel {
 
 impl Kernel {
     /// Every way that this CPU has and that may be exact; those that tract prefers come first.
-    pub fn all(number: Number) -> Vec<Kernel> {
-        let mut all = offered(MmmDispatch::native(), number);
+    pub fn all(accumulator: Accumulator) -> Vec<Kernel> {
+        let mut all = offered(MmmDispatch::native(), accumulator);
         all.retain(|(mmm, packing)| unsuitable(&**mmm, *packing).is_none());
         let both = all.into_iter().flat_map(|(mmm, packing)| {
             [true, false].map(|weight_first| Kernel {
@@ -51,8 +51,8 @@ impl Kernel {
     }
 
     /// What this CPU has besides, and why it is left out whatever it computes.
-    pub fn left_out(number: Number) -> Vec<Refused> {
-        let all = offered(MmmDispatch::native(), number).into_iter();
+    pub fn left_out(accumulator: Accumulator) -> Vec<Refused> {
+        let all = offered(MmmDispatch::native(), accumulator).into_iter();
         let refused = all.filter_map(|(mmm, packing)| {
             Some(Refused {
                 why: unsuitable(&*mmm, packing)?,
@@ -132,10 +132,10 @@ impl Kernel {
 type Offer = (Box<dyn MatMatMul>, usize);
 
 /// What tract has for a machine, those that it prefers first.
-fn offered(machine: &MmmDispatch, number: Number) -> Vec<Offer> {
-    let accumulator = match number {
-        Number::Float => DatumType::F32,
-        Number::Integer => DatumType::I32,
+fn offered(machine: &MmmDispatch, accumulator: Accumulator) -> Vec<Offer> {
+    let accumulator = match accumulator {
+        Accumulator::F32 => DatumType::F32,
+        Accumulator::I32 => DatumType::I32,
     };
     let query = Query {
         allow_extractor: false,
@@ -200,7 +200,7 @@ mod tests {
         let mut narrowing = 0;
         for level in 0..=MAX_LEVEL {
             let machine = MmmDispatch::for_isa(IsaSet::ladder(Arch::X86_64, level));
-            let offers = offered(&machine, Number::Float);
+            let offers = offered(&machine, Accumulator::F32);
             for (mmm, packing) in &offers {
                 let (name, why) = (mmm.name(), unsuitable(&**mmm, *packing));
                 let bf16 = format!("{:?}", mmm.packings()[*packing]).contains("Bf16");
@@ -216,7 +216,7 @@ mod tests {
                 .iter()
                 .any(|(mmm, packing)| unsuitable(&**mmm, *packing).is_none());
             assert!(kept || offers.is_empty(), "level {level}");
-            for (mmm, packing) in offered(&machine, Number::Integer) {
+            for (mmm, packing) in offered(&machine, Accumulator::I32) {
                 assert_eq!(unsuitable(&*mmm, packing), None, "{}", mmm.name());
             }
         }

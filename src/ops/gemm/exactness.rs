@@ -1,6 +1,6 @@
-//! Whether a kernel computes what its type says: f32 to f32's rounding, integers exactly. Asked of every candidate on the
-//! machine that is to run it before it may be chosen, as what a CPU's instructions and a library's kernels do there cannot
-//! be known elsewhere. It must not know how a kernel multiplies.
+//! Whether a kernel computes what its type promises: f32 to within f32's rounding, integers exactly. Every candidate is
+//! checked on the machine that is to run it before it may be chosen, because what a processor's instructions and a
+//! library's kernels do there cannot be known elsewhere.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,9 +10,10 @@ use std::thread;
 use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
+use super::direction::Direction;
 use crate::ops::matrix::StoredIntegers;
 
-/// Changes with what is checked, so that what an earlier check let pass is checked again.
+/// Changes with what is checked, so that what passed an earlier check is checked again.
 pub(super) const CHECK: &str = concat!(env!("CARGO_PKG_VERSION"), ", check 1");
 
 /// Why a kernel is not used.
@@ -25,13 +26,13 @@ pub enum Refusal {
     NeverPreferred,
     /// It reads beyond what is packed for it.
     ReadsBeyond,
-    /// It came out otherwise than it has to.
+    /// One of its products is wrong.
     Wrong(Wrong),
     /// It panicked.
     Panics,
 }
 
-/// A number of a product that is not what it has to be.
+/// A number of a product that is wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Wrong {
     /// Rows, inputs and output channels of the product.
@@ -41,7 +42,7 @@ pub struct Wrong {
     /// Text, as JSON has no number for NaN.
     pub is: String,
     pub expected: String,
-    /// Whether the thread that asked for the check had it right.
+    /// Whether it was right on the thread that ran the check.
     pub only_on_another_thread: bool,
 }
 
@@ -53,7 +54,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Whether it failed its check, rather than being no candidate from the start.
+    /// Whether it failed its check, rather than having been excluded from the start.
     pub fn failed(&self) -> bool {
         matches!(self.why, Refusal::Wrong(_) | Refusal::Panics)
     }
@@ -92,20 +93,20 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// The candidates that `check` lets pass, on this thread and on another at the same time, and the others with why not.
+/// The candidates that pass `check`, on this thread and on another one at the same time, and the others with the reason.
 pub(super) fn screened<K: Sync + ToString>(
     candidates: Vec<K>,
     check: impl Fn(&K) -> Result<(), Refusal> + Sync,
 ) -> (Vec<K>, Vec<Refused>) {
     let all = || -> Vec<Result<(), Refusal>> {
         let checked = candidates.iter().map(|candidate| {
-            // What a panic leaves behind is the candidate's own, and it is dropped.
+            // Whatever a panic leaves in a bad state belongs to the candidate, which is dropped.
             catch_unwind(AssertUnwindSafe(|| check(candidate))).unwrap_or(Err(Refusal::Panics))
         });
         checked.collect()
     };
     let (here, there) = thread::scope(|scope| {
-        // A process that may not start a thread has no second one that a kernel could be wrong on.
+        // A process that may not start a thread has no second thread on which a kernel could be wrong.
         let other = thread::Builder::new()
             .stack_size(1 << 19)
             .spawn_scoped(scope, all);
@@ -233,15 +234,6 @@ pub(super) fn integers(
         }
     }
     Ok(())
-}
-
-/// Which product a matrix of integers is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// `x Wᵀ`
-    Forward,
-    /// `x W`
-    Backward,
 }
 
 /// `W [out, in]` for `x Wᵀ`, and its transpose for `x W`, each row by row and column by column, with scales of one.

@@ -1,5 +1,5 @@
-//! A product cut into pieces of some rows and some output channels each: the unit that one thread works on, small enough
-//! that its sums are finished while they are in the cache. It knows neither kernels, scales nor activations.
+//! A product divided into tiles of some rows and some output channels: the unit that one thread works on, small enough
+//! that the epilogue finds its sums in the cache.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -11,25 +11,24 @@ use tract_core::internal::Tensor;
 /// Rows of the variable operand that are packed together.
 const ROWS: usize = 256;
 
-/// How a product is cut.
+/// How a product is divided.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
     pub rows: usize,
     pub out: usize,
-    /// Output channels of every piece but the last.
+    /// Output channels of every tile but the last.
     pub width: usize,
 }
 
-/// Writes a product `[rows, out]` to `y`, every number of it. `pack` yields some rows of the variable operand as the
-/// kernel reads them, and what `finish` wants to know of them; `sum` fills a tile `[rows, columns]` with the sums of
-/// these rows and of a piece of the output channels; `finish` makes the numbers of one row of it: it is given the block
-/// of rows, the row within it, and the column that the piece begins at. Equal for any number of threads. Panics where
-/// `y` is of another size.
+/// Writes a product `[rows, out]` to `y`, every number of it, and the same for any number of threads. `pack` yields some
+/// rows of the variable operand as the kernel reads them, and what `epilogue` needs to know of them; `sum` fills a tile
+/// `[rows, columns]` with the sums of these rows and some output channels; `epilogue` computes one row of the tile, and is
+/// given the block of rows, the row within it, and the tile's first column. Panics if `y` has another size.
 pub(super) fn product<P: Sync + Send, S: Sync + Send>(
     sizes: Sizes,
     pack: impl Fn(Range<usize>) -> (P, S) + Sync,
     sum: impl Fn(&P, Range<usize>, &mut Tensor) + Sync,
-    finish: impl Fn(&Block<P, S>, usize, usize, &[u32], &mut [f32]) + Sync,
+    epilogue: impl Fn(&Block<P, S>, usize, usize, &[u32], &mut [f32]) + Sync,
     y: &mut [MaybeUninit<f32>],
 ) {
     let Sizes { rows, out, width } = sizes;
@@ -50,7 +49,7 @@ pub(super) fn product<P: Sync + Send, S: Sync + Send>(
             saved,
         }
     };
-    let blocks = pieces(rows, ROWS);
+    let blocks = ranges(rows, ROWS);
     let blocks: Vec<_> = if parallel && blocks.len() > 1 {
         blocks.into_par_iter().map(block).collect()
     } else {
@@ -60,20 +59,20 @@ pub(super) fn product<P: Sync + Send, S: Sync + Send>(
         start: y.as_mut_ptr().cast(),
         width: out,
     };
-    let pieces = pieces(out, width);
+    let tiles = ranges(out, width);
     let task = |index: usize| {
-        let (block, columns) = (&blocks[index / pieces.len()], &pieces[index % pieces.len()]);
+        let (block, columns) = (&blocks[index / tiles.len()], &tiles[index % tiles.len()]);
         with_tile([block.rows.len(), columns.len()], |tile| {
             sum(&block.packed, columns.clone(), tile);
             let products = accumulators(tile).chunks_exact(columns.len());
             for (row, products) in products.enumerate() {
-                // SAFETY: no other task has this piece of this row.
-                let y = unsafe { cells.piece(block.rows.start + row, columns) };
-                finish(block, row, columns.start, products, y);
+                // SAFETY: no other task has these columns of this row.
+                let y = unsafe { cells.span(block.rows.start + row, columns) };
+                epilogue(block, row, columns.start, products, y);
             }
         });
     };
-    let tasks = blocks.len() * pieces.len();
+    let tasks = blocks.len() * tiles.len();
     if parallel && tasks > 1 {
         (0..tasks).into_par_iter().for_each(task);
     } else {
@@ -85,19 +84,20 @@ pub(super) fn product<P: Sync + Send, S: Sync + Send>(
 pub(super) struct Block<P, S> {
     pub rows: Range<usize>,
     packed: P,
+    /// What the epilogue needs to know of these rows.
     pub saved: S,
 }
 
 /// `0..length` in ranges of `step`; the last may be shorter.
-pub(super) fn pieces(length: usize, step: usize) -> Vec<Range<usize>> {
+pub(super) fn ranges(length: usize, step: usize) -> Vec<Range<usize>> {
     (0..length)
         .step_by(step)
         .map(|start| start..length.min(start + step))
         .collect()
 }
 
-/// Runs `work` with a matrix for a kernel's accumulators. Every thread keeps one: the memory of a product that is asked
-/// of the system anew each time costs more than the product.
+/// Runs `work` with a matrix for a kernel's accumulators. Every thread keeps one, as allocating it for each product
+/// would cost more than the product.
 fn with_tile([rows, columns]: [usize; 2], work: impl FnOnce(&mut Tensor)) {
     thread_local! {
         static TILE: RefCell<Tensor> = RefCell::default();
@@ -131,15 +131,15 @@ struct Cells {
     width: usize,
 }
 
-// SAFETY: threads reach it through `piece` alone, whose callers keep to disjoint pieces.
+// SAFETY: threads access it only through `span`, whose callers ask for disjoint spans.
 unsafe impl Send for Cells {}
 // SAFETY: as above.
 unsafe impl Sync for Cells {}
 
 impl Cells {
-    /// SAFETY: the piece lies within the product, nobody else has it, and it is written before it is read.
+    /// SAFETY: the span lies within the product, no one else has it, and it is written before it is read.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn piece(&self, row: usize, columns: &Range<usize>) -> &mut [f32] {
+    unsafe fn span(&self, row: usize, columns: &Range<usize>) -> &mut [f32] {
         // SAFETY: promised by the caller.
         unsafe {
             let start = self.start.add(row * self.width + columns.start);

@@ -1,5 +1,4 @@
-//! A constant matrix in the panels of one of tract's kernels, in pieces of some output channels each. It knows neither
-//! scales nor activations.
+//! A constant matrix packed into the panels of one of tract's kernels, in chunks of some output channels.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -8,36 +7,36 @@ use rayon::prelude::*;
 use tract_core::internal::Tensor;
 use tract_linalg::mmm::MMMInputValue;
 
+use super::blocking::{Block, Sizes, product, ranges};
 use super::kernel::Kernel;
-use super::pieces::{Block, Sizes, pieces, product};
 
 /// Rows of a matrix as a kernel reads them.
 pub(super) type Panels = Box<dyn MMMInputValue>;
 
-/// Output channels in a piece; how many of them a kernel wants side by side may make it more or fewer.
+/// Output channels in a chunk, before rounding to whole panels of the kernel.
 const CHANNELS: usize = 256;
 
 /// `W [out, in]`, packed.
 #[derive(Clone, Debug)]
-pub(super) struct Packed {
+pub(super) struct PackedMatrix {
     kernel: Kernel,
-    pieces: Vec<Panels>,
-    /// Output channels of every piece but the last.
+    chunks: Vec<Panels>,
+    /// Output channels of every chunk but the last.
     width: usize,
     out: usize,
     inner: usize,
 }
 
-impl Packed {
+impl PackedMatrix {
     /// Packs `[out, inner]` for `kernel`; `pack` yields the panels of some of its rows.
     pub fn new(
         kernel: Kernel,
         (out, inner): (usize, usize),
         pack: impl Fn(&Kernel, Range<usize>) -> Panels + Sync,
-    ) -> Packed {
+    ) -> PackedMatrix {
         let width = kernel.channels() * (CHANNELS / kernel.channels()).max(1);
-        let ranges = pieces(out, width);
-        let pieces = if rayon::current_num_threads() > 1 && ranges.len() > 1 {
+        let ranges = ranges(out, width);
+        let chunks = if rayon::current_num_threads() > 1 && ranges.len() > 1 {
             ranges
                 .into_par_iter()
                 .map(|range| pack(&kernel, range))
@@ -48,9 +47,9 @@ impl Packed {
                 .map(|range| pack(&kernel, range))
                 .collect()
         };
-        Packed {
+        PackedMatrix {
             kernel,
-            pieces,
+            chunks,
             width,
             out,
             inner,
@@ -61,9 +60,9 @@ impl Packed {
         (self.out, self.inner)
     }
 
-    /// The piece that holds output channel `channel`, and where in it.
-    pub fn piece(&self, channel: usize) -> (&Panels, usize) {
-        (&self.pieces[channel / self.width], channel % self.width)
+    /// The chunk that holds output channel `channel`, and its index there.
+    pub fn chunk(&self, channel: usize) -> (&Panels, usize) {
+        (&self.chunks[channel / self.width], channel % self.width)
     }
 
     /// Writes `x Wᵀ [rows, out]` to `y`: [`product`] on this kernel.
@@ -71,7 +70,7 @@ impl Packed {
         &self,
         rows: usize,
         pack: impl Fn(&Kernel, Range<usize>) -> (Panels, S) + Sync,
-        finish: impl Fn(&Block<Panels, S>, usize, usize, &[u32], &mut [f32]) + Sync,
+        epilogue: impl Fn(&Block<Panels, S>, usize, usize, &[u32], &mut [f32]) + Sync,
         y: &mut [MaybeUninit<f32>],
     ) {
         let sizes = Sizes {
@@ -80,12 +79,12 @@ impl Packed {
             width: self.width,
         };
         let sum = |x: &Panels, columns: Range<usize>, tile: &mut Tensor| {
-            // Kernels leave a sum of nothing as they find it: the tile was filled with zeros for that.
+            // Kernels leave an empty sum as they find it, and the tile holds zeros.
             if self.inner > 0 {
-                let piece = &self.pieces[columns.start / self.width];
-                self.kernel.run(&**piece, &**x, tile);
+                let chunk = &self.chunks[columns.start / self.width];
+                self.kernel.run(&**chunk, &**x, tile);
             }
         };
-        product(sizes, |rows| pack(&self.kernel, rows), sum, finish, y);
+        product(sizes, |rows| pack(&self.kernel, rows), sum, epilogue, y);
     }
 }

@@ -1,4 +1,4 @@
-//! Matrices of eight-bit integers as the panels of tract's kernels. It knows neither scales nor floats.
+//! Packs matrices into the panels that tract's kernels read.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use tract_linalg::mmm::{EagerPackedInput, MMMInputFormat, PackedExoticFact};
 use tract_linalg::pack::PackedI8K4;
 
 use super::kernel::Kernel;
-use super::packed::{Packed, Panels};
+use super::packed::{PackedMatrix, Panels};
 
-/// Packs `values [out, in]` for a kernel of [`super::Number::Integer`].
-pub(super) fn pack_all(kernel: &Kernel, values: ArrayView2<i8>) -> Packed {
-    Packed::new(kernel.clone(), values.dim(), |kernel, channels| {
+/// Packs `values [out, in]` for a kernel that accumulates in i32.
+pub(super) fn pack_integers(kernel: &Kernel, values: ArrayView2<i8>) -> PackedMatrix {
+    PackedMatrix::new(kernel.clone(), values.dim(), |kernel, channels| {
         let values = values.slice(s![channels, ..]);
         let (rows, inner) = values.dim();
         let mut panels = PanelWriter::new(kernel.weight_format(), kernel.step(), rows, inner);
@@ -33,10 +33,21 @@ pub(super) fn pack_all(kernel: &Kernel, values: ArrayView2<i8>) -> Packed {
     })
 }
 
+/// The rows of `matrix` as the panels of `format`.
+pub(super) fn pack_floats(format: &dyn MMMInputFormat, matrix: ArrayView2<f32>) -> Panels {
+    let matrix = matrix.as_standard_layout();
+    let numbers = matrix
+        .as_slice()
+        .expect("the standard layout is contiguous");
+    Tensor::from_shape(matrix.shape(), numbers)
+        .and_then(|tensor| format.prepare_one(&tensor, 1, 0))
+        .expect("a kernel's own f32 format packs any f32 matrix")
+}
+
 /// Writes rows of integers, one at a time, where a kernel's format wants them.
 pub(super) enum PanelWriter<'a> {
-    /// Four numbers of a row lie together, then four of the next: every kernel with a four-way dot product.
-    Fours {
+    /// Groups of four numbers of a row, interleaved with those of the other rows: the layout of four-way dot products.
+    Interleaved {
         format: &'a PackedI8K4,
         rows: usize,
         inner: usize,
@@ -67,12 +78,11 @@ impl PanelWriter<'_> {
         // SAFETY: the alignment is a power of two, and nothing is read before it is written, just below.
         let mut blob = unsafe { Blob::new_for_size_and_align(length + beyond, format.align) };
         blob[length..].fill(0);
-        // Rows that fill the last panel up, and numbers that fill the last four up, count as zero. All other bytes are
-        // written row by row.
+        // What pads the last panel and the last group of four counts as zero. All other bytes are written row by row.
         if !rows.is_multiple_of(format.r) || !inner.is_multiple_of(4) {
             blob.fill(0);
         }
-        PanelWriter::Fours {
+        PanelWriter::Interleaved {
             format,
             rows,
             inner,
@@ -88,7 +98,7 @@ impl PanelWriter<'_> {
                     .zip(numbers)
                     .for_each(|(to, &from)| *to = from);
             }
-            PanelWriter::Fours {
+            PanelWriter::Interleaved {
                 format,
                 inner,
                 blob,
@@ -96,13 +106,13 @@ impl PanelWriter<'_> {
             } => {
                 let panel = format.single_panel_len(*inner);
                 let panel = &mut blob[row / format.r * panel..][..panel];
-                let fours = panel.as_chunks_mut::<4>().0.iter_mut();
-                let mut fours = fours.skip(row % format.r).step_by(format.r);
+                let groups = panel.as_chunks_mut::<4>().0.iter_mut();
+                let mut groups = groups.skip(row % format.r).step_by(format.r);
                 let (whole, rest) = numbers.as_chunks::<4>();
-                for (from, to) in whole.iter().zip(fours.by_ref()) {
+                for (from, to) in whole.iter().zip(groups.by_ref()) {
                     *to = from.map(|number| number as u8);
                 }
-                if let (false, Some(to)) = (rest.is_empty(), fours.next()) {
+                if let (false, Some(to)) = (rest.is_empty(), groups.next()) {
                     to.iter_mut()
                         .zip(rest)
                         .for_each(|(to, &from)| *to = from as u8);
@@ -111,10 +121,10 @@ impl PanelWriter<'_> {
         }
     }
 
-    /// Writes all rows at once, if they lie side by side in memory and the format has them so, too: row by row that would
-    /// miss the cache at every number. Tells whether it did.
+    /// Writes all rows at once if the matrix is stored column by column and the format allows it; row by row, every number
+    /// would miss the cache. Returns whether it did.
     fn write_columns(&mut self, values: ArrayView2<i8>) -> bool {
-        let PanelWriter::Fours {
+        let PanelWriter::Interleaved {
             format,
             rows,
             inner,
@@ -130,9 +140,9 @@ impl PanelWriter<'_> {
         let panels = blob.chunks_exact_mut(panel.max(1));
         for (index, panel) in panels.take(rows.div_ceil(r)).enumerate() {
             let channels = index * r..(*rows).min((index + 1) * r);
-            for (four, to) in panel.chunks_exact_mut(4 * r).enumerate() {
+            for (group, to) in panel.chunks_exact_mut(4 * r).enumerate() {
                 let column = |k: usize| {
-                    let column = values.slice_move(s![channels.clone(), 4 * four + k]);
+                    let column = values.slice_move(s![channels.clone(), 4 * group + k]);
                     column.to_slice().unwrap_or_default()
                 };
                 let columns = [column(0), column(1), column(2), column(3)];
@@ -155,7 +165,7 @@ impl PanelWriter<'_> {
                     .and_then(|tensor| format.prepare_one(&tensor, 1, 0))
                     .expect("a kernel's own format packs any matrix of its integers")
             }
-            PanelWriter::Fours {
+            PanelWriter::Interleaved {
                 format,
                 rows,
                 inner,
