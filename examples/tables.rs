@@ -1,4 +1,4 @@
-//! Makes the tables of the README, from drawn pictures that the default model has never seen:
+//! Makes the tables of docs/results, from drawn pictures that the default model has never seen:
 //!
 //!     cargo run --release --example tables -- model         # zero-shot accuracy, a row a condition, 5 seeds
 //!     cargo run --release --example tables -- adaptation    # every held-out condition, 16 shots, 5 seeds

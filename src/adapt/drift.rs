@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// Pictures that are compared at a time.
 pub const WINDOW: usize = 48;
 /// The squared distance of the two means, beside what chance alone gives on average, above which pictures have drifted
-/// (docs/unlabelled.md has what it is with and without a drift).
+/// (docs/results/unlabelled.md has what it is with and without a drift).
 pub const DRIFTED: f32 = 4.0;
 /// Pictures with a cosine above are the same scene: one of them is enough.
 pub const ALIKE: f32 = 0.995;

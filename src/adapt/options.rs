@@ -73,7 +73,7 @@ pub struct Recipe {
     pub decay: f32,
 }
 
-/// What turns gradients into steps (docs/training.md compares them).
+/// What turns gradients into steps (docs/results/optimiser.md compares them).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Optimizer {
     /// L-BFGS: a full batch has no noise, and a few hundred numbers have a curvature that can be learnt.
@@ -99,7 +99,7 @@ impl Recipe {
                 Tuning::Rlp => 1.0,
                 Tuning::Coop => 0.0,
             },
-            // The most that costs no accuracy (docs/training.md): without any, a change of little use grows freely.
+            // The most that costs no accuracy (docs/results/optimiser.md): without any, a change of little use grows freely.
             decay: match tuning {
                 Tuning::Rlp => 3e-5,
                 Tuning::Coop => 0.0,
