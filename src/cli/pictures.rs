@@ -39,11 +39,9 @@ impl LabelledPictures {
         seed: u64,
         context: &Context,
     ) -> anyhow::Result<LabelledPictures> {
-        let listed = dir.join("labels.txt");
         let labels = match labels {
             Some(file) => labels::read(file)?,
-            None if listed.is_file() => labels::read(&listed)?,
-            None => folder_names(dir)?,
+            None => labels_of(dir, dir)?,
         };
         let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
         let found = labelled_folder(dir, &names)?;
@@ -264,14 +262,19 @@ fn kept_names(shots: &[Shot]) -> anyhow::Result<Vec<Label>> {
     names.into_iter().map(label).collect()
 }
 
-/// A label for each sub-folder of `dir`, or of its `train`.
-fn folder_names(dir: &Path) -> anyhow::Result<Vec<Label>> {
+/// The labels of a data set: those in the labels.txt of `dir`, else one for each sub-folder of `pictures`, which is `dir` or
+/// its `train`.
+pub fn labels_of(dir: &Path, pictures: &Path) -> anyhow::Result<Vec<Label>> {
+    let listed = dir.join(LABELS_FILE);
+    if listed.is_file() {
+        return Ok(labels::read(&listed)?);
+    }
     let no_labels: [&str; 0] = [];
-    let folders = labelled_folder(dir, &no_labels)?.unused;
+    let folders = labelled_folder(pictures, &no_labels)?.unused;
     anyhow::ensure!(
         !folders.is_empty(),
         "{}: put the pictures of each label into a sub-folder of its name",
-        dir.display()
+        pictures.display()
     );
     let label = |folder: &PathBuf| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();

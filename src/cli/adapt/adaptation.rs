@@ -178,8 +178,8 @@ impl Adaptation {
         let bar = context.output.progress("training", steps);
         let mut pacing = Pacing::begin();
         let trained = self.train_with(set, &mut |report| {
-            if let Some(told) = pacing.after_step() {
-                bar.suspend(|| context.output.warn(told));
+            if let Some(warning) = pacing.after_step() {
+                bar.suspend(|| context.output.warn(warning));
             }
             bar.set_position(report.step as u64);
             bar.set_message(format!(
@@ -260,7 +260,7 @@ impl Adaptation {
         };
         let file = format!("edge-rlp-{name}-{}.rlp", std::process::id());
         let left = std::env::temp_dir().join(file);
-        let told = match context.home.export(&record, &left, true) {
+        let message = match context.home.export(&record, &left, true) {
             Ok(_) => format!(
                 "the prompt could not be kept, and is left in {0}: bring it home with `edge-rlp prompt import {0} --name {name}`",
                 left.display()
@@ -269,7 +269,7 @@ impl Adaptation {
                 format!("the prompt is lost, it could not be left elsewhere either ({other})")
             }
         };
-        Err(anyhow::Error::from(error).context(told))
+        Err(anyhow::Error::from(error).context(message))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Data sets for `eval`: which pictures train and which test, and their features.
 
+use super::super::pictures::labels_of;
 use super::super::{Context, usage};
 use crate::adapt::features::{self, Extraction, FeatureSet, Monitor, Pictures};
 use crate::adapt::{AdaptError, Split};
@@ -7,7 +8,7 @@ use crate::clip::Model;
 use crate::frames::{
     MAX_PIXELS, PictureError, find_split, labelled_folder, read_picture, read_split,
 };
-use crate::prompt::{Label, labels};
+use crate::prompt::Label;
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -129,26 +130,6 @@ fn hold_out(
     let split = Split::new(&truth, classes, share, 0).map_err(usage)?;
     let pick = |rows: Vec<usize>| rows.into_iter().map(|row| files[row].clone()).collect();
     Ok((pick(split.train), pick(split.holdout)))
-}
-
-fn labels_of(dir: &Path, first: &Path) -> anyhow::Result<Vec<Label>> {
-    let listed = dir.join("labels.txt");
-    if listed.is_file() {
-        return Ok(labels::read(&listed)?);
-    }
-    let no_labels: [&str; 0] = [];
-    let folders = labelled_folder(first, &no_labels)?.unused;
-    anyhow::ensure!(
-        !folders.is_empty(),
-        "{}: put the pictures of each label into a sub-folder of its name",
-        first.display()
-    );
-    let label = |folder: &PathBuf| {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        Label::new(&name, None)
-            .with_context(|| format!("{}: its name cannot be a label", folder.display()))
-    };
-    folders.iter().map(label).collect()
 }
 
 /// Features of files, and which file each is of.

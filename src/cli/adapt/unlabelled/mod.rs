@@ -196,8 +196,8 @@ impl Learner<'_> {
         let bar = self.context.output.progress("training", steps);
         let mut pacing = Pacing::begin();
         let mut progress = |_: &StepReport| {
-            if let Some(told) = pacing.after_step() {
-                bar.suspend(|| self.context.output.warn(told));
+            if let Some(warning) = pacing.after_step() {
+                bar.suspend(|| self.context.output.warn(warning));
             }
             bar.inc(1);
             if self.stopped() {
