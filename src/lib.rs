@@ -62,6 +62,7 @@ pub mod clip;
 #[cfg(feature = "pull")]
 pub mod download;
 pub mod evaluate;
+pub(crate) mod files;
 pub mod frames;
 pub mod host;
 #[allow(unsafe_code)]

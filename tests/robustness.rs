@@ -270,3 +270,41 @@ fn paths_that_are_not_unicode_are_read_and_written() {
     command("adapt --camera demo:fog").words(QUICK).ok();
     assert!(folder.join("prompts/default.rlp").is_file());
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_a_regular_file_is_neither_read_nor_replaced() {
+    let dir = Directory::with_pictures(2);
+    let fifo = |name: &str| {
+        let path = dir.path().join(name);
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+    };
+    fifo("pictures/mug/b.jpg");
+    fifo("labels.txt");
+    fifo("shelf.rlp");
+    // Each of them hung, and could not even be ended by SIGTERM.
+    let classify = dir.command("classify pictures --labels pictures/labels.txt");
+    let ran = classify.ends(3);
+    assert!(ran.stderr.contains("b.jpg"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("not a regular file"), "{}", ran.stderr);
+    dir.fails(
+        "classify pictures --labels labels.txt",
+        1,
+        "not a regular file",
+    );
+    dir.fails("prompt show ./shelf.rlp", 1, "not a regular file");
+    for flags in ["", "--out good.rlp", "--out good.rlp"] {
+        adapted(&dir, flags);
+    }
+    let link = dir.path().join("link.rlp");
+    std::os::unix::fs::symlink(dir.path().join("pictures/labels.txt"), &link).unwrap();
+    for name in ["link.rlp", "shelf.rlp"] {
+        let export = format!("prompt export default {name}");
+        dir.fails(&export, 1, "not a regular file");
+    }
+    let labels = fs::read_to_string(dir.path().join("pictures/labels.txt")).unwrap();
+    assert_eq!(labels, "mug\nfish\n");
+    dir.ok("prompt export default link.rlp --force");
+    assert!(link.symlink_metadata().unwrap().is_file());
+}

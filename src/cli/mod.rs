@@ -17,6 +17,7 @@ mod pictures;
 mod prompt;
 mod report;
 
+use crate::frames;
 use crate::host::limits::{self, TooLow};
 use crate::host::signals;
 use crate::ops::gemm::{hold_to, instruction_sets};
@@ -240,6 +241,7 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
         }
         Err(_) => {}
     }
+    frames::limit_memory(limits::memory_to_keep(PICTURE_MEMORY, threads) as u64);
     let stop = signals::stop_flag();
     let context = Context {
         home: introduced(home(global.home)?, &command, global.quiet, &stop),
@@ -252,6 +254,9 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     kernels::keep(&context);
     done
 }
+
+/// Bytes that one picture may take while it is decoded where memory is not limited; else half of what a limit leaves.
+const PICTURE_MEMORY: usize = 512 << 20;
 
 fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match command {

@@ -19,13 +19,14 @@ const DEMO_SHOTS: usize = 16;
 /// What to train on, in order; nothing is decoded yet.
 pub struct LabelledPictures {
     pub labels: Vec<Label>,
-    pictures: Vec<(Source, usize)>,
+    pictures: Vec<(Origin, usize)>,
     /// Where the pictures of each label begin, if their crops depend on their place among those.
     begins: Option<Vec<usize>>,
     unreadable: Mutex<Vec<(usize, String)>>,
 }
 
-enum Source {
+/// Where one picture comes from.
+enum Origin {
     File(PathBuf),
     Scene(SceneSpec),
 }
@@ -130,7 +131,7 @@ impl LabelledPictures {
                 paths.truncate(shots);
                 paths.sort();
             }
-            pictures.extend(paths.into_iter().map(|path| (Source::File(path), class)));
+            pictures.extend(paths.into_iter().map(|path| (Origin::File(path), class)));
         }
         LabelledPictures {
             labels,
@@ -158,7 +159,7 @@ impl LabelledPictures {
             for shot in 0..shots.unwrap_or(DEMO_SHOTS) {
                 let turn = (shot * CLASSES.len() + class) as u64;
                 let scene = demo::scene(Purpose::Train, condition, seed, turn);
-                pictures.push((Source::Scene(scene), index));
+                pictures.push((Origin::Scene(scene), index));
             }
         }
         Ok(LabelledPictures {
@@ -188,8 +189,8 @@ impl LabelledPictures {
     /// The file of picture `index`; none where it is drawn.
     pub fn file(&self, index: usize) -> Option<&Path> {
         match &self.pictures[index].0 {
-            Source::File(path) => Some(path),
-            Source::Scene(_) => None,
+            Origin::File(path) => Some(path),
+            Origin::Scene(_) => None,
         }
     }
 
@@ -219,11 +220,11 @@ impl LabelledPictures {
     }
 }
 
-impl Source {
+impl Origin {
     fn read(&self) -> Result<RgbImage, String> {
         match self {
-            Source::File(path) => read_picture(path, MAX_PIXELS).map_err(|error| error.to_string()),
-            Source::Scene(scene) => Ok(demo::draw(scene, demo::SIZE)),
+            Origin::File(path) => read_picture(path, MAX_PIXELS).map_err(|error| error.to_string()),
+            Origin::Scene(scene) => Ok(demo::draw(scene, demo::SIZE)),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Why pictures cannot be had from where they should come from.
 
-use super::demo::DemoError;
-use super::http::HttpError;
 use std::io;
 use std::path::PathBuf;
 
@@ -46,9 +44,6 @@ pub enum FramesError {
     /// A panic inside a driver's library.
     #[error("the camera's driver made a mistake")]
     Driver,
-    /// A picture that does not fit into a JPEG file.
-    #[error("{camera}: {reason}")]
-    Encode { camera: String, reason: String },
     /// No picture has come within the time that was allowed.
     #[error(
         "no picture came for {seconds} s{}",
@@ -76,4 +71,73 @@ pub enum DeviceError {
     /// What the driver says.
     #[error("{0}")]
     Failed(String),
+}
+
+/// Why a camera on the network cannot be used, for now.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    #[error("cannot reach {host}:{port} ({source})")]
+    Unreachable {
+        host: String,
+        port: u16,
+        source: io::Error,
+    },
+    /// No data came for as long as was allowed.
+    #[error("the camera has gone quiet")]
+    Quiet,
+    #[error("the camera broke off in the middle of a picture")]
+    CutOff,
+    #[error("the connection to the camera failed ({0})")]
+    Connection(io::Error),
+    #[error("the camera does not answer in HTTP ({0})")]
+    NotHttp(String),
+    #[error("the camera asks for another name and password: http://USER:PASSWORD@HOST/PATH")]
+    Login,
+    #[error(
+        "the camera asks for a digest login, which is not supported: allow basic login in its settings"
+    )]
+    DigestLogin,
+    #[error("the camera answers {}", format!("{status} {reason}").trim_end())]
+    Status { status: u16, reason: String },
+    #[error("the camera redirects to {place:?} ({source})")]
+    BadRedirect {
+        place: String,
+        source: url::ParseError,
+    },
+    #[error("the camera redirects to {0}, and only http is supported")]
+    RedirectScheme(String),
+    #[error("the camera redirects from one address to another without end")]
+    RedirectLoop,
+    #[error("the camera sent nothing")]
+    Nothing,
+    #[error("the camera sent {bytes} bytes without a JPEG picture among them")]
+    NoPicture { bytes: u64 },
+    #[error("the camera ended its stream")]
+    Ended,
+}
+
+impl From<io::Error> for HttpError {
+    /// What goes wrong with a connection once there is one.
+    fn from(error: io::Error) -> HttpError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HttpError::Quiet,
+            io::ErrorKind::UnexpectedEof => HttpError::CutOff,
+            _ => HttpError::Connection(error),
+        }
+    }
+}
+
+/// Why a demo scene cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DemoError {
+    /// No such condition.
+    #[error("there is no demo condition \"{name}\"; choose one of: {known}")]
+    UnknownCondition {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
 }

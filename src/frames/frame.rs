@@ -1,6 +1,6 @@
 //! A frame: as a camera hands it over, and as it is looked at.
 
-use super::{FramesError, MAX_PIXELS, PictureError, decode_picture};
+use super::{MAX_CAMERA_PIXELS, PictureError, decode_picture};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use std::borrow::Cow;
@@ -29,17 +29,14 @@ impl Frame {
     ///
     /// # Errors
     /// If the picture is too large for a JPEG: above 65,535 pixels wide or high.
-    pub fn to_jpeg(&self) -> Result<Cow<'_, [u8]>, FramesError> {
+    pub fn to_jpeg(&self) -> Result<Cow<'_, [u8]>, PictureError> {
         if let Some(jpeg) = &self.jpeg {
             return Ok(jpeg.into());
         }
         let mut bytes = Vec::new();
         JpegEncoder::new_with_quality(&mut bytes, KEPT_QUALITY)
             .encode_image(&self.image)
-            .map_err(|error| FramesError::Encode {
-                camera: self.source.clone(),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| PictureError::Encode(error.to_string()))?;
         Ok(bytes.into())
     }
 }
@@ -64,7 +61,7 @@ impl RawFrame {
     /// If the bytes are not a picture, or too few.
     pub fn decode(&self) -> Result<RgbImage, PictureError> {
         match self {
-            RawFrame::Jpeg(bytes) => decode_picture(bytes, MAX_PIXELS),
+            RawFrame::Jpeg(bytes) => decode_picture(bytes, MAX_CAMERA_PIXELS),
             RawFrame::Yuyv {
                 width,
                 height,
@@ -76,8 +73,8 @@ impl RawFrame {
 
 fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> {
     let pixels = u64::from(width) * u64::from(height);
-    if pixels > MAX_PIXELS {
-        let limit = MAX_PIXELS;
+    if pixels > MAX_CAMERA_PIXELS {
+        let limit = MAX_CAMERA_PIXELS;
         return Err(PictureError::TooManyPixels {
             width,
             height,

@@ -9,6 +9,9 @@ pub const MAX_FRAME_BYTES: usize = 16 << 20;
 /// the picture broke off: bytes must not be walked once for each false start that lies before them.
 const MAX_STEPS_AGAIN: usize = 64;
 
+/// A shorter picture is garbage: the tables alone, without which none can be decoded, take more.
+const MIN_FRAME_BYTES: usize = 100;
+
 const START_OF_IMAGE: u8 = 0xd8;
 const END_OF_IMAGE: u8 = 0xd9;
 const START_OF_SCAN: u8 = 0xda;
@@ -61,6 +64,7 @@ impl Splitter {
                 break;
             }
             match self.walk() {
+                Walk::Whole(end) if end - self.start < MIN_FRAME_BYTES => self.give_up(end),
                 Walk::Whole(end) => {
                     pictures.push(self.buffer[self.start..end].to_vec());
                     self.start = end;

@@ -7,9 +7,11 @@ mod error;
 mod folder;
 mod frame;
 pub mod http;
+mod jpeg;
 pub mod live;
 pub mod mjpeg;
 mod options;
+mod pace;
 pub mod picture;
 pub mod source;
 #[cfg(feature = "camera")]
@@ -19,11 +21,12 @@ pub mod watched_folder;
 pub use data_set::{
     LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
 };
-pub use error::{DeviceError, FramesError};
+pub use error::{DemoError, DeviceError, FramesError, HttpError};
 pub use folder::{FolderError, pictures_in};
 pub use frame::{Frame, RawFrame};
-pub use http::HttpError;
 pub use live::CaptureCounts;
 pub use options::{CameraOptions, CaptureFormat};
-pub use picture::{MAX_PIXELS, PictureError, decode_picture, read_picture};
+pub use picture::{
+    MAX_CAMERA_PIXELS, MAX_PIXELS, PictureError, decode_picture, limit_memory, read_picture,
+};
 pub use source::{CameraEvent, CameraProblem, CameraSource, Frames};

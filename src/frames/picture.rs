@@ -1,14 +1,32 @@
-//! One encoded picture (a file, or bytes from a stream) to RGB, upright and 8 bits deep.
+//! One encoded picture (a file, or bytes from a stream) to RGB, upright and 8 bits deep, within a budget of pixels and of
+//! memory that is kept before anything is decoded.
 
-use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use image::metadata::Orientation;
+use image::{
+    ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
+
+use super::jpeg::JpegHeader;
+use crate::files;
 
 /// Pixels a picture may have unless the caller says otherwise: 50 megapixels, 150 MB as RGB.
 pub const MAX_PIXELS: u64 = 50_000_000;
+/// Pixels that a picture of a camera may have: the largest sensor that sends motion JPEG has 12.3 million.
+pub const MAX_CAMERA_PIXELS: u64 = 13_000_000;
+
+/// Memory that one picture may take, in bytes, while it is decoded.
+static BUDGET: AtomicU64 = AtomicU64::new(512 << 20);
+
+/// Lowers the memory that one picture may take while it is decoded to `bytes`, where they are fewer than they were: for a
+/// process whose memory is limited. One of 512 MiB may else be taken.
+pub fn limit_memory(bytes: u64) {
+    BUDGET.fetch_min(bytes, Ordering::Relaxed);
+}
 
 /// Why a picture cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,25 +52,37 @@ pub enum PictureError {
     TooManyPixels { width: u32, height: u32, limit: u64 },
     #[error("the file has more than {limit} bytes, too many for a picture: make it smaller")]
     TooManyBytes { limit: u64 },
+    /// In bytes.
+    #[error(
+        "the picture of {width} x {height} pixels takes {} MiB of memory to decode, more than the {} allowed: make it smaller, or save it as RGB of 8 bits",
+        needed.div_ceil(1 << 20),
+        limit >> 20
+    )]
+    TooMuchMemory {
+        width: u32,
+        height: u32,
+        needed: u64,
+        limit: u64,
+    },
     #[error("the picture is cut short: copy it again")]
     Truncated,
     #[error("the picture is damaged ({0}): save it again")]
     Damaged(String),
+    #[error("the picture cannot be saved as a JPEG ({0})")]
+    Encode(String),
 }
 
 /// Reads a picture file as PIL's `ImageOps.exif_transpose(Image.open(path)).convert("RGB")` does.
 ///
 /// Transparency is dropped, not blended. Of 16 bits the upper 8 are kept; for 16-bit greyscale PIL would clip at 255
-/// instead. The pixels are counted before they are decoded.
+/// instead. Pixels and memory are counted before anything is decoded.
 ///
 /// # Errors
 /// [`PictureError::File`] with the path and what is wrong. Bad input never panics.
 pub fn read_picture(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureError> {
     let read = || {
         let limit = max_bytes(max_pixels);
-        let mut bytes = Vec::new();
-        let mut file = File::open(path)?.take(limit + 1);
-        file.read_to_end(&mut bytes)?;
+        let bytes = files::read(path, limit)?;
         if bytes.len() as u64 > limit {
             return Err(PictureError::TooManyBytes { limit });
         }
@@ -77,18 +107,19 @@ pub fn decode_picture(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, Picture
         .unwrap_or_else(|_| Err(PictureError::Damaged("its decoder gave up".into())))
 }
 
-/// The most a picture of `pixels` can take uncompressed (four channels of 16 bits), and its headers.
+/// The most that a file of `pixels` can have: uncompressed, with four channels of 8 bits, and its headers; and no more than a
+/// third of the memory, for what is decoded comes on top.
 fn max_bytes(pixels: u64) -> u64 {
-    pixels.saturating_mul(8).saturating_add(1 << 20)
+    let uncompressed = pixels.saturating_mul(4).saturating_add(1 << 20);
+    uncompressed.min(BUDGET.load(Ordering::Relaxed) / 3)
 }
 
 fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
+    let budget = BUDGET.load(Ordering::Relaxed);
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    if reader.format().is_none() {
-        return Err(PictureError::UnknownFormat);
-    }
+    let format = reader.format().ok_or(PictureError::UnknownFormat)?;
     let mut limits = Limits::default();
-    limits.max_alloc = Some(max_bytes(max_pixels).saturating_mul(2));
+    limits.max_alloc = Some(budget);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(problem)?;
     let (width, height) = decoder.dimensions();
@@ -99,29 +130,80 @@ fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
             limit: max_pixels,
         });
     }
-    if jpeg_without_end(bytes) {
+    let jpeg = JpegHeader::of(bytes);
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let plan = Plan {
+        format,
+        jpeg,
+        color: decoder.color_type(),
+        turned: orientation != Orientation::NoTransforms,
+    };
+    let needed = plan.bytes(bytes.len() as u64, width, height);
+    if needed > budget {
+        return Err(PictureError::TooMuchMemory {
+            width,
+            height,
+            needed,
+            limit: budget,
+        });
+    }
+    if jpeg.is_some_and(|header| !header.ends) {
         return Err(PictureError::Truncated);
     }
-    let orientation = decoder.orientation().ok();
-    let mut picture = rgb(DynamicImage::from_decoder(decoder).map_err(problem)?);
-    if let Some(orientation) = orientation {
-        picture.apply_orientation(orientation);
-    }
+    let mut picture: DynamicImage =
+        rgb(DynamicImage::from_decoder(decoder).map_err(problem)?).into();
+    picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }
 
+/// What decoding a picture will hold in memory.
+struct Plan {
+    format: ImageFormat,
+    jpeg: Option<JpegHeader>,
+    /// What the decoder hands over.
+    color: ColorType,
+    turned: bool,
+}
+
+impl Plan {
+    /// The most bytes that are held at one time for a file of `file` bytes, its own included.
+    fn bytes(&self, file: u64, width: u32, height: u32) -> u64 {
+        let decoded = u64::from(self.color.bytes_per_pixel());
+        let inside = match (self.format, self.jpeg) {
+            // Coefficients of all components, 16 bits each.
+            (_, Some(header)) if header.in_passes => 2 * u64::from(header.components),
+            // YUV planes, or RGBA where there is no alpha, and trees for blocks of pixels.
+            (ImageFormat::WebP, _) => 5,
+            // Indices, and a frame that is laid over the picture.
+            (ImageFormat::Gif, _) => 5,
+            _ => 0,
+        };
+        let converting = if self.color == ColorType::Rgb8 { 0 } else { 3 };
+        let turning = if self.turned { 6 } else { 0 };
+        let a_pixel = (decoded + inside).max(decoded + converting).max(turning);
+        // Blocks of a JPEG are whole, 32 pixels wide and high at most.
+        let whole = |side: u32| u64::from(side).next_multiple_of(32);
+        let copies = if self.jpeg.is_some() { 2 } else { 1 };
+        whole(width) * whole(height) * a_pixel + copies * file + (1 << 20)
+    }
+}
+
 /// Three channels of 8 bits.
-fn rgb(picture: DynamicImage) -> DynamicImage {
-    match picture {
-        DynamicImage::ImageLuma16(_)
-        | DynamicImage::ImageLumaA16(_)
-        | DynamicImage::ImageRgb16(_)
-        | DynamicImage::ImageRgba16(_) => {
-            let wide = picture.into_rgb16();
-            let upper = |x, y| image::Rgb(wide.get_pixel(x, y).0.map(|value| (value >> 8) as u8));
-            RgbImage::from_fn(wide.width(), wide.height(), upper).into()
-        }
-        narrow => narrow.into_rgb8().into(),
+fn rgb(picture: DynamicImage) -> RgbImage {
+    let upper = |value: u16| (value >> 8) as u8;
+    let (width, height) = (picture.width(), picture.height());
+    let of = |pixel: &dyn Fn(u32, u32) -> [u16; 3]| {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb(pixel(x, y).map(upper)))
+    };
+    match &picture {
+        DynamicImage::ImageLuma16(wide) => of(&|x, y| [wide.get_pixel(x, y).0[0]; 3]),
+        DynamicImage::ImageLumaA16(wide) => of(&|x, y| [wide.get_pixel(x, y).0[0]; 3]),
+        DynamicImage::ImageRgb16(wide) => of(&|x, y| wide.get_pixel(x, y).0),
+        DynamicImage::ImageRgba16(wide) => of(&|x, y| {
+            let [red, green, blue, _] = wide.get_pixel(x, y).0;
+            [red, green, blue]
+        }),
+        _ => picture.into_rgb8(),
     }
 }
 
@@ -133,28 +215,6 @@ fn problem(error: ImageError) -> PictureError {
         }
         other => PictureError::Damaged(other.to_string()),
     }
-}
-
-/// Whether the bytes are a JPEG whose picture data stop before the end-of-image marker: the decoder would fill the rest
-/// with grey, and a half-grey picture would train a prompt. (ITU-T T.81, annex B)
-fn jpeg_without_end(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xDA;
-    let Some(mut rest) = bytes.strip_prefix(&[0xFF, 0xD8]) else {
-        return false;
-    };
-    // Step over the segments before the scan: a thumbnail in one of them has an end marker of its own.
-    while let [0xFF, marker, high, low, ..] = *rest {
-        let segment = match marker {
-            0xFF => 1, // fill byte
-            _ => 2 + usize::from(u16::from_be_bytes([high, low])),
-        };
-        if marker == START_OF_SCAN {
-            break;
-        }
-        rest = rest.get(segment..).unwrap_or_default();
-    }
-    // Inside the scan 0xFF is followed by 0 or a restart marker.
-    !rest.windows(2).any(|pair| pair == [0xFF, 0xD9])
 }
 
 #[cfg(test)]

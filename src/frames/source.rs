@@ -14,6 +14,7 @@ use super::http::{self, CameraUrl};
 use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
+use super::pace::Paced;
 use super::watched_folder::{Arrival, WatchedFolder};
 use super::{FramesError, PictureError};
 
@@ -220,10 +221,12 @@ fn video_index(path: &Path) -> Result<u32, FramesError> {
 
 /// Motion JPEG from standard input, to its end.
 fn capture_stdin(sink: &Sink) -> Result<(), FramesError> {
-    split(&mut io::stdin().lock(), sink)
+    split(io::stdin().lock(), sink)
 }
 
-fn split(stream: &mut impl Read, sink: &Sink) -> Result<(), FramesError> {
+fn split(stream: impl Read, sink: &Sink) -> Result<(), FramesError> {
+    let wanted = || sink.wanted();
+    let mut stream = Paced::new(stream, &wanted);
     let mut splitter = Splitter::default();
     let mut bytes = vec![0; 64 << 10];
     loop {
@@ -389,7 +392,7 @@ mod tests {
     fn a_stream_is_split_until_its_end() {
         let bytes = include_bytes!("../../tests/fixtures/mjpeg/ffmpeg.mjpeg");
         let live = Live::start(
-            Arc::new(|sink: &Sink| split(&mut &bytes[..], sink)),
+            Arc::new(|sink: &Sink| split(&bytes[..], sink)),
             Timeouts::within(Duration::from_secs(30)),
         );
         let mut frames = Frames(Stream::Live {

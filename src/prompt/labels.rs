@@ -1,8 +1,7 @@
 //! Label files: one label a line, checked before anything uses them.
 
+use crate::files;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// The most labels of one prompt.
@@ -125,13 +124,10 @@ impl Label {
 /// If it cannot be read, is not UTF-8, or [`parse`] refuses what it holds.
 pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
     let file = || path.display().to_string();
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|opened| opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| LabelsError::Read {
-            file: file(),
-            source,
-        })?;
+    let bytes = files::read(path, MAX_FILE_BYTES).map_err(|source| LabelsError::Read {
+        file: file(),
+        source,
+    })?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(LabelsError::FileTooLarge { file: file() });
     }

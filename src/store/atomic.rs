@@ -1,6 +1,6 @@
 //! Writes that are whole or absent: a temporary file in the same folder, synced, renamed, and the folder synced.
 
-use super::file_system::FileSystem;
+use super::file_system::{FileSystem, Kind};
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,38 @@ pub fn write(files: &dyn FileSystem, path: &Path, bytes: &[u8]) -> io::Result<()
         return Err(error);
     }
     files.sync_dir(&folder_of(path))
+}
+
+/// What a write may replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// Nothing: whatever has the name is in the way.
+    Nothing,
+    /// A regular file. A link, a device or a FIFO is in the way.
+    File,
+    /// Whatever has the name, but for a folder. A link is replaced, not what it leads to.
+    Anything,
+}
+
+/// Puts `bytes` at `path` as [`write`] does, where `replace` allows it.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] with nothing written where something is in the way, and as [`write`].
+pub fn write_over(
+    files: &dyn FileSystem,
+    path: &Path,
+    bytes: &[u8],
+    replace: Replace,
+) -> io::Result<()> {
+    let in_the_way = match (replace, files.kind(path)) {
+        (_, None) | (Replace::Anything, _) | (Replace::File, Some(Kind::File)) => None,
+        (Replace::Nothing, Some(Kind::File)) => Some("it exists"),
+        (_, Some(Kind::Other)) => Some("it exists, and is not a regular file"),
+    };
+    match in_the_way {
+        Some(why) => Err(io::Error::new(io::ErrorKind::AlreadyExists, why)),
+        None => write(files, path, bytes),
+    }
 }
 
 /// Puts files into the folder `out`, which is made where it is missing and must hold nothing: `content` are paths in it,
@@ -228,6 +260,37 @@ mod tests {
         create_folder(&disk, Path::new("/a/b/c")).unwrap();
         disk.restart(Survival::all()[0]);
         assert!(disk.list(Path::new("/a/b/c")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_what_may_be_replaced_is() {
+        use super::super::file_system::Disk;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), b"old").unwrap();
+        let refused = |name: &str, replace| {
+            let error = write_over(&Disk, &at(name), b"new", replace).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}");
+        };
+        refused("file", Replace::Nothing);
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+            let made = std::process::Command::new("mkfifo")
+                .arg(at("fifo"))
+                .status();
+            assert!(made.unwrap().success());
+            for name in ["link", "fifo"] {
+                refused(name, Replace::Nothing);
+                refused(name, Replace::File);
+            }
+            write_over(&Disk, &at("link"), b"new", Replace::Anything).unwrap();
+            assert_eq!(std::fs::read(at("file")).unwrap(), b"old");
+            assert_eq!(std::fs::read(at("link")).unwrap(), b"new");
+        }
+        write_over(&Disk, &at("file"), b"new", Replace::File).unwrap();
+        assert_eq!(std::fs::read(at("file")).unwrap(), b"new");
+        write_over(&Disk, &at("none"), b"new", Replace::Nothing).unwrap();
     }
 
     #[test]

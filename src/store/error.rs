@@ -1,8 +1,6 @@
 //! Why something could not be kept or read back, by what it is about: a name, a prompt file, what is missing or in the
 //! way, and the disk.
 
-use super::format::MAX_FILE_BYTES;
-use super::home::MAX_NAME_BYTES;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -35,13 +33,15 @@ pub enum StoreError {
 pub enum NameError {
     /// It could not be the name of a file on every system.
     #[error(
-        "{name:?} cannot name a {what}: use 1 to {MAX_NAME_BYTES} letters, digits, '-', '_' and '.', not first '.' or '-', nor {extension} at the end"
+        "{name:?} cannot name a {what}: use 1 to {most} letters, digits, '-', '_' and '.', not first '.' or '-', nor {extension} at the end"
     )]
     Characters {
         name: String,
         /// `prompt` or `model`.
         what: &'static str,
         extension: &'static str,
+        /// Bytes that a name may have.
+        most: usize,
     },
     #[error("{name} is what the model inside the program is called: choose another name")]
     Reserved { name: String },
@@ -73,8 +73,12 @@ pub enum PromptFileError {
     },
     #[error("{file} cannot be used as a prompt: {fault}")]
     Invalid { file: String, fault: String },
-    #[error("{file} is above {} MiB: this is not a prompt file", MAX_FILE_BYTES >> 20)]
-    TooLarge { file: String },
+    #[error("{file} is above {} MiB: this is not a prompt file", limit >> 20)]
+    TooLarge {
+        file: String,
+        /// In bytes.
+        limit: u64,
+    },
 }
 
 /// What a home folder does not hold.
@@ -107,8 +111,12 @@ pub enum MissingError {
 pub enum ExistsError {
     #[error("there is already a model {name} ({})", path.display())]
     Model { name: String, path: PathBuf },
-    #[error("{} exists", path.display())]
-    File { path: PathBuf },
+    #[error("{} exists{}", path.display(), if *regular { "" } else { ", and is not a regular file" })]
+    File {
+        path: PathBuf,
+        /// Not a link, a device or a FIFO.
+        regular: bool,
+    },
 }
 
 /// What the file system refused.

@@ -1,6 +1,7 @@
 //! The few operations on files that keeping something safely needs, behind a trait so that tests can make each
 //! of them fail.
 
+use crate::files;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -22,6 +23,10 @@ pub trait FileSystem: Send + Sync {
     fn open_growing(&self, file: &Path) -> io::Result<Option<Box<dyn Growing>>>;
     /// The size of a file, in bytes; an error where it is none.
     fn size(&self, file: &Path) -> io::Result<u64>;
+    /// What has this name, if anything has.
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        self.size(path).ok().map(|_| Kind::File)
+    }
     /// Gives a file or a folder another name on the same disk, replacing a file that had that name, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// The bytes of a file, `limit + 1` at most, so that a caller sees that there are too many.
@@ -35,6 +40,15 @@ pub trait FileSystem: Send + Sync {
     /// The lock on `file`, held until it is dropped, or none where another process holds it. Whoever holds it is named in
     /// the file.
     fn try_lock(&self, file: &Path, holder: &str) -> io::Result<Option<Lock>>;
+}
+
+/// What a name is the name of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A link, whatever it leads to, a folder, a FIFO, a socket or a device.
+    Other,
 }
 
 /// Bytes that may be written below `folder`, where the system says.
@@ -152,16 +166,21 @@ impl FileSystem for Disk {
         Ok(found.len())
     }
 
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        let found = fs::symlink_metadata(path).ok()?;
+        Some(if found.is_file() {
+            Kind::File
+        } else {
+            Kind::Other
+        })
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
 
     fn read(&self, file: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(file)?
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
+        files::read(file, limit)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {

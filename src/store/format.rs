@@ -1,7 +1,9 @@
 //! The bytes of a prompt file (`docs/prompt-file.md` describes each): magic, version, length, payload, checksum.
 
+use super::bounded;
 use super::file_system::{Disk, FileSystem};
 use super::{PromptFileError, StoreError};
+use crate::prompt::labels::MAX_LABELS;
 use crate::prompt::record::{MAX_TOKENS, MAX_WIDTH};
 use crate::prompt::{
     Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Template,
@@ -42,6 +44,7 @@ struct TrainedV1 {
     model_name: String,
     model_fingerprint: [u8; 32],
     template: String,
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
     labels: Vec<(String, String)>,
     tokens: u32,
     width: u32,
@@ -97,6 +100,7 @@ pub fn encode(record: &Prompt) -> Result<Vec<u8>, PromptFileError> {
     if file.len() as u64 > MAX_FILE_BYTES {
         return Err(PromptFileError::TooLarge {
             file: "the new prompt".into(),
+            limit: MAX_FILE_BYTES,
         });
     }
     Ok(file)
@@ -120,7 +124,10 @@ impl Prompt {
 pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, PromptFileError> {
     let named = || file.to_owned();
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(PromptFileError::TooLarge { file: named() });
+        return Err(PromptFileError::TooLarge {
+            file: named(),
+            limit: MAX_FILE_BYTES,
+        });
     }
     if !bytes.starts_with(&MAGIC) {
         return Err(PromptFileError::Magic { file: named() });

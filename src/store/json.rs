@@ -1,6 +1,8 @@
 //! A prompt as JSON, for people and other programs: everything that its file holds, with names.
 
 use super::PromptFileError;
+use super::bounded;
+use crate::prompt::labels::MAX_LABELS;
 use crate::prompt::record::{MAX_TOKENS, MAX_WIDTH};
 use crate::prompt::{
     Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Template,
@@ -22,6 +24,7 @@ struct Text {
     version: u32,
     model: ModelText,
     template: String,
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
     labels: Vec<LabelText>,
     change: ChangeText,
     context_singular_values: Vec<f32>,
@@ -52,9 +55,19 @@ struct LabelText {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 enum ChangeText {
-    LowRank { u: Vec<Vec<f32>>, v: Vec<Vec<f32>> },
-    Full(Vec<Vec<f32>>),
+    LowRank {
+        #[serde(deserialize_with = "bounded::list::<_, _, MAX_TOKENS>")]
+        u: Vec<Row>,
+        #[serde(deserialize_with = "bounded::list::<_, _, MAX_TOKENS>")]
+        v: Vec<Row>,
+    },
+    Full(#[serde(deserialize_with = "bounded::list::<_, _, MAX_TOKENS>")] Vec<Row>),
 }
+
+/// One row of a table.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Row(#[serde(deserialize_with = "bounded::list::<_, _, MAX_WIDTH>")] Vec<f32>);
 
 /// The text of `record`, indented, from which [`decode`] makes the same record.
 ///
@@ -68,7 +81,7 @@ pub fn encode(record: &Prompt) -> Result<String, PromptFileError> {
     if let Some(fault) = record.fault() {
         return Err(invalid(fault));
     }
-    let rows = |table: &Array2<f32>| table.outer_iter().map(|row| row.to_vec()).collect();
+    let rows = |table: &Array2<f32>| table.outer_iter().map(|row| Row(row.to_vec())).collect();
     let text = Text {
         format: FORMAT.into(),
         version: VERSION,
@@ -113,7 +126,10 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, PromptFileError> {
         fault,
     };
     if bytes.len() as u64 > MAX_JSON_BYTES {
-        return Err(PromptFileError::TooLarge { file: file.into() });
+        return Err(PromptFileError::TooLarge {
+            file: file.into(),
+            limit: MAX_JSON_BYTES,
+        });
     }
     let text: Text = serde_json::from_slice(bytes)
         .map_err(|error| invalid(format!("it is not a prompt as JSON: {error}")))?;
@@ -165,21 +181,21 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, PromptFileError> {
     }
 }
 
-fn table(name: &str, rows: Vec<Vec<f32>>) -> Result<Array2<f32>, String> {
-    let (height, width) = (rows.len(), rows.first().map_or(0, Vec::len));
+fn table(name: &str, rows: Vec<Row>) -> Result<Array2<f32>, String> {
+    let (height, width) = (rows.len(), rows.first().map_or(0, |row| row.0.len()));
     if height > MAX_TOKENS || width > MAX_WIDTH {
         return Err(format!(
             "the table {name} of {height} rows of {width} numbers cannot be"
         ));
     }
-    if let Some(row) = rows.iter().position(|row| row.len() != width) {
+    if let Some(row) = rows.iter().position(|row| row.0.len() != width) {
         return Err(format!(
             "row {} of the table {name} has {} numbers, the first has {width}",
             row + 1,
-            rows[row].len()
+            rows[row].0.len()
         ));
     }
-    let numbers = rows.into_iter().flatten().collect();
+    let numbers = rows.into_iter().flat_map(|row| row.0).collect();
     Array2::from_shape_vec((height, width), numbers).map_err(|error| format!("{name}: {error}"))
 }
 

@@ -2,6 +2,7 @@
 //! from.
 
 pub mod atomic;
+mod bounded;
 mod error;
 pub mod file_system;
 pub mod format;

@@ -14,6 +14,7 @@ use crate::clip::{Model, ModelError};
 use crate::host::memory;
 use crate::host::temperature::Pacing;
 use crate::prompt::{FactorsError, Label, Template, TokenLayout};
+use crate::store::atomic::Replace;
 use crate::store::{DiskError, Saved, StoreError};
 use anyhow::Context as _;
 use image::RgbImage;
@@ -244,7 +245,12 @@ impl Adaptation {
     pub fn save(&self, trained: &Trained, context: &Context) -> anyhow::Result<Saved> {
         let record = self.record(&trained.outcome, self.plan.started)?;
         if let Some(path) = &self.plan.out {
-            let bytes = context.home.export(&record, path, true)?;
+            let replace = if self.plan.force {
+                Replace::Anything
+            } else {
+                Replace::File
+            };
+            let bytes = context.home.export(&record, path, replace)?;
             return Ok(Saved {
                 path: path.clone(),
                 bytes,
@@ -260,7 +266,7 @@ impl Adaptation {
         };
         let file = format!("edge-rlp-{name}-{}.rlp", std::process::id());
         let left = std::env::temp_dir().join(file);
-        let message = match context.home.export(&record, &left, true) {
+        let message = match context.home.export(&record, &left, Replace::File) {
             Ok(_) => format!(
                 "the prompt could not be kept, and is left in {0}: bring it home with `edge-rlp prompt import {0} --name {name}`",
                 left.display()

@@ -9,7 +9,8 @@ use super::{Context, Exit, model, report, usage};
 use crate::adapt::{MIN_LABELS, check_labels};
 use crate::evaluate::{FitOptions, Method};
 use crate::prompt::{Template, labels};
-use crate::store::{LoadedPrompt, atomic, file_system::Disk};
+use crate::store::atomic::{self, Replace};
+use crate::store::{LoadedPrompt, file_system::Disk};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use data_set::{DataSet, Reading};
@@ -222,7 +223,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let summary = Summary::new(&evaluation, &results);
     if let Some(path) = &arguments.report {
         let page = report::page(&summary)?;
-        atomic::write(&Disk, path, page.as_bytes())
+        atomic::write_over(&Disk, path, page.as_bytes(), Replace::File)
             .with_context(|| format!("{}: cannot be written", path.display()))?;
         context.output.note(format!("report: {}", path.display()));
     }

@@ -1,6 +1,7 @@
 //! `edge-rlp prompt export`: a prompt as one file, to bring it to another camera.
 
 use crate::cli::Context;
+use crate::store::atomic::Replace;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -23,7 +24,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<()> {
     if let Some(warning) = &loaded.warning {
         output.warn(warning);
     }
-    let bytes = home.export(&loaded.record, &arguments.to, arguments.force)?;
+    let replace = if arguments.force {
+        Replace::Anything
+    } else {
+        Replace::Nothing
+    };
+    let bytes = home.export(&loaded.record, &arguments.to, replace)?;
     let (name, to) = (arguments.prompt.display(), arguments.to.display());
     output.object(&json!({
         "prompt": name.to_string(),

@@ -1,7 +1,6 @@
 //! Opens a bundle by memory map, checks all of it, and hands out its tensors.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use memmap2::Mmap;
 use ndarray::{Array, Array1, ArrayD, ArrayViewD, Dimension, IxDyn};
 use serde::de::DeserializeOwned;
 
+use crate::files;
 use crate::host::memory;
 use crate::ops::matrix::Bytes;
 
@@ -182,7 +182,7 @@ impl Header {
 
 /// The file at `path` in memory, by map.
 fn map(path: &Path) -> Result<Storage, BundleError> {
-    let file = File::open(path)?;
+    let file = files::open(path)?;
     if file.metadata()?.len() == 0 {
         return Err(BundleError::NotABundle);
     }

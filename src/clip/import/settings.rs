@@ -1,8 +1,7 @@
 //! What the small files beside the towers say: tokeniser, preprocessing, context length, logit scale. What none says
 //! is either noted with the value that is taken, or an error.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -11,6 +10,7 @@ use thiserror::Error;
 use super::{Overrides, onnx};
 use crate::clip::preprocess::{Preprocess, PreprocessError};
 use crate::clip::tokenizer::{CLIP_MERGES, CLIP_VOCABULARY, Tokenizer, TokenizerError};
+use crate::files;
 
 /// Tokens of a sequence and pixels a side, where nothing says: those of OpenAI's models.
 pub const CLIP_CONTEXT: u64 = 77;
@@ -242,17 +242,14 @@ fn preprocess(
 const MOST_BYTES: u64 = 64 << 20;
 
 fn bytes(path: &Path) -> Result<Vec<u8>, SettingsError> {
-    let mut bytes = Vec::new();
-    let read = File::open(path)
-        .and_then(|opened| opened.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        .and_then(|read| {
-            if read as u64 > MOST_BYTES {
-                return Err(io::Error::other(
-                    "it is above 64 MiB, too large for a file of settings",
-                ));
-            }
-            Ok(bytes)
-        });
+    let read = files::read(path, MOST_BYTES).and_then(|bytes| {
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(io::Error::other(
+                "it is above 64 MiB, too large for a file of settings",
+            ));
+        }
+        Ok(bytes)
+    });
     read.map_err(|source| SettingsError::Io {
         path: path.to_owned(),
         source,

@@ -1,9 +1,10 @@
 //! The split files of CoOp (`split_zhou_*.json`): which pictures of a data set train and which test, and what they
 //! show.
 
+use crate::files;
 use serde::Deserialize;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// How CoOp's files are called.
@@ -133,11 +134,8 @@ pub fn read_split(path: &Path, dir: &Path) -> Result<SplitFile, SplitError> {
 }
 
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if read as u64 > MAX_FILE_BYTES {
+    let bytes = files::read(path, MAX_FILE_BYTES)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other("it is above 512 MiB: not a split file"));
     }
     Ok(bytes)

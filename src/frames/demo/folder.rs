@@ -1,7 +1,8 @@
 //! A folder of demo scenes as anyone would lay out photographs: one sub-folder a label, training and test pictures
 //! apart. Draws nothing itself, and leaves the writing to others.
 
-use super::{CLASSES, DemoError, Purpose, SIZE, condition_named, draw, scene};
+use super::{CLASSES, Purpose, SIZE, condition_named, draw, scene};
+use crate::frames::DemoError;
 use image::ImageFormat;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

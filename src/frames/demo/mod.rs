@@ -15,7 +15,7 @@ pub use object::{COLOURS, PATTERNS};
 pub use scenery::BACKGROUNDS;
 pub use shapes::CLASSES;
 
-use super::Frame;
+use super::{DemoError, Frame};
 use crate::rng::Rng;
 use image::RgbImage;
 
@@ -59,20 +59,6 @@ pub struct Choice<'a> {
     pub conditions: &'a [usize],
     /// What to do with reserved combinations.
     pub reserved: Reserved,
-}
-
-/// Why a demo scene cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DemoError {
-    /// No such condition.
-    #[error("there is no demo condition \"{name}\"; choose one of: {known}")]
-    UnknownCondition {
-        /// What was asked for.
-        name: String,
-        /// The names there are.
-        known: String,
-    },
 }
 
 /// The index of the condition called `name`; the error lists those there are.

@@ -5,9 +5,10 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-use super::FramesError;
 use super::frame::RawFrame;
 use super::live::Sink;
+use super::pace::Paced;
+use super::{FramesError, HttpError};
 use base64::Engine as _;
 use response::{Reply, Response, read_head};
 use std::fmt;
@@ -20,61 +21,6 @@ use url::Url;
 const MAX_REDIRECTS: usize = 3;
 /// The pause before a camera that sends single pictures is asked for the next one.
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(500);
-
-/// Why a camera on the network cannot be used, for now.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HttpError {
-    #[error("cannot reach {host}:{port} ({source})")]
-    Unreachable {
-        host: String,
-        port: u16,
-        source: io::Error,
-    },
-    /// No data came for as long as was allowed.
-    #[error("the camera has gone quiet")]
-    Quiet,
-    #[error("the camera broke off in the middle of a picture")]
-    CutOff,
-    #[error("the connection to the camera failed ({0})")]
-    Connection(io::Error),
-    #[error("the camera does not answer in HTTP ({0})")]
-    NotHttp(String),
-    #[error("the camera asks for another name and password: http://USER:PASSWORD@HOST/PATH")]
-    Login,
-    #[error(
-        "the camera asks for a digest login, which is not supported: allow basic login in its settings"
-    )]
-    DigestLogin,
-    #[error("the camera answers {}", format!("{status} {reason}").trim_end())]
-    Status { status: u16, reason: String },
-    #[error("the camera redirects to {place:?} ({source})")]
-    BadRedirect {
-        place: String,
-        source: url::ParseError,
-    },
-    #[error("the camera redirects to {0}, and only http is supported")]
-    RedirectScheme(String),
-    #[error("the camera redirects from one address to another without end")]
-    RedirectLoop,
-    #[error("the camera sent nothing")]
-    Nothing,
-    #[error("the camera sent {bytes} bytes without a JPEG picture among them")]
-    NoPicture { bytes: u64 },
-    #[error("the camera ended its stream")]
-    Ended,
-}
-
-impl From<io::Error> for HttpError {
-    /// What goes wrong with a connection once there is one.
-    fn from(error: io::Error) -> HttpError {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HttpError::Quiet,
-            io::ErrorKind::UnexpectedEof => HttpError::CutOff,
-            _ => HttpError::Connection(error),
-        }
-    }
-}
 
 /// The address of a camera: `http://[user:password@]host[:port]/path`. Shown, it is without user and password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,10 +60,11 @@ impl fmt::Display for CameraUrl {
 /// # Errors
 /// Where the camera cannot be reached, refuses, or breaks off.
 pub fn capture(camera: &CameraUrl, quiet: Duration, sink: &Sink) -> Result<(), FramesError> {
-    while sink.wanted() {
-        let mut response = request(camera, quiet)?;
+    let wanted = || sink.wanted();
+    while wanted() {
+        let mut response = request(camera, quiet, &wanted)?;
         let put = |picture| sink.put(RawFrame::Jpeg(picture));
-        if !response.pictures(put, || sink.wanted())? {
+        if !response.pictures(put)? {
             return Ok(());
         }
         thread::sleep(SNAPSHOT_PAUSE);
@@ -136,17 +83,24 @@ pub fn read_answer(stream: impl Read, put: &mut dyn FnMut(Vec<u8>)) -> Result<()
         true
     };
     match read_head(stream)? {
-        Reply::Response(mut response) => response.pictures(take, || true)?,
+        Reply::Response(mut response) => response.pictures(take)?,
         Reply::Redirect(_) => false,
     };
     Ok(())
 }
 
+/// What is read from a camera, as long as it is wanted.
+type Wanted<'a> = Paced<'a, TcpStream>;
+
 /// Asks `camera`, and whoever it redirects to.
-fn request(camera: &CameraUrl, quiet: Duration) -> Result<Response<TcpStream>, HttpError> {
+fn request<'a>(
+    camera: &CameraUrl,
+    quiet: Duration,
+    wanted: &'a dyn Fn() -> bool,
+) -> Result<Response<Wanted<'a>>, HttpError> {
     let mut url = camera.0.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let place = match ask(&url, quiet)? {
+        let place = match ask(&url, quiet, wanted)? {
             Reply::Response(response) => return Ok(response),
             Reply::Redirect(place) => place,
         };
@@ -161,7 +115,11 @@ fn request(camera: &CameraUrl, quiet: Duration) -> Result<Response<TcpStream>, H
 }
 
 /// Asks at one address.
-fn ask(url: &Url, quiet: Duration) -> Result<Reply<TcpStream>, HttpError> {
+fn ask<'a>(
+    url: &Url,
+    quiet: Duration,
+    wanted: &'a dyn Fn() -> bool,
+) -> Result<Reply<Wanted<'a>>, HttpError> {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or(80);
     let mut stream = connect(host, port, quiet).map_err(|source| HttpError::Unreachable {
@@ -172,7 +130,7 @@ fn ask(url: &Url, quiet: Duration) -> Result<Reply<TcpStream>, HttpError> {
     stream.set_read_timeout(Some(quiet))?;
     stream.set_write_timeout(Some(quiet))?;
     stream.write_all(head(url, host, port).as_bytes())?;
-    read_head(stream)
+    read_head(Paced::new(stream, wanted))
 }
 
 fn connect(host: &str, port: u16, quiet: Duration) -> io::Result<TcpStream> {

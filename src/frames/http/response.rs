@@ -124,13 +124,8 @@ impl Head {
 }
 
 impl<S: Read> Response<S> {
-    /// Hands all pictures to `put` until it, or whoever is asked with `wanted`, wants no more: false then, and true
-    /// where the camera shall be asked again.
-    pub fn pictures(
-        &mut self,
-        mut put: impl FnMut(Vec<u8>) -> bool,
-        wanted: impl Fn() -> bool,
-    ) -> Result<bool, HttpError> {
+    /// Hands all pictures to `put` until it wants no more: false then, and true where the camera is to be asked again.
+    pub fn pictures(&mut self, mut put: impl FnMut(Vec<u8>) -> bool) -> Result<bool, HttpError> {
         let mut splitter = Splitter::default();
         let mut bytes = [0; 16 << 10];
         let mut pictures = 0;
@@ -144,9 +139,6 @@ impl<S: Read> Response<S> {
                 if !put(picture) {
                     return Ok(false);
                 }
-            }
-            if !wanted() {
-                return Ok(false);
             }
         }
         match (pictures, splitter.skipped()) {

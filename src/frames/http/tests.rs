@@ -175,7 +175,7 @@ fn a_name_and_password_are_sent_decoded() {
         let count = stream.read(&mut request).unwrap();
         String::from_utf8_lossy(&request[..count]).into_owned()
     });
-    assert!(request(&url, QUICK.stall).is_err());
+    assert!(request(&url, QUICK.stall, &|| true).is_err());
     // "me:p@ss" in base 64.
     assert!(
         server
@@ -183,4 +183,36 @@ fn a_name_and_password_are_sent_decoded() {
             .unwrap()
             .contains("Authorization: Basic bWU6cEBzcw==\r\n")
     );
+}
+
+#[test]
+fn a_capture_that_was_given_up_ends_though_its_camera_goes_on() {
+    // A head that never ends, byte by byte: no read is ever late.
+    fn drip(out: &mut TcpStream) -> io::Result<()> {
+        out.write_all(b"HTTP/1.1 200 OK\r\nX-Slow: ")?;
+        loop {
+            out.write_all(b"z")?;
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    // Pictures as fast as they are taken, none of which is looked at.
+    fn flood(out: &mut TcpStream) -> io::Result<()> {
+        out.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        loop {
+            out.write_all(PICTURES)?;
+        }
+    }
+    for replies in [&[drip as Behaviour] as &'static [Behaviour], &[flood]] {
+        let url = camera(replies);
+        let (ended, end) = std::sync::mpsc::channel();
+        let capturing = move |sink: &Sink| {
+            let captured = capture(&url, Duration::from_secs(2), sink);
+            let _ = ended.send(());
+            captured
+        };
+        let live = Live::start(Arc::new(capturing), QUICK);
+        thread::sleep(Duration::from_millis(100));
+        drop(live);
+        end.recv_timeout(Duration::from_secs(2)).unwrap();
+    }
 }

@@ -2,7 +2,10 @@
 
 use super::{Home, LoadedPrompt};
 use crate::prompt::Prompt;
+use crate::store::atomic::Replace;
+use crate::store::file_system::Kind;
 use crate::store::{DiskError, ExistsError, StoreError, atomic, format, json};
+use std::io;
 use std::path::Path;
 
 /// How the names of prompts as JSON end, after the dot.
@@ -10,19 +13,29 @@ const JSON: &str = "json";
 
 impl Home {
     /// Writes `record` to a file outside the home folder, whole or not at all: as JSON where its name ends with
-    /// `.json`, else as a prompt file. A file that is there is replaced only with `replace`. The number of bytes.
-    pub fn export(&self, record: &Prompt, path: &Path, replace: bool) -> Result<usize, StoreError> {
+    /// `.json`, else as a prompt file. The number of bytes.
+    pub fn export(
+        &self,
+        record: &Prompt,
+        path: &Path,
+        replace: Replace,
+    ) -> Result<usize, StoreError> {
         let bytes = if path.extension().is_some_and(|end| end == JSON) {
             json::encode(record)?.into_bytes()
         } else {
             format::encode(record)?
         };
-        if !replace && self.files.size(path).is_ok() {
-            return Err(ExistsError::File { path: path.into() }.into());
-        }
-        atomic::write(&*self.files, path, &bytes).map_err(|source| DiskError::WriteFile {
-            path: path.into(),
-            source,
+        let written = atomic::write_over(&*self.files, path, &bytes, replace);
+        written.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::from(ExistsError::File {
+                path: path.into(),
+                regular: self.files.kind(path) == Some(Kind::File),
+            }),
+            _ => DiskError::WriteFile {
+                path: path.into(),
+                source,
+            }
+            .into(),
         })?;
         Ok(bytes.len())
     }

@@ -5,18 +5,11 @@ use super::Home;
 use super::names::check_prompt_name;
 use crate::store::StoreError;
 use crate::store::file_system::Lock;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a second writer waits for the first.
-pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How long it waits before it says so.
 const QUIET_WAIT: Duration = Duration::from_millis(300);
-
-/// What a writer that has to wait calls: once with a sentence on whom it waits for, then again and again with nothing, to
-/// learn whether to go on waiting.
-pub(super) type Waiting = dyn Fn(Option<&str>) -> ControlFlow<()> + Send + Sync;
 
 impl Home {
     /// Waits for the writers' lock; the name is checked before anything is made.

@@ -18,14 +18,21 @@ pub use shots::{LABELS_FILE, Shot};
 use super::atomic;
 use super::error::StoreError;
 use super::file_system::{Disk, FileSystem};
-use lock::{LOCK_WAIT, Waiting};
 
-use prompts::RETENTION;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How many generations of a prompt are kept.
+const RETENTION: usize = 10;
+/// How long a second writer waits for the first.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// What a writer that has to wait calls: once with a sentence on whom it waits for, then again and again with nothing, to
+/// learn whether to go on waiting.
+type Waiting = dyn Fn(Option<&str>) -> ControlFlow<()> + Send + Sync;
 
 /// A home folder. Readers never wait; writers take turns by a lock.
 #[derive(Clone)]

@@ -29,6 +29,7 @@ pub fn check_name(
             name: name.into(),
             what,
             extension,
+            most: MAX_NAME_BYTES,
         }
         .into())
     }

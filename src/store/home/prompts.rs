@@ -13,8 +13,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How many generations of a prompt are kept.
-pub const RETENTION: usize = 10;
 /// How the names of the folders of generations end.
 const HISTORY: &str = ".history";
 
