@@ -1,11 +1,10 @@
-//! One pre-norm block of a text transformer: its weights, its forward and its backward. It must not know which
-//! block of the tower it is.
+//! One pre-norm block of a text transformer: its weights, its forward and its backward pass.
 
 use std::ops::Range;
 
 use ndarray::{Array1, Array2, Axis, CowArray, Ix2, s};
 
-use crate::ops::attention::{Attention, Shares};
+use crate::ops::attention::{Attention, Probabilities};
 use crate::ops::layer_norm::Normalised;
 use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout, Scalar};
 
@@ -29,7 +28,7 @@ pub struct NormWeights<T = f32> {
     pub epsilon: T,
 }
 
-/// A block as files hold it, in the order of its sweep.
+/// A block as files hold it, in the order of its forward pass.
 #[derive(Clone, Debug)]
 pub struct BlockWeights<T = f32> {
     /// Before attention.
@@ -68,21 +67,21 @@ pub(super) struct Block<T: Scalar> {
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'a, T> {
     pub layout: &'a RowLayout,
-    /// The rows that the block has to yield.
+    /// The rows of the output that are needed.
     pub kept: &'a [usize],
     /// The keys and values of the rows before: `[layout.before(), 2 width]`.
     pub before: &'a Array2<T>,
 }
 
-/// What the backward of a block needs of its forward.
+/// What the backward pass of a block needs of its forward pass.
 pub(super) struct BlockTape<T> {
     norm1: Normalised<T>,
     query: Array2<T>,
     /// Of every row, the key before the value.
     pub key_value: Array2<T>,
-    shares: Shares<T>,
+    probabilities: Probabilities<T>,
     norm2: Normalised<T>,
-    slopes: Array2<T>,
+    derivatives: Array2<T>,
 }
 
 impl<T: Scalar> Block<T> {
@@ -108,16 +107,16 @@ impl<T: Scalar> Block<T> {
     /// `x [rows, width]` to the rows `kept` of the block's output, `[kept, width]`.
     pub fn forward(&self, x: &Array2<T>, pass: Pass<T>) -> (Array2<T>, BlockTape<T>) {
         let (normal, norm1) = self.norm1.forward(x.view());
-        let query = self.query.forward(chosen(&normal, pass.kept).view());
+        let query = self.query.forward(selected(&normal, pass.kept).view());
         let key_value = self.key_value.forward(normal.view());
-        let (mixed, shares) =
+        let (attended, probabilities) =
             self.attention(&pass)
                 .forward(query.view(), pass.before.view(), key_value.view());
-        let kept = chosen(x, pass.kept);
-        let y = self.out.forward_onto(mixed.view(), kept.view());
+        let kept = selected(x, pass.kept);
+        let y = self.out.forward_onto(attended.view(), kept.view());
         let (normal, norm2) = self.norm2.forward(y.view());
         let mut hidden = self.up.forward(normal.view());
-        let slopes = self.activation.forward(&mut hidden);
+        let derivatives = self.activation.forward(&mut hidden);
         let y = self.down.forward_onto(hidden.view(), y.view());
         (
             y,
@@ -125,9 +124,9 @@ impl<T: Scalar> Block<T> {
                 norm1,
                 query,
                 key_value,
-                shares,
+                probabilities,
                 norm2,
-                slopes,
+                derivatives,
             },
         )
     }
@@ -145,7 +144,7 @@ impl<T: Scalar> Block<T> {
     ) -> Array2<T> {
         let kept = pass.kept;
         let mut d_hidden = self.down.backward(d.view());
-        d_hidden *= &tape.slopes;
+        d_hidden *= &tape.derivatives;
         let d_normal = self.up.backward(d_hidden.view());
         self.norm2
             .backward_onto(&tape.norm2, 0..kept.len(), d_normal.view(), &mut d);
@@ -154,7 +153,7 @@ impl<T: Scalar> Block<T> {
         let (d_query, mut d_key_value) = self.attention(&pass).backward(
             tape.query.view(),
             [pass.before.view(), tape.key_value.view()],
-            &tape.shares,
+            &tape.probabilities,
             d_mixed.view(),
             d_before,
         );
@@ -169,28 +168,27 @@ impl<T: Scalar> Block<T> {
         let mut d_normal = self
             .key_value
             .backward(d_key_value.slice(s![wanted.clone(), ..]));
-        let d_of_query = self.query.backward(chosen(&d_query, &among).view());
+        let d_of_query = self.query.backward(selected(&d_query, &among).view());
         for (&index, row) in among.iter().zip(d_of_query.rows()) {
             let mut to = d_normal.row_mut(kept[index] - wanted.start);
             to += &row;
         }
         // Past the residual connection, the gradient of a row that was kept is that of the same row before.
-        let mut dx = match among.len() == wanted.len() {
-            true => chosen(&d, &among).into_owned(),
-            false => {
-                let mut dx = Array2::zeros((wanted.len(), d.ncols()));
-                for &index in &among {
-                    dx.row_mut(kept[index] - wanted.start).assign(&d.row(index));
-                }
-                dx
+        let mut dx = if among.len() == wanted.len() {
+            selected(&d, &among).into_owned()
+        } else {
+            let mut dx = Array2::zeros((wanted.len(), d.ncols()));
+            for &index in &among {
+                dx.row_mut(kept[index] - wanted.start).assign(&d.row(index));
             }
+            dx
         };
         self.norm1
             .backward_onto(&tape.norm1, wanted, d_normal.view(), &mut dx);
         dx
     }
 
-    /// How many numbers a forward of `rows` rows keeps for backward, where every row is kept and sees `seen` rows.
+    /// How many numbers a forward pass of `rows` rows keeps for the backward pass, if every row is kept and sees `seen` rows.
     pub fn tape_numbers(&self, rows: usize, seen: usize) -> usize {
         let (width, hidden) = (self.norm1.gain.len(), self.up.width());
         rows * (5 * width + hidden + self.heads * seen)
@@ -205,11 +203,12 @@ impl<T: Scalar> Block<T> {
     }
 }
 
-/// The rows `kept`, without a copy where that is all of them.
-fn chosen<'a, T: Real>(matrix: &'a Array2<T>, kept: &[usize]) -> CowArray<'a, T, Ix2> {
-    match kept.len() == matrix.nrows() {
-        true => matrix.view().into(),
-        false => matrix.select(Axis(0), kept).into(),
+/// The rows `kept`, without a copy if these are all of them.
+fn selected<'a, T: Real>(matrix: &'a Array2<T>, kept: &[usize]) -> CowArray<'a, T, Ix2> {
+    if kept.len() == matrix.nrows() {
+        matrix.view().into()
+    } else {
+        matrix.select(Axis(0), kept).into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The reverse sweep over a text transformer: which operators stand on the path of the prompt, in what order,
+//! Backpropagation through a text transformer: which operators stand on the path of the prompt, in what order,
 //! and what to keep. It must not know files, tokenisers or training.
 //!
 //! Three exact savings (none is an approximation): rows of a shared prefix are computed once; the last block has

@@ -1,4 +1,4 @@
-//! The whole tower from token rows to features, and the sweep back to the rows of the prompt. It must not know
+//! The whole tower from token rows to features, and the backward pass to the rows of the prompt. It must not know
 //! tokens.
 
 use std::ops::Range;
@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
 use super::block::{Block, BlockTape, BlockWeights, NormWeights, Pass, norm};
 use crate::ops::layer_norm::Normalised;
-use crate::ops::normalise::{self, Directions};
+use crate::ops::normalise::{self, UnitRows};
 use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout, Scalar};
 
 /// A transformer as files hold it. The shapes must agree with each other ([`crate::clip::TextTower`] checks them).
@@ -38,12 +38,12 @@ pub struct TextTransformer<T: Scalar> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeysValues<T>(Vec<Array2<T>>);
 
-/// What the sweep back needs of a forward.
+/// What the backward pass needs of a forward pass.
 pub struct Tape<T> {
     layout: RowLayout,
     blocks: Vec<BlockTape<T>>,
     final_norm: Normalised<T>,
-    features: Directions<T>,
+    features: UnitRows<T>,
 }
 
 impl<T: Real> Tape<T> {
@@ -76,7 +76,7 @@ impl<T: Scalar> TextTransformer<T> {
         KeysValues(vec![Array2::zeros((rows, width)); self.blocks.len()])
     }
 
-    /// How many numbers a pass of `rows` rows that see `seen` rows each keeps for the sweep back, with what one more
+    /// How many numbers a pass of `rows` rows that see `seen` rows each keeps for the backward pass, with what one more
     /// block needs while it runs.
     pub fn tape_numbers(&self, rows: usize, seen: usize) -> usize {
         let blocks = self.blocks.iter().chain(self.blocks.last());
@@ -84,10 +84,10 @@ impl<T: Scalar> TextTransformer<T> {
     }
 
     /// The features at the last row of each sequence, from rows `[layout.rows(), width]` with their positions added
-    /// that stand after `before`; all of it is kept for the sweep back.
+    /// that stand after `before`; all of it is kept for the backward pass.
     pub fn forward(&self, rows: Array2<T>, layout: RowLayout, before: &KeysValues<T>) -> Tape<T> {
         let mut blocks = Vec::with_capacity(self.blocks.len());
-        let (final_norm, features) = self.sweep(rows, &layout, before, |tape| blocks.push(tape));
+        let (final_norm, features) = self.run(rows, &layout, before, |tape| blocks.push(tape));
         Tape {
             layout,
             blocks,
@@ -96,7 +96,7 @@ impl<T: Scalar> TextTransformer<T> {
         }
     }
 
-    /// The same features, `[sequences, joint]`, when nothing will go back; with the keys and values of `before` and the
+    /// The same features, `[sequences, joint]`, without a backward pass; with the keys and values of `before` and the
     /// prefix, for passes that come after them.
     pub fn features(
         &self,
@@ -105,7 +105,7 @@ impl<T: Scalar> TextTransformer<T> {
         before: &KeysValues<T>,
     ) -> (Array2<T>, KeysValues<T>) {
         let mut shared = Vec::with_capacity(self.blocks.len());
-        let (_, features) = self.sweep(rows, layout, before, |tape| {
+        let (_, features) = self.run(rows, layout, before, |tape| {
             let prefix = tape.key_value.slice(s![..layout.prefix(), ..]);
             let before = before.0[shared.len()].view();
             let together = concatenate(Axis(0), &[before, prefix]);
@@ -114,13 +114,13 @@ impl<T: Scalar> TextTransformer<T> {
         (features.rows, KeysValues(shared))
     }
 
-    fn sweep(
+    fn run(
         &self,
         mut rows: Array2<T>,
         layout: &RowLayout,
         before: &KeysValues<T>,
         mut keep: impl FnMut(BlockTape<T>),
-    ) -> (Normalised<T>, Directions<T>) {
+    ) -> (Normalised<T>, UnitRows<T>) {
         let every: Vec<usize> = (0..layout.rows()).collect();
         for (index, block) in self.blocks.iter().enumerate() {
             let pass = self.pass(index, layout, &every, before);

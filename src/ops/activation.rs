@@ -1,4 +1,4 @@
-//! The activations of CLIP's text towers, each with its slope. They must not know the layer around them.
+//! The activations of CLIP's text towers, each with its derivative.
 
 use std::mem::MaybeUninit;
 
@@ -29,11 +29,13 @@ impl Activation {
         }
     }
 
-    /// Replaces every number by its activation and returns the slopes there, which is all that backward needs:
-    /// the gradient of the input is the slope times that of the output.
+    /// Replaces every number by its activation and returns the derivatives there, which is all that backward needs:
+    /// the gradient of the input is the derivative times that of the output.
     pub fn forward<T: Real>(self, x: &mut Array2<T>) -> Array2<T> {
-        let mut slopes = Array2::uninit(x.dim());
-        let to = slopes.as_slice_mut().expect("a fresh array is contiguous");
+        let mut derivatives = Array2::uninit(x.dim());
+        let to = derivatives
+            .as_slice_mut()
+            .expect("a fresh array is contiguous");
         match x.as_slice_mut() {
             Some(x) => replace(self, x, to),
             None => {
@@ -45,36 +47,36 @@ impl Activation {
                 *x = straight;
             }
         }
-        // SAFETY: `replace` wrote as many slopes as there are numbers.
-        unsafe { slopes.assume_init() }
+        // SAFETY: `replace` wrote as many derivatives as there are numbers.
+        unsafe { derivatives.assume_init() }
     }
 }
 
-/// Replaces every number by its activation and writes the slopes.
+/// Replaces every number by its activation and writes the derivatives.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-fn replace<T: Real>(activation: Activation, x: &mut [T], slopes: &mut [MaybeUninit<T>]) {
-    assert_eq!(x.len(), slopes.len());
+fn replace<T: Real>(activation: Activation, x: &mut [T], derivatives: &mut [MaybeUninit<T>]) {
+    assert_eq!(x.len(), derivatives.len());
     // One loop for each: a loop that asks which activation it is would not become vector instructions.
     match activation {
-        Activation::QuickGelu => each(x, slopes, |x| quick_gelu(x)),
-        Activation::Gelu => each(x, slopes, |x| gelu(x)),
-        Activation::GeluTanh => each(x, slopes, |x| gelu_tanh(x)),
+        Activation::QuickGelu => each(x, derivatives, |x| quick_gelu(x)),
+        Activation::Gelu => each(x, derivatives, |x| gelu(x)),
+        Activation::GeluTanh => each(x, derivatives, |x| gelu_tanh(x)),
     }
 }
 
 #[inline(always)]
-fn each<T: Real>(x: &mut [T], slopes: &mut [MaybeUninit<T>], function: impl Fn(T) -> (T, T)) {
-    for (x, slope) in x.iter_mut().zip(slopes) {
-        let (value, steepness) = function(*x);
+fn each<T: Real>(x: &mut [T], derivatives: &mut [MaybeUninit<T>], function: impl Fn(T) -> (T, T)) {
+    for (x, derivative) in x.iter_mut().zip(derivatives) {
+        let (value, derivative_at) = function(*x);
         *x = value;
-        slope.write(steepness);
+        derivative.write(derivative_at);
     }
 }
 
-/// The logistic function and its slope, neither of which loses digits where it is near zero.
+/// The logistic function and its derivative, neither of which loses digits where it is near zero.
 #[inline(always)]
 fn sigmoid<T: Real>(x: T) -> (T, T) {
     let e = (-x).exponential();
@@ -85,8 +87,8 @@ fn sigmoid<T: Real>(x: T) -> (T, T) {
 #[inline(always)]
 fn quick_gelu<T: Real>(x: T) -> (T, T) {
     let scale = T::of(1.702);
-    let (gate, slope) = sigmoid(scale * x);
-    (x * gate, gate + scale * x * slope)
+    let (gate, derivative) = sigmoid(scale * x);
+    (x * gate, gate + scale * x * derivative)
 }
 
 #[inline(always)]
@@ -100,9 +102,9 @@ fn gelu<T: Real>(x: T) -> (T, T) {
 fn gelu_tanh<T: Real>(x: T) -> (T, T) {
     // (1 + tanh z) / 2 = sigmoid(2 z)
     let (scale, cubic) = (T::of(2.0 * 0.797_884_560_802_865_4), T::of(0.044_715));
-    let (gate, slope) = sigmoid(scale * (x + cubic * x * x * x));
+    let (gate, derivative) = sigmoid(scale * (x + cubic * x * x * x));
     let inner = scale * (T::one() + T::of(3.0) * cubic * x * x);
-    (x * gate, gate + x * slope * inner)
+    (x * gate, gate + x * derivative * inner)
 }
 
 #[cfg(test)]
@@ -122,13 +124,13 @@ mod tests {
         let mut rng = Rng::new(5);
         let (x, dy) = (random(&mut rng, (4, 9)) * 2.0, random(&mut rng, (4, 9)));
         for activation in ALL {
-            let slopes = activation.forward(&mut x.clone());
+            let derivatives = activation.forward(&mut x.clone());
             let forward = |x: &Array2<f64>| {
                 let mut y = x.clone();
                 activation.forward(&mut y);
                 y
             };
-            assert_product(forward, &x, &dy, &(&slopes * &dy));
+            assert_product(forward, &x, &dy, &(&derivatives * &dy));
         }
     }
 
@@ -154,14 +156,14 @@ mod tests {
             for step in -400..=400 {
                 let x = f64::from(step) / 4.0;
                 let (mut narrow, mut wide) = (ndarray::arr2(&[[x as f32]]), ndarray::arr2(&[[x]]));
-                let slopes = (
+                let derivatives = (
                     activation.forward(&mut narrow),
                     activation.forward(&mut wide),
                 );
                 let close = |a: f32, b: f64| (f64::from(a) - b).abs() < 1e-6 * b.abs().max(1.0);
                 assert!(close(narrow[[0, 0]], wide[[0, 0]]), "{activation:?} at {x}");
                 assert!(
-                    close(slopes.0[[0, 0]], slopes.1[[0, 0]]),
+                    close(derivatives.0[[0, 0]], derivatives.1[[0, 0]]),
                     "{activation:?} at {x}"
                 );
             }

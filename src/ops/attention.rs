@@ -1,5 +1,5 @@
 //! Causal multi-head attention over sequences that share a prefix (Vaswani et al., arXiv 1706.03762). The gradient
-//! of the prefix is the sum over the sequences that see it. It must not know the layers around it.
+//! of the prefix is the sum over the sequences that see it.
 
 use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
@@ -7,68 +7,68 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use super::real::{add_scaled, dot};
 use super::{Real, RowLayout};
 
-/// Where the queries stand, and how the width is divided.
+/// Which rows are queries, and how the width is divided.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
     /// Divides the width.
     pub heads: usize,
     /// Which rows see which.
     pub layout: &'a RowLayout,
-    /// The row that each query stands on.
+    /// The row of each query.
     pub queries: &'a [usize],
 }
 
-/// How much each query takes from each row it sees: queries, then heads, then rows.
+/// The softmax of the scores, for each query, head and row that the query sees, in that order.
 #[derive(Clone, Debug)]
-pub struct Shares<T>(Vec<T>);
+pub struct Probabilities<T>(Vec<T>);
 
 impl Attention<'_> {
-    /// Mixes the values that each query sees. `query [queries, width]`; `before [layout.before(), 2 width]` and
+    /// The average of the values that each query sees, weighted by the softmax of its scores. `query [queries, width]`; `before [layout.before(), 2 width]` and
     /// `key_value [rows, 2 width]` with a row's key before its value; returns `[queries, width]`.
     pub fn forward<T: Real>(
         &self,
         query: ArrayView2<T>,
         before: ArrayView2<T>,
         key_value: ArrayView2<T>,
-    ) -> (Array2<T>, Shares<T>) {
+    ) -> (Array2<T>, Probabilities<T>) {
         let query = query.as_standard_layout();
         let (before, key_value) = (before.as_standard_layout(), key_value.as_standard_layout());
-        let mut mixed = Array2::zeros(query.dim());
-        let mut shares = vec![T::zero(); self.shares()];
-        mix(
+        let mut output = Array2::zeros(query.dim());
+        let mut probabilities = vec![T::zero(); self.probabilities()];
+        attend(
             self,
             query.ncols(),
             [flat(&query), flat(&before), flat(&key_value)],
-            mixed.as_slice_mut().expect("a fresh array is contiguous"),
-            &mut shares,
+            output.as_slice_mut().expect("a fresh array is contiguous"),
+            &mut probabilities,
         );
-        (mixed, Shares(shares))
+        (output, Probabilities(probabilities))
     }
 
-    /// The gradients of `query` and `key_value`, from that of the mix (`[queries, width]`). That of `before` is added to
+    /// The gradients of `query` and `key_value`, from that of the output (`[queries, width]`). That of `before` is added to
     /// `d_before`.
     pub fn backward<T: Real>(
         &self,
         query: ArrayView2<T>,
         [before, key_value]: [ArrayView2<T>; 2],
-        shares: &Shares<T>,
-        d_mixed: ArrayView2<T>,
+        probabilities: &Probabilities<T>,
+        d_output: ArrayView2<T>,
         mut d_before: ArrayViewMut2<T>,
     ) -> (Array2<T>, Array2<T>) {
         let (mut d_query, mut d_key_value) =
             (Array2::zeros(query.dim()), Array2::zeros(key_value.dim()));
-        let (query, d_mixed) = (query.as_standard_layout(), d_mixed.as_standard_layout());
+        let (query, d_output) = (query.as_standard_layout(), d_output.as_standard_layout());
         let (before, key_value) = (before.as_standard_layout(), key_value.as_standard_layout());
-        sweep_back(
+        attend_backward(
             self,
             query.ncols(),
             [
                 flat(&query),
                 flat(&before),
                 flat(&key_value),
-                flat(&d_mixed),
+                flat(&d_output),
             ],
-            &shares.0,
+            &probabilities.0,
             [
                 d_query.as_slice_mut().expect("a fresh array is contiguous"),
                 d_before
@@ -82,8 +82,8 @@ impl Attention<'_> {
         (d_query, d_key_value)
     }
 
-    /// How many shares a forward yields.
-    fn shares(&self) -> usize {
+    /// How many probabilities a forward pass yields.
+    fn probabilities(&self) -> usize {
         self.heads
             * self
                 .queries
@@ -122,33 +122,33 @@ fn head<T: Real>(attention: &Attention, width: usize) -> (usize, T) {
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-fn mix<T: Real>(
+fn attend<T: Real>(
     attention: &Attention,
     width: usize,
     [query, before, key_value]: [&[T]; 3],
-    mixed: &mut [T],
-    mut shares: &mut [T],
+    output: &mut [T],
+    mut probabilities: &mut [T],
 ) {
     let (head, scale) = head::<T>(attention, width);
     for (index, &row) in attention.queries.iter().enumerate() {
         let [earlier, here] = places(attention.layout, row, width);
         for at in (0..width).step_by(head) {
             let q = &query[index * width + at..][..head];
-            let y = &mut mixed[index * width + at..][..head];
-            let (own, rest) = shares.split_at_mut(attention.seen(row));
-            shares = rest;
+            let y = &mut output[index * width + at..][..head];
+            let (own, rest) = probabilities.split_at_mut(attention.seen(row));
+            probabilities = rest;
             let keys = earlier.clone().map(|place| &before[place + at..][..head]);
             let keys = keys.chain(here.clone().map(|place| &key_value[place + at..][..head]));
             own.iter_mut()
                 .zip(keys)
-                .for_each(|(share, key)| *share = scale * dot(q, key));
+                .for_each(|(probability, key)| *probability = scale * dot(q, key));
             softmax(own);
             let at = at + width;
             let values = earlier.clone().map(|place| &before[place + at..][..head]);
             let values = values.chain(here.clone().map(|place| &key_value[place + at..][..head]));
             own.iter()
                 .zip(values)
-                .for_each(|(&share, value)| add_scaled(y, share, value));
+                .for_each(|(&probability, value)| add_scaled(y, probability, value));
         }
     }
 }
@@ -157,11 +157,11 @@ fn mix<T: Real>(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-fn sweep_back<T: Real>(
+fn attend_backward<T: Real>(
     attention: &Attention,
     width: usize,
-    [query, before, key_value, d_mixed]: [&[T]; 4],
-    mut shares: &[T],
+    [query, before, key_value, d_output]: [&[T]; 4],
+    mut probabilities: &[T],
     [d_query, d_before, d_key_value]: [&mut [T]; 3],
 ) {
     let (head, scale) = head::<T>(attention, width);
@@ -172,9 +172,9 @@ fn sweep_back<T: Real>(
         for at in (0..width).step_by(head) {
             let q = &query[index * width + at..][..head];
             let dq = &mut d_query[index * width + at..][..head];
-            let dy = &d_mixed[index * width + at..][..head];
-            let (own, rest) = shares.split_at(d_scores.len());
-            shares = rest;
+            let dy = &d_output[index * width + at..][..head];
+            let (own, rest) = probabilities.split_at(d_scores.len());
+            probabilities = rest;
             let value = at + width;
             let values = earlier
                 .clone()
@@ -188,20 +188,20 @@ fn sweep_back<T: Real>(
                 .zip(values)
                 .for_each(|(d, value)| *d = dot(dy, value));
             let mean = dot(own, &d_scores);
-            for (d, &share) in d_scores.iter_mut().zip(own) {
-                *d = scale * share * (*d - mean);
+            for (d, &probability) in d_scores.iter_mut().zip(own) {
+                *d = scale * probability * (*d - mean);
             }
             let mut each = d_scores.iter().zip(own);
-            let mut give = |keys: &[T], d: &mut [T], place: usize, d_score: T, share: T| {
+            let mut give = |keys: &[T], d: &mut [T], place: usize, d_score: T, probability: T| {
                 add_scaled(dq, d_score, &keys[place + at..][..head]);
                 add_scaled(&mut d[place + at..][..head], d_score, q);
-                add_scaled(&mut d[place + value..][..head], share, dy);
+                add_scaled(&mut d[place + value..][..head], probability, dy);
             };
-            for (place, (&d_score, &share)) in earlier.clone().zip(&mut each) {
-                give(before, d_before, place, d_score, share);
+            for (place, (&d_score, &probability)) in earlier.clone().zip(&mut each) {
+                give(before, d_before, place, d_score, probability);
             }
-            for (place, (&d_score, &share)) in here.clone().zip(each) {
-                give(key_value, d_key_value, place, d_score, share);
+            for (place, (&d_score, &probability)) in here.clone().zip(each) {
+                give(key_value, d_key_value, place, d_score, probability);
             }
         }
     }
@@ -213,7 +213,7 @@ fn flat<'a, T>(matrix: &'a ndarray::CowArray<T, ndarray::Ix2>) -> &'a [T] {
         .expect("the standard layout is contiguous")
 }
 
-/// Scores to shares that add up to one.
+/// Turns scores into probabilities.
 #[inline(always)]
 fn softmax<T: Real>(scores: &mut [T]) {
     let highest = scores.iter().fold(T::neg_infinity(), |a, &b| a.max(b));
@@ -248,19 +248,20 @@ mod tests {
                 let earlier = random(&mut rng, (before, 12));
                 let kv = random(&mut rng, (layout.rows(), 12));
                 let dy = random(&mut rng, (queries.len(), 6));
-                let mix = |q: &Array2<f64>, earlier: &Array2<f64>, kv: &Array2<f64>| {
+                let attend = |q: &Array2<f64>, earlier: &Array2<f64>, kv: &Array2<f64>| {
                     attention.forward(q.view(), earlier.view(), kv.view())
                 };
-                let (_, shares) = mix(&q, &earlier, &kv);
-                assert_eq!(shares.0.len(), attention.shares());
+                let (_, probabilities) = attend(&q, &earlier, &kv);
+                assert_eq!(probabilities.0.len(), attention.probabilities());
                 let mut d_earlier = Array2::zeros((before, 12));
                 let seen = [earlier.view(), kv.view()];
                 let d_before = d_earlier.view_mut();
-                let (dq, dkv) = attention.backward(q.view(), seen, &shares, dy.view(), d_before);
-                assert_product(|q| mix(q, &earlier, &kv).0, &q, &dy, &dq);
-                assert_product(|kv| mix(&q, &earlier, kv).0, &kv, &dy, &dkv);
+                let (dq, dkv) =
+                    attention.backward(q.view(), seen, &probabilities, dy.view(), d_before);
+                assert_product(|q| attend(q, &earlier, &kv).0, &q, &dy, &dq);
+                assert_product(|kv| attend(&q, &earlier, kv).0, &kv, &dy, &dkv);
                 if before > 0 {
-                    assert_product(|e| mix(&q, e, &kv).0, &earlier, &dy, &d_earlier);
+                    assert_product(|e| attend(&q, e, &kv).0, &earlier, &dy, &d_earlier);
                 }
             }
         }
@@ -277,14 +278,14 @@ mod tests {
             queries: &queries,
         };
         let nothing = Array2::zeros((0, 8));
-        let mix = |q: &Array2<f64>, kv: &Array2<f64>| {
+        let attend = |q: &Array2<f64>, kv: &Array2<f64>| {
             attention.forward(q.view(), nothing.view(), kv.view()).0
         };
         let (q, mut kv) = (random(&mut rng, (5, 4)), random(&mut rng, (5, 8)));
-        let before = mix(&q, &kv);
+        let before = attend(&q, &kv);
         assert_eq!(before.row(0), kv.slice(s![0, 4..]));
         kv.slice_mut(s![1..3, ..]).fill(0.0);
-        let after = mix(&q, &kv);
+        let after = attend(&q, &kv);
         assert_eq!(before.slice(s![3.., ..]), after.slice(s![3.., ..]));
         assert_ne!(before.row(2), after.row(2));
     }

@@ -25,13 +25,13 @@ pub fn central_differences(
 ) -> Array2<f64> {
     let step = 1e-5;
     let mut dx = Array2::zeros(x.dim());
-    for (index, slope) in dx.indexed_iter_mut() {
+    for (index, derivative) in dx.indexed_iter_mut() {
         let at = |offset: f64| {
             let mut moved = x.clone();
             moved[index] += offset;
             (forward(&moved) * dy).sum()
         };
-        *slope = (at(step) - at(-step)) / (2.0 * step);
+        *derivative = (at(step) - at(-step)) / (2.0 * step);
     }
     dx
 }

@@ -1,5 +1,4 @@
-//! The rows a text transformer starts from: token embeddings with their position added. It must not know
-//! tokenisers or prompts.
+//! The rows a text transformer starts from: token embeddings with their position added.
 
 use ndarray::{Array2, ArrayView2, Zip};
 

@@ -1,4 +1,4 @@
-//! Tensors of tract that are written before anything reads them, without zeros first. It must not know what is written.
+//! Tensors of tract that are written before anything reads them, without zeros first.
 
 use std::mem::MaybeUninit;
 use tract_core::internal::{Tensor, TractResult};

@@ -1,5 +1,4 @@
-//! Attention in which every query sees every row, as in an image tower: forward only. It must not know the layers around
-//! it.
+//! Attention in which every query sees every row, as in an image tower: forward only.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -31,8 +30,9 @@ impl<'a> Rows<'a> {
 /// Numbers that are summed side by side.
 const LANES: usize = 64;
 
-/// Mixes the values of all rows by the softmax of `scale * query . key`, head by head: `queries` rows of `heads * head`
-/// numbers, and `rows` rows of keys and values, to as many rows of `y` as there are queries. Equal for any number of threads. Panics where an operand is too short.
+/// Averages the values of all rows, weighted by the softmax of `scale * query . key`, head by head: `queries` rows of
+/// `heads * head` numbers, and `rows` rows of keys and values, to as many rows of `y` as there are queries. The result is
+/// the same for any number of threads. Panics if an operand is too short.
 pub fn full_attention(
     query: Rows,
     key: Rows,
@@ -50,28 +50,28 @@ pub fn full_attention(
         "an operand of attention is too short"
     );
     let one = |index: usize| {
-        let mut mixed = vec![0.0; queries * head];
+        let mut output = vec![0.0; queries * head];
         let keys = transposed(key, rows, index * head, head);
         let values = padded(value, rows, index * head, head);
-        mix(
+        attend(
             query,
             index * head,
             &keys,
             &values,
             [rows, head],
             scale,
-            &mut mixed,
+            &mut output,
         );
-        mixed
+        output
     };
-    let mixed: Vec<_> = if rayon::current_num_threads() > 1 && heads > 1 {
+    let output: Vec<_> = if rayon::current_num_threads() > 1 && heads > 1 {
         (0..heads).into_par_iter().map(one).collect()
     } else {
         (0..heads).map(one).collect()
     };
     for (row, y) in y.chunks_exact_mut(width.max(1)).enumerate() {
-        for (y, mixed) in y.chunks_exact_mut(head).zip(&mixed) {
-            y.copy_from_slice(&mixed[row * head..][..head]);
+        for (y, output) in y.chunks_exact_mut(head).zip(&output) {
+            y.copy_from_slice(&output[row * head..][..head]);
         }
     }
 }
@@ -102,34 +102,38 @@ fn padded(value: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-fn mix(
+fn attend(
     query: Rows,
     at: usize,
     keys: &[f32],
     values: &[f32],
     [rows, head]: [usize; 2],
     scale: f32,
-    mixed: &mut [f32],
+    output: &mut [f32],
 ) {
     let (key_stride, value_stride) = (rows.next_multiple_of(LANES), head.next_multiple_of(LANES));
-    let mut shares = vec![0.0; key_stride];
+    let mut probabilities = vec![0.0; key_stride];
     let mut sums = vec![0.0; value_stride];
-    for (row, mixed) in mixed.chunks_exact_mut(head).enumerate() {
-        weighted_sum(query.row(row, at, head), keys, &mut shares);
-        let shares = &mut shares[..rows];
+    for (row, output) in output.chunks_exact_mut(head).enumerate() {
+        weighted_sum(query.row(row, at, head), keys, &mut probabilities);
+        let probabilities = &mut probabilities[..rows];
         let mut highest = f32::NEG_INFINITY;
-        for share in shares.iter_mut() {
-            *share *= scale;
-            highest = if *share > highest { *share } else { highest };
+        for probability in probabilities.iter_mut() {
+            *probability *= scale;
+            highest = if *probability > highest {
+                *probability
+            } else {
+                highest
+            };
         }
-        shares
+        probabilities
             .iter_mut()
-            .for_each(|share| *share = (*share - highest).exponential());
-        let total = super::real::sum(shares);
-        weighted_sum(shares, values, &mut sums);
+            .for_each(|probability| *probability = (*probability - highest).exponential());
+        let total = super::real::sum(probabilities);
+        weighted_sum(probabilities, values, &mut sums);
         let inverse = 1.0 / total;
-        for (mixed, sum) in mixed.iter_mut().zip(&sums) {
-            *mixed = sum * inverse;
+        for (output, sum) in output.iter_mut().zip(&sums) {
+            *output = sum * inverse;
         }
     }
 }
@@ -170,14 +174,14 @@ mod tests {
                     let from = which * width + index * head;
                     all.slice(s![.., from..from + head])
                 };
-                let mut shares = part(0).dot(&part(1).t()) * scale;
-                for mut row in shares.rows_mut() {
+                let mut probabilities = part(0).dot(&part(1).t()) * scale;
+                for mut row in probabilities.rows_mut() {
                     row.mapv_inplace(f64::exp);
                     row /= row.sum();
                 }
                 expected
                     .slice_mut(s![.., index * head..(index + 1) * head])
-                    .assign(&shares.dot(&part(2)));
+                    .assign(&probabilities.dot(&part(2)));
             }
             let all: Vec<f32> = all.iter().map(|&x| x as f32).collect();
             let part = |which: usize| Rows {

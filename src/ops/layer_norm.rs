@@ -1,5 +1,4 @@
-//! Layer normalisation over the columns of each row (Ba et al., arXiv 1607.06450), frozen gain and bias. It
-//! must not know what the rows mean.
+//! Layer normalisation over the columns of each row (Ba et al., arXiv 1607.06450), frozen gain and bias.
 
 use std::ops::Range;
 

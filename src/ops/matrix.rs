@@ -1,5 +1,5 @@
-//! A constant matrix as files hold it: floats, or eight-bit integers that stay where they lie until a kernel's panels
-//! are made of them. It must not know files: the bytes come as a shared handle to whatever keeps them alive.
+//! A constant matrix as files hold it: floats, or eight-bit integers that stay where they are stored until a kernel needs
+//! them. It must not know files: the bytes come as a shared handle to whatever keeps them alive.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,12 +9,12 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, conca
 
 use super::Real;
 
-/// Bytes that somebody keeps: a memory map, a part of the program, a buffer.
+/// Bytes with an owner: a memory map, a part of the program, a buffer.
 pub trait Bytes: Send + Sync {
     /// All of them.
     fn bytes(&self) -> &[u8];
 
-    /// Says that these will not be read soon: whoever can read them again may give their memory back.
+    /// Says that these will not be read soon: an owner that can read them again may free their memory.
     fn release(&self, _bytes: Range<usize>) {}
 }
 
@@ -54,8 +54,8 @@ pub enum Matrix<T = f32> {
     Integers(StoredIntegers),
 }
 
-/// `W[o, i] = values[o, i] * scales[o]`, the values somewhere in shared bytes, as lines of equal length: one an output
-/// channel, or, if it is transposed, one an input.
+/// `W[o, i] = values[o, i] * scales[o]`, the values somewhere in shared bytes, as lines of equal length: one for each output
+/// channel or, if it is transposed, one for each input.
 #[derive(Clone)]
 pub struct StoredIntegers {
     /// Of lines, one below the other.
@@ -68,7 +68,7 @@ pub struct StoredIntegers {
 
 impl StoredIntegers {
     /// The matrix of `scales.len()` rows and `columns` columns whose values are the signed bytes `values` of `bytes`.
-    /// Panics where the sizes do not fit each other.
+    /// Panics if the sizes do not match.
     pub fn new(
         bytes: SharedBytes,
         values: Range<usize>,
@@ -87,7 +87,7 @@ impl StoredIntegers {
         }
     }
 
-    /// The same where the values lie column by column.
+    /// The same for values that are stored column by column.
     pub fn transposed(
         bytes: SharedBytes,
         values: Range<usize>,
@@ -102,7 +102,7 @@ impl StoredIntegers {
         }
     }
 
-    /// A copy of `values [out, in]`, with a scale for each row. Panics where there is not one for each.
+    /// A copy of `values [out, in]`, with a scale for each row. Panics unless there is one for each.
     pub fn copied(values: ArrayView2<i8>, scales: Array1<f32>) -> StoredIntegers {
         let bytes: Vec<u8> = values.iter().map(|&value| value as u8).collect();
         let range = 0..bytes.len();
@@ -111,9 +111,11 @@ impl StoredIntegers {
 
     /// Rows and columns.
     pub fn dim(&self) -> (usize, usize) {
-        match self.transposed {
-            true => (self.length, self.lines().map(|part| part.nrows()).sum()),
-            false => (self.scales.len(), self.length),
+        if self.transposed {
+            let columns = self.lines().map(|part| part.nrows()).sum();
+            (self.length, columns)
+        } else {
+            (self.scales.len(), self.length)
         }
     }
 
@@ -135,7 +137,7 @@ impl StoredIntegers {
         self.transposed
     }
 
-    /// A row's values and their scale. Panics where there is no such row, or the rows do not lie as lines.
+    /// A row's values and their scale. Panics if there is no such row or the matrix is transposed.
     pub fn row(&self, index: usize) -> (&[i8], f32) {
         assert!(!self.transposed, "a row of a transposed matrix");
         let mut at = index;
@@ -152,7 +154,7 @@ impl StoredIntegers {
         panic!("row {index} of {}", self.scales.len())
     }
 
-    /// Hands the matrix to `work`, copied only where it lies in several places.
+    /// Passes the matrix to `work`, copied only if it is stored in several parts.
     pub fn with<R>(&self, work: impl FnOnce(&QuantisedMatrix) -> R) -> R {
         let parts: Vec<ArrayView2<i8>> = self.lines().collect();
         let together = match parts.as_slice() {
@@ -163,9 +165,10 @@ impl StoredIntegers {
         };
         let lines = together.view();
         work(&QuantisedMatrix {
-            values: match self.transposed {
-                true => lines.reversed_axes(),
-                false => lines,
+            values: if self.transposed {
+                lines.reversed_axes()
+            } else {
+                lines
             },
             scales: self.scales.view(),
         })
@@ -185,7 +188,7 @@ impl StoredIntegers {
             // SAFETY: i8 has the size, the alignment and all the values of u8.
             let values: &[i8] =
                 unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) };
-            // Lines of no values have no places to tell apart.
+            // Lines without values cannot be counted by their length.
             let lines = values
                 .len()
                 .checked_div(self.length)

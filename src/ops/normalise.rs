@@ -1,4 +1,4 @@
-//! L2 normalisation of rows. It must not know what the rows mean.
+//! L2 normalisation of rows.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -7,14 +7,14 @@ use super::real::{add_scaled, dot};
 
 /// Rows of length one, and what backward needs.
 #[derive(Clone, Debug)]
-pub struct Directions<T> {
+pub struct UnitRows<T> {
     /// `[rows, width]`, every row of length one.
     pub rows: Array2<T>,
     inverse_norms: Vec<T>,
 }
 
 /// Divides every row of `x [rows, width]` by its length; a row of zeros stays as it is.
-pub fn forward<T: Real>(x: Array2<T>) -> Directions<T> {
+pub fn forward<T: Real>(x: Array2<T>) -> UnitRows<T> {
     let mut rows = if x.is_standard_layout() {
         x
     } else {
@@ -29,14 +29,14 @@ pub fn forward<T: Real>(x: Array2<T>) -> Directions<T> {
         row.iter_mut().for_each(|x| *x *= inverse);
         inverse_norms.push(inverse);
     }
-    Directions {
+    UnitRows {
         rows,
         inverse_norms,
     }
 }
 
-/// The gradient of `x`, from that of the directions (`[rows, width]`): what lies along a row is lost.
-pub fn backward<T: Real>(saved: &Directions<T>, dy: ArrayView2<T>) -> Array2<T> {
+/// The gradient of `x`, from that of the unit rows (`[rows, width]`): its component along each row vanishes.
+pub fn backward<T: Real>(saved: &UnitRows<T>, dy: ArrayView2<T>) -> Array2<T> {
     let mut dx = dy.as_standard_layout().into_owned();
     let rows = saved.rows.rows().into_iter().zip(&saved.inverse_norms);
     for (mut d, (y, &inverse)) in dx.rows_mut().into_iter().zip(rows) {

@@ -1,11 +1,11 @@
 //! Which rows of a matrix belong together: a prefix that every sequence starts with, kept once, then what each
-//! sequence adds to it. It must not know what the tokens are.
+//! sequence adds to it.
 
 use std::ops::Range;
 
 /// The rows of many causal sequences that share a prefix: first the prefix, then each sequence's own rows.
-/// With an empty prefix, whole sequences one after the other. Of the rows before the prefix, which are no rows of
-/// this matrix, nothing but keys and values is known.
+/// With an empty prefix, whole sequences one after the other. Of the rows before the prefix, which do not belong to
+/// this matrix, only keys and values are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowLayout {
     before: usize,
@@ -63,9 +63,10 @@ impl RowLayout {
 
     /// How many tokens stand before this row in its sequence.
     pub fn position(&self, row: usize) -> usize {
-        let within = match row < self.prefix {
-            true => row,
-            false => self.prefix + row - self.starts[row - self.prefix],
+        let within = if row < self.prefix {
+            row
+        } else {
+            self.prefix + row - self.starts[row - self.prefix]
         };
         self.before + within
     }
