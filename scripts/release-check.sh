@@ -48,6 +48,7 @@ if [ "${1:-all}" = all ]; then
     step cross/package-test.sh amd64
     step cross/container-test.sh
     step cross/instructions.sh
+    step scripts/isa-test.sh --whole
 fi
 cat "$table"
 [ "$failures" = 0 ]
