@@ -34,10 +34,12 @@
 //! ```
 
 pub mod acceptance;
+#[doc(hidden)]
 pub mod adam;
 pub mod calibration;
 pub mod drift;
 pub mod features;
+#[doc(hidden)]
 pub mod lbfgs;
 pub mod loss;
 pub mod options;

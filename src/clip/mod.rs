@@ -1,6 +1,7 @@
 //! The frozen model: bundle, import, tokeniser, preprocessing and the two towers. Of prompts it knows only how their
 //! templates are cut into tokens, nothing of how they are trained or kept.
 
+#[doc(hidden)]
 pub mod bundle;
 mod contents;
 mod graph;

@@ -6,9 +6,12 @@ pub mod demo;
 mod error;
 mod folder;
 mod frame;
+#[doc(hidden)]
 pub mod http;
 mod jpeg;
+#[doc(hidden)]
 pub mod live;
+#[doc(hidden)]
 pub mod mjpeg;
 mod options;
 mod pace;
@@ -16,6 +19,7 @@ pub mod picture;
 pub mod source;
 #[cfg(feature = "camera")]
 pub mod v4l2;
+#[doc(hidden)]
 pub mod watched_folder;
 
 pub use data_set::{

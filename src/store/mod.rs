@@ -1,9 +1,11 @@
 //! What is kept on disk: prompt files, written atomically, with their history, models, and the shots that prompts are made
 //! from.
 
+#[doc(hidden)]
 pub mod atomic;
 mod bounded;
 mod error;
+#[doc(hidden)]
 pub mod file_system;
 pub mod format;
 pub mod home;
