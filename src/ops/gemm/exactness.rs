@@ -142,8 +142,11 @@ pub(super) fn screened<K: Sync + ToString>(
     (exact, refused.into_iter().flatten().collect())
 }
 
-/// Numbers in a row: below and above what kernels read at a time, odd and even, and whole fours, which are packed otherwise.
-const INNER: [usize; 6] = [1, 2, 9, 17, 36, 65];
+/// Numbers in a row: below and above what kernels read at a time, odd and even, and whole groups of four, which are packed
+/// differently.
+const INNER: [usize; 6] = [1, 2, RAGGED, 17, WHOLE, 65];
+const RAGGED: usize = 9;
+const WHOLE: usize = 36;
 
 /// Checks an f32 product `x Wᵀ` of `x [rows, in]` and `W [out, in]`; `product` is given `W` and `x`. `tile` are the rows
 /// and the output channels that are computed at once, which the sizes go beyond by one.
@@ -155,12 +158,12 @@ pub(super) fn floats(
     for inner in INNER {
         let (weight, x) = (fractions(out, inner, 1), fractions(rows, inner, 2));
         check_floats(&weight, &x, &product(weight.view(), x.view()))?;
-        let (weight, x) = (fractions(1, inner, 3), fractions(1, inner, 4));
-        check_floats(&weight, &x, &product(weight.view(), x.view()))?;
     }
-    // What is not finite stays in its row and its channel. They lie where a kernel that reads beyond the end of other
-    // rows finds them.
-    let (mut weight, mut x) = (fractions(out, 9, 5), fractions(rows, 9, 6));
+    let (weight, x) = (fractions(1, RAGGED, 3), fractions(1, RAGGED, 4));
+    check_floats(&weight, &x, &product(weight.view(), x.view()))?;
+    // A number that is not finite affects only its row and its channel. These are stored where a kernel that reads beyond
+    // the end of the others finds them.
+    let (mut weight, mut x) = (fractions(out, RAGGED, 5), fractions(rows, RAGGED, 6));
     weight.row_mut(out - 1).fill(f32::NAN);
     x.row_mut(rows - 1).fill(f32::INFINITY);
     check_floats(&weight, &x, &product(weight.view(), x.view()))
@@ -219,25 +222,39 @@ pub(super) fn integers(
 ) -> Result<(), Refusal> {
     let [rows, out] = tile.map(|count| count + 1);
     for inner in INNER {
-        for (rows, out, ways) in [(rows, out, 4), (1, 1, 1)] {
-            let weight = extremes(out, inner, i8::MIN, 7);
-            // 127 is the largest magnitude of each row, which thereby keeps its integers.
-            let mut x = extremes(rows, inner, -i8::MAX, 8).mapv(f32::from);
-            x.column_mut(0).fill(f32::from(i8::MAX));
-            // No sum here is beyond what f32 holds exactly.
-            let expected = x.dot(&weight.t().mapv(f32::from)).mapv(f64::from);
-            let tolerance = Array2::zeros(expected.dim());
-            for (stored, direction) in ways_to_lie(&weight).into_iter().take(ways) {
-                let y = product(&stored, direction, x.view());
-                compare(inner, &y, &expected, &tolerance)?;
-            }
-        }
+        // How weights are stored makes no difference to how they are multiplied, so two sizes will do for it.
+        let ways = if [RAGGED, WHOLE].contains(&inner) {
+            4
+        } else {
+            1
+        };
+        check_integers([rows, inner, out], ways, &product)?;
+    }
+    check_integers([1, RAGGED, 1], 1, &product)
+}
+
+/// Checks a product of one size, with the weights stored in the first `ways` of [`ways_to_store`].
+fn check_integers(
+    [rows, inner, out]: [usize; 3],
+    ways: usize,
+    product: impl Fn(&StoredIntegers, Direction, ArrayView2<f32>) -> Array2<f32>,
+) -> Result<(), Refusal> {
+    let weight = extremes(out, inner, i8::MIN, 7);
+    // 127 is the largest magnitude of each row, which thereby keeps its integers.
+    let mut x = extremes(rows, inner, -i8::MAX, 8).mapv(f32::from);
+    x.column_mut(0).fill(f32::from(i8::MAX));
+    // No sum here is beyond what f32 holds exactly.
+    let expected = x.dot(&weight.t().mapv(f32::from)).mapv(f64::from);
+    let tolerance = Array2::zeros(expected.dim());
+    for (stored, direction) in ways_to_store(&weight).into_iter().take(ways) {
+        let y = product(&stored, direction, x.view());
+        compare(inner, &y, &expected, &tolerance)?;
     }
     Ok(())
 }
 
 /// `W [out, in]` for `x Wᵀ`, and its transpose for `x W`, each row by row and column by column, with scales of one.
-fn ways_to_lie(weight: &Array2<i8>) -> [(StoredIntegers, Direction); 4] {
+fn ways_to_store(weight: &Array2<i8>) -> [(StoredIntegers, Direction); 4] {
     let (out, inner) = weight.dim();
     let bytes = |values: ArrayView2<i8>| -> Arc<Vec<u8>> {
         Arc::new(values.iter().map(|&value| value as u8).collect())
