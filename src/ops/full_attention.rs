@@ -27,7 +27,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Numbers that are summed side by side.
+/// Numbers that are summed in parallel.
 const LANES: usize = 64;
 
 /// Averages the values of all rows, weighted by the softmax of `scale * query . key`, head by head: `queries` rows of

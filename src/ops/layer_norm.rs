@@ -123,7 +123,7 @@ fn add_gradient<T: Real>(dx: &mut [T], d: &mut [T], x: &[T], gain: &[T], inverse
 }
 
 impl LayerNorm<f32> {
-    /// [`LayerNorm::forward`] from `x` to `y`, rows one after the other, keeping nothing for backward. Panics where the
+    /// [`LayerNorm::forward`] from `x` to `y`, row by row, keeping nothing for the backward pass. Panics if the
     /// two differ in length.
     pub fn apply(&self, x: &[f32], y: &mut [f32]) {
         assert_eq!(x.len(), y.len(), "a layer norm of another size");

@@ -227,7 +227,7 @@ impl<T: Real> Matrix<T> {
         }
     }
 
-    /// `matrices` one below the other; integers stay where they are. Panics where their widths differ.
+    /// `matrices` stacked; integers stay where they are. Panics if their widths differ.
     pub fn stack(matrices: &[&Matrix<T>]) -> Matrix<T> {
         let integers = matrices.iter().map(|matrix| match matrix {
             Matrix::Integers(integers) if !integers.transposed => Some(integers),

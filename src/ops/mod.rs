@@ -1,6 +1,5 @@
-//! Operators of both towers, each with its forward and its vector-Jacobian product side by side. They know
-//! numbers and shapes, not models. A residual connection needs no file: its forward is a sum and its product
-//! with a gradient is that gradient, twice.
+//! Operators of both towers, each with its forward and its vector-Jacobian product side by side. A
+//! residual connection needs no file: its forward pass is a sum, and its product with a gradient is that gradient, twice.
 
 pub mod activation;
 pub mod attention;

@@ -1,5 +1,5 @@
 //! The two kinds of number that the operators work on: f32 in the product, f64 where a test needs central
-//! differences. It knows elementary functions and short dot products, not operators.
+//! differences.
 
 use ndarray::NdFloat;
 

@@ -46,14 +46,14 @@ impl Kernels {
         CHOSEN.get().map(|choice| &choice.0)
     }
 
-    /// Offers an earlier choice. It is taken over when the first product wants a kernel, unless another version or
-    /// another machine made it, or one of its kernels is not exact here.
+    /// Offers an earlier choice. It is adopted when the first product needs a kernel, unless another version or another
+    /// machine made it, or one of its kernels is not exact here.
     pub fn adopt(self) {
-        // Only the first of two is heard.
+        // Only the first offer counts.
         let _ = KEPT.set(self);
     }
 
-    /// The kernels that an earlier choice names, if it can be believed.
+    /// The kernels that an earlier choice names, if it can be trusted.
     fn believed(&self) -> Option<Choice> {
         let (floats, integers) = (Kernel::all(Accumulator::F32), IntegerKernel::all());
         if self.checked_by != CHECK || self.compared != names(&floats, &integers) {
@@ -176,7 +176,7 @@ fn find<K: ToString>(name: &str, kernels: Vec<K>) -> Option<K> {
         .find(|kernel| kernel.to_string() == name)
 }
 
-/// In an order of their own: tract's depends on a measurement of its own, which comes out otherwise now and then.
+/// Sorted, because tract's order depends on a measurement of its own, which varies.
 fn names(floats: &[Kernel], integers: &[IntegerKernel]) -> Vec<String> {
     let floats = floats.iter().map(ToString::to_string);
     let integers = integers.iter().map(ToString::to_string);
@@ -243,8 +243,8 @@ fn fastest<K>(kernels: Vec<K>, trial: fn(&K) -> Trial) -> Option<(K, Duration)> 
 mod tests {
     use super::*;
 
-    /// tract times the multipliers of a CPU to order its kernels, which on a busy machine now and then comes out
-    /// otherwise: a start then measured again, and wrote the home folder.
+    /// tract measures a processor to order its kernels, and on a busy machine the order varies: a start then measured
+    /// again and wrote the home folder.
     #[test]
     fn kernels_in_another_order_are_the_same_machine() {
         let (mut floats, mut integers) = (Kernel::all(Accumulator::F32), IntegerKernel::all());

@@ -169,7 +169,7 @@ pub(super) fn floats(
     check_floats(&weight, &x, &product(weight.view(), x.view()))
 }
 
-/// Whether `y` is `x Wᵀ`, each number as far off at most as f32 sums of that length may be in any order.
+/// Whether `y` is `x Wᵀ`, with errors no larger than those of f32 sums of that length in any order.
 fn check_floats(weight: &Array2<f32>, x: &Array2<f32>, y: &Array2<f32>) -> Result<(), Refusal> {
     let (weight, x) = (weight.mapv(f64::from), x.mapv(f64::from));
     // Half an epsilon for each product and each sum.
@@ -178,8 +178,8 @@ fn check_floats(weight: &Array2<f32>, x: &Array2<f32>, y: &Array2<f32>) -> Resul
     compare(x.ncols(), y, &x.dot(&weight.t()), &tolerance)
 }
 
-/// Compares a product of rows of `inner` numbers with what it has to be, and how far off each number may be. What is not
-/// finite has to be so.
+/// Compares a product of rows of `inner` numbers with what is expected, to within a tolerance for each number. Where a
+/// number is expected not to be finite, it must not be.
 fn compare(
     inner: usize,
     y: &Array2<f32>,
@@ -214,8 +214,8 @@ fn compare(
     Ok(())
 }
 
-/// Checks the sums of integers; `product` is given a matrix, as it lies for `x Wᵀ` or for `x W`, and `x [rows, in]`, which
-/// it has to quantise to what it is.
+/// Checks the sums of integers; `product` is given a matrix, stored for `x Wᵀ` or for `x W`, and `x [rows, in]`, which
+/// quantises to itself.
 pub(super) fn integers(
     tile: [usize; 2],
     product: impl Fn(&StoredIntegers, Direction, ArrayView2<f32>) -> Array2<f32>,

@@ -19,7 +19,7 @@ pub enum Accumulator {
     I32,
 }
 
-/// One way to multiply: a kernel, its way to pack, and on which side it has the constant matrix.
+/// One way to multiply: a kernel, one of its packings, and the side on which it has the constant matrix.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     mmm: Box<dyn MatMatMul>,
@@ -36,7 +36,7 @@ impl fmt::Display for Kernel {
 }
 
 impl Kernel {
-    /// Every way that this CPU has and that may be exact; those that tract prefers come first.
+    /// Every kernel of this processor that may be exact, those that tract prefers first.
     pub fn all(accumulator: Accumulator) -> Vec<Kernel> {
         let mut all = offered(MmmDispatch::native(), accumulator);
         all.retain(|(mmm, packing)| unsuitable(&**mmm, *packing).is_none());
@@ -50,7 +50,7 @@ impl Kernel {
         both.collect()
     }
 
-    /// What this CPU has besides, and why it is left out whatever it computes.
+    /// The other kernels of this processor, which are excluded without a check, and why.
     pub fn left_out(accumulator: Accumulator) -> Vec<Refused> {
         let all = offered(MmmDispatch::native(), accumulator).into_iter();
         let refused = all.filter_map(|(mmm, packing)| {
@@ -89,7 +89,7 @@ impl Kernel {
         &**if self.weight_first { right } else { left }
     }
 
-    /// How many output channels it computes side by side.
+    /// How many output channels it computes at a time.
     pub(super) fn channels(&self) -> usize {
         self.tile()[1]
     }
@@ -152,7 +152,7 @@ fn offered(machine: &MmmDispatch, accumulator: Accumulator) -> Vec<Offer> {
         .collect()
 }
 
-/// Why a kernel cannot be trusted, whatever it computes in a check.
+/// Why a kernel is excluded without a check, if it is.
 fn unsuitable(mmm: &dyn MatMatMul, packing: usize) -> Option<Refusal> {
     let (left, right) = &mmm.packings()[packing];
     let sides = [&**left, &**right];
@@ -162,8 +162,8 @@ fn unsuitable(mmm: &dyn MatMatMul, packing: usize) -> Option<Refusal> {
     if mmm.boost() <= NEVER_PREFERRED {
         return Some(Refusal::NeverPreferred);
     }
-    // One side is read in the steps of the other, and nothing is there: numbers that a zero is multiplied with, which
-    // may be infinite, or no memory at all. What we pack ourselves has room for it.
+    // One operand is read in the longer steps of the other, beyond its end. What is there is multiplied by zero, but it may
+    // be infinite or not mapped. What we pack ourselves has room for it.
     let step = left.k_alignment().max(right.k_alignment());
     let short = |side: &dyn MMMInputFormat| side.k_alignment() < step && !side.is::<PackedI8K4>();
     sides.into_iter().any(short).then_some(Refusal::ReadsBeyond)
@@ -179,7 +179,7 @@ fn narrows(format: &dyn MMMInputFormat) -> bool {
     if bytes.is_ok_and(|bytes| bytes < rows * inner * number.size_of()) {
         return true;
     }
-    // tract's own word for it, of a number that needs every bit.
+    // What tract says itself, about a number that needs every bit.
     let finest = 1.0 + f32::EPSILON;
     number == DatumType::F32
         && !format

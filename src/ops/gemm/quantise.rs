@@ -47,7 +47,7 @@ pub(super) fn quantise_panels(
     (panels.finish(), scales)
 }
 
-/// The quantised rows one after the other, and their scales.
+/// The quantised rows in sequence, and their scales.
 pub(super) fn quantise_lines(x: ArrayView2<f32>, inputs: Option<&[f32]>) -> (Inputs, Vec<f32>) {
     let mut lines = Inputs::new(x.nrows(), x.ncols());
     let scales = quantise(x, inputs, |_, integers| lines.push(integers));
@@ -61,7 +61,7 @@ pub(super) fn quantise_lines(x: ArrayView2<f32>, inputs: Option<&[f32]>) -> (Inp
     "x86_64+avx2+fma"
 ))]
 fn quantise_row(x: &[f32], integers: &mut [i8]) -> f32 {
-    // Bits of magnitudes order as magnitudes do, and those of NaN lie above all: nothing not finite is lost.
+    // The bits of magnitudes are ordered as the magnitudes are, with NaN above all, so that nothing that is not finite is lost.
     let most = x
         .iter()
         .fold(0, |most: u32, x| most.max(x.to_bits() & 0x7fff_ffff));

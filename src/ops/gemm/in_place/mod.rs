@@ -27,7 +27,7 @@ use crate::ops::matrix::StoredIntegers;
 
 /// Output channels in a panel.
 const PANEL: usize = 32;
-/// Panels that are interleaved together: their channels are a line of the cache where inputs lie one below the other.
+/// Panels that are interleaved together: their channels are a cache line if the matrix is stored input by input.
 const PANELS: usize = 2;
 /// Output channels in a tile that one thread computes.
 const TILE: usize = 2 * PANELS * PANEL;
