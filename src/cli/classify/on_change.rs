@@ -236,7 +236,7 @@ mod tests {
         let (runner, warned) = runner(dir.path(), &format!("echo \"{all}\" > $D/out"));
         runner.changed(change("red mug"));
         runner.finish(false);
-        let found = lines(&dir.path().join("told"));
+        let found = lines(&dir.path().join("out"));
         assert_eq!(found, ["red mug,0.5,before,demo:clear,7"]);
         assert!(warned.lock().unwrap().is_empty());
     }
@@ -246,7 +246,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let slow = "echo $EDGE_RLP_LABEL >> $D/out; while [ ! -e $D/go ]; do sleep 0.01; done";
         let (runner, _) = runner(dir.path(), slow);
-        let found = dir.path().join("told");
+        let found = dir.path().join("out");
         runner.changed(change("first"));
         wait_for(|| !lines(&found).is_empty());
         for label in ["second", "third", "fourth"] {
