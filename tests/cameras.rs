@@ -45,8 +45,9 @@ fn broken_pictures_are_told_and_passed_over() {
 
 #[test]
 fn an_input_without_a_picture_is_a_failure_in_a_sentence() {
+    let dir = with_labels();
     for input in [&b""[..], b"no pictures here"] {
-        let watched = watch(&with_labels(), "-").input(input);
+        let watched = watch(&dir, "-").input(input);
         watched.fails(1, "without a picture");
     }
 }
@@ -63,7 +64,8 @@ fn cameras_that_cannot_be_are_wrong_usage() {
 
 #[test]
 fn a_camera_that_is_not_there_is_given_up_in_time() {
-    let watched = watch(&with_labels(), "/dev/video63 --camera-timeout 700ms");
+    let dir = with_labels();
+    let watched = watch(&dir, "/dev/video63 --camera-timeout 700ms");
     watched.fails(1, "error: no picture came for 0.7 s");
 }
 
