@@ -104,11 +104,11 @@ impl Place {
         }
         let path = context.home.model_path(name).map_err(usage)?;
         if !path.exists() {
-            return Err(MissingError::Model {
+            let missing = MissingError::Model {
                 name: name.into(),
                 folder: context.home.models_folder(),
-            }
-            .into());
+            };
+            return Err(StoreError::from(missing).into());
         }
         Ok(Place::File(path))
     }
