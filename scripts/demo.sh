@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-condition="${1:-squeezed}"
+condition="${1:-peephole}"
 scripts/setup.sh
 cargo build --release --quiet --bin edge-rlp
 edge_rlp=target/release/edge-rlp

@@ -39,7 +39,7 @@ fn adapting_then_classifying_works_without_camera_network_or_earlier_files() {
     let file = fs::metadata(report["path"].as_str().unwrap()).unwrap();
     assert_eq!(file.len(), report["bytes"].as_u64().unwrap());
 
-    let live = dir.ok("classify --camera demo:infrared --frames 12 --top 3 --json");
+    let live = dir.ok("classify --camera demo:infrared --frames 12 --top 3 --threshold 0 --json");
     let lines = live.lines();
     assert_eq!(lines.len(), 12);
     for (index, line) in lines.iter().enumerate() {
@@ -58,14 +58,14 @@ fn adapting_then_classifying_works_without_camera_network_or_earlier_files() {
 #[test]
 fn the_main_job_gains_on_a_condition_never_trained_on() {
     let dir = Directory::new();
-    let report = dir.ok("adapt --camera demo:squeezed --json").json();
+    let report = dir.ok("adapt --camera demo:peephole --json").json();
     assert_eq!(report["accepted"], true);
     assert_eq!(report["images"], 12 * 16);
     assert!(report["adapted_accuracy"].as_f64() > report["zero_shot_accuracy"].as_f64());
 
     dir.write("labels.txt", &label_file(&report));
-    let before = live_accuracy(&dir, "demo:squeezed", &["--labels", "labels.txt"]);
-    let after = live_accuracy(&dir, "demo:squeezed", &["--prompt", "default"]);
+    let before = live_accuracy(&dir, "demo:peephole", &["--labels", "labels.txt"]);
+    let after = live_accuracy(&dir, "demo:peephole", &["--prompt", "default"]);
     assert!(after > before + 0.05, "{before} before, {after} after");
 }
 

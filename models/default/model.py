@@ -1,7 +1,7 @@
-"""The default CLIP of edge-rlp: a small image tower and a small text tower, shaped exactly like CLIP's.
+"""The default CLIP of edge-rlp: a small image tower and a small text tower.
 
-Image tower: a convolutional stem (64 x 64 -> 8 x 8 tokens), a class token, learned positions, pre-LN
-transformer blocks, a final layer norm on the class token, a projection without bias.
+Image tower: convolutions with residual blocks bring 96 x 96 to 6 x 6 tokens, then learned positions, a class token, pre-LN
+transformer blocks, the mean of the tokens, a layer norm, a projection without bias. Batch norms are folded away at export.
 Text tower: OpenAI CLIP's causal pre-LN transformer, pooled at the end token, a projection without bias.
 """
 
@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -16,25 +17,26 @@ from torch import nn
 class Config:
     """Every size of the model; saved with a checkpoint and written to config.json at export."""
 
-    image_size: int = 64
-    stem: tuple = (32, 64, 64)
-    vision_width: int = 160
+    image_size: int = 96
+    stem: tuple = (32, 64, 128)  # channels after each halving
+    stem_blocks: tuple = (0, 1, 2)  # residual blocks of two convolutions there
+    vision_width: int = 256
     vision_layers: int = 5
     vision_head: int = 32
-    text_width: int = 128
+    text_width: int = 192
     text_layers: int = 4
-    text_heads: int = 4
+    text_heads: int = 6
     context_length: int = 32
-    vocab_size: int = 2048
-    embed_dim: int = 128
+    vocab_size: int = 8706
+    embed_dim: int = 256
 
     def as_dict(self):
         return asdict(self)
 
 
 def quick_gelu(x):
-    """OpenAI CLIP's activation, x * sigmoid(1.702 x)."""
-    return x * torch.sigmoid(1.702 * x)
+    """OpenAI CLIP's activation, x * sigmoid(1.702 x), in the form that torch has a kernel for."""
+    return F.silu(1.702 * x) * (1 / 1.702)
 
 
 class Block(nn.Module):
@@ -63,35 +65,54 @@ class Block(nn.Module):
         return x + self.c_proj(quick_gelu(self.c_fc(self.ln_2(x))))
 
 
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions around which the picture passes."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm_1 = nn.BatchNorm2d(channels)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm_2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        y = self.norm_2(self.conv_2(F.relu(self.norm_1(self.conv_1(x)))))
+        return F.relu(x + y)
+
+
+def stem(c: Config):
+    layers, before = [], 3
+    for channels, blocks in zip(c.stem, c.stem_blocks):
+        layers += [nn.Conv2d(before, channels, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [Residual(channels) for _ in range(blocks)]
+        before = channels
+    return nn.Sequential(*layers, nn.Conv2d(before, c.vision_width, 3, stride=2, padding=1))
+
+
 class VisionTower(nn.Module):
-    """Pictures [batch, 3, 64, 64], already normalised -> features [batch, embed_dim], not normalised."""
+    """Pictures [batch, 3, side, side], already normalised -> features [batch, embed_dim], not normalised."""
 
     def __init__(self, c: Config):
         super().__init__()
-        a, b, d = c.stem
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, a, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(b, d, 3, stride=1, padding=1), nn.ReLU(),
-            nn.Conv2d(d, c.vision_width, 3, stride=2, padding=1),
-        )
-        tokens = (c.image_size // 8) ** 2 + 1
+        self.stem = stem(c)
+        tokens = (c.image_size // 2 ** (len(c.stem) + 1)) ** 2
         self.class_embedding = nn.Parameter(0.02 * torch.randn(c.vision_width))
         self.positional_embedding = nn.Parameter(0.02 * torch.randn(tokens, c.vision_width))
-        self.ln_pre = nn.LayerNorm(c.vision_width)
         self.blocks = nn.ModuleList(
             Block(c.vision_width, c.vision_width // c.vision_head) for _ in range(c.vision_layers))
         self.ln_post = nn.LayerNorm(c.vision_width)
         self.proj = nn.Linear(c.vision_width, c.embed_dim, bias=False)
 
     def pooled(self, pictures):
-        """The class token after the last layer norm, before the projection."""
-        x = self.stem(pictures).flatten(2).transpose(1, 2)
+        """The mean of the tokens after the last layer norm, before the projection."""
+        x = self.stem(pictures).flatten(2).transpose(1, 2) + self.positional_embedding
         x = torch.cat([self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
-        x = self.ln_pre(x + self.positional_embedding)
         for block in self.blocks:
             x = block(x)
-        return self.ln_post(x[:, 0])
+        if torch.onnx.is_in_onnx_export():
+            # Picks every token: it keeps tract from turning the whole tower on its side, where nothing is recognised.
+            x = x.index_select(1, torch.arange(len(self.positional_embedding) + 1))
+        return self.ln_post(x.mean(dim=1))
 
     def forward(self, pictures):
         return self.proj(self.pooled(pictures))
@@ -134,19 +155,22 @@ class Clip(nn.Module):
         self.config = c
         self.visual = VisionTower(c)
         self.text = TextTower(c)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.initialise()
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
+        for tower, layers in ((self.visual, c.vision_layers), (self.text, c.text_layers)):
+            initialise(tower, layers)
 
-    def initialise(self):
-        for tower, layers in ((self.visual, len(self.visual.blocks)), (self.text, len(self.text.blocks))):
-            for name, weight in tower.named_parameters():
-                if weight.dim() == 4:
-                    nn.init.kaiming_normal_(weight, nonlinearity="relu")
-                elif weight.dim() == 2 and "embedding" not in name:
-                    nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-                    if name.endswith(("out_proj.weight", "c_proj.weight")):
-                        weight.data *= (2 * layers) ** -0.5
-                elif name.endswith("bias"):
-                    nn.init.zeros_(weight)
-            if hasattr(tower, "token_embedding"):
-                nn.init.normal_(tower.token_embedding.weight, std=0.02)
+
+def initialise(tower, layers):
+    for name, weight in tower.named_parameters():
+        if weight.dim() == 4:
+            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+        elif weight.dim() == 2 and "embedding" not in name:
+            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+            if name.endswith(("out_proj.weight", "c_proj.weight")):
+                weight.data *= (2 * layers) ** -0.5
+        elif name.endswith("bias"):
+            nn.init.zeros_(weight)
+        elif name.endswith("norm_2.weight"):
+            nn.init.zeros_(weight)  # a residual block begins as nothing
+    if hasattr(tower, "token_embedding"):
+        nn.init.normal_(tower.token_embedding.weight, std=0.02)

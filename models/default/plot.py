@@ -1,9 +1,10 @@
-"""Draws loss.png from the history that train.py writes.
-Usage: python plot.py HISTORY.jsonl [--out loss.png]
+"""Draws loss.png from the history of train_image.py.
+
+Usage: python plot.py HISTORY.jsonl [OUT.png]
 """
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -11,16 +12,21 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("history", type=Path)
-parser.add_argument("--out", type=Path, default=Path(__file__).parent / "loss.png")
-args = parser.parse_args()
-rows = [json.loads(line) for line in args.history.read_text().splitlines()]
-pictures = [row["pictures"] / 1000 for row in rows]
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-for axes, key, title in ((left, "loss", "contrastive loss"), (right, "heads", "attribute heads, weighted loss")):
-    axes.plot(pictures, [row[key] for row in rows], linewidth=1)
-    axes.set(title=title, xlabel="thousand pictures", ylabel="mean over 20 steps")
-    axes.grid(alpha=0.3)
-figure.tight_layout()
-figure.savefig(args.out, dpi=110)
+if __name__ == "__main__":
+    rows = [json.loads(line) for line in open(sys.argv[1])]
+    losses = [row for row in rows if "features" in row]
+    looks = [row for row in rows if "evaluation" in row]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    for key in ("features", "soft labels", "classes", "concepts", "drawn", "texts"):
+        points = [(row["pictures"] / 1000, row[key]) for row in losses if key in row]
+        left.plot(*zip(*points), label=key, linewidth=1)
+    left.set(xlabel="thousand pictures", ylabel="loss", yscale="log", title="losses of training")
+    for key in ("classes known", "in_mini_imagenet gda joint", "in_mini_imagenet zero-shot", "clothing_cc0 gda joint", "instruments30 gda joint"):
+        points = [(row["pictures"] / 1000, row["evaluation"][key]) for row in looks if key in row["evaluation"]]
+        right.plot(*zip(*points), label=key, marker=".")
+    right.set(xlabel="thousand pictures", ylabel="per cent", title="pictures and classes put aside")
+    for axis in (left, right):
+        axis.legend(fontsize=7)
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(sys.argv[2] if len(sys.argv) > 2 else Path(__file__).parent / "loss.png", dpi=110)

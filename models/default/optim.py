@@ -1,0 +1,66 @@
+"""Muon for matrices and convolutions, AdamW for the rest, and the moving average of the weights."""
+
+import copy
+
+import torch
+
+
+def orthogonal(g, steps=5):
+    """The nearest matrix with all singular values about one (Newton-Schulz, coefficients of Muon)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = g.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if tall else x).float()
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal; a convolution counts as a matrix of its filters. Rates are those of AdamW."""
+
+    def __init__(self, weights, lr, momentum=0.95, weight_decay=0.05):
+        super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                if "velocity" not in state:
+                    state["velocity"] = torch.zeros_like(weight)
+                velocity = state["velocity"].lerp_(weight.grad, 1 - group["momentum"])
+                update = weight.grad.lerp(velocity, group["momentum"]).flatten(1)
+                update = 0.2 * max(update.shape) ** 0.5 * orthogonal(update)
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(update.view_as(weight), alpha=-group["lr"])
+
+
+def optimisers(named, lr, decay=0.05):
+    """[Muon, AdamW] for the (name, weight) pairs."""
+    matrices, decayed, rest = [], [], []
+    for name, weight in named:
+        inner = weight.dim() == 4 and weight.shape[1] > 3 or weight.dim() == 2 and "blocks" in name
+        plain = weight.dim() > 1 and "embedding" not in name
+        (matrices if inner else decayed if plain else rest).append(weight)
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+    return [Muon(matrices, lr=lr, weight_decay=decay), torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
+
+
+class Average:
+    """The moving average of a module's weights and statistics."""
+
+    def __init__(self, module, decay=0.999):
+        self.module, self.decay, self.steps = copy.deepcopy(module).requires_grad_(False), decay, 0
+
+    @torch.no_grad()
+    def update(self, module):
+        self.steps += 1
+        keep = min(self.decay, self.steps / (self.steps + 10))
+        for ours, theirs in zip(self.module.state_dict().values(), module.state_dict().values()):
+            if ours.is_floating_point():
+                ours.lerp_(theirs, 1 - keep)
+            else:
+                ours.copy_(theirs)

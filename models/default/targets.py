@@ -1,0 +1,103 @@
+"""What pictures are pulled to in the semantic space: the places of their classes' names, of what lies above those, of
+their captions; and drawn scenes with their attributes."""
+
+import json
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+class Space:
+    """The concepts of space.npz as targets of the photographs."""
+
+    def __init__(self, path, photos, likely=0.05, near=0.75, above=0.3):
+        saved = np.load(path)
+        self.targets = F.normalize(torch.from_numpy(saved["targets"]), dim=-1)
+        self.above = torch.from_numpy(saved["above"])
+        self.imagenet, own = torch.from_numpy(saved["imagenet"]), saved["own"]
+        assert saved["classes"].tolist() == photos.names, "space.npz is of another pack"
+        self.of_class = torch.from_numpy(own)
+        self.own = torch.from_numpy(np.where(photos.labels >= 0, own[photos.labels], -1))
+        self.near = self.targets @ self.targets.T > near
+        self.likely, self.share_above = likely, above
+        self.places = dict(zip(saved["nouns"].tolist(), torch.from_numpy(saved["noun_targets"].astype(np.float32))))
+        number = {row["path"].split("/")[-1]: n for n, row in enumerate(photos.rows)}
+        self.captions = torch.from_numpy(saved["caption_targets"].astype(np.float32))
+        self.caption_of = {number[path.split("/")[-1]]: n for n, path in enumerate(saved["caption_paths"].tolist())
+                           if path.split("/")[-1] in number}
+
+    def nearest(self, joint, classes):
+        """The nearest of some of the folders' classes."""
+        return classes[(joint @ self.targets[self.of_class[classes]].T).argmax(1)]
+
+    def choose(self, own):
+        """For each picture its class's concept, or with some chance one that lies above it."""
+        above = self.above[own].float()
+        some = above.sum(1) > 0
+        chosen = own.clone()
+        up = some & (torch.rand(len(own)) < self.share_above)
+        if up.any():
+            chosen[up] = torch.multinomial(above[up], 1)[:, 0]
+        return chosen
+
+    def unclear(self, own, chosen, logits):
+        """What is neither right nor wrong of a picture: what lies above or below, means nearly the same, or may be there too."""
+        mask = self.above[own] | self.near[own] | self.above[:, chosen].T
+        likely = torch.zeros_like(mask)
+        row, column = (logits.softmax(1) > self.likely).nonzero().T
+        likely[row, self.imagenet[column]] = True
+        mask |= likely | (likely.float() @ self.above.float() > 0)
+        mask[torch.arange(len(own)), own] = True
+        mask[torch.arange(len(own)), chosen] = False
+        return mask
+
+    def losses(self, joint, rows, logits, scale, temperature=4.0):
+        own = self.own[rows]
+        labelled = own >= 0
+        cosine = joint @ self.targets.T
+        chosen = self.choose(own[labelled])
+        with torch.no_grad():
+            mask = self.unclear(own[labelled], chosen, logits[labelled])
+        scores = (scale.exp() * cosine[labelled]).masked_fill(mask, -1e4)
+        guess = scale.exp() * cosine[:, self.imagenet] / temperature
+        soft = F.kl_div(guess.log_softmax(1), (logits / temperature).softmax(1), reduction="batchmean")
+        out = {"concepts": F.cross_entropy(scores, chosen), "concepts, soft": temperature**2 * soft}
+        pairs = [(n, self.caption_of[row]) for n, row in enumerate(rows.tolist()) if row in self.caption_of]
+        if pairs:
+            mine, theirs = torch.tensor(pairs).T
+            others = torch.randint(len(self.captions), (256,))
+            every = self.captions[torch.cat([theirs, others[~torch.isin(others, theirs)]])]
+            out["captions"] = 0.3 * F.cross_entropy(scale.exp() * joint[mine] @ every.T, torch.arange(len(mine)))
+        return out
+
+
+class Drawn:
+    """Drawn scenes from draw.py, endlessly."""
+
+    def __init__(self, folder, size, seed):
+        self.pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        self.attributes = np.load(folder / "attributes.npy")
+        self.vocabulary = json.loads((folder / "vocabulary.json").read_text())
+        self.sizes = [len(self.vocabulary[key]) for key in ("classes", "colours", "patterns", "backgrounds", "conditions")]
+        self.size, self.rng, self.order = size, np.random.default_rng(seed), np.zeros(0, int)
+
+    def next(self):
+        """(crops uint8, attributes) of `size` scenes, mirrored half of the time."""
+        if len(self.order) < self.size:
+            self.order = self.rng.permutation(len(self.pixels))
+        rows, self.order = np.sort(self.order[: self.size]), self.order[self.size :]
+        pixels = self.pixels[rows]
+        mirrored = self.rng.random(len(rows)) < 0.5
+        pixels[mirrored] = pixels[mirrored, :, ::-1]
+        return pixels, torch.from_numpy(self.attributes[rows].astype(np.int64))
+
+    def losses(self, guesses, joint, scenes, space, scale):
+        attributes = scenes[1]
+        parts = guesses[:, : sum(self.sizes)].split(self.sizes, dim=1)
+        shares = (0.4, 0.2, 0.1, 0.1, 0.2)
+        out = {"drawn": sum(share * F.cross_entropy(part, attributes[:, k]) for k, (share, part) in enumerate(zip(shares, parts)))}
+        if space:
+            places = torch.stack([space.places[name] for name in self.vocabulary["classes"]])
+            out["drawn concepts"] = 0.3 * F.cross_entropy(scale.exp() * joint @ F.normalize(places, dim=-1).T, attributes[:, 0])
+        return out
