@@ -14,16 +14,7 @@ use std::time::{Duration, Instant};
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true))]
 pub struct Arguments {
-    #[command(flatten, next_help_heading = "Pictures")]
-    pub pictures: PictureArguments,
-    #[command(flatten, next_help_heading = "Labels")]
-    pub labelling: LabelArguments,
-    #[command(flatten, next_help_heading = "Training")]
-    pub training: TrainingArguments,
-    #[command(flatten, next_help_heading = "Learning without labels")]
-    pub self_training: UnlabelledArguments,
-    #[command(flatten, next_help_heading = "Camera")]
-    pub camera: CameraArguments,
+    // First: the help shows what follows a heading below that heading.
     /// A model of the home folder, or a bundle file [default: the one inside the program]
     #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
@@ -39,6 +30,16 @@ pub struct Arguments {
     /// Step back behind other programs by so much, from 0 to 19, as `nice` does
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(..=19))]
     pub nice: u8,
+    #[command(flatten, next_help_heading = "Pictures")]
+    pub pictures: PictureArguments,
+    #[command(flatten, next_help_heading = "Labels")]
+    pub labelling: LabelArguments,
+    #[command(flatten, next_help_heading = "Training")]
+    pub training: TrainingArguments,
+    #[command(flatten, next_help_heading = "Learning without labels")]
+    pub self_training: UnlabelledArguments,
+    #[command(flatten, next_help_heading = "Camera")]
+    pub camera: CameraArguments,
 }
 
 /// Where pictures come from.
