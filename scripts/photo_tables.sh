@@ -51,6 +51,7 @@ for prompt in $(seq 1 "$n"); do
             xargs -d '\n' "$edge_rlp" classify --quiet --json --prompt "p$prompt" ${model:+--model "$model"} >"$work/unknown.$prompt.$other" || true
     done
 done
+# shellcheck disable=SC2086 # several names
 python3 - "$work" "$n" "$m" "$@" ${OTHERS:-} <<'PYTHON'
 import json, os, sys
 work, n, m, folders = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
