@@ -171,7 +171,8 @@ fn what_an_import_refuses_stays_downloaded_for_the_next_try() {
     let server = Server::of(broken);
     let dir = Directory::new();
     let url = server.url("/exports/odd");
-    pull(&dir, &url).fails(1, "files are kept ... cosine");
+    let refused = pull(&dir, &url).fails(1, "cosine");
+    refused.says("files are kept");
     pull(&dir, &url).words("--force").ok();
     assert!(kept(&dir, "downloads").is_empty());
 }
