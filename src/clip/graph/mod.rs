@@ -26,6 +26,12 @@ pub fn volume(shape: &[usize]) -> usize {
     shape.iter().product()
 }
 
+/// The numbers of an input, in the standard layout as all of tract's tensors are.
+pub fn numbers(input: &TValue) -> TractResult<&[f32]> {
+    let view = input.to_plain_array_view::<f32>()?;
+    view.to_slice().context("an input is not contiguous")
+}
+
 /// A piece of an axis, as slicing and looking up one index cut it.
 pub struct Cut {
     pub input: OutletId,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ndarray::ArrayView2;
 use tract_core::internal::*;
 
-use super::operators::numbers;
+use crate::clip::graph::numbers;
 use crate::ops::fresh::filled;
 use crate::ops::gemm::{Epilogue, Weight};
 

@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 use tract_core::internal::*;
 
 use super::convolution::ConvolutionOp;
-use crate::clip::graph::volume;
+use crate::clip::graph::{numbers, volume};
 use crate::ops::fresh::{filled, zeroed};
 use crate::ops::full_attention::{Rows, full_attention};
 use crate::ops::gemm::{Epilogue, Weight};
@@ -127,12 +127,6 @@ operator!(AttentionOp, "FusedAttention");
 operator!(PatchesOp, "FusedPatches");
 operator!(RowOp, "Row");
 operator!(ConvolutionOp, "FusedConvolution");
-
-/// The numbers of an input, in the standard layout as all of tract's tensors are.
-pub fn numbers(input: &TValue) -> TractResult<&[f32]> {
-    let view = input.to_plain_array_view::<f32>()?;
-    view.to_slice().context("an input is not contiguous")
-}
 
 impl NormOp {
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
