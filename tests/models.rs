@@ -151,6 +151,7 @@ fn features_are_those_of_the_library_one_line_an_input() {
 /// may differ, which is another rounding.
 fn share_kernels(dir: &Directory) {
     let kernels = serde_json::to_vec(Kernels::chosen()).unwrap();
+    fs::create_dir_all(dir.home()).unwrap();
     let home = Home::new(dir.home());
     home.cache("kernels.json", &kernels).unwrap();
 }
