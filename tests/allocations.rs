@@ -7,8 +7,8 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ImageFormat, Rgba};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Cursor;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that are allocated now, and the most that ever were since the last [`peak_of`].
 static NOW: AtomicUsize = AtomicUsize::new(0);
@@ -52,10 +52,14 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// To be held by a test from its first allocation to its last: those of another test would be counted, too.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What `work` returns, and the most bytes that it held beyond those that were there before.
 fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
     let before = NOW.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let result = work();
@@ -86,6 +90,7 @@ fn varint(mut length: usize) -> Vec<u8> {
 /// Lists of empty things, and of numbers: with 15 MiB they took up to 425 MB.
 #[test]
 fn a_prompt_file_takes_a_small_multiple_of_its_bytes() {
+    let _alone = alone();
     const COUNT: usize = 7 << 20;
     let head = [&[0][..], &[0; 32], &[0]].concat();
     let labels = [&head[..], &varint(COUNT), &vec![0; 2 * COUNT]].concat();
@@ -113,6 +118,7 @@ fn a_prompt_file_takes_a_small_multiple_of_its_bytes() {
 
 #[test]
 fn a_prompt_as_json_takes_a_small_multiple_of_its_bytes() {
+    let _alone = alone();
     let many = |item: &str| vec![item; (8 << 20) / (item.len() + 1)].join(",");
     let texts = [
         ("rows", format!(r#"{{"change":{{"full":[{}]}}"#, many("[]"))),
@@ -191,6 +197,7 @@ fn encoded(side: u32, format: &str) -> Vec<u8> {
 /// Whatever the format and the size: a picture is decoded within the budget, or refused before it takes any.
 #[test]
 fn a_picture_is_decoded_within_the_budget_or_refused() {
+    let _alone = alone();
     frames::limit_memory(BUDGET as u64);
     let mut pictures = Vec::new();
     for side in [300, 1200, 2400, 3600] {
