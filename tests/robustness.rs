@@ -196,6 +196,7 @@ fn signals_at_moments(signal: &str, moments: [u64; 4]) {
         for wait in moments {
             let before = kept(&dir);
             let mut child = as_from_a_terminal(&dir).args(command).start();
+            until_it_minds_signals(child.id());
             std::thread::sleep(Duration::from_millis(wait));
             let process = child.id().to_string();
             let sent = Instant::now();
@@ -214,6 +215,15 @@ fn signals_at_moments(signal: &str, moments: [u64; 4]) {
         }
     }
     println!("the slowest exit after SIG{signal} took {slowest:?}");
+}
+
+/// Waits until `env` of [`as_from_a_terminal`] has become the program: a signal before that would be lost.
+#[cfg(unix)]
+fn until_it_minds_signals(process: u32) {
+    let command = format!("/proc/{process}/cmdline");
+    while fs::read(&command).is_ok_and(|line| line.starts_with(b"env\0")) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A process that minds SIGINT, as one that a person started: what a shell runs in the background ignores it.
