@@ -220,8 +220,8 @@ fn signals_at_moments(signal: &str, moments: [u64; 4]) {
 /// Waits until `env` of [`as_from_a_terminal`] has become the program: a signal before that would be lost.
 #[cfg(unix)]
 fn until_it_minds_signals(process: u32) {
-    let command = format!("/proc/{process}/cmdline");
-    while fs::read(&command).is_ok_and(|line| line.starts_with(b"env\0")) {
+    let program = format!("/proc/{process}/exe");
+    while fs::read_link(&program).is_ok_and(|program| !program.ends_with("edge-rlp")) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
