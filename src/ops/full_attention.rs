@@ -30,48 +30,80 @@ impl<'a> Rows<'a> {
 /// Numbers that are summed in parallel.
 const LANES: usize = 64;
 
-/// Averages the values of all rows, weighted by the softmax of `scale * query . key`, head by head: `queries` rows of
-/// `heads * head` numbers, and `rows` rows of keys and values, to as many rows of `y` as there are queries. The result is
-/// the same for any number of threads. Panics if an operand is too short.
-pub fn full_attention(
-    query: Rows,
-    key: Rows,
-    value: Rows,
-    [queries, rows, heads, head]: [usize; 4],
-    scale: f32,
-    y: &mut [f32],
-) {
-    let width = heads * head;
-    assert!(
-        query.holds(queries, width)
-            && key.holds(rows, width)
-            && value.holds(rows, width)
-            && y.len() == queries * width,
-        "an operand of attention is too short"
-    );
-    let one = |index: usize| {
-        let mut output = vec![0.0; queries * head];
-        let keys = transposed(key, rows, index * head, head);
-        let values = padded(value, rows, index * head, head);
-        attend(
-            query,
-            index * head,
-            &keys,
-            &values,
-            [rows, head],
-            scale,
-            &mut output,
+/// Averages the values of all rows, weighted by the softmax of `scale * query . key`, head by head.
+#[derive(Clone, Copy, Debug)]
+pub struct FullAttention<'a> {
+    /// `queries` rows of `heads * head` numbers.
+    pub query: Rows<'a>,
+    /// `rows` rows, as wide.
+    pub key: Rows<'a>,
+    /// As many as there are keys.
+    pub value: Rows<'a>,
+    pub queries: usize,
+    pub rows: usize,
+    pub heads: usize,
+    /// Numbers of a row that belong to one head.
+    pub head: usize,
+    /// What scores are multiplied by.
+    pub scale: f32,
+}
+
+impl FullAttention<'_> {
+    /// Writes `[queries, heads * head]` to `y`; the same for any number of threads. Panics if an operand is too short.
+    pub fn write(&self, y: &mut [f32]) {
+        let FullAttention { heads, head, .. } = *self;
+        let width = heads * head;
+        assert!(
+            self.query.holds(self.queries, width)
+                && self.key.holds(self.rows, width)
+                && self.value.holds(self.rows, width)
+                && y.len() == self.queries * width,
+            "an operand of attention is too short"
         );
-        output
-    };
-    let output: Vec<_> = if rayon::current_num_threads() > 1 && heads > 1 {
-        (0..heads).into_par_iter().map(one).collect()
-    } else {
-        (0..heads).map(one).collect()
-    };
-    for (row, y) in y.chunks_exact_mut(width.max(1)).enumerate() {
-        for (y, output) in y.chunks_exact_mut(head).zip(&output) {
-            y.copy_from_slice(&output[row * head..][..head]);
+        let one = |index: usize| {
+            let mut output = vec![0.0; self.queries * head];
+            attend(&Head::new(self, index), &mut output);
+            output
+        };
+        let output: Vec<_> = if rayon::current_num_threads() > 1 && heads > 1 {
+            (0..heads).into_par_iter().map(one).collect()
+        } else {
+            (0..heads).map(one).collect()
+        };
+        for (row, y) in y.chunks_exact_mut(width.max(1)).enumerate() {
+            for (y, output) in y.chunks_exact_mut(head).zip(&output) {
+                y.copy_from_slice(&output[row * head..][..head]);
+            }
+        }
+    }
+}
+
+/// One head, with keys and values in the order that they are read in.
+struct Head<'a> {
+    query: Rows<'a>,
+    /// `[width, rows]`, as [`transposed`] arranges them.
+    keys: Vec<f32>,
+    /// `[rows, width]`, as [`padded`] arranges them.
+    values: Vec<f32>,
+    rows: usize,
+    width: usize,
+    scale: f32,
+}
+
+impl<'a> Head<'a> {
+    fn new(attention: &FullAttention<'a>, index: usize) -> Head<'a> {
+        let (rows, width) = (attention.rows, attention.head);
+        let at = index * width;
+        Head {
+            query: Rows {
+                offset: attention.query.offset + at,
+                ..attention.query
+            },
+            keys: transposed(attention.key, rows, at, width),
+            values: padded(attention.value, rows, at, width),
+            rows,
+            width,
+            scale: attention.scale,
         }
     }
 }
@@ -102,20 +134,18 @@ fn padded(value: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-fn attend(
-    query: Rows,
-    at: usize,
-    keys: &[f32],
-    values: &[f32],
-    [rows, head]: [usize; 2],
-    scale: f32,
-    output: &mut [f32],
-) {
-    let (key_stride, value_stride) = (rows.next_multiple_of(LANES), head.next_multiple_of(LANES));
-    let mut probabilities = vec![0.0; key_stride];
-    let mut sums = vec![0.0; value_stride];
-    for (row, output) in output.chunks_exact_mut(head).enumerate() {
-        weighted_sum(query.row(row, at, head), keys, &mut probabilities);
+fn attend(head: &Head, output: &mut [f32]) {
+    let &Head {
+        query,
+        rows,
+        width,
+        scale,
+        ..
+    } = head;
+    let mut probabilities = vec![0.0; rows.next_multiple_of(LANES)];
+    let mut sums = vec![0.0; width.next_multiple_of(LANES)];
+    for (row, output) in output.chunks_exact_mut(width).enumerate() {
+        weighted_sum(query.row(row, 0, width), &head.keys, &mut probabilities);
         let probabilities = &mut probabilities[..rows];
         let mut highest = f32::NEG_INFINITY;
         for probability in probabilities.iter_mut() {
@@ -130,7 +160,7 @@ fn attend(
             .iter_mut()
             .for_each(|probability| *probability = (*probability - highest).exponential());
         let total = super::real::sum(probabilities);
-        weighted_sum(probabilities, values, &mut sums);
+        weighted_sum(probabilities, &head.values, &mut sums);
         let inverse = 1.0 / total;
         for (output, sum) in output.iter_mut().zip(&sums) {
             *output = sum * inverse;
@@ -190,11 +220,23 @@ mod tests {
                 stride: 3 * width,
             };
             let mut y = vec![0.0; rows * width];
-            let sizes = [rows, rows, heads, head];
-            full_attention(part(0), part(1), part(2), sizes, scale as f32, &mut y);
+            let attention = FullAttention {
+                query: part(0),
+                key: part(1),
+                value: part(2),
+                queries: rows,
+                rows,
+                heads,
+                head,
+                scale: scale as f32,
+            };
+            attention.write(&mut y);
             let mut first = vec![0.0; width];
-            let sizes = [1, rows, heads, head];
-            full_attention(part(0), part(1), part(2), sizes, scale as f32, &mut first);
+            let of_first = FullAttention {
+                queries: 1,
+                ..attention
+            };
+            of_first.write(&mut first);
             assert_eq!(first, y[..width]);
             let y = Array2::from_shape_vec((rows, width), y).unwrap();
             let error = relative_error(&y.mapv(f64::from), &expected);
@@ -212,7 +254,17 @@ mod tests {
             stride: 6,
         };
         let mut y = vec![0.0; 8];
-        full_attention(part(0), part(1), part(2), [4, 4, 1, 2], 1.0, &mut y);
+        let attention = FullAttention {
+            query: part(0),
+            key: part(1),
+            value: part(2),
+            queries: 4,
+            rows: 4,
+            heads: 1,
+            head: 2,
+            scale: 1.0,
+        };
+        attention.write(&mut y);
         assert!(y.iter().any(|y| y.is_nan()));
     }
 }

@@ -9,7 +9,7 @@ use tract_core::internal::*;
 use super::convolution::ConvolutionOp;
 use crate::clip::graph::{numbers, volume};
 use crate::ops::fresh::{filled, zeroed};
-use crate::ops::full_attention::{Rows, full_attention};
+use crate::ops::full_attention::{FullAttention, Rows};
 use crate::ops::gemm::{Epilogue, Weight};
 use crate::ops::{Activation, LayerNorm};
 
@@ -229,10 +229,18 @@ impl AttentionOp {
             })
         };
         let [query, key, value] = self.operands;
-        let (query, key, value) = (operand(query)?, operand(key)?, operand(value)?);
-        let sizes = [self.queries, self.rows, self.heads, self.head];
+        let attention = FullAttention {
+            query: operand(query)?,
+            key: operand(key)?,
+            value: operand(value)?,
+            queries: self.queries,
+            rows: self.rows,
+            heads: self.heads,
+            head: self.head,
+            scale: self.scale,
+        };
         filled(&[self.queries, self.heads, self.head], |y| {
-            full_attention(query, key, value, sizes, self.scale, zeroed(y));
+            attention.write(zeroed(y));
             Ok(())
         })
     }

@@ -101,12 +101,12 @@ struct TileInputs<'a> {
     starts: &'a [i32],
 }
 
-/// Where the sums of a tile are written.
+/// Where the sums of a tile, or of several panels of all rows, are written.
 struct TileOutputs<'a> {
     sums: &'a mut [u32],
     /// Sums from one row to the next.
     stride: usize,
-    /// How many channels of the panel are wanted.
+    /// How many channels of the panel or panels are wanted.
     channels: usize,
 }
 
@@ -230,17 +230,21 @@ impl UnpackedMatrix {
             let sums = accumulators_mut(tile);
             for first in columns.clone().step_by(PANELS * PANEL) {
                 let channels = first..columns.end.min(first + PANELS * PANEL);
-                let sums = &mut sums[first - columns.start..];
+                let y = TileOutputs {
+                    sums: &mut sums[first - columns.start..],
+                    stride: width,
+                    channels: channels.len(),
+                };
                 let prefetch = self.prefetch(packed, &parts, channels.end, x.stride / 4);
                 if let Some(packed) = packed {
                     let start = first / PANEL * self.length();
                     let count = channels.len().div_ceil(PANEL) * self.length();
                     let panels = &packed[start..][..count];
-                    self.sum(panels, channels.len(), x, sums, width, prefetch);
+                    self.sum(panels, x, y, prefetch);
                 } else {
                     with_panels(PANELS * self.length(), |panels| {
                         self.interleave(&parts, channels.clone(), panels);
-                        self.sum(panels, channels.len(), x, sums, width, prefetch);
+                        self.sum(panels, x, y, prefetch);
                     });
                 }
             }
@@ -273,22 +277,20 @@ impl UnpackedMatrix {
     fn sum(
         &self,
         panels: &[Vector],
-        channels: usize,
         x: &Inputs,
-        sums: &mut [u32],
-        width: usize,
+        y: TileOutputs,
         mut prefetch: impl Iterator<Item = Prefetch>,
     ) {
         let rows = x.starts.len();
         let tiles = rows.div_ceil(TALLEST);
-        let firsts = (0..channels).step_by(PANEL);
+        let firsts = (0..y.channels).step_by(PANEL);
         for (first, panel) in firsts.zip(panels.chunks_exact(self.length().max(1))) {
             for tile in 0..tiles {
                 let rows = rows * tile / tiles..rows * (tile + 1) / tiles;
                 let y = TileOutputs {
-                    sums: &mut sums[rows.start * width + first..],
-                    stride: width,
-                    channels: PANEL.min(channels - first),
+                    sums: &mut y.sums[rows.start * y.stride + first..],
+                    stride: y.stride,
+                    channels: PANEL.min(y.channels - first),
                 };
                 let prefetch = prefetch.next().unwrap_or(Prefetch {
                     start: panel.as_ptr().cast(),
