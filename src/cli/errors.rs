@@ -27,6 +27,15 @@ pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> anyhow::Error {
     UsageError(error.into()).into()
 }
 
+/// An impossible name of a model or prompt is wrong usage where the command line gave it; other errors stay as they are.
+pub fn name_is_usage(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast() {
+        Ok(error @ StoreError::Name(_)) => usage(error),
+        Ok(error) => error.into(),
+        Err(error) => error,
+    }
+}
+
 /// The exit code of a command that failed with `error`.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let wrong_usage = error.is::<UsageError>()

@@ -7,6 +7,7 @@ mod kept;
 #[cfg(feature = "pull")]
 mod pull;
 
+use super::errors::name_is_usage;
 use super::{Context, Exit, usage};
 use crate::clip::{BundleHeader, Model, ModelError};
 use crate::store::{LoadedPrompt, MissingError, StoreError};
@@ -70,14 +71,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Verify { models } => kept::verify(&models, context),
         Command::Remove { name, force } => kept::remove(&name, force, context),
     };
-    match done {
-        Ok(()) => Ok(Exit::Done),
-        Err(error) => Err(match error.downcast() {
-            Ok(error @ StoreError::Name(_)) => usage(error),
-            Ok(error) => error.into(),
-            Err(error) => error,
-        }),
-    }
+    done.map(|()| Exit::Done).map_err(name_is_usage)
 }
 
 /// Where a model lies.

@@ -10,8 +10,8 @@ mod remove;
 mod rollback;
 mod show;
 
-use super::{Context, Exit, usage};
-use crate::store::StoreError;
+use super::errors::name_is_usage;
+use super::{Context, Exit};
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]
@@ -54,14 +54,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Import(arguments) => import::run(&arguments, context),
         Command::Remove { name } => remove::run(&name, context),
     };
-    match done {
-        Ok(()) => Ok(Exit::Done),
-        Err(error) => Err(match error.downcast() {
-            Ok(error @ StoreError::Name(_)) => usage(error),
-            Ok(error) => error.into(),
-            Err(error) => error,
-        }),
-    }
+    done.map(|()| Exit::Done).map_err(name_is_usage)
 }
 
 #[cfg(test)]

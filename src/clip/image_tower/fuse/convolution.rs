@@ -10,6 +10,7 @@ use super::Found;
 use super::weight::{ConstantMatrix, Order, weight};
 use crate::clip::graph::Graph;
 use crate::clip::image_tower::convolution::ConvolutionOp;
+use crate::ops::gemm::Weight;
 
 /// A convolution of one picture in two dimensions, in one group, with zeros around the picture or none.
 pub fn convolution(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
@@ -28,20 +29,8 @@ pub fn convolution(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>>
     };
     rule_if_let!([above, left] = before[..]);
     rule_if!(plain(conv));
-
-    rule_if_some!(bias = node.inputs.get(2).and_then(|&bias| graph.vector(bias)));
-    let bias = match bias[..] {
-        [same] => vec![same; out],
-        _ => bias,
-    };
-    rule_if!(bias.len() == out);
-    let constant = ConstantMatrix {
-        outlet: node.inputs[1],
-        size: [out, channels * window_height * window_width],
-        channels: 0,
-        order: Order::OutIn,
-    };
-    rule_if_some!(weight = weight(graph, &constant, 1.0)?);
+    let size = [out, channels * window_height * window_width];
+    rule_if_some!((weight, bias) = kernel(graph, node, size)?);
     Ok(Some(Found {
         inputs: tvec!(node.inputs[0]),
         operator: Box::new(ConvolutionOp {
@@ -57,7 +46,31 @@ pub fn convolution(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>>
     }))
 }
 
-fn plain(conv: &Conv) -> bool {
+/// The kernel `[out, in]` of a convolution, as `size` has them, and its bias `[out]`; none where either is not a constant.
+pub fn kernel(
+    graph: Graph,
+    node: &TypedNode,
+    size: [usize; 2],
+) -> TractResult<Option<(Weight, Vec<f32>)>> {
+    let [out, _] = size;
+    rule_if_some!(bias = node.inputs.get(2).and_then(|&bias| graph.vector(bias)));
+    let bias = match bias[..] {
+        [same] => vec![same; out],
+        _ => bias,
+    };
+    rule_if!(bias.len() == out);
+    let constant = ConstantMatrix {
+        outlet: node.inputs[1],
+        size,
+        channels: 0,
+        order: Order::OutIn,
+    };
+    rule_if_some!(weight = weight(graph, &constant, 1.0)?);
+    Ok(Some((weight, bias)))
+}
+
+/// Whether a convolution is in f32, in one group and without gaps inside its windows, with axes in ONNX's order.
+pub fn plain(conv: &Conv) -> bool {
     let dilations = conv.pool_spec.dilations.as_ref();
     conv.group == 1
         && conv.q_params.is_none()

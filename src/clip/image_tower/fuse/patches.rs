@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use tract_core::internal::*;
-use tract_core::ops::cnn::{Conv, KernelFormat, PaddingSpec};
-use tract_core::ops::nn::DataFormat;
+use tract_core::ops::cnn::{Conv, PaddingSpec};
 
 use super::Found;
-use super::weight::{ConstantMatrix, Order, weight};
+use super::convolution::{kernel, plain};
 use crate::clip::graph::Graph;
 use crate::clip::image_tower::operators::{LinearOp, PatchesOp};
 
@@ -28,19 +27,8 @@ pub fn patches(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
     rule_if_some!(output = graph.only_use(rows));
     rule_if!(graph.operator(output) == Some(&AxisOp::Move(1, 2)));
 
-    rule_if_some!(bias = node.inputs.get(2).and_then(|&bias| graph.vector(bias)));
-    let bias = match bias[..] {
-        [same] => vec![same; out],
-        _ => bias,
-    };
-    rule_if!(bias.len() == out);
-    let constant = ConstantMatrix {
-        outlet: node.inputs[1],
-        size: [out, channels * window_height * window_width],
-        channels: 0,
-        order: Order::OutIn,
-    };
-    rule_if_some!(weight = weight(graph, &constant, 1.0)?);
+    let size = [out, channels * window_height * window_width];
+    rule_if_some!((weight, bias) = kernel(graph, node, size)?);
     Ok(Some(Found {
         inputs: tvec!(node.inputs[0]),
         operator: Box::new(PatchesOp {
@@ -67,12 +55,5 @@ fn tiles(conv: &Conv) -> bool {
         PaddingSpec::Explicit(before, after) => before.iter().chain(after).all(|&n| n == 0),
         _ => false,
     };
-    let dilations = pool.dilations.as_ref();
-    unpadded
-        && conv.group == 1
-        && conv.q_params.is_none()
-        && conv.kernel_fmt == KernelFormat::OIHW
-        && pool.data_format == DataFormat::NCHW
-        && dilations.is_none_or(|dilations| dilations[..] == [1, 1])
-        && pool.strides.as_ref() == Some(&pool.kernel_shape)
+    unpadded && plain(conv) && pool.strides.as_ref() == Some(&pool.kernel_shape)
 }
