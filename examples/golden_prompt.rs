@@ -1,5 +1,5 @@
-//! Makes `prompts/golden-v1.rlp` and `prompts/golden-v2.rlp`, the prompt files that every later release must read. They
-//! were written once a format version and never again; this shows what is in them, and makes what is missing:
+//! Makes `prompts/golden-v1.rlp`, `golden-v2.rlp` and `golden-v3.rlp`, the prompt files that every later release must
+//! read. They were written once a format version and never again; this shows what is in them, and makes what is missing:
 //!
 //!     cargo run --release --example golden_prompt -- prompts
 
@@ -30,14 +30,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os()
         .nth(1)
         .ok_or("usage: golden_prompt FOLDER")?;
-    let [first, second] =
-        ["golden-v1.rlp", "golden-v2.rlp"].map(|name| Path::new(&folder).join(name));
+    let [first, second, third] = ["golden-v1.rlp", "golden-v2.rlp", "golden-v3.rlp"]
+        .map(|name| Path::new(&folder).join(name));
     if !first.exists() {
         atomic::write(&Disk, &first, &encode(&golden()?)?)?;
     }
     let mut record = Prompt::open(&first)?;
     record.statistics = Some(statistics());
-    atomic::write(&Disk, &second, &encode(&record)?)?;
+    if !second.exists() {
+        atomic::write(&Disk, &second, &encode(&record)?)?;
+    }
+    record.regions = vec!["door=10,20,30,40".parse()?, "64,96,192,192px".parse()?];
+    if !third.exists() {
+        atomic::write(&Disk, &third, &encode(&record)?)?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use edge_rlp::store;
 const PAGE: &str = include_str!("../docs/prompt-file.md");
 const GOLDEN: &[u8] = include_bytes!("../prompts/golden-v1.rlp");
 const GOLDEN_V2: &[u8] = include_bytes!("../prompts/golden-v2.rlp");
+const GOLDEN_V3: &[u8] = include_bytes!("../prompts/golden-v3.rlp");
 
 struct Row<'a> {
     field: &'a str,
@@ -143,4 +144,28 @@ fn version_2_is_version_1_with_statistics_before_the_provenance() {
     .concat();
     assert_eq!(GOLDEN_V2[8..10], [2, 0]);
     assert_eq!(&GOLDEN_V2[14..GOLDEN_V2.len() - 32], payload);
+}
+
+#[test]
+fn version_3_is_version_2_with_its_statistics_and_regions_as_sections() {
+    let record = store::decode(GOLDEN_V3, "golden-v3.rlp").unwrap();
+    let shown: Vec<String> = record.regions.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["door=10,20,30,40%", "64,96,192,192px"]);
+
+    // Version 1 has neither, so what it has in common with version 2 shows where the statistics lie.
+    let (before, after) = (&GOLDEN[14..2344], &GOLDEN[2344..GOLDEN.len() - 32]);
+    let statistics = &GOLDEN_V2[2344..GOLDEN_V2.len() - 32 - after.len()];
+    let mut regions = vec![2, 4];
+    regions.extend(b"door");
+    // Unit 0, hundredths of a per cent: 1000, 2000, 3000 and 4000 as varints.
+    regions.extend([0, 0xe8, 7, 0xd0, 0x0f, 0xb8, 0x17, 0xa0, 0x1f]);
+    // No name, unit 1, pixels: 64, 96, 192 and 192.
+    regions.extend([0, 1, 64, 96, 0xc0, 1, 0xc0, 1]);
+    let section = |kind: u8, content: &[u8]| [&[kind, content.len() as u8], content].concat();
+    let sections = [vec![2], section(1, statistics), section(2, &regions)].concat();
+    assert_eq!(GOLDEN_V3[8..10], [3, 0]);
+    assert_eq!(
+        GOLDEN_V3[14..GOLDEN_V3.len() - 32],
+        [before, &sections, after].concat()
+    );
 }

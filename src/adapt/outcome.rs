@@ -57,6 +57,7 @@ impl<E: Evidence> Outcome<E> {
             },
             calibration: comparison.and_then(|found| found.calibration.clone()),
             statistics: self.statistics.clone(),
+            regions: Vec::new(),
             provenance: Provenance::default(),
         })
     }

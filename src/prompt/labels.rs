@@ -1,6 +1,7 @@
 //! Label files: one label a line, checked before anything uses them.
 
 use crate::files;
+use icu_normalizer::ComposingNormalizer;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -8,6 +9,8 @@ use std::path::Path;
 pub const MAX_LABELS: usize = 10_000;
 /// The longest label name, and the longest words for one, in bytes.
 pub const MAX_LABEL_BYTES: usize = 200;
+/// The answer for a picture that shows none of the labels.
+pub const UNKNOWN: &str = "unknown";
 /// The largest label file that is read: every label at its longest, with room for comments.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
@@ -32,6 +35,10 @@ pub enum LabelFault {
     TooLong(usize),
     #[error("it has a control character or an invisible change of writing direction")]
     ControlCharacter,
+    #[error("it has an invisible character, {} (U+{:04X}): type it anew", name_of(*.0), u32::from(*.0))]
+    Invisible(char),
+    #[error("\"{UNKNOWN}\" is the answer for none of the labels: call it something else")]
+    Unknown,
     #[error("a name must not begin with a dot or hold / or \\, since it also names a folder")]
     NotAFolderName,
 }
@@ -85,8 +92,23 @@ impl Label {
     /// A label called `name`. Without `words` the name itself is read; in both, underscores read as spaces.
     ///
     /// # Errors
-    /// If either is empty, too long or has a control character, or the name cannot name a folder.
+    /// If either is empty, too long or has a control or an invisible character, or the name cannot name a folder or means
+    /// none of the labels.
     pub fn new(name: &str, words: Option<&str>) -> Result<Label, LabelFault> {
+        let label = Label::of_prompt(name, words)?;
+        for text in [&label.name, &label.words] {
+            if let Some(c) = text.chars().find(|&c| is_invisible(c)) {
+                return Err(LabelFault::Invisible(c));
+            }
+        }
+        if same_name(&label.name, UNKNOWN) {
+            return Err(LabelFault::Unknown);
+        }
+        Ok(label)
+    }
+
+    /// The same for what a prompt file holds, which may be older than some of these rules.
+    pub(super) fn of_prompt(name: &str, words: Option<&str>) -> Result<Label, LabelFault> {
         let name = name.trim();
         let words = words.unwrap_or(name).replace('_', " ");
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -97,15 +119,7 @@ impl Label {
             return Err(LabelFault::NoWords);
         }
         for text in [name, &words] {
-            if text.len() > MAX_LABEL_BYTES {
-                return Err(LabelFault::TooLong(text.len()));
-            }
-            if text
-                .chars()
-                .any(|c| c.is_control() || is_direction_override(c))
-            {
-                return Err(LabelFault::ControlCharacter);
-            }
+            check_length(text)?;
         }
         if name.starts_with('.') || name.contains(['/', '\\']) {
             return Err(LabelFault::NotAFolderName);
@@ -201,6 +215,25 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Label>, LabelsError> {
     }
 }
 
+/// A name as names are compared, of labels and folders alike: canonically composed (Unicode NFC), of one case, with spaces
+/// for underscores, and no spaces at its ends or doubled.
+pub fn normal(name: &str) -> String {
+    let nfc = ComposingNormalizer::new_nfc();
+    // Lower case may be another form again, as that of a dotted capital I is.
+    let lower = nfc.normalize(name).to_lowercase();
+    let lower = nfc.normalize(&lower);
+    let words = lower.split(|c: char| c == '_' || c.is_whitespace());
+    words
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Whether two names mean one label or folder.
+pub fn same_name(a: &str, b: &str) -> bool {
+    a == b || normal(a) == normal(b)
+}
+
 /// Labels as a label file that [`parse`] reads back; those that came from one, or from a folder whose name begins with no
 /// `#` and holds no `=`.
 pub fn to_text(labels: &[Label]) -> String {
@@ -209,6 +242,66 @@ pub fn to_text(labels: &[Label]) -> String {
         _ => format!("{name} = {words}\n"),
     };
     labels.iter().map(line).collect()
+}
+
+/// Text that people read and tell from other text: not too long, and without what nobody sees.
+pub(super) fn check_text(text: &str) -> Result<(), LabelFault> {
+    check_length(text)?;
+    match text.chars().find(|&c| is_invisible(c)) {
+        Some(c) => Err(LabelFault::Invisible(c)),
+        None => Ok(()),
+    }
+}
+
+fn check_length(text: &str) -> Result<(), LabelFault> {
+    if text.len() > MAX_LABEL_BYTES {
+        return Err(LabelFault::TooLong(text.len()));
+    }
+    if text
+        .chars()
+        .any(|c| c.is_control() || is_direction_override(c))
+    {
+        return Err(LabelFault::ControlCharacter);
+    }
+    Ok(())
+}
+
+/// What an invisible character is called.
+fn name_of(c: char) -> &'static str {
+    match c {
+        '\u{ad}' => "a soft hyphen",
+        '\u{200b}' => "a zero-width space",
+        '\u{200c}' => "a zero-width non-joiner",
+        '\u{200d}' => "a zero-width joiner",
+        '\u{200e}' | '\u{200f}' | '\u{61c}' => "a mark of writing direction",
+        '\u{2028}' | '\u{2029}' => "a separator of lines",
+        '\u{2060}' => "a word joiner",
+        '\u{feff}' => "a zero-width no-break space",
+        _ => "one that takes no room",
+    }
+}
+
+/// Characters that take no room, with which two labels look the same: zero-width spaces and joiners, soft hyphens, marks of
+/// direction, byte order marks, fillers and tags.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{2029}'
+            | '\u{2060}'..='\u{2064}'
+            | '\u{206a}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// Characters that reorder the text around them, with which one label can be made to look like another.

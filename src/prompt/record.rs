@@ -1,7 +1,8 @@
 //! What a prompt file says, and when it makes sense.
 
 use super::labels::{MAX_LABEL_BYTES, MAX_LABELS};
-use super::{Delta, Label, Template, Tuning};
+use super::region::check_regions;
+use super::{Delta, Label, Region, Template, Tuning};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -40,6 +41,8 @@ pub struct Prompt {
     pub calibration: Option<Calibration>,
     /// What the pictures looked like that it was trained on; none where that was not recorded.
     pub statistics: Option<FeatureStatistics>,
+    /// The parts of the camera's pictures that it was trained on; none for whole pictures.
+    pub regions: Vec<Region>,
     /// Where and when it was made.
     pub provenance: Provenance,
 }
@@ -166,6 +169,7 @@ impl Prompt {
             metrics: Metrics::default(),
             calibration: None,
             statistics: None,
+            regions: Vec::new(),
             provenance: Provenance::default(),
         }
     }
@@ -203,6 +207,11 @@ impl Prompt {
             .or_else(|| labels_fault(&self.labels))
             .or_else(|| delta_fault(&self.delta))
             .or_else(|| self.statistics.as_ref().and_then(FeatureStatistics::fault))
+            .or_else(|| {
+                check_regions(&self.regions)
+                    .err()
+                    .map(|error| error.to_string())
+            })
             .or_else(|| self.numbers_fault())
     }
 
@@ -244,9 +253,8 @@ fn labels_fault(labels: &[Label]) -> Option<String> {
         ));
     }
     let mut names = HashSet::new();
-    labels
-        .iter()
-        .find_map(|label| match Label::new(&label.name, Some(&label.words)) {
+    labels.iter().find_map(
+        |label| match Label::of_prompt(&label.name, Some(&label.words)) {
             Err(fault) => {
                 let name: String = label.name.chars().take(MAX_LABEL_BYTES).collect();
                 Some(format!("the label {name:?} cannot be used: {fault}"))
@@ -258,7 +266,8 @@ fn labels_fault(labels: &[Label]) -> Option<String> {
                 Some(format!("the label {:?} is there twice", label.name))
             }
             Ok(_) => None,
-        })
+        },
+    )
 }
 
 fn delta_fault(delta: &Delta) -> Option<String> {
@@ -349,6 +358,7 @@ pub(crate) mod tests {
                 unknown_threshold: 0.5,
             }),
             statistics: None,
+            regions: Vec::new(),
             provenance: Provenance {
                 device: "a test".into(),
                 seconds: 1.5,

@@ -5,8 +5,10 @@ use super::file_system::{Disk, FileSystem};
 use super::{PromptFileError, StoreError};
 use crate::prompt::labels::MAX_LABELS;
 use crate::prompt::record::{MAX_TOKENS, MAX_WIDTH};
+use crate::prompt::region::MAX_REGIONS;
 use crate::prompt::{
-    Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Template,
+    Area, Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance,
+    Rectangle, Region, Template,
 };
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -14,8 +16,9 @@ use std::path::Path;
 
 /// Begins every prompt file, in every version; like PNG's, it shows a transfer that changed line ends.
 pub const MAGIC: [u8; 8] = *b"\x89RLP\r\n\x1a\n";
-/// The newest version. A prompt without statistics is written as version 1, which older programs read, too.
-pub const VERSION: u16 = 2;
+/// The newest version. A prompt is written as the oldest that can hold it, which older programs read, too: 1 without
+/// statistics, 2 with nothing but those.
+pub const VERSION: u16 = 3;
 /// The largest file that is read: a full table of a big model with the longest labels is far below.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
@@ -37,6 +40,48 @@ struct PayloadV2 {
     statistics: FeatureStatistics,
     provenance: Provenance,
 }
+
+/// Version 3's payload: version 1's with any number of sections in its midst.
+#[derive(Serialize, Deserialize)]
+struct PayloadV3 {
+    trained: TrainedV1,
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_SECTIONS>")]
+    sections: Vec<Section>,
+    provenance: Provenance,
+}
+
+/// Something that not every prompt has. Sections come in the order of their kinds, each at most once.
+#[derive(Serialize, Deserialize)]
+struct Section {
+    kind: u32,
+    /// In postcard's encoding, all of it.
+    content: Vec<u8>,
+}
+
+/// Far more than there are kinds.
+const MAX_SECTIONS: usize = 16;
+/// [`FeatureStatistics`].
+const STATISTICS: u32 = 1;
+/// A list of [`RegionV3`].
+const REGIONS: u32 = 2;
+
+/// What not every prompt has.
+#[derive(Default)]
+struct Optional {
+    statistics: Option<FeatureStatistics>,
+    regions: Vec<Region>,
+}
+
+/// A region: its name, 0 for hundredths of a per cent or 1 for pixels, left, top, width and height.
+#[derive(Serialize, Deserialize)]
+struct RegionV3 {
+    name: String,
+    unit: u32,
+    rectangle: [u32; 4],
+}
+
+#[derive(Serialize, Deserialize)]
+struct RegionsV3(#[serde(deserialize_with = "bounded::list::<_, _, MAX_REGIONS>")] Vec<RegionV3>);
 
 /// What the same run with the same seed makes again, byte for byte.
 #[derive(Serialize, Deserialize)]
@@ -71,25 +116,7 @@ pub fn encode(record: &Prompt) -> Result<Vec<u8>, PromptFileError> {
     if let Some(fault) = record.fault() {
         return Err(invalid(fault));
     }
-    let (trained, provenance) = (trained(record), record.provenance.clone());
-    let (version, payload) = match record.statistics.clone() {
-        None => {
-            let payload = PayloadV1 {
-                trained,
-                provenance,
-            };
-            (1u16, postcard::to_stdvec(&payload))
-        }
-        Some(statistics) => {
-            let payload = PayloadV2 {
-                trained,
-                statistics,
-                provenance,
-            };
-            (2, postcard::to_stdvec(&payload))
-        }
-    };
-    let payload = payload.map_err(|error| invalid(error.to_string()))?;
+    let (version, payload) = payload(record).map_err(|error| invalid(error.to_string()))?;
     let length = u32::try_from(payload.len()).map_err(|error| invalid(error.to_string()))?;
     let mut file = Vec::with_capacity(HEADER_BYTES + payload.len() + CHECKSUM_BYTES);
     file.extend(MAGIC);
@@ -104,6 +131,119 @@ pub fn encode(record: &Prompt) -> Result<Vec<u8>, PromptFileError> {
         });
     }
     Ok(file)
+}
+
+/// The payload of `record`, and its version.
+fn payload(record: &Prompt) -> postcard::Result<(u16, Vec<u8>)> {
+    let (trained, provenance) = (trained(record), record.provenance.clone());
+    let mut sections = sections(record)?;
+    let statistics = record.statistics.clone();
+    Ok(match (&mut sections[..], statistics) {
+        ([], _) => {
+            let payload = PayloadV1 {
+                trained,
+                provenance,
+            };
+            (1, postcard::to_stdvec(&payload)?)
+        }
+        ([_], Some(statistics)) => {
+            let payload = PayloadV2 {
+                trained,
+                statistics,
+                provenance,
+            };
+            (2, postcard::to_stdvec(&payload)?)
+        }
+        _ => {
+            let payload = PayloadV3 {
+                trained,
+                sections,
+                provenance,
+            };
+            (3, postcard::to_stdvec(&payload)?)
+        }
+    })
+}
+
+/// What `record` has of all that not every prompt has.
+fn sections(record: &Prompt) -> postcard::Result<Vec<Section>> {
+    let mut sections = Vec::new();
+    if let Some(statistics) = &record.statistics {
+        sections.push(Section {
+            kind: STATISTICS,
+            content: postcard::to_stdvec(statistics)?,
+        });
+    }
+    if !record.regions.is_empty() {
+        let regions = record.regions.iter().map(RegionV3::of).collect();
+        sections.push(Section {
+            kind: REGIONS,
+            content: postcard::to_stdvec(&RegionsV3(regions))?,
+        });
+    }
+    Ok(sections)
+}
+
+/// What `sections` hold; a kind that is not known was written by a newer program, and the prompt may mean nothing without it.
+fn optional(sections: Vec<Section>) -> Result<Optional, String> {
+    let mut found = Optional::default();
+    let mut before = 0;
+    for Section { kind, content } in sections {
+        if kind <= before {
+            return Err("its sections are not in the order of their kinds".into());
+        }
+        before = kind;
+        match kind {
+            STATISTICS => found.statistics = Some(whole(&content)?),
+            REGIONS => {
+                let RegionsV3(regions) = whole(&content)?;
+                found.regions = regions
+                    .into_iter()
+                    .map(RegionV3::region)
+                    .collect::<Result<_, _>>()?;
+                if found.regions.is_empty() {
+                    return Err("its section of regions has none".into());
+                }
+            }
+            kind => {
+                return Err(format!(
+                    "it has a section of kind {kind}, which this program does not know: a newer one made it"
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl RegionV3 {
+    fn of(region: &Region) -> RegionV3 {
+        let (unit, at) = match region.area {
+            Area::Share(at) => (0, at),
+            Area::Pixels(at) => (1, at),
+        };
+        RegionV3 {
+            name: region.name.clone(),
+            unit,
+            rectangle: [at.x, at.y, at.width, at.height],
+        }
+    }
+
+    fn region(self) -> Result<Region, String> {
+        let [x, y, width, height] = self.rectangle;
+        let at = Rectangle {
+            x,
+            y,
+            width,
+            height,
+        };
+        let area = match self.unit {
+            0 => Area::Share(at),
+            1 => Area::Pixels(at),
+            unit => return Err(format!("a region has the unit {unit}")),
+        };
+        let name = self.name;
+        Ok(Region { name, area })
+    }
 }
 
 impl Prompt {
@@ -161,6 +301,7 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, PromptFileError> {
     let record = match u16::from_le_bytes([v0, v1]) {
         1 => decode_v1(payload).map_err(invalid)?,
         2 => decode_v2(payload).map_err(invalid)?,
+        3 => decode_v3(payload).map_err(invalid)?,
         0 => return Err(invalid("there is no version 0 of prompt files".into())),
         version => {
             return Err(PromptFileError::NewerVersion {
@@ -183,8 +324,12 @@ pub fn digest(record: &Prompt) -> Result<blake3::Hash, PromptFileError> {
         fault: error.to_string(),
     };
     let mut bytes = postcard::to_stdvec(&trained(record)).map_err(fault)?;
-    if let Some(statistics) = &record.statistics {
-        bytes.extend(postcard::to_stdvec(statistics).map_err(fault)?);
+    for section in sections(record).map_err(fault)? {
+        match section.kind {
+            // As it was before there were sections.
+            STATISTICS => bytes.extend(section.content),
+            _ => bytes.extend(postcard::to_stdvec(&section).map_err(fault)?),
+        }
     }
     Ok(blake3::hash(&bytes))
 }
@@ -226,7 +371,7 @@ fn decode_v1(payload: &[u8]) -> Result<Prompt, String> {
         trained,
         provenance,
     } = whole(payload)?;
-    assemble(trained, None, provenance)
+    assemble(trained, Optional::default(), provenance)
 }
 
 fn decode_v2(payload: &[u8]) -> Result<Prompt, String> {
@@ -235,7 +380,21 @@ fn decode_v2(payload: &[u8]) -> Result<Prompt, String> {
         statistics,
         provenance,
     } = whole(payload)?;
-    assemble(trained, Some(statistics), provenance)
+    let statistics = Some(statistics);
+    let optional = Optional {
+        statistics,
+        ..Optional::default()
+    };
+    assemble(trained, optional, provenance)
+}
+
+fn decode_v3(payload: &[u8]) -> Result<Prompt, String> {
+    let PayloadV3 {
+        trained,
+        sections,
+        provenance,
+    } = whole(payload)?;
+    assemble(trained, optional(sections)?, provenance)
 }
 
 /// All of `payload` as one value: no byte may be left.
@@ -249,7 +408,7 @@ fn whole<'a, Payload: Deserialize<'a>>(payload: &'a [u8]) -> Result<Payload, Str
 
 fn assemble(
     trained: TrainedV1,
-    statistics: Option<FeatureStatistics>,
+    optional: Optional,
     provenance: Provenance,
 ) -> Result<Prompt, String> {
     let (tokens, width) = (trained.tokens as usize, trained.width as usize);
@@ -291,7 +450,8 @@ fn assemble(
         recipe: trained.recipe,
         metrics: trained.metrics,
         calibration: trained.calibration,
-        statistics,
+        statistics: optional.statistics,
+        regions: optional.regions,
         provenance,
     })
 }
@@ -303,6 +463,7 @@ mod tests {
 
     const GOLDEN: &[u8] = include_bytes!("../../prompts/golden-v1.rlp");
     const GOLDEN_V2: &[u8] = include_bytes!("../../prompts/golden-v2.rlp");
+    const GOLDEN_V3: &[u8] = include_bytes!("../../prompts/golden-v3.rlp");
 
     /// A file whose framing and checksum are right, whatever its payload and version.
     fn sealed(version: u16, payload: &[u8]) -> Vec<u8> {
@@ -340,17 +501,24 @@ mod tests {
         full.labels = vec![Label::new("猫", Some("a кошка")).unwrap()];
         let mut watched = low_rank.clone();
         watched.statistics = Some(statistics(0.8, 200));
-        for record in [low_rank, full, watched] {
+        let mut cut = low_rank.clone();
+        cut.regions = vec!["64,96,192,192".parse().unwrap()];
+        let mut both = watched.clone();
+        both.regions = ["door=10,20,30,40", "0,0,12.5,100"]
+            .map(|region| region.parse().unwrap())
+            .to_vec();
+        for record in [low_rank, full, watched, cut, both] {
             assert_eq!(decode(&encode(&record).unwrap(), "x.rlp").unwrap(), record);
         }
     }
 
     #[test]
     fn the_golden_files_are_read_and_written_byte_for_byte() {
-        for (version, golden) in [(1, GOLDEN), (2, GOLDEN_V2)] {
+        for (version, golden) in [(1, GOLDEN), (2, GOLDEN_V2), (3, GOLDEN_V3)] {
             let record = decode(golden, "golden").unwrap();
             assert_eq!((record.delta.shape(), record.labels.len()), ((4, 512), 10));
-            assert_eq!(record.statistics.is_some(), version == 2);
+            assert_eq!(record.statistics.is_some(), version >= 2);
+            assert_eq!(record.regions.len(), if version == 3 { 2 } else { 0 });
             assert_eq!(golden[MAGIC.len()], version);
             assert_eq!(encode(&record).unwrap(), golden);
         }
@@ -364,7 +532,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_refused() {
-        for golden in [GOLDEN, GOLDEN_V2] {
+        for golden in [GOLDEN, GOLDEN_V2, GOLDEN_V3] {
             let mut bytes = golden.to_vec();
             for bit in 0..8 * bytes.len() {
                 bytes[bit / 8] ^= 1 << (bit % 8);
@@ -377,7 +545,7 @@ mod tests {
 
     #[test]
     fn every_truncation_and_every_extension_is_refused() {
-        for golden in [GOLDEN, GOLDEN_V2] {
+        for golden in [GOLDEN, GOLDEN_V2, GOLDEN_V3] {
             for length in 0..golden.len() {
                 assert!(
                     decode(&golden[..length], "golden").is_err(),
@@ -394,7 +562,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            message.contains("new.rlp") && message.contains("version 3"),
+            message.contains("new.rlp") && message.contains("version 4"),
             "{message}"
         );
     }
@@ -422,7 +590,7 @@ mod tests {
 
     #[test]
     fn whatever_a_sealed_payload_says_is_refused_or_can_be_written_again() {
-        for (version, golden) in [(1, GOLDEN), (2, GOLDEN_V2)] {
+        for (version, golden) in [(1, GOLDEN), (2, GOLDEN_V2), (3, GOLDEN_V3)] {
             let mut bytes = payload(golden).to_vec();
             let mut accepted = 0;
             for bit in 0..8 * bytes.len() {
@@ -435,6 +603,37 @@ mod tests {
             }
             // Most bits are trained numbers, of which nearly every pattern is a number.
             assert!(accepted > 4 * bytes.len(), "{accepted}");
+        }
+    }
+
+    #[test]
+    fn sections_that_are_unknown_twice_or_empty_are_refused() {
+        let with = |sections: Vec<(u32, Vec<u8>)>| {
+            let sections = sections.into_iter();
+            let payload = PayloadV3 {
+                trained: trained(&record()),
+                sections: sections
+                    .map(|(kind, content)| Section { kind, content })
+                    .collect(),
+                provenance: Provenance::default(),
+            };
+            decode(&sealed(3, &postcard::to_stdvec(&payload).unwrap()), "x.rlp")
+        };
+        let region = |unit: u8| vec![1, 1, b'a', unit, 1, 2, 3, 4];
+        let read = with(vec![(REGIONS, region(1))]).unwrap();
+        assert_eq!(read.regions[0].to_string(), "a=1,2,3,4px");
+        for (sections, words) in [
+            (vec![(9, vec![])], "section of kind 9"),
+            (vec![(REGIONS, region(1)), (REGIONS, region(1))], "order"),
+            (vec![(REGIONS, vec![0])], "has none"),
+            (vec![(REGIONS, region(2))], "unit 2"),
+            (
+                vec![(REGIONS, [region(1), vec![0]].concat())],
+                "1 bytes follow",
+            ),
+        ] {
+            let message = with(sections).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
         }
     }
 
@@ -472,5 +671,8 @@ mod tests {
         let mut watched = record();
         watched.statistics = Some(statistics(0.8, 200));
         assert_ne!(digest(&watched).unwrap(), digest(&record()).unwrap());
+        let mut cut = record();
+        cut.regions = vec!["1,2,3,4".parse().unwrap()];
+        assert_ne!(digest(&cut).unwrap(), digest(&record()).unwrap());
     }
 }

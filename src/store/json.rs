@@ -4,8 +4,10 @@ use super::PromptFileError;
 use super::bounded;
 use crate::prompt::labels::MAX_LABELS;
 use crate::prompt::record::{MAX_TOKENS, MAX_WIDTH};
+use crate::prompt::region::MAX_REGIONS;
 use crate::prompt::{
-    Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Template,
+    Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Region,
+    RegionError, Template,
 };
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,13 @@ struct Text {
     calibration: Option<Calibration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     statistics: Option<FeatureStatistics>,
+    /// As `--region` reads them.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::list::<_, _, MAX_REGIONS>"
+    )]
+    regions: Vec<String>,
     provenance: Provenance,
 }
 
@@ -111,6 +120,7 @@ pub fn encode(record: &Prompt) -> Result<String, PromptFileError> {
         metrics: record.metrics.clone(),
         calibration: record.calibration.clone(),
         statistics: record.statistics.clone(),
+        regions: record.regions.iter().map(Region::to_string).collect(),
         provenance: record.provenance.clone(),
     };
     serde_json::to_string_pretty(&text).map_err(|error| invalid(error.to_string()))
@@ -173,6 +183,12 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, PromptFileError> {
         metrics: text.metrics,
         calibration: text.calibration,
         statistics: text.statistics,
+        regions: text
+            .regions
+            .iter()
+            .map(|region| region.parse())
+            .collect::<Result<_, RegionError>>()
+            .map_err(|error| invalid(error.to_string()))?,
         provenance: text.provenance,
     };
     match record.fault() {
@@ -208,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_prompt_comes_back_from_its_text_to_the_last_bit() {
-        let golden = include_bytes!("../../prompts/golden-v2.rlp");
+        let golden = include_bytes!("../../prompts/golden-v3.rlp");
         let golden = super::super::decode(golden, "golden").unwrap();
         let mut rng = Rng::new(3);
         let mut full = record();
@@ -260,6 +276,7 @@ mod tests {
         refused(&|t| t["metrics"]["adapted_accuracy"] = 3.into(), "accuracy");
         let empty = json!({ "mean": [], "spread": 0, "pictures": 1 });
         refused(&|t| t["statistics"] = empty.clone(), "statistics");
+        refused(&|t| t["regions"] = json!(["1,2,3"]), "region");
         refused(&|t| t["surprise"] = 1.into(), "surprise");
         for cut in [0, 1, 100] {
             assert!(decode(&good.to_string().as_bytes()[..cut], "x").is_err());

@@ -1,7 +1,7 @@
 //! What several sub-commands say of a prompt: all of it for machines, and for people the accuracies and the date.
 
 use crate::cli::output::percent;
-use crate::prompt::{Label, Metrics, Prompt, density};
+use crate::prompt::{Label, Metrics, Prompt, Region, density};
 use crate::store::{LoadedPrompt, digest};
 use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
@@ -43,6 +43,7 @@ pub fn description(name: &str, loaded: &LoadedPrompt) -> anyhow::Result<Value> {
         "statistics": record.statistics.as_ref().map(|statistics| {
             json!({ "pictures": statistics.pictures, "spread": statistics.spread })
         }),
+        "regions": record.regions.iter().map(Region::to_string).collect::<Vec<_>>(),
         "device": record.provenance.device,
         "seconds": record.provenance.seconds,
         "created_unix": record.provenance.created_unix,

@@ -3,7 +3,7 @@
 use super::describe::{NOT_MEASURED, date, description, fingerprint};
 use crate::cli::Context;
 use crate::cli::output::{percent, width};
-use crate::prompt::{Label, Prompt, density};
+use crate::prompt::{Label, Prompt, density, region};
 use crate::store::{LoadedPrompt, digest};
 use std::path::Path;
 
@@ -107,6 +107,7 @@ fn training(record: &Prompt) -> Vec<Row> {
         ("recipe", record.recipe.clone()),
         ("calibration", calibration.unwrap_or("none".into())),
         ("statistics", statistics.unwrap_or("none".into())),
+        ("regions", region::in_words(&record.regions)),
     ]
 }
 
