@@ -7,7 +7,10 @@ use edge_rlp::prompt::{
     Calibration, Delta, Factors, FeatureStatistics, Label, Prompt, Template, density,
 };
 use edge_rlp::rng::Rng;
-use edge_rlp::store::{atomic, encode, file_system::Disk};
+use edge_rlp::store::{
+    atomic, encode,
+    file_system::{Access, Disk},
+};
 use ndarray::Array2;
 use std::error::Error;
 use std::path::Path;
@@ -33,16 +36,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [first, second, third] = ["golden-v1.rlp", "golden-v2.rlp", "golden-v3.rlp"]
         .map(|name| Path::new(&folder).join(name));
     if !first.exists() {
-        atomic::write(&Disk, &first, &encode(&golden()?)?)?;
+        atomic::write(&Disk, &first, &encode(&golden()?)?, Access::Usual)?;
     }
     let mut record = Prompt::open(&first)?;
     record.statistics = Some(statistics());
     if !second.exists() {
-        atomic::write(&Disk, &second, &encode(&record)?)?;
+        atomic::write(&Disk, &second, &encode(&record)?, Access::Usual)?;
     }
     record.regions = vec!["door=10,20,30,40".parse()?, "64,96,192,192px".parse()?];
     if !third.exists() {
-        atomic::write(&Disk, &third, &encode(&record)?)?;
+        atomic::write(&Disk, &third, &encode(&record)?, Access::Usual)?;
     }
     Ok(())
 }

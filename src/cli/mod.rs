@@ -16,6 +16,7 @@ mod output;
 mod pictures;
 mod prompt;
 mod report;
+mod shots;
 
 use crate::frames;
 use crate::host::limits::{self, TooLow};
@@ -98,6 +99,9 @@ enum Command {
     /// List, show and roll back prompts
     #[command(subcommand)]
     Prompt(prompt::Command),
+    /// List, show, move and remove the pictures that prompts were made from
+    #[command(subcommand)]
+    Shots(shots::Command),
     /// Import, download, list, show, check and remove models
     #[command(subcommand)]
     Model(model::Command),
@@ -119,7 +123,11 @@ impl Command {
         match self {
             Command::Adapt(_) | Command::Eval(_) | Command::Bench(_) => Some(&limits::TRAINING),
             Command::Classify(_) | Command::Embed(_) | Command::Model(_) => Some(&limits::NAMING),
-            Command::Prompt(_) | Command::Demo(_) | Command::Cameras | Command::Doctor => None,
+            Command::Prompt(_)
+            | Command::Shots(_)
+            | Command::Demo(_)
+            | Command::Cameras
+            | Command::Doctor => None,
         }
     }
 
@@ -139,6 +147,7 @@ impl Command {
             Command::Classify(_) => "classify",
             Command::Eval(_) => "eval",
             Command::Prompt(_) => "prompt",
+            Command::Shots(_) => "shots",
             Command::Model(_) => "model",
             Command::Embed(_) => "embed",
             Command::Demo(_) => "demo",
@@ -264,6 +273,7 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Classify(arguments) => classify::run(arguments, context),
         Command::Eval(arguments) => eval::run(arguments, context),
         Command::Prompt(command) => prompt::run(command, context),
+        Command::Shots(command) => shots::run(command, context),
         Command::Model(command) => model::run(command, context),
         Command::Embed(arguments) => embed::run(arguments, context),
         Command::Demo(arguments) => demo::run(arguments, context),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DownloadError, Sha256};
 use crate::store::atomic;
-use crate::store::file_system::{FileSystem, Growing};
+use crate::store::file_system::{Access, FileSystem, Growing};
 
 /// After so many bytes more they are made safe, so that a power cut costs no more than these.
 const CHECKPOINT: u64 = 16 << 20;
@@ -174,7 +174,7 @@ impl Part<'_> {
         let path = beside(&self.target, ".download");
         serde_json::to_vec(&self.note)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| atomic::write(self.files, &path, &bytes))
+            .and_then(|bytes| atomic::write(self.files, &path, &bytes, Access::Usual))
             .map_err(|source| DownloadError::Write { path, source })
     }
 
@@ -228,7 +228,7 @@ mod tests {
 
     fn prepared() -> FaultyDisk {
         let disk = FaultyDisk::default();
-        atomic::create_folder(&disk, "/downloads".as_ref()).unwrap();
+        atomic::create_folder(&disk, "/downloads".as_ref(), Access::Usual).unwrap();
         disk.count_from_here();
         disk
     }

@@ -1,20 +1,20 @@
 //! Writes that are whole or absent: a temporary file in the same folder, synced, renamed, and the folder synced.
 
-use super::file_system::{FileSystem, Kind};
+use super::file_system::{Access, FileSystem, Kind};
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Puts `bytes` at `path`. After success they are there, whatever happens to the power; until then whatever was
 /// there before still is.
-pub fn write(files: &dyn FileSystem, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write(files: &dyn FileSystem, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}{TEMPORARY}", std::process::id()));
     let temporary = path.with_file_name(temporary);
     if let Err(error) = files
-        .write_synced(&temporary, bytes)
+        .write_synced(&temporary, bytes, access)
         .and_then(|()| files.rename(&temporary, path))
     {
         // What is left behind otherwise is removed by `clean`.
@@ -44,7 +44,27 @@ pub fn write_over(
     path: &Path,
     bytes: &[u8],
     replace: Replace,
+    access: Access,
 ) -> io::Result<()> {
+    may_replace(files, path, replace)?;
+    write(files, path, bytes, access)
+}
+
+/// Whether [`write_over`] would write to `path`, tried out with a file beside it that goes away again: to be asked before
+/// work that would be lost otherwise.
+///
+/// # Errors
+/// Those of [`write_over`].
+pub fn check_over(files: &dyn FileSystem, path: &Path, replace: Replace) -> io::Result<()> {
+    may_replace(files, path, replace)?;
+    path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let trial = folder_of(path).join(format!(".trial.{}{TEMPORARY}", std::process::id()));
+    let written = files.write_synced(&trial, b"trial", Access::Owner);
+    let _ = files.remove_file(&trial);
+    written
+}
+
+fn may_replace(files: &dyn FileSystem, path: &Path, replace: Replace) -> io::Result<()> {
     let in_the_way = match (replace, files.kind(path)) {
         (_, None) | (Replace::Anything, _) | (Replace::File, Some(Kind::File)) => None,
         (Replace::Nothing, Some(Kind::File)) => Some("it exists"),
@@ -52,7 +72,7 @@ pub fn write_over(
     };
     match in_the_way {
         Some(why) => Err(io::Error::new(io::ErrorKind::AlreadyExists, why)),
-        None => write(files, path, bytes),
+        None => Ok(()),
     }
 }
 
@@ -67,7 +87,7 @@ pub fn write_folder(
     out: &Path,
     content: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
 ) -> io::Result<()> {
-    create_folder(files, out)?;
+    create_folder(files, out, Access::Usual)?;
     let staging = out.join(format!(".{}{TEMPORARY}", std::process::id()));
     let left_over = |name: &String| name.starts_with('.') && name.ends_with(TEMPORARY);
     let names = files.list(out)?;
@@ -80,13 +100,13 @@ pub fn write_folder(
     let mut appear = Vec::new();
     let mut moved = 0;
     let written = (|| {
-        files.create_dir(&staging)?;
+        files.create_dir(&staging, Access::Usual)?;
         let mut folders = HashSet::from([PathBuf::new()]);
         for (path, bytes) in content {
             let above: Vec<_> = path.ancestors().skip(1).collect();
             for folder in above.into_iter().rev() {
                 if folders.insert(folder.to_owned()) {
-                    files.create_dir(&staging.join(folder))?;
+                    files.create_dir(&staging.join(folder), Access::Usual)?;
                 }
             }
             files.write_new(&staging.join(&path), &bytes)?;
@@ -122,14 +142,16 @@ fn remove_tree(files: &dyn FileSystem, path: &Path) {
 }
 
 /// Makes `folder` and the folders above it, as far as they are missing, and makes them outlive a power cut.
-pub fn create_folder(files: &dyn FileSystem, folder: &Path) -> io::Result<()> {
+pub fn create_folder(files: &dyn FileSystem, folder: &Path, access: Access) -> io::Result<()> {
     let parent = folder_of(folder);
-    match files.create_dir(folder) {
+    let mut made = files.create_dir(folder, access);
+    if matches!(&made, Err(error) if error.kind() == io::ErrorKind::NotFound) && parent != folder {
+        create_folder(files, &parent, access)?;
+        made = files.create_dir(folder, access);
+    }
+    match made {
+        // Another process may have made it between two of these steps.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != folder => {
-            create_folder(files, &parent)?;
-            files.create_dir(folder)?;
-        }
         result => result?,
     }
     files.sync_dir(&parent).inspect_err(|_| {
@@ -167,11 +189,12 @@ mod tests {
 
     #[test]
     fn a_write_that_is_cut_anywhere_leaves_the_old_bytes_or_the_new() {
-        let run = |disk: &FaultyDisk| write(disk, Path::new("/f/x"), b"the new bytes");
+        let run =
+            |disk: &FaultyDisk| write(disk, Path::new("/f/x"), b"the new bytes", Access::Usual);
         let prepare = || {
             let disk = FaultyDisk::default();
-            create_folder(&disk, Path::new("/f")).unwrap();
-            write(&disk, Path::new("/f/x"), b"the old bytes").unwrap();
+            create_folder(&disk, Path::new("/f"), Access::Usual).unwrap();
+            write(&disk, Path::new("/f/x"), b"the old bytes", Access::Usual).unwrap();
             disk.count_from_here();
             disk
         };
@@ -204,7 +227,7 @@ mod tests {
     fn a_folder_is_whole_empty_or_lacks_its_last_parts_wherever_its_writing_is_cut() {
         let prepare = || {
             let disk = FaultyDisk::default();
-            create_folder(&disk, Path::new("/f")).unwrap();
+            create_folder(&disk, Path::new("/f"), Access::Usual).unwrap();
             disk.count_from_here();
             disk
         };
@@ -244,7 +267,7 @@ mod tests {
     #[test]
     fn a_folder_in_use_is_left_alone_and_what_an_earlier_run_left_is_not_in_the_way() {
         let disk = FaultyDisk::default();
-        create_folder(&disk, Path::new("/out/.77.tmp/a")).unwrap();
+        create_folder(&disk, Path::new("/out/.77.tmp/a"), Access::Usual).unwrap();
         disk.write_new(Path::new("/out/.77.tmp/a/x"), b"half")
             .unwrap();
         write_folder(&disk, Path::new("/out"), pictures()).unwrap();
@@ -256,8 +279,8 @@ mod tests {
     #[test]
     fn folders_are_made_all_the_way_down_and_outlive_a_power_cut() {
         let disk = FaultyDisk::default();
-        create_folder(&disk, Path::new("/a/b/c")).unwrap();
-        create_folder(&disk, Path::new("/a/b/c")).unwrap();
+        create_folder(&disk, Path::new("/a/b/c"), Access::Usual).unwrap();
+        create_folder(&disk, Path::new("/a/b/c"), Access::Usual).unwrap();
         disk.restart(Survival::all()[0]);
         assert!(disk.list(Path::new("/a/b/c")).unwrap().is_empty());
     }
@@ -269,7 +292,7 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("file"), b"old").unwrap();
         let refused = |name: &str, replace| {
-            let error = write_over(&Disk, &at(name), b"new", replace).unwrap_err();
+            let error = write_over(&Disk, &at(name), b"new", replace, Access::Usual).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}");
         };
         refused("file", Replace::Nothing);
@@ -284,17 +307,17 @@ mod tests {
                 refused(name, Replace::Nothing);
                 refused(name, Replace::File);
             }
-            write_over(&Disk, &at("link"), b"new", Replace::Anything).unwrap();
+            write_over(&Disk, &at("link"), b"new", Replace::Anything, Access::Usual).unwrap();
             assert_eq!(std::fs::read(at("file")).unwrap(), b"old");
             assert_eq!(std::fs::read(at("link")).unwrap(), b"new");
         }
-        write_over(&Disk, &at("file"), b"new", Replace::File).unwrap();
+        write_over(&Disk, &at("file"), b"new", Replace::File, Access::Usual).unwrap();
         assert_eq!(std::fs::read(at("file")).unwrap(), b"new");
-        write_over(&Disk, &at("none"), b"new", Replace::Nothing).unwrap();
+        write_over(&Disk, &at("none"), b"new", Replace::Nothing, Access::Usual).unwrap();
     }
 
     #[test]
     fn a_path_without_a_file_name_is_an_error() {
-        assert!(write(&FaultyDisk::default(), Path::new("/"), b"x").is_err());
+        assert!(write(&FaultyDisk::default(), Path::new("/"), b"x", Access::Usual).is_err());
     }
 }

@@ -1,11 +1,12 @@
 //! A disk for tests, in memory, on which any operation can be made to fail and the power can be cut at any
 //! operation. It keeps apart what a program sees and what is safe, as the kernel's caches do.
 
-use super::file_system::{FileSystem, Growing, Lock};
+use super::file_system::{Access, FileSystem, Growing, Lock};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What happens at the chosen operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,7 @@ enum Node {
 struct Content {
     seen: Vec<u8>,
     safe: Vec<u8>,
+    modified: Option<SystemTime>,
 }
 
 #[derive(Default)]
@@ -243,7 +245,7 @@ fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
 }
 
 impl FileSystem for FaultyDisk {
-    fn create_dir(&self, folder: &Path) -> io::Result<()> {
+    fn create_dir(&self, folder: &Path, _: Access) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
         state.folder(folder.parent().unwrap_or(Path::new("/")))?;
@@ -278,7 +280,7 @@ impl FileSystem for FaultyDisk {
     }
 
     /// Three operations: make the file, write it (half of it where that fails), sync it.
-    fn write_synced(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_synced(&self, file: &Path, bytes: &[u8], _: Access) -> io::Result<()> {
         let state = &mut *self.state();
         state.step()?;
         state.folder(file.parent().unwrap_or(Path::new("/")))?;
@@ -334,6 +336,13 @@ impl FileSystem for FaultyDisk {
         Ok(state.contents[state.file(file)?].seen.len() as u64)
     }
 
+    fn modified(&self, file: &Path) -> io::Result<SystemTime> {
+        let state = self.state();
+        Ok(state.contents[state.file(file)?]
+            .modified
+            .unwrap_or(UNIX_EPOCH))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
@@ -383,7 +392,7 @@ impl FileSystem for FaultyDisk {
     }
 
     fn try_lock(&self, _: &Path, _: &str) -> io::Result<Option<Lock>> {
-        Ok(Some(Lock { _file: None }))
+        Ok(Some(Lock { _held: None }))
     }
 }
 

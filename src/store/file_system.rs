@@ -2,19 +2,21 @@
 //! of them fail.
 
 use crate::files;
+use std::any::Any;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// Operations on files and folders. Names of entries reach the disk for certain only with
 /// [`FileSystem::sync_dir`] on their folder.
 pub trait FileSystem: Send + Sync {
     /// Makes one folder; its parent exists.
-    fn create_dir(&self, folder: &Path) -> io::Result<()>;
+    fn create_dir(&self, folder: &Path, access: Access) -> io::Result<()>;
     /// Makes the names in `folder` outlive a power cut.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
     /// Writes a file from the start, replacing what was there. On success its bytes outlive a power cut.
-    fn write_synced(&self, file: &Path, bytes: &[u8]) -> io::Result<()>;
+    fn write_synced(&self, file: &Path, bytes: &[u8], access: Access) -> io::Result<()>;
     /// Writes a file that does not exist yet. Its bytes outlive a power cut after [`FileSystem::sync_tree`].
     fn write_new(&self, file: &Path, bytes: &[u8]) -> io::Result<()>;
     /// Makes all that lies in `folder`, however deep, outlive a power cut.
@@ -23,6 +25,8 @@ pub trait FileSystem: Send + Sync {
     fn open_growing(&self, file: &Path) -> io::Result<Option<Box<dyn Growing>>>;
     /// The size of a file, in bytes; an error where it is none.
     fn size(&self, file: &Path) -> io::Result<u64>;
+    /// When the bytes of a file were written, by the clock of that moment.
+    fn modified(&self, file: &Path) -> io::Result<SystemTime>;
     /// What has this name, if anything has.
     fn kind(&self, path: &Path) -> Option<Kind> {
         self.size(path).ok().map(|_| Kind::File)
@@ -40,6 +44,15 @@ pub trait FileSystem: Send + Sync {
     /// The lock on `file`, held until it is dropped, or none where another process holds it. Whoever holds it is named in
     /// the file.
     fn try_lock(&self, file: &Path, holder: &str) -> io::Result<Option<Lock>>;
+}
+
+/// Who may look at what is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whom the account's umask lets.
+    Usual,
+    /// The account alone, whatever its umask: modes 0600 and 0700.
+    Owner,
 }
 
 /// What a name is the name of.
@@ -78,9 +91,8 @@ pub trait Growing: Send {
 }
 
 /// A lock that is held; a file system without other processes has nothing to hold.
-#[derive(Debug)]
 pub struct Lock {
-    pub(super) _file: Option<File>,
+    pub(super) _held: Option<Box<dyn Any + Send>>,
 }
 
 /// The disk.
@@ -88,8 +100,15 @@ pub struct Lock {
 pub struct Disk;
 
 impl FileSystem for Disk {
-    fn create_dir(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir(folder)
+    fn create_dir(&self, folder: &Path, access: Access) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        if access == Access::Owner {
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        }
+        #[cfg(not(unix))]
+        let _ = access;
+        builder.create(folder)
     }
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
@@ -110,13 +129,16 @@ impl FileSystem for Disk {
         }
     }
 
-    fn write_synced(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_synced(&self, file: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
         // Never through a link that someone left under this name.
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut opened = OpenOptions::new().write(true).create_new(true).open(file)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        restrict(&mut options, access);
+        let mut opened = options.open(file)?;
         opened.write_all(bytes)?;
         opened.sync_all()
     }
@@ -166,6 +188,10 @@ impl FileSystem for Disk {
         Ok(found.len())
     }
 
+    fn modified(&self, file: &Path) -> io::Result<SystemTime> {
+        fs::metadata(file)?.modified()
+    }
+
     fn kind(&self, path: &Path) -> Option<Kind> {
         let found = fs::symlink_metadata(path).ok()?;
         Some(if found.is_file() {
@@ -201,11 +227,12 @@ impl FileSystem for Disk {
     }
 
     fn try_lock(&self, file: &Path, holder: &str) -> io::Result<Option<Lock>> {
-        let mut opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(file)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        // Whoever can open it can hold it for ever.
+        restrict(&mut options, Access::Owner);
+        let mut opened = options.open(file)?;
+        keep_to_owner(&opened);
         match opened.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
@@ -216,9 +243,33 @@ impl FileSystem for Disk {
             .set_len(0)
             .and_then(|()| opened.write_all(holder.as_bytes()));
         Ok(Some(Lock {
-            _file: Some(opened),
+            _held: Some(Box::new(opened)),
         }))
     }
+}
+
+/// Has a file that is made readable for those whom `access` means.
+fn restrict(options: &mut OpenOptions, access: Access) {
+    #[cfg(unix)]
+    if access == Access::Owner {
+        std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = (options, access);
+}
+
+/// Takes from others what an earlier version, or another umask, gave them; a file of another account stays as it is.
+fn keep_to_owner(file: &File) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let open = |found: &fs::Metadata| found.permissions().mode() & 0o077 != 0;
+        if file.metadata().is_ok_and(|found| open(&found)) {
+            let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = file;
 }
 
 /// A [`Growing`] file on the disk.
@@ -253,9 +304,9 @@ mod tests {
     fn the_disk_does_what_the_trait_says() {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-        Disk.write_synced(&a, b"first").unwrap();
-        Disk.write_synced(&a, b"1st").unwrap();
-        Disk.write_synced(&b, b"second").unwrap();
+        Disk.write_synced(&a, b"first", Access::Usual).unwrap();
+        Disk.write_synced(&a, b"1st", Access::Usual).unwrap();
+        Disk.write_synced(&b, b"second", Access::Usual).unwrap();
         assert_eq!(Disk.list(folder.path()).unwrap(), ["a", "b"]);
         Disk.rename(&b, &a).unwrap();
         Disk.sync_dir(folder.path()).unwrap();
@@ -290,7 +341,7 @@ mod tests {
     fn new_files_replace_nothing_and_a_tree_is_synced() {
         let folder = tempfile::tempdir().unwrap();
         let (inner, file) = (folder.path().join("inner"), folder.path().join("inner/x"));
-        Disk.create_dir(&inner).unwrap();
+        Disk.create_dir(&inner, Access::Usual).unwrap();
         Disk.write_new(&file, b"x").unwrap();
         assert!(Disk.write_new(&file, b"y").is_err());
         Disk.sync_tree(folder.path()).unwrap();
@@ -305,7 +356,7 @@ mod tests {
         let (target, link) = (folder.path().join("target"), folder.path().join("link"));
         fs::write(&target, "mine").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        Disk.write_synced(&link, b"other").unwrap();
+        Disk.write_synced(&link, b"other", Access::Usual).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"mine");
         assert_eq!(fs::read(&link).unwrap(), b"other");
     }

@@ -66,16 +66,30 @@ pub struct Seconds {
     pub training: f64,
 }
 
+impl Plan {
+    /// What `out` may replace.
+    fn replace(&self) -> Replace {
+        if self.force {
+            Replace::Anything
+        } else {
+            Replace::File
+        }
+    }
+}
+
 impl Adaptation {
     /// Opens the model and reads the labels with it.
     ///
     /// # Errors
-    /// If there are fewer than two labels, the home folder takes no file, or the model cannot be used with them.
+    /// If there are fewer than two labels, the prompt could not be written, or the model cannot be used with them.
     pub fn open(plan: Plan, labels: Vec<Label>, context: &Context) -> anyhow::Result<Adaptation> {
         check_labels(&labels)?;
-        if plan.out.is_none() {
-            let hint = "nothing was begun (--out FILE writes the prompt to a file instead)";
-            context.home.check_writable().context(hint)?;
+        let hint = "nothing was begun";
+        match &plan.out {
+            Some(path) => (context.home.check_export(path, plan.replace())).context(hint)?,
+            None => context.home.check_writable().with_context(|| {
+                format!("{hint} (--out FILE writes the prompt to a file instead)")
+            })?,
         }
         let model = model::open(plan.model.as_deref(), context)?;
         let layout = model.layout(&plan.template, &labels)?;
@@ -245,12 +259,7 @@ impl Adaptation {
     pub fn save(&self, trained: &Trained, context: &Context) -> anyhow::Result<Saved> {
         let record = self.record(&trained.outcome, self.plan.started)?;
         if let Some(path) = &self.plan.out {
-            let replace = if self.plan.force {
-                Replace::Anything
-            } else {
-                Replace::File
-            };
-            let bytes = context.home.export(&record, path, replace)?;
+            let bytes = context.home.export(&record, path, self.plan.replace())?;
             return Ok(Saved {
                 path: path.clone(),
                 bytes,

@@ -9,13 +9,14 @@ use super::{Context, Exit, model, report, usage};
 use crate::adapt::{MIN_LABELS, check_labels};
 use crate::evaluate::{FitOptions, Method};
 use crate::prompt::{Template, labels};
+use crate::store::LoadedPrompt;
 use crate::store::atomic::{self, Replace};
-use crate::store::{LoadedPrompt, file_system::Disk};
+use crate::store::file_system::{Access, Disk};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use data_set::{DataSet, Reading};
 use evaluation::Evaluation;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use summary::Summary;
 
 #[derive(clap::Args)]
@@ -214,6 +215,10 @@ fn methods(names: &[String], default: &[Method]) -> anyhow::Result<Vec<Method>> 
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let configuration = Configuration::new(&arguments, context)?;
+    let unwritable = |path: &Path| format!("{}: cannot be written", path.display());
+    if let Some(path) = &arguments.report {
+        atomic::check_over(&Disk, path, Replace::File).with_context(|| unwritable(path))?;
+    }
     let source = source(&arguments, &configuration, context)?;
     let targets = targets(&arguments, context)?;
     let prompt = configuration.prompt.as_ref().map(|(_, loaded)| loaded);
@@ -223,8 +228,9 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let summary = Summary::new(&evaluation, &results);
     if let Some(path) = &arguments.report {
         let page = report::page(&summary)?;
-        atomic::write_over(&Disk, path, page.as_bytes(), Replace::File)
-            .with_context(|| format!("{}: cannot be written", path.display()))?;
+        // For this account alone: it names the pictures, and may show some.
+        atomic::write_over(&Disk, path, page.as_bytes(), Replace::File, Access::Owner)
+            .with_context(|| unwritable(path))?;
         context.output.note(format!("report: {}", path.display()));
     }
     context.output.object(&summary.json())?;

@@ -10,6 +10,8 @@ mod remove;
 mod rollback;
 mod show;
 
+pub use describe::date;
+
 use super::errors::name_is_usage;
 use super::{Context, Exit};
 use std::path::PathBuf;

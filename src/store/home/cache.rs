@@ -2,6 +2,7 @@
 
 use super::Home;
 use crate::store::atomic;
+use crate::store::file_system::Access;
 use std::io;
 use std::path::PathBuf;
 
@@ -26,8 +27,8 @@ impl Home {
             return Err(io::ErrorKind::NotFound.into());
         }
         let folder = self.cache_folder();
-        atomic::create_folder(&*self.files, &folder)?;
-        atomic::write(&*self.files, &folder.join(name), bytes)
+        atomic::create_folder(&*self.files, &folder, Access::Usual)?;
+        atomic::write(&*self.files, &folder.join(name), bytes, Access::Usual)
     }
 
     fn cache_folder(&self) -> PathBuf {
@@ -46,7 +47,7 @@ mod tests {
         let prepared = || {
             let disk = FaultyDisk::default();
             let home = Home::with_files("/home", Arc::new(disk.clone()));
-            atomic::create_folder(&disk, "/home/prompts".as_ref()).unwrap();
+            atomic::create_folder(&disk, "/home/prompts".as_ref(), Access::Usual).unwrap();
             home.cache("kernels", b"the old choice").unwrap();
             disk.count_from_here();
             (disk, home)

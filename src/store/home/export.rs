@@ -3,7 +3,7 @@
 use super::{Home, LoadedPrompt};
 use crate::prompt::Prompt;
 use crate::store::atomic::Replace;
-use crate::store::file_system::Kind;
+use crate::store::file_system::{Access, Kind};
 use crate::store::{DiskError, ExistsError, StoreError, atomic, format, json};
 use std::io;
 use std::path::Path;
@@ -25,19 +25,33 @@ impl Home {
         } else {
             format::encode(record)?
         };
-        let written = atomic::write_over(&*self.files, path, &bytes, replace);
-        written.map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::from(ExistsError::File {
+        atomic::write_over(&*self.files, path, &bytes, replace, Access::Usual)
+            .map_err(|error| self.not_exported(path, error))?;
+        Ok(bytes.len())
+    }
+
+    /// Whether [`Home::export`] could write to `path`: to be asked before work that would be lost otherwise.
+    ///
+    /// # Errors
+    /// If it could not.
+    pub fn check_export(&self, path: &Path, replace: Replace) -> Result<(), StoreError> {
+        atomic::check_over(&*self.files, path, replace)
+            .map_err(|error| self.not_exported(path, error))
+    }
+
+    fn not_exported(&self, path: &Path, source: io::Error) -> StoreError {
+        match source.kind() {
+            io::ErrorKind::AlreadyExists => ExistsError::File {
                 path: path.into(),
                 regular: self.files.kind(path) == Some(Kind::File),
-            }),
+            }
+            .into(),
             _ => DiskError::WriteFile {
                 path: path.into(),
                 source,
             }
             .into(),
-        })?;
-        Ok(bytes.len())
+        }
     }
 
     /// Reads a prompt file, or a prompt as JSON where the name ends with `.json`; nothing is kept.

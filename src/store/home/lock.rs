@@ -19,7 +19,8 @@ impl Home {
     }
 
     pub(super) fn lock_all(&self) -> Result<Lock, StoreError> {
-        self.create_folder(&self.root)?;
+        self.create_root()
+            .map_err(StoreError::writing(&self.root))?;
         let file = self.root.join("lock");
         let (started, mut reported) = (Instant::now(), false);
         loop {

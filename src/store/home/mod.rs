@@ -17,7 +17,7 @@ pub use shots::{LABELS_FILE, Shot};
 
 use super::atomic;
 use super::error::StoreError;
-use super::file_system::{Disk, FileSystem};
+use super::file_system::{Access, Disk, FileSystem};
 
 use std::io;
 use std::ops::ControlFlow;
@@ -91,19 +91,29 @@ impl Home {
 
     fn try_out(&self, folder: PathBuf) -> Result<(), StoreError> {
         let trial = folder.join(format!(".trial.{}.tmp", std::process::id()));
-        let written = atomic::create_folder(&*self.files, &folder)
-            .and_then(|()| self.files.write_synced(&trial, b"trial"));
+        let written = self
+            .create_root()
+            .and_then(|()| atomic::create_folder(&*self.files, &folder, Access::Usual))
+            .and_then(|()| self.files.write_synced(&trial, b"trial", Access::Owner));
         // Whether it was written or begun; another process that is saving may have cleaned it up already.
         let _ = self.files.remove_file(&trial);
         written.map_err(StoreError::writing(&folder))
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        atomic::write(&*self.files, path, bytes).map_err(StoreError::writing(path))
+    fn write(&self, path: &Path, bytes: &[u8], access: Access) -> Result<(), StoreError> {
+        atomic::write(&*self.files, path, bytes, access).map_err(StoreError::writing(path))
     }
 
-    fn create_folder(&self, folder: &Path) -> Result<(), StoreError> {
-        atomic::create_folder(&*self.files, folder).map_err(StoreError::writing(folder))
+    /// Makes a folder in the home folder, or that folder itself.
+    fn create_folder(&self, folder: &Path, access: Access) -> Result<(), StoreError> {
+        self.create_root()
+            .and_then(|()| atomic::create_folder(&*self.files, folder, access))
+            .map_err(StoreError::writing(folder))
+    }
+
+    /// Makes the home folder, for this account alone: others could read pictures in it, and hold its lock.
+    fn create_root(&self) -> io::Result<()> {
+        atomic::create_folder(&*self.files, &self.root, Access::Owner)
     }
 
     /// The names in a folder; none where it does not exist.

@@ -2,6 +2,7 @@
 
 use super::Home;
 use super::names::check_name;
+use crate::store::file_system::Access;
 use crate::store::{ExistsError, MissingError, NameError, StoreError, atomic};
 use std::path::PathBuf;
 
@@ -70,9 +71,9 @@ impl Home {
             .into());
         }
         let folder = self.models_folder();
-        self.create_folder(&folder)?;
+        self.create_folder(&folder, Access::Usual)?;
         atomic::clean(&*self.files, &folder);
-        self.write(&path, bytes)?;
+        self.write(&path, bytes, Access::Usual)?;
         Ok(path)
     }
 

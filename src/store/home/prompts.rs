@@ -8,6 +8,7 @@ use crate::prompt::Prompt;
 use crate::prompt::record::MAX_SEQUENCE;
 use crate::store::atomic;
 use crate::store::error::{DiskError, MissingError, PromptFileError, StoreError};
+use crate::store::file_system::Access;
 use crate::store::format::{self, MAX_FILE_BYTES};
 use std::collections::BTreeSet;
 use std::io;
@@ -247,7 +248,7 @@ impl Home {
     ) -> Result<Saved, StoreError> {
         let path = self.prompt_path(name)?;
         let folder = self.history_folder(name);
-        self.create_folder(&folder)?;
+        self.create_folder(&folder, Access::Usual)?;
         atomic::clean(&*self.files, &self.prompts());
         atomic::clean(&*self.files, &folder);
         self.adopt(name, &path)?;
@@ -255,7 +256,7 @@ impl Home {
         let mut record = record.clone();
         record.provenance.restores = restores;
         let (bytes, sequence) = self.add_generation(name, record, next)?;
-        self.write(&path, &bytes)?;
+        self.write(&path, &bytes, Access::Usual)?;
         let sequences = self.sequences(name)?;
         for old in &sequences[..sequences.len().saturating_sub(self.retention)] {
             // The prompt is saved; what is left over goes with the next one.
@@ -294,7 +295,8 @@ impl Home {
         }
         record.provenance.sequence = sequence;
         let bytes = format::encode(&record)?;
-        self.write(&self.generation_path(name, sequence), &bytes)?;
+        let path = self.generation_path(name, sequence);
+        self.write(&path, &bytes, Access::Usual)?;
         Ok((bytes, sequence))
     }
 

@@ -1,16 +1,26 @@
 //! The shots of a home folder: labelled pictures that a prompt is made from, kept so that adapting again needs no
 //! camera. `shots/NAME/LABEL/000001.jpg` and so on: numbered through all labels of a prompt, so that the newest is
-//! known without a clock.
+//! known without a clock. They show people: files and folders are for this account alone.
+
+mod names;
+#[cfg(test)]
+mod tests;
 
 use super::Home;
 use super::names::check_prompt_name;
 use crate::prompt::{Label, labels};
+use crate::store::file_system::Access;
 use crate::store::{DiskError, StoreError, atomic};
+use names::{folder_name, label_of};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file beside the label folders that says in which order and with which words the labels are read.
 pub const LABELS_FILE: &str = "labels.txt";
+/// The folder in the home folder that the shots of all prompts are in.
+const SHOTS: &str = "shots";
 /// How the file names of shots end.
 const EXTENSION: &str = ".jpg";
 
@@ -32,7 +42,7 @@ impl Home {
     /// If no prompt can have this name.
     pub fn shots_folder(&self, name: &str) -> Result<PathBuf, StoreError> {
         check_prompt_name(name)?;
-        Ok(self.root.join("shots").join(name))
+        Ok(self.root.join(SHOTS).join(name))
     }
 
     /// The shots in a folder that is laid out as [`Home::shots_folder`] is, oldest first; none where it does not
@@ -77,12 +87,12 @@ impl Home {
         let shots = self.shots_folder(name)?;
         let _lock = self.lock_all()?;
         let folder = shots.join(folder_name(label));
-        self.create_folder(&folder)?;
+        self.create_folder(&folder, Access::Owner)?;
         atomic::clean(&*self.files, &folder);
         let newest = self.shots_in(&shots)?.last().map_or(0, |shot| shot.number);
         let number = newest + 1;
-        let path = folder.join(format!("{number:06}{EXTENSION}"));
-        self.write(&path, picture).inspect_err(|_| {
+        let path = folder.join(file_name(number));
+        self.write(&path, picture, Access::Owner).inspect_err(|_| {
             // Written, but not for certain: a shot that was refused must not turn up later.
             let _ = self.files.remove_file(&path);
         })?;
@@ -93,20 +103,135 @@ impl Home {
         })
     }
 
+    /// The prompts that shots are kept for, whether they were ever trained or not, by name.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn shots_of(&self) -> Result<Vec<String>, StoreError> {
+        let names = self.names_in(&self.root.join(SHOTS))?.into_iter();
+        Ok(names
+            .filter(|name| check_prompt_name(name).is_ok())
+            .collect())
+    }
+
+    /// When a shot was taken, as far as its file says, and its size in bytes.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn shot_file(&self, shot: &Shot) -> Result<(Option<SystemTime>, u64), StoreError> {
+        let size = self.files.size(&shot.path);
+        let size = size.map_err(StoreError::reading(&shot.path))?;
+        let taken = self.files.modified(&shot.path).ok();
+        Ok((taken.filter(|time| *time > UNIX_EPOCH), size))
+    }
+
     /// Takes a shot back; one that is gone already stays so.
     ///
     /// # Errors
     /// If it cannot be removed.
     pub fn remove_shot(&self, shot: &Shot) -> Result<(), StoreError> {
+        self.remove_shots(std::slice::from_ref(shot)).map(drop)
+    }
+
+    /// Removes shots; those that are gone already stay so. How many were there.
+    ///
+    /// # Errors
+    /// If one cannot be removed; those before it are gone.
+    pub fn remove_shots(&self, shots: &[Shot]) -> Result<usize, StoreError> {
         let _lock = self.lock_all()?;
-        match self.files.remove_file(&shot.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.map_err(StoreError::writing(&shot.path))?,
+        let mut folders = BTreeSet::new();
+        let mut removed = 0;
+        for shot in shots {
+            match self.files.remove_file(&shot.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => {
+                    result.map_err(StoreError::writing(&shot.path))?;
+                    removed += 1;
+                }
+            }
+            folders.extend(shot.path.parent());
         }
-        let folder = shot.path.parent().unwrap_or(&self.root);
-        self.files
-            .sync_dir(folder)
-            .map_err(StoreError::writing(&shot.path))
+        for folder in folders {
+            atomic::clean(&*self.files, folder);
+            self.sync_if_there(folder)?;
+        }
+        Ok(removed)
+    }
+
+    /// Gives shots of the prompt `name` another label. Their numbers stay, unless that label has a shot of the same.
+    ///
+    /// # Errors
+    /// If one is gone or cannot be moved; those before it have the new label.
+    pub fn move_shots(
+        &self,
+        name: &str,
+        shots: &[Shot],
+        label: &str,
+    ) -> Result<Vec<Shot>, StoreError> {
+        let folder = self.shots_folder(name)?;
+        let _lock = self.lock_all()?;
+        let to = folder.join(folder_name(label));
+        self.create_folder(&to, Access::Owner)?;
+        let kept = self.shots_in(&folder)?;
+        let mut newest = kept.last().map_or(0, |shot| shot.number);
+        let mut taken: BTreeSet<u64> = (kept.iter().filter(|shot| shot.label == label))
+            .map(|shot| shot.number)
+            .collect();
+        let mut moved = Vec::new();
+        for shot in shots.iter().filter(|shot| shot.label != label) {
+            let mut number = shot.number;
+            if !taken.insert(number) {
+                newest += 1;
+                number = newest;
+                taken.insert(number);
+            }
+            let path = to.join(file_name(number));
+            let from = shot.path.parent().unwrap_or(&folder);
+            (self.files.rename(&shot.path, &path))
+                // The new name first: until it is safe, the old one is.
+                .and_then(|()| self.files.sync_dir(&to))
+                .and_then(|()| self.files.sync_dir(from))
+                .map_err(StoreError::writing(&shot.path))?;
+            moved.push(Shot {
+                number,
+                label: label.into(),
+                path,
+            });
+        }
+        Ok(moved)
+    }
+
+    /// Removes all shots of the prompt `name`, their labels and what an interrupted write left of one. How many there were.
+    ///
+    /// # Errors
+    /// If something cannot be removed; of the shots, the oldest go first.
+    pub fn remove_all_shots(&self, name: &str) -> Result<usize, StoreError> {
+        let folder = self.shots_folder(name)?;
+        let shots = self.shots_in(&folder)?;
+        let removed = self.remove_shots(&shots)?;
+        let _lock = self.lock_all()?;
+        for inner in self.names_in(&folder)? {
+            let inner = folder.join(inner);
+            atomic::clean(&*self.files, &inner);
+            // It stays where someone has put something else into it.
+            let _ = self.files.remove_dir(&inner);
+        }
+        atomic::clean(&*self.files, &folder);
+        match self.files.remove_file(&folder.join(LABELS_FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(StoreError::writing(&folder))?,
+        }
+        self.sync_if_there(&folder)?;
+        let _ = self.files.remove_dir(&folder);
+        self.sync_if_there(&self.root.join(SHOTS))?;
+        Ok(removed)
+    }
+
+    fn sync_if_there(&self, folder: &Path) -> Result<(), StoreError> {
+        match self.files.sync_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(StoreError::writing(folder)),
+        }
     }
 
     /// Keeps the labels of the shots of the prompt `name` beside them.
@@ -122,10 +247,14 @@ impl Home {
             return Ok(());
         }
         let _lock = self.lock_all()?;
-        self.create_folder(&folder)?;
+        self.create_folder(&folder, Access::Owner)?;
         atomic::clean(&*self.files, &folder);
-        self.write(&path, text.as_bytes())
+        self.write(&path, text.as_bytes(), Access::Owner)
     }
+}
+
+fn file_name(number: u64) -> String {
+    format!("{number:06}{EXTENSION}")
 }
 
 fn number_of(file: &str) -> Option<u64> {
@@ -133,218 +262,4 @@ fn number_of(file: &str) -> Option<u64> {
     let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.parse().ok()?;
     (all_digits && number > 0).then_some(number)
-}
-
-/// Names that mean devices on Windows, with any extension.
-const DEVICES: [&str; 22] = [
-    "con", "prn", "aux", "nul", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8",
-    "com9", "lpt1", "lpt2", "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",
-];
-
-/// The name of a label's folder on any file system, memory cards included: what some of them refuse, or what means
-/// something else here, is written as its bytes, `%3F` for a question mark.
-fn folder_name(label: &str) -> String {
-    let lower = label.to_lowercase();
-    let stem = lower.split('.').next().unwrap_or_default();
-    let taken = lower == LABELS_FILE || DEVICES.contains(&stem);
-    let last = label.chars().count().saturating_sub(1);
-    let mut name = String::with_capacity(label.len());
-    for (place, c) in label.chars().enumerate() {
-        let refused = c.is_control() || "<>:\"/\\|?*%".contains(c);
-        let at_an_end = (place == 0 && (c == '.' || taken)) || (place == last && ". ".contains(c));
-        if refused || at_an_end {
-            let mut bytes = [0; 4];
-            for byte in c.encode_utf8(&mut bytes).bytes() {
-                name.push_str(&format!("%{byte:02X}"));
-            }
-        } else {
-            name.push(c);
-        }
-    }
-    name
-}
-
-/// The label of a folder; one that [`folder_name`] did not make means what it says.
-fn label_of(folder: &str) -> String {
-    let mut bytes = Vec::with_capacity(folder.len());
-    let mut rest = folder.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|_| byte == b'%');
-        let decoded = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(decoded.unwrap_or(byte));
-        rest = match decoded {
-            Some(_) => &after[2..],
-            None => after,
-        };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| folder.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::faults::{Fault, FaultyDisk, Survival};
-    use crate::store::file_system::FileSystem;
-    use crate::store::home::tests::home;
-
-    fn shots(home: &Home) -> Vec<Shot> {
-        let folder = home.shots_folder("shelf").unwrap();
-        home.shots_in(&folder).unwrap()
-    }
-
-    fn numbered(home: &Home) -> Vec<(u64, String)> {
-        let shots = shots(home).into_iter();
-        shots.map(|shot| (shot.number, shot.label)).collect()
-    }
-
-    #[test]
-    fn shots_are_numbered_through_all_labels_and_taken_back_one_by_one() {
-        let (disk, home) = home();
-        assert!(shots(&home).is_empty());
-        home.add_shot("shelf", "mug", b"one").unwrap();
-        let fish = home.add_shot("shelf", "fish", b"two").unwrap();
-        home.add_shot("door", "mug", b"of another prompt").unwrap();
-        assert_eq!(fish.path, Path::new("/home/shots/shelf/fish/000002.jpg"));
-        assert_eq!(numbered(&home), [(1, "mug".into()), (2, "fish".into())]);
-        assert_eq!(disk.read(&fish.path, 100).unwrap(), b"two");
-        home.remove_shot(&fish).unwrap();
-        home.remove_shot(&fish).unwrap();
-        assert_eq!(numbered(&home), [(1, "mug".into())]);
-        home.add_shot("shelf", "mug", b"again").unwrap();
-        assert_eq!(numbered(&home), [(1, "mug".into()), (2, "mug".into())]);
-    }
-
-    #[test]
-    fn files_that_are_not_shots_are_left_out() {
-        let (disk, home) = home();
-        home.add_shot("shelf", "mug", b"one").unwrap();
-        home.keep_shot_labels("shelf", &[Label::new("mug", None).unwrap()])
-            .unwrap();
-        let folder = home.shots_folder("shelf").unwrap();
-        for file in ["notes", "mug/a.jpg", "mug/0.jpg", "mug/7.png", "mug/+9.jpg"] {
-            disk.write_synced(&folder.join(file), b"x").unwrap();
-        }
-        assert_eq!(numbered(&home), [(1, "mug".into())]);
-    }
-
-    #[test]
-    fn any_label_is_a_folder_and_comes_back() {
-        let (_, home) = home();
-        let labels = [
-            "red cup",
-            "猫",
-            "what?",
-            "50 % off",
-            "%41",
-            "nul",
-            "Com1.x",
-            "labels.txt",
-            "end.",
-            "a:b*c|d<e>f\"g",
-            "é",
-        ];
-        for label in labels {
-            let name = folder_name(label);
-            assert_eq!(label_of(&name), label);
-            assert!(
-                !name.contains(['?', ':', '*', '"', '<', '>', '|', '/', '\\']),
-                "{name}"
-            );
-            home.add_shot("shelf", label, b"x").unwrap();
-        }
-        let kept: Vec<String> = shots(&home).into_iter().map(|shot| shot.label).collect();
-        assert_eq!(kept, labels);
-        assert_eq!(folder_name("../.."), "%2E.%2F.%2E");
-        // Folders that a person made.
-        for name in ["100%", "%zz", "%e9"] {
-            assert_eq!(label_of(name), name);
-        }
-    }
-
-    #[test]
-    fn names_that_leave_the_folder_are_refused() {
-        let (disk, home) = home();
-        for name in ["", "..", "a/b", "-x"] {
-            let error = home.add_shot(name, "mug", b"x").unwrap_err();
-            assert!(matches!(error, StoreError::Name(_)), "{name:?}");
-        }
-        assert_eq!(disk.operations(), 0);
-    }
-
-    /// A command, and the numbers of the shots before and after it.
-    struct Case {
-        before: u64,
-        run: fn(&Home) -> Result<(), StoreError>,
-        after: u64,
-    }
-
-    const CASES: [Case; 3] = [
-        Case {
-            before: 0,
-            run: |home| home.add_shot("shelf", "mug", b"picture 1").map(|_| ()),
-            after: 1,
-        },
-        Case {
-            before: 2,
-            run: |home| home.add_shot("shelf", "mug", b"picture 3").map(|_| ()),
-            after: 3,
-        },
-        Case {
-            before: 2,
-            run: |home| home.remove_shot(&shots(home)[1]),
-            after: 1,
-        },
-    ];
-
-    fn prepared(case: &Case) -> (FaultyDisk, Home) {
-        let (disk, home) = home();
-        for number in 1..=case.before {
-            let picture = format!("picture {number}");
-            home.add_shot("shelf", "mug", picture.as_bytes()).unwrap();
-        }
-        disk.count_from_here();
-        (disk, home)
-    }
-
-    #[test]
-    fn whatever_fails_or_wherever_the_power_is_cut_every_shot_is_whole_and_earlier_ones_stay() {
-        let mut tried = 0;
-        for case in &CASES {
-            let (disk, home) = prepared(case);
-            (case.run)(&home).unwrap();
-            let operations = disk.operations();
-            let survivals = Survival::all();
-            let cuts = survivals.iter().map(|s| (Fault::PowerCut, *s));
-            let failures = [Fault::FailOnce, Fault::FailFromThere].map(|f| (f, survivals[0]));
-            for (fault, survival) in cuts.chain(failures) {
-                for k in 1..=operations + 1 {
-                    let (disk, home) = prepared(case);
-                    disk.fault_at(k, fault);
-                    let done = (case.run)(&home).is_ok();
-                    match fault {
-                        Fault::PowerCut => disk.restart(survival),
-                        _ => disk.heal(),
-                    }
-                    let context = format!("{fault:?} at {k} of {operations}, {survival:?}");
-                    let found = shots(&home);
-                    let count = found.len() as u64;
-                    assert!(
-                        count == case.after || (count == case.before && !done),
-                        "{context}: {found:?}"
-                    );
-                    for shot in found {
-                        let picture = disk.read(&shot.path, 100).unwrap();
-                        assert_eq!(picture, format!("picture {}", shot.number).as_bytes());
-                    }
-                    home.add_shot("shelf", "mug", b"next").unwrap();
-                    let left = disk.list("/home/shots/shelf/mug".as_ref()).unwrap();
-                    assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
-                    tried += 1;
-                }
-            }
-        }
-        println!("{tried} failures and power cuts survived");
-    }
 }

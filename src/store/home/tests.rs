@@ -152,7 +152,7 @@ fn a_newer_version_is_not_taken_for_damage() {
     bytes[8] = 9;
     let checksum = blake3::hash(&bytes);
     bytes.extend(checksum.as_bytes());
-    disk.write_synced(&path, &bytes).unwrap();
+    disk.write_synced(&path, &bytes, Access::Usual).unwrap();
     assert!(matches!(
         home.load("shelf"),
         Err(StoreError::PromptFile(PromptFileError::NewerVersion {
@@ -169,7 +169,7 @@ fn a_file_copied_in_from_elsewhere_becomes_a_generation_before_it_is_replaced() 
     let mut foreign = seeded(50);
     foreign.provenance.sequence = 1;
     let bytes = format::encode(&foreign).unwrap();
-    disk.write_synced(&home.prompt_path("shelf").unwrap(), &bytes)
+    disk.write_synced(&home.prompt_path("shelf").unwrap(), &bytes, Access::Usual)
         .unwrap();
     assert_eq!(home.save("shelf", &seeded(51)).unwrap().sequence, 4);
     let seeds: Vec<_> = home
@@ -190,7 +190,7 @@ fn what_an_interrupted_process_left_behind_is_cleaned_by_the_next_save() {
         home.history_folder("shelf").join(".000002.rlp.1.tmp"),
     ];
     for file in &left {
-        disk.write_synced(file, b"half").unwrap();
+        disk.write_synced(file, b"half", Access::Usual).unwrap();
     }
     assert_eq!((home.list().unwrap().len(), sequences(&home)), (1, vec![1]));
     saved(&home, 2..=2);

@@ -1,0 +1,48 @@
+//! `edge-rlp shots move`: shots that were given the wrong label get the right one.
+
+use super::chosen::Chosen;
+use super::count;
+use crate::cli::{Context, Exit, usage};
+use crate::prompt::Label;
+use serde_json::json;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// The label that they are to have
+    #[arg(long, value_name = "LABEL")]
+    to: String,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
+    let Arguments { chosen, to } = arguments;
+    if !chosen.says_which() {
+        return Err(usage(
+            "say which shots are to be moved: their numbers, or --label LABEL for all of one",
+        ));
+    }
+    // Names that no label can have are refused before a folder is made for one.
+    let label = Label::new(to, None).map_err(usage)?.name;
+    let shots = chosen.shots(context)?;
+    let moved = context.home.move_shots(&chosen.prompt, &shots, &label)?;
+    for shot in &moved {
+        context.output.object(&json!({
+            "prompt": chosen.prompt,
+            "number": shot.number,
+            "label": shot.label,
+            "path": shot.path.display().to_string(),
+        }))?;
+    }
+    let already = shots.len() - moved.len();
+    let already = match already {
+        0 => String::new(),
+        already => format!("; {} had that label", count(already)),
+    };
+    context.output.line(format!(
+        "{} of {} moved to {label}{already}",
+        count(moved.len()),
+        chosen.prompt
+    ));
+    Ok(Exit::Done)
+}
