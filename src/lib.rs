@@ -65,6 +65,7 @@ pub mod evaluate;
 pub(crate) mod files;
 pub mod frames;
 pub mod host;
+pub mod masked;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod ops;

@@ -3,6 +3,7 @@
 
 mod adapt;
 mod bench;
+mod camera;
 mod cameras;
 mod classify;
 mod demo;
@@ -183,11 +184,11 @@ enum Exit {
 
 /// Runs the command that `arguments` (program name first) ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let given = camera::private(arguments.into_iter().collect());
+    let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Only a closed pipe can make this fail, and then nobody is left to read it.
-            let _ = error.print();
+            print_usage(&error, &given);
             return if error.use_stderr() {
                 ExitCode::from(2)
             } else {
@@ -200,10 +201,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::NothingAccepted) => ExitCode::from(3),
         Err(error) => {
-            output::print_error(format_args!("error: {}", sentence(&error)));
+            let said = camera::without_logins(&sentence(&error), &given);
+            output::print_error(format_args!("error: {said}"));
             ExitCode::from(errors::exit_code(&error))
         }
     }
+}
+
+/// What clap says, of which it may repeat an address with a password.
+fn print_usage(error: &clap::Error, given: &[OsString]) {
+    let said = error.render().to_string();
+    let masked = camera::without_logins(&said, given);
+    if masked != said {
+        output::print_error(masked.trim_end());
+        return;
+    }
+    // Only a closed pipe can make this fail, and then nobody is left to read it.
+    let _ = error.print();
 }
 
 /// Where the program last panicked, and why.

@@ -2,6 +2,7 @@
 //! to standard error. Without it, results go to standard output, and progress, warnings and errors to standard
 //! error.
 
+use crate::masked::mask_urls;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Display;
@@ -126,7 +127,8 @@ impl Output {
 
 /// One line on standard error. A terminal that is gone, as when an ssh line is cut, must not end the program.
 pub fn print_error(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    // What others wrote, an operating system or a server, may hold an address.
+    let _ = writeln!(io::stderr(), "{}", mask_urls(&line.to_string()));
 }
 
 /// A share as people read it: `87.5 %`.

@@ -6,6 +6,7 @@ mod answer;
 mod part;
 mod sha256;
 
+use crate::masked::ShownUrl;
 use crate::store::free_space;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -32,28 +33,28 @@ const SPARE: u64 = 32 << 20;
 #[non_exhaustive]
 pub enum DownloadError {
     #[error("{url:?} is not a URL that can be downloaded from: {what}")]
-    Url { url: String, what: &'static str },
+    Url { url: ShownUrl, what: &'static str },
     #[error("the proxy for {scheme} is not the address of a proxy")]
     Proxy { scheme: &'static str },
     #[error("{url} does not exist (status {status})")]
-    NotFound { url: String, status: u16 },
+    NotFound { url: ShownUrl, status: u16 },
     #[error("the server refuses {url} (status {status}): it is private, or does not exist")]
-    Refused { url: String, status: u16 },
+    Refused { url: ShownUrl, status: u16 },
     #[error("the server answers {url} with status {status}")]
-    Status { url: String, status: u16 },
+    Status { url: ShownUrl, status: u16 },
     #[error("{url} is not followed: {what}")]
-    Redirect { url: String, what: &'static str },
+    Redirect { url: ShownUrl, what: &'static str },
     #[error("{url} cannot be reached: {reason}")]
-    Connection { url: String, reason: String },
+    Connection { url: ShownUrl, reason: String },
     #[error("{url} has {} bytes, more than the {most} that are allowed", .bytes.map_or("too many".into(), |n| n.to_string()))]
     TooLarge {
-        url: String,
+        url: ShownUrl,
         bytes: Option<u64>,
         most: u64,
     },
     #[error("{} has room for {free} bytes and {url} needs {needed}", folder.display())]
     DiskFull {
-        url: String,
+        url: ShownUrl,
         folder: PathBuf,
         needed: u64,
         free: u64,
@@ -62,7 +63,7 @@ pub enum DownloadError {
         "{url} arrived with another checksum than it should have (SHA-256 {found}, not {expected}); it is thrown away"
     )]
     Checksum {
-        url: String,
+        url: ShownUrl,
         expected: Sha256,
         found: Sha256,
     },
@@ -71,13 +72,13 @@ pub enum DownloadError {
         if *kept > 0 { format!("; {kept} bytes are kept") } else { String::new() }
     )]
     GaveUp {
-        url: String,
+        url: ShownUrl,
         attempts: u32,
         reason: String,
         kept: u64,
     },
     #[error("stopped; {kept} bytes of {url} are kept")]
-    Stopped { url: String, kept: u64 },
+    Stopped { url: ShownUrl, kept: u64 },
     #[error("{} is being downloaded by another process", path.display())]
     Busy { path: PathBuf },
     #[error("cannot write {}: {source}; what has arrived is kept", path.display())]
@@ -315,7 +316,7 @@ impl Client {
             url = answer::next(&url, response.headers())?;
         }
         Err(DownloadError::Redirect {
-            url,
+            url: url.into(),
             what: "there are too many redirects",
         }
         .into())
@@ -360,7 +361,7 @@ fn rest(
     content: Content,
     expected: Option<Sha256>,
 ) -> Result<Rest, Failure> {
-    let url = || request.url.to_owned();
+    let url = || ShownUrl::from(request.url);
     let refused = match status {
         200 => {
             part.restart(content.validator, expected)?;

@@ -17,6 +17,7 @@ const MAX_NOTE: u64 = 64 << 10;
 /// What is known of the bytes that are there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Note {
+    /// A hash of it: names, passwords and tokens are not written down.
     url: String,
     /// The server's ETag or date: bytes that go with another one are of another file.
     validator: Option<String>,
@@ -53,10 +54,13 @@ impl Part<'_> {
         let note = note
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let note = note.filter(|note: &Note| note.url == url).unwrap_or(Note {
-            url: url.into(),
-            ..Note::default()
-        });
+        // Earlier versions wrote the address itself.
+        let hash = format!("blake3:{}", blake3::hash(url.as_bytes()).to_hex());
+        let same = |note: &Note| note.url == hash || note.url == url;
+        let note = Note {
+            url: hash.clone(),
+            ..note.filter(same).unwrap_or_default()
+        };
         let there = files.size(&path).map_err(failed)?;
         let mut part = Part {
             files,

@@ -1,5 +1,6 @@
 //! Why pictures cannot be had from where they should come from.
 
+use crate::masked::{ShownUrl, masked};
 use std::io;
 use std::path::PathBuf;
 
@@ -9,12 +10,13 @@ use std::path::PathBuf;
 pub enum FramesError {
     /// The name of a camera that has no meaning.
     #[error(
-        "\"{0}\" is not a camera; use a number, a device such as /dev/video0, dir:PATH, http://HOST/PATH, - or demo[:CONDITION]"
+        "\"{}\" is not a camera; use a number, a device such as /dev/video0, dir:PATH, http://HOST/PATH, - or demo[:CONDITION]",
+        masked(.0)
     )]
     UnknownSource(String),
     /// Not the address of a camera.
-    #[error("\"{address}\" is not the address of a camera: {reason}")]
-    Address { address: String, reason: String },
+    #[error("{address:?} is not the address of a camera: {reason}")]
+    Address { address: ShownUrl, reason: String },
     /// Not a size and a rate.
     #[error(
         "\"{0}\" is not a capture format; write width, height and pictures a second, as in 640x480@30"

@@ -1,6 +1,7 @@
 //! Where pictures come from: cameras, files, folders and drawn demo scenes. What is done with them is decided above:
 //! nothing here knows models or prompts.
 
+mod camera_url;
 pub mod data_set;
 pub mod demo;
 mod error;
@@ -22,6 +23,7 @@ pub mod v4l2;
 #[doc(hidden)]
 pub mod watched_folder;
 
+pub use camera_url::{CameraUrl, Login};
 pub use data_set::{
     LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
 };

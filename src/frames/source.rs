@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use super::demo;
 use super::frame::{Frame, RawFrame};
-use super::http::{self, CameraUrl};
+use super::http;
 use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
 use super::pace::Paced;
 use super::watched_folder::{Arrival, WatchedFolder};
-use super::{FramesError, PictureError};
+use super::{CameraUrl, FramesError, Login, PictureError};
 
 /// The name of a camera, as [`CameraSource::from_str`] reads it and `Display` shows it: never with a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,16 @@ impl FromStr for CameraSource {
             return CameraUrl::parse(text).map(CameraSource::Http);
         }
         text.parse().map(CameraSource::Index).map_err(|_| unknown())
+    }
+}
+
+impl CameraSource {
+    /// The same, with `login` where it is a camera on the network whose address has none.
+    pub fn with_login(self, login: &Login) -> CameraSource {
+        match self {
+            CameraSource::Http(url) => CameraSource::Http(url.with_login(login)),
+            other => other,
+        }
     }
 }
 

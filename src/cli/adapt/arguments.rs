@@ -1,18 +1,18 @@
 //! The flags of `adapt`, by what they are about, and the plan that they come to.
 
+use super::super::camera::{Camera, CameraArguments};
 use super::super::{Context, usage};
 use super::adaptation::Plan;
 use crate::adapt::features::Extraction;
 use crate::adapt::{Options, Recipe};
 use crate::clip::text_tower::DEFAULT_MEMORY;
-use crate::frames::{CameraOptions, CaptureFormat};
 use crate::host::limits;
 use crate::prompt::{Template, Tuning};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("source").required(true))]
+#[command(group = clap::ArgGroup::new("source"))]
 pub struct Arguments {
     // First: the help shows what follows a heading below that heading.
     /// A model of the home folder, or a bundle file [default: the one inside the program]
@@ -132,7 +132,7 @@ pub struct UnlabelledArguments {
     #[arg(long, value_name = "N", requires = "unlabelled", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub rounds: u32,
     /// Stay, and adapt again whenever the camera's pictures no longer look like those that the prompt in use was trained on
-    #[arg(long, requires_all = ["unlabelled", "camera"])]
+    #[arg(long, requires = "unlabelled", conflicts_with = "images")]
     pub watch: bool,
     /// The shortest time between two adaptations of --watch
     #[arg(long, value_name = "DURATION", requires = "watch", value_parser = humantime::parse_duration, default_value = "10m")]
@@ -142,24 +142,19 @@ pub struct UnlabelledArguments {
     pub every: Option<Duration>,
 }
 
-/// How to read a camera.
-#[derive(clap::Args)]
-pub struct CameraArguments {
-    /// What to ask a camera for [default: 640x480@30]
-    #[arg(long, value_name = "WxH@FPS")]
-    format: Option<CaptureFormat>,
-    /// Give a camera up that has sent nothing for so long
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
-    camera_timeout: Duration,
-}
-
-impl CameraArguments {
-    pub fn options(&self) -> CameraOptions {
-        CameraOptions::within(self.camera_timeout).with_format(self.format)
-    }
-}
-
 impl Arguments {
+    /// The camera to learn from, if one is named.
+    ///
+    /// # Errors
+    /// If what is named is none.
+    pub fn camera(&self) -> anyhow::Result<Option<Camera>> {
+        let other = self.pictures.images.is_some() || self.pictures.shots_from.is_some();
+        if other && self.pictures.camera.is_none() {
+            return Ok(None);
+        }
+        self.camera.camera(self.pictures.camera.as_deref())
+    }
+
     /// The flags as one plan.
     ///
     /// # Errors

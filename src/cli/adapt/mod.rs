@@ -8,6 +8,7 @@ mod view;
 
 pub use arguments::Arguments;
 
+use super::camera::Camera;
 use super::pictures::{LabelledPictures, demo_labels, drawn_class};
 use super::{Context, Exit, usage};
 use crate::frames::CameraSource;
@@ -36,17 +37,16 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
 }
 
 /// The camera whose pictures a person at the terminal is to label, if that is how to learn.
-fn taught(arguments: &Arguments) -> anyhow::Result<Option<CameraSource>> {
-    let Some(source) = &arguments.pictures.camera else {
+fn taught(arguments: &Arguments) -> anyhow::Result<Option<Camera>> {
+    let Some(camera) = arguments.camera()? else {
         return Ok(None);
     };
-    let source: CameraSource = source.parse().map_err(usage)?;
-    let labels_itself = matches!(source, CameraSource::Demo(_)) && !arguments.labelling.view;
+    let labels_itself = matches!(camera.source, CameraSource::Demo(_)) && !arguments.labelling.view;
     if labels_itself {
         return Ok(None);
     }
     if view::is_there() {
-        return Ok(Some(source));
+        return Ok(Some(camera));
     }
     if arguments.labelling.view {
         Err(usage(
@@ -57,15 +57,15 @@ fn taught(arguments: &Arguments) -> anyhow::Result<Option<CameraSource>> {
     }
 }
 
-/// Opens the view in which `source` is labelled.
+/// Opens the view in which the pictures of `camera` are labelled.
 fn teach(
-    source: CameraSource,
+    camera: Camera,
     arguments: &Arguments,
     plan: Plan,
     context: &Context,
 ) -> anyhow::Result<Exit> {
     let kept = context.home.shots_folder(&plan.prompt)?.join(LABELS_FILE);
-    let drawn = matches!(source, CameraSource::Demo(_));
+    let drawn = matches!(camera.source, CameraSource::Demo(_));
     let labels = match &arguments.labelling.labels {
         Some(file) => labels::read(file)?,
         None if kept.is_file() => labels::read(&kept)?,
@@ -83,8 +83,8 @@ fn teach(
     }
     let adaptation = Adaptation::open(plan, labels, context)?;
     let view = view::View {
-        source,
-        options: arguments.camera.options(),
+        source: camera.source,
+        options: camera.options,
         adaptation: &adaptation,
         blocks: arguments.labelling.blocks,
     };
@@ -99,10 +99,9 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
         let folder = shots_folder(from, &arguments.prompt, context)?;
         return LabelledPictures::from_shots(&folder, labels, shots, seed, context);
     }
-    match (&arguments.pictures.images, &arguments.pictures.camera) {
+    match (&arguments.pictures.images, arguments.camera()?) {
         (Some(dir), _) => LabelledPictures::from_folder(dir, labels, shots, seed, context),
-        (None, Some(source)) => {
-            let source: CameraSource = source.parse().map_err(usage)?;
+        (None, Some(Camera { source, .. })) => {
             let CameraSource::Demo(conditions) = &source else {
                 return Err(usage(format!(
                     "camera {source} cannot say what it shows, and there is no terminal to label its pictures at: go to \
@@ -118,7 +117,7 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
             LabelledPictures::from_demo(condition, labels, shots, seed)
         }
         (None, None) => Err(usage(
-            "say where pictures come from: --camera SRC, --images DIR or --shots-from",
+            "say where pictures come from: --camera SRC, --camera-config FILE, --images DIR or --shots-from",
         )),
     }
 }

@@ -4,10 +4,12 @@ mod on_change;
 mod report;
 mod watch;
 
+use super::camera::{Camera, CameraArguments};
 use super::{Context, Exit, model, usage};
 use crate::classifier::{Classifier, Unknown};
 use crate::clip::Model;
-use crate::frames::{CameraSource, CaptureFormat, MAX_PIXELS, pictures_in, read_picture};
+use crate::frames::{MAX_PIXELS, pictures_in, read_picture};
+use crate::masked::masked;
 use crate::prompt::{Label, Template, labels};
 use crate::store::LoadedPrompt;
 use crate::watch::Renewal;
@@ -16,14 +18,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("source").required(true))]
+#[command(group = clap::ArgGroup::new("source").args(["paths", "camera"]))]
 pub struct Arguments {
     /// Pictures, and folders of pictures
-    #[arg(value_name = "PATH", group = "source")]
+    #[arg(value_name = "PATH", conflicts_with = "camera_config")]
     paths: Vec<PathBuf>,
     /// Watch a camera: 0, /dev/video0, http://HOST/PATH, - (motion JPEG on standard input), dir:PATH (new pictures
     /// of a folder), or demo[:CONDITION] (drawn pictures; demo:CONDITION,CONDITION takes turns)
-    #[arg(long, value_name = "SRC", group = "source")]
+    #[arg(long, value_name = "SRC")]
     camera: Option<String>,
     /// A prompt by name, or a prompt file [default: the prompt "default"; with --labels none, that is zero-shot]
     #[arg(long, value_name = "NAME|FILE")]
@@ -42,12 +44,6 @@ pub struct Arguments {
     /// learnt on its held-out pictures]
     #[arg(long, value_name = "P")]
     threshold: Option<f32>,
-    /// What to ask a camera for [default: 640x480@30]
-    #[arg(long, value_name = "WxH@FPS")]
-    format: Option<CaptureFormat>,
-    /// Give a camera up that has sent nothing for so long
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
-    camera_timeout: Duration,
     /// Stop after so many frames of the camera
     #[arg(long, value_name = "N")]
     frames: Option<u64>,
@@ -58,11 +54,11 @@ pub struct Arguments {
     #[arg(long)]
     every_frame: bool,
     /// Average the answers of a camera over about so long, so that one odd frame changes no label
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "camera")]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "paths")]
     smooth: Option<Duration>,
     /// Run a command, by sh -c, whenever the label of a camera changes; EDGE_RLP_LABEL, EDGE_RLP_SCORE, EDGE_RLP_PREVIOUS,
     /// EDGE_RLP_SOURCE and EDGE_RLP_FRAME say what to
-    #[arg(long, value_name = "COMMAND", requires = "camera")]
+    #[arg(long, value_name = "COMMAND", conflicts_with = "paths")]
     exec: Option<String>,
     /// Step back behind other programs by so much, from 0 to 19, as `nice` does
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=19))]
@@ -70,6 +66,15 @@ pub struct Arguments {
     /// Comma-separated values with a header
     #[arg(long, conflicts_with = "json")]
     csv: bool,
+    #[command(flatten, next_help_heading = "Camera")]
+    reading: CameraArguments,
+}
+
+impl Arguments {
+    /// Whether it is a camera that is looked at.
+    fn watches(&self) -> bool {
+        self.paths.is_empty()
+    }
 }
 
 /// The prompt that is used where none is named.
@@ -83,9 +88,14 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
             "--threshold {threshold}: give a probability from 0 to 1"
         )));
     }
-    let source = match &arguments.camera {
-        Some(source) => Source::Camera(source.parse::<CameraSource>().map_err(usage)?),
-        None => Source::Files(pictures_in(&arguments.paths)?),
+    let source = if arguments.watches() {
+        let camera = arguments.reading.camera(arguments.camera.as_deref())?;
+        Source::Camera(camera.ok_or_else(|| {
+            usage("say what to look at: pictures and folders, --camera SRC or --camera-config FILE")
+        })?)
+    } else {
+        addresses_are_cameras(&arguments.paths)?;
+        Source::Files(pictures_in(&arguments.paths)?)
     };
     let labels = arguments.labels.as_deref().map(labels::read).transpose()?;
     let prompt = prompt(&arguments, labels.is_some(), context)?;
@@ -199,7 +209,19 @@ fn prompt(
 
 enum Source {
     Files(Vec<PathBuf>),
-    Camera(CameraSource),
+    Camera(Camera),
+}
+
+/// Wrong usage where an address stands among the pictures.
+fn addresses_are_cameras(paths: &[PathBuf]) -> anyhow::Result<()> {
+    let address = |path: &PathBuf| path.to_str().is_some_and(|path| path.contains("://"));
+    match paths.iter().find(|path| address(path)) {
+        Some(path) => Err(usage(format!(
+            "{} is an address: say --camera before it",
+            masked(&path.to_string_lossy())
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn files(paths: &[PathBuf], classifier: &Classifier, report: &mut Report) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! `--exec`: a command of the user's, run when the label changes. It runs beside classification, which never waits for
 //! it; at most one runs at a time, and of the changes that come meanwhile the newest waits.
 
+use crate::cli::camera::secret_variables;
 use crate::watch::Change;
 use anyhow::Context as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -159,6 +160,9 @@ fn start(command: &str, change: &Change) -> std::io::Result<Child> {
         .env("EDGE_RLP_SOURCE", &change.source)
         .env("EDGE_RLP_FRAME", change.frame.to_string())
         .stdin(Stdio::null());
+    for name in secret_variables() {
+        shell.env_remove(name);
+    }
     #[cfg(unix)]
     {
         use std::os::fd::AsFd;

@@ -64,9 +64,10 @@ impl<'a> Report<'a> {
             right: 0,
             unknown: 0,
             busy: Duration::ZERO,
-            bar: match arguments.camera {
-                Some(_) => context.output.spinner("watching"),
-                None => ProgressBar::hidden(),
+            bar: if arguments.watches() {
+                context.output.spinner("watching")
+            } else {
+                ProgressBar::hidden()
             },
         }
     }
@@ -133,10 +134,11 @@ impl<'a> Report<'a> {
             output.line(format!(
                 "{source},{frame},{label},{score},{unknown},{latency:.3}"
             ));
-        } else if self.arguments.camera.is_none() || self.arguments.every_frame || changed {
-            let place = match self.arguments.camera {
-                Some(_) => format!("{source} #{frame}"),
-                None => source.to_owned(),
+        } else if !self.arguments.watches() || self.arguments.every_frame || changed {
+            let place = if self.arguments.watches() {
+                format!("{source} #{frame}")
+            } else {
+                source.to_owned()
             };
             let scored = |(label, score)| format!("{label} {}", percent(score));
             let mut named: Vec<String> = self.top(answer).map(scored).collect();
@@ -167,9 +169,10 @@ impl<'a> Report<'a> {
             None => format!("{} pictures, {each:.1} ms each", self.pictures),
         };
         if self.judged > 0 {
-            let known = match self.arguments.camera {
-                Some(_) => "drawn",
-                None => "folders'",
+            let known = if self.arguments.watches() {
+                "drawn"
+            } else {
+                "folders'"
             };
             let share = percent(self.right as f32 / self.judged as f32);
             words += &format!(

@@ -3,7 +3,8 @@
 use super::on_change::OnChange;
 use super::report::{Picture, Report};
 use crate::classifier::Classifier;
-use crate::frames::{CameraOptions, CameraSource, CaptureCounts};
+use crate::cli::camera::Camera;
+use crate::frames::{CameraSource, CaptureCounts};
 use crate::host::supervisor::Supervisor;
 use crate::watch::{Event, Meter, PromptChange, Renewal, Watch, WatchOptions};
 use anyhow::bail;
@@ -25,14 +26,13 @@ const LOG_PACE: Duration = Duration::from_secs(60);
 /// # Errors
 /// If the camera cannot be opened, or is given up.
 pub fn watch<'a>(
-    camera: &CameraSource,
+    camera: &Camera,
     classifier: Classifier<'a>,
     renewal: Option<Renewal<'a>>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let (arguments, context) = (report.arguments, report.context);
-    let options = CameraOptions::within(arguments.camera_timeout).with_format(arguments.format);
-    let mut frames = camera.open(LIVE_SEED, &options)?;
+    let mut frames = camera.source.open(LIVE_SEED, &camera.options)?;
     let (failures, failed) = mpsc::channel();
     let on_change = match &arguments.exec {
         Some(command) => Some(OnChange::new(command.clone(), move |message| {
@@ -46,7 +46,12 @@ pub fn watch<'a>(
         supervisor.alive();
         context.stopped()
     };
-    let mut watch = Watch::new(&mut frames, classifier, renewal, options_of(camera, report));
+    let mut watch = Watch::new(
+        &mut frames,
+        classifier,
+        renewal,
+        options_of(&camera.source, report),
+    );
     let mut rates = Rates::new();
     loop {
         match watch.next(&stop)? {
@@ -79,7 +84,7 @@ pub fn watch<'a>(
     if let Some(counts) = watch.counts() {
         report.dropped = counts.dropped;
         if counts.captured == 0 && !context.stopped() {
-            bail!("camera {camera} ended without a picture");
+            bail!("camera {} ended without a picture", camera.source);
         }
     }
     Ok(())

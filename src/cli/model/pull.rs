@@ -9,6 +9,7 @@ use crate::cli::{Context, interruptible, usage};
 use crate::clip::Model;
 use crate::clip::import::{Overrides, from_directory};
 use crate::download::{Client, ClientOptions, DownloadError, Proxies, Request, Sha256};
+use crate::masked::ShownUrl;
 use crate::store::{DiskError, StoreError};
 use anyhow::Context as _;
 use indicatif::HumanBytes;
@@ -182,8 +183,12 @@ impl Downloads<'_> {
         let target = folder.join("bundle");
         self.file(url, &target, sha256, self.most)?;
         let model = Model::open(&target).inspect_err(|_| discard(&folder));
-        let model =
-            model.with_context(|| format!("{url} is not a sound bundle, and is thrown away"))?;
+        let model = model.with_context(|| {
+            format!(
+                "{} is not a sound bundle, and is thrown away",
+                ShownUrl::from(url)
+            )
+        })?;
         let bytes = fs::read(&target).with_context(|| target.display().to_string())?;
         let path = home.save_model(&name, &bytes, choices.force)?;
         discard(&folder);
@@ -248,7 +253,8 @@ impl Downloads<'_> {
             for name in &towers[1..] {
                 anyhow::ensure!(
                     self.tower(base, name, folder)?,
-                    "{base} has {} but no {name}, so it is half an export",
+                    "{} has {} but no {name}, so it is half an export",
+                    ShownUrl::from(base),
                     towers[0]
                 );
             }
@@ -256,7 +262,8 @@ impl Downloads<'_> {
         }
         let known: Vec<_> = TOWERS.iter().map(|towers| towers.join(" with ")).collect();
         anyhow::bail!(
-            "{base} has no ONNX files that are known by their names: none of {}",
+            "{} has no ONNX files that are known by their names: none of {}",
+            ShownUrl::from(base),
             known.join(", ")
         )
     }
@@ -329,7 +336,7 @@ impl Downloads<'_> {
             DownloadError::Url { .. } => usage(error),
             error => error.into(),
         })?;
-        let mut message = format!("{url}  {}", HumanBytes(fetched.bytes));
+        let mut message = format!("{}  {}", ShownUrl::from(url), HumanBytes(fetched.bytes));
         match fetched.kept {
             0 => {}
             kept if kept == fetched.bytes => message += ", was there",

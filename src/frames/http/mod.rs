@@ -8,10 +8,9 @@ mod tests;
 use super::frame::RawFrame;
 use super::live::Sink;
 use super::pace::Paced;
-use super::{FramesError, HttpError};
+use super::{CameraUrl, FramesError, HttpError};
 use base64::Engine as _;
 use response::{Reply, Response, read_head};
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::thread;
@@ -21,39 +20,6 @@ use url::Url;
 const MAX_REDIRECTS: usize = 3;
 /// The pause before a camera that sends single pictures is asked for the next one.
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(500);
-
-/// The address of a camera: `http://[user:password@]host[:port]/path`. Shown, it is without user and password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CameraUrl(Url);
-
-impl CameraUrl {
-    /// Reads an address.
-    ///
-    /// # Errors
-    /// If it is none, or not one of plain HTTP.
-    pub fn parse(text: &str) -> Result<CameraUrl, FramesError> {
-        let refused = |reason: String| FramesError::Address {
-            address: text.to_owned(),
-            reason,
-        };
-        let url = Url::parse(text).map_err(|error| refused(error.to_string()))?;
-        match url.scheme() {
-            "http" if url.has_host() => Ok(CameraUrl(url)),
-            "https" => Err(refused("only plain http is supported".into())),
-            other => Err(refused(format!("{other} is not http"))),
-        }
-    }
-}
-
-impl fmt::Display for CameraUrl {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut url = self.0.clone();
-        // Only addresses without a host have no place for these, and those were refused.
-        let _ = url.set_password(None);
-        let _ = url.set_username("");
-        url.fmt(out)
-    }
-}
 
 /// Captures from `camera` until the sink wants no more. A connection without data for `quiet` has failed.
 ///
@@ -98,7 +64,7 @@ fn request<'a>(
     quiet: Duration,
     wanted: &'a dyn Fn() -> bool,
 ) -> Result<Response<Wanted<'a>>, HttpError> {
-    let mut url = camera.0.clone();
+    let mut url = camera.url().clone();
     for _ in 0..=MAX_REDIRECTS {
         let place = match ask(&url, quiet, wanted)? {
             Reply::Response(response) => return Ok(response),

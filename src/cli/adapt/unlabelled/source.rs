@@ -5,7 +5,7 @@ use crate::adapt::drift::ALIKE;
 use crate::adapt::features::{Extraction, encode_crops};
 use crate::cli::{Context, usage};
 use crate::clip::Model;
-use crate::frames::{CameraEvent, CameraSource, Frames, MAX_PIXELS, pictures_in, read_picture};
+use crate::frames::{CameraEvent, Frames, MAX_PIXELS, pictures_in, read_picture};
 use crate::rng::Rng;
 use image::RgbImage;
 use ndarray::{Array1, ArrayView3, ShapeError};
@@ -31,10 +31,13 @@ impl Source {
             Rng::new(arguments.training.seed).shuffle(&mut paths);
             return Ok(Source::Files(paths.into_iter()));
         }
-        let camera = arguments.pictures.camera.as_deref().unwrap_or_default();
-        let camera: CameraSource = camera.parse().map_err(usage)?;
+        let camera = arguments.camera()?.ok_or_else(|| {
+            usage(
+                "say where pictures come from: --camera SRC, --camera-config FILE or --images DIR",
+            )
+        })?;
         let seed = SEED + arguments.training.seed;
-        let frames = camera.open(seed, &arguments.camera.options())?;
+        let frames = camera.source.open(seed, &camera.options)?;
         Ok(Source::Camera(frames))
     }
 

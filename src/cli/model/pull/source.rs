@@ -2,6 +2,7 @@
 
 use crate::cli::usage;
 use crate::download::Sha256;
+use crate::masked::ShownUrl;
 use serde::Deserialize;
 
 /// The exports that go by a short name.
@@ -70,7 +71,8 @@ pub fn source(named: &str, sha256: Option<Sha256>, endpoint: &str) -> anyhow::Re
         .is_some_and(|(owner, name)| part(owner) && part(name));
     if !(fine && part(revision)) {
         return Err(usage(format!(
-            "{named:?} is neither a name that `edge-rlp model pull --list` has, nor OWNER/NAME on the hub, nor a URL"
+            "{:?} is neither a name that `edge-rlp model pull --list` has, nor OWNER/NAME on the hub, nor a URL",
+            ShownUrl::from(named)
         )));
     }
     let endpoint = match endpoint.trim_end_matches('/') {
@@ -108,6 +110,7 @@ fn from_url(named: &str, sha256: Option<Sha256>) -> anyhow::Result<Source> {
         ));
     }
     if url.contains('?') {
+        let url = ShownUrl::from(url);
         return Err(usage(format!(
             "{url:?}: a folder's URL has no ?, because the names of its files come after it"
         )));
