@@ -40,10 +40,10 @@
 //! | [`store`] | prompts, models and shots on disk |
 //! | [`host`] | the machine: temperature, memory limits, signals, supervisor |
 //! | [`classifier`] | a model, a prompt and labels, ready to name pictures |
-//! | [`adapt`] | training, and whether the result may stay |
 //! | [`frames`] | where pictures come from: cameras, folders, drawn scenes |
 //! | `download` | models over the network, with the feature `pull` |
-//! | [`evaluate`] | protocols, and methods to compare with |
+//! | [`adapt`] | which pictures are taken, training, and whether the result may stay |
+//! | [`evaluate`] | data sets, protocols, and methods to compare with |
 //! | [`watch`] | from a camera's frames to typed events |
 //! | [`cli`] | the commands |
 //!

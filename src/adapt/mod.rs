@@ -44,6 +44,7 @@ pub mod lbfgs;
 pub mod loss;
 pub mod options;
 pub mod outcome;
+pub mod pictures;
 pub mod task;
 pub mod trainer;
 pub mod unlabelled;
@@ -51,7 +52,8 @@ pub mod unlabelled;
 pub use acceptance::{Comparison, Evidence, Split};
 pub use options::{Optimizer, Options, Recipe};
 pub use outcome::Outcome;
-pub use task::{MIN_LABELS, MIN_SHOTS, Task, check_labels};
+pub use pictures::{LabelledPictures, PicturesError};
+pub use task::{MIN_LABELS, MIN_SHOTS, Task, check_labels, check_pictures};
 pub use trainer::{Progress, StepReport};
 
 use crate::classifier::ClassifierError;
@@ -71,6 +73,17 @@ pub enum AdaptError {
     /// A class has no picture at all.
     #[error("the label {label:?} has no usable picture: add some, or remove it from the labels")]
     NoPictures { label: String },
+    /// A class has fewer than [`MIN_SHOTS`] pictures that could be read.
+    #[error(
+        "the label {label:?} has {pictures} usable picture{}: give it at least {MIN_SHOTS}, better 16",
+        if *pictures == 1 { "" } else { "s" }
+    )]
+    TooFewPictures {
+        /// The label's name.
+        label: String,
+        /// How many it has.
+        pictures: usize,
+    },
     /// Without labels: fewer than [`MIN_SHOTS`] pictures of a class are sure enough to be trained on.
     #[error(
         "of the label {label:?} only {pictures} pictures are sure enough to learn from: watch for longer, or remove the label"

@@ -1,6 +1,7 @@
 //! What a prompt is trained for: a model, and the classes that it is to tell apart.
 
 use super::AdaptError;
+use super::features::FeatureSet;
 use crate::classifier::{ClassifierError, context_rows, text_features};
 use crate::clip::Model;
 use crate::prompt::{Delta, Label, TokenLayout};
@@ -55,6 +56,23 @@ impl<'a> Task<'a> {
     pub fn text_features(&self, change: Option<&Delta>) -> Result<Array2<f32>, ClassifierError> {
         text_features(&self.model.text, self.layout, change)
     }
+}
+
+/// Checks that each class has pictures enough to train on and to judge by.
+///
+/// # Errors
+/// [`AdaptError::TooFewPictures`] if one has fewer than [`MIN_SHOTS`].
+pub fn check_pictures(labels: &[Label], pictures: &FeatureSet) -> Result<(), AdaptError> {
+    for (class, label) in labels.iter().enumerate() {
+        let found = pictures.labels.iter().filter(|&&of| of == class).count();
+        if found < MIN_SHOTS {
+            return Err(AdaptError::TooFewPictures {
+                label: label.name.clone(),
+                pictures: found,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Checks that there is something to tell apart, before a model is opened for it.

@@ -1,6 +1,7 @@
 //! What an error says on the command line, and which exit code it means. The library says what happened, and to what; what
 //! to type against it is added here, for every command alike.
 
+use crate::adapt::PicturesError;
 use crate::frames::{FramesError, SplitError};
 use crate::store::{DiskError, ExistsError, MissingError, StoreError};
 use std::error::Error;
@@ -39,7 +40,8 @@ pub fn name_is_usage(error: anyhow::Error) -> anyhow::Error {
 /// The exit code of a command that failed with `error`.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let wrong_usage = error.is::<UsageError>()
-        || matches!(error.downcast_ref(), Some(FramesError::NotVideo { .. }));
+        || matches!(error.downcast_ref(), Some(FramesError::NotVideo { .. }))
+        || matches!(error.downcast_ref(), Some(PicturesError::NotDrawn { .. }));
     if wrong_usage { 2 } else { 1 }
 }
 
@@ -66,6 +68,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     None.or_else(|| error.downcast_ref().and_then(store_hint))
         .or_else(|| error.downcast_ref().and_then(frames_hint))
         .or_else(|| error.downcast_ref().and_then(split_hint))
+        .or_else(|| error.downcast_ref().and_then(pictures_hint))
         .or_else(|| super::model::hint(error).map(str::to_owned))
 }
 
@@ -109,6 +112,17 @@ fn split_hint(error: &SplitError) -> Option<String> {
     Some(match error {
         SplitError::NoPictures { .. } => "say with --images where the pictures are".into(),
         SplitError::Several { .. } => "name one with --split FILE".into(),
+        _ => return None,
+    })
+}
+
+fn pictures_hint(error: &PicturesError) -> Option<String> {
+    Some(match error {
+        PicturesError::NoShots { .. } => {
+            "take some with `edge-rlp adapt --camera SRC --labels FILE` at a terminal (pictures of your own, one folder a label, \
+             go with --images DIR)"
+                .into()
+        }
         _ => return None,
     })
 }

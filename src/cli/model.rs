@@ -7,8 +7,7 @@ mod kept;
 #[cfg(feature = "pull")]
 mod pull;
 
-use super::errors::name_is_usage;
-use super::{Context, Exit, usage};
+use super::{Context, Exit, name_is_usage, usage};
 use crate::clip::{BundleHeader, Model, ModelError};
 use crate::store::{LoadedPrompt, MissingError, StoreError};
 use anyhow::Context as _;

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
@@ -54,6 +55,16 @@ impl Output {
             self.write(&serde_json::to_string(value)?);
         }
         Ok(())
+    }
+
+    /// Warns of folders of pictures that are left out.
+    pub fn unused_folders(&self, folders: &[PathBuf]) {
+        for folder in folders {
+            self.warn(format!(
+                "{}: no label has this folder's name; left out",
+                folder.display()
+            ));
+        }
     }
 
     /// What is going on, for people, on standard error; nothing with `--quiet`.

@@ -1,10 +1,12 @@
 //! Evaluation: the protocols of the papers, on features that were extracted once and are shared by all methods, and
 //! the numbers that say how good each method is.
 
+pub mod data_set;
 pub mod methods;
 pub mod metrics;
 pub mod protocols;
 
+pub use data_set::{DataSet, DataSetError};
 pub use methods::{FitOptions, Fitted, Method, Predictor, Probe};
 pub use metrics::{Assessment, harmonic_mean, wilson};
 pub use protocols::{

@@ -2,13 +2,13 @@
 //! features a trained and judged prompt, and that a file.
 
 use super::super::output::percent;
-use super::super::pictures::LabelledPictures;
 use super::super::{Context, Exit, model, usage};
 use crate::adapt::features::{
     Encode, Extraction, FeatureSet, Monitor, Pictures, encode_views, extract_with,
 };
 use crate::adapt::{
-    self, AdaptError, Comparison, MIN_SHOTS, Options, Outcome, Progress, Task, check_labels,
+    self, AdaptError, Comparison, LabelledPictures, Options, Outcome, Progress, Task, check_labels,
+    check_pictures,
 };
 use crate::clip::{Model, ModelError};
 use crate::host::memory;
@@ -127,14 +127,14 @@ impl Adaptation {
         let encode = |index, picture: &RgbImage| self.views(pictures.number(index), picture);
         let set = self.encode(pictures, &encode, monitor);
         bar.finish_and_clear();
-        let warnings = pictures.warnings();
-        for warning in &warnings {
-            context.output.warn(format!("{warning}; skipped"));
+        let unreadable = pictures.unreadable();
+        for error in &unreadable {
+            context.output.warn(format!("{error}; skipped"));
         }
-        if !warnings.is_empty() {
+        if !unreadable.is_empty() {
             context.output.warn(format!(
                 "{} of {} pictures were skipped",
-                warnings.len(),
+                unreadable.len(),
                 pictures.len()
             ));
         }
@@ -167,21 +167,8 @@ impl Adaptation {
         if monitor.stop.load(Ordering::Relaxed) {
             return Err(AdaptError::Stopped.into());
         }
-        self.enough(&set)?;
+        check_pictures(&self.labels, &set)?;
         Ok(set)
-    }
-
-    fn enough(&self, set: &FeatureSet) -> anyhow::Result<()> {
-        for (class, label) in self.labels.iter().enumerate() {
-            let found = set.labels.iter().filter(|&&of| of == class).count();
-            anyhow::ensure!(
-                found >= MIN_SHOTS,
-                "the label {:?} has {found} usable picture{}: give it at least {MIN_SHOTS}, better 16",
-                label.name,
-                if found == 1 { "" } else { "s" },
-            );
-        }
-        Ok(())
     }
 
     /// Trains and judges, with a progress bar.

@@ -9,8 +9,8 @@ mod view;
 pub use arguments::Arguments;
 
 use super::camera::Camera;
-use super::pictures::{LabelledPictures, demo_labels, drawn_class};
 use super::{Context, Exit, usage};
+use crate::adapt::pictures::{Choice, LabelledPictures, demo_labels, drawn_class};
 use crate::frames::CameraSource;
 use crate::prompt::labels;
 use crate::store::LABELS_FILE;
@@ -27,6 +27,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         return teach(source, &arguments, plan, context);
     }
     let pictures = pictures(&arguments, context)?;
+    context.output.unused_folders(&pictures.unused);
     let adaptation = Adaptation::open(plan, pictures.labels.clone(), context)?;
     let set = adaptation.features(&pictures, context)?;
     let features_seconds = adaptation.plan.started.elapsed().as_secs_f64();
@@ -69,7 +70,7 @@ fn teach(
     let labels = match &arguments.labelling.labels {
         Some(file) => labels::read(file)?,
         None if kept.is_file() => labels::read(&kept)?,
-        None if drawn => demo_labels()?,
+        None if drawn => demo_labels(),
         None => {
             return Err(usage(
                 "say with --labels FILE what there is to tell apart: one label a line",
@@ -92,15 +93,21 @@ fn teach(
 }
 
 fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<LabelledPictures> {
-    let labels = arguments.labelling.labels.as_deref();
-    let shots = arguments.pictures.shots();
-    let seed = arguments.training.seed;
+    let choice = Choice {
+        labels: arguments.labelling.labels.as_deref(),
+        shots: arguments.pictures.shots(),
+        seed: arguments.training.seed,
+    };
     if let Some(from) = &arguments.pictures.shots_from {
         let folder = shots_folder(from, &arguments.prompt, context)?;
-        return LabelledPictures::from_shots(&folder, labels, shots, seed, context);
+        return Ok(LabelledPictures::from_shots(
+            &context.home,
+            &folder,
+            choice,
+        )?);
     }
     match (&arguments.pictures.images, arguments.camera()?) {
-        (Some(dir), _) => LabelledPictures::from_folder(dir, labels, shots, seed, context),
+        (Some(dir), _) => Ok(LabelledPictures::from_folder(dir, choice)?),
         (None, Some(Camera { source, .. })) => {
             let CameraSource::Demo(conditions) = &source else {
                 return Err(usage(format!(
@@ -114,7 +121,7 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
                     "camera {source} changes its condition, which is for --watch and classify: name one to learn from"
                 )));
             };
-            LabelledPictures::from_demo(condition, labels, shots, seed)
+            Ok(LabelledPictures::from_demo(condition, choice)?)
         }
         (None, None) => Err(usage(
             "say where pictures come from: --camera SRC, --camera-config FILE, --images DIR or --shots-from",

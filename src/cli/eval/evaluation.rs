@@ -2,11 +2,12 @@
 
 use super::super::output::percent;
 use super::super::{Context, usage};
-use super::data_set::{DataSet, Extracted, File, extract};
+use super::features::{Extracted, extract};
 use super::{Configuration, Protocol};
 use crate::adapt::features::{Extraction, FeatureSet};
 use crate::adapt::{AdaptError, StepReport, Task};
 use crate::clip::Model;
+use crate::evaluate::data_set::{DataSet, File};
 use crate::evaluate::{
     EvaluateError, Fitted, Part, PartClasses, Predictor, Trial, TrialResult, base_and_new,
     choose_shots, run as run_trial, test,

@@ -1,12 +1,13 @@
 //! `edge-rlp eval`: how good a prompt or a method is, by the protocols of the papers. Flags become data sets, trials
 //! and a list of methods; features are extracted once and shared by all of them.
 
-mod data_set;
 pub(super) mod evaluation;
+mod features;
 pub(super) mod summary;
 
 use super::{Context, Exit, model, report, usage};
 use crate::adapt::{MIN_LABELS, check_labels};
+use crate::evaluate::data_set::{DataSet, Reading};
 use crate::evaluate::{FitOptions, Method};
 use crate::prompt::{Template, labels};
 use crate::store::LoadedPrompt;
@@ -14,7 +15,6 @@ use crate::store::atomic::{self, Replace};
 use crate::store::file_system::{Access, Disk};
 use anyhow::Context as _;
 use clap::ValueEnum;
-use data_set::{DataSet, Reading};
 use evaluation::Evaluation;
 use std::path::{Path, PathBuf};
 use summary::Summary;
@@ -266,7 +266,8 @@ fn source(
             1.0
         },
     };
-    let source = DataSet::open(&arguments.images, reading, context)?;
+    let source = DataSet::open(&arguments.images, reading)?;
+    context.output.unused_folders(&source.unused);
     check_labels(&source.labels)?;
     if configuration.protocol == Protocol::BaseToNew && source.labels.len() < 2 * MIN_LABELS {
         return Err(usage(format!(
@@ -285,7 +286,9 @@ fn targets(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<DataS
             split: None,
             holdout: 1.0,
         };
-        DataSet::open(dir, everything, context)
+        let target = DataSet::open(dir, everything)?;
+        context.output.unused_folders(&target.unused);
+        Ok(target)
     };
     arguments.target.iter().map(open).collect()
 }

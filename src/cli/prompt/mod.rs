@@ -12,8 +12,7 @@ mod show;
 
 pub use describe::date;
 
-use super::errors::name_is_usage;
-use super::{Context, Exit};
+use super::{Context, Exit, name_is_usage};
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]

@@ -6,9 +6,8 @@ mod relabel;
 mod remove;
 mod show;
 
-use super::errors::name_is_usage;
 use super::prompt::date;
-use super::{Context, Exit};
+use super::{Context, Exit, name_is_usage};
 use crate::store::Shot;
 use std::time::UNIX_EPOCH;
 

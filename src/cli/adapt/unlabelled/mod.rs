@@ -6,11 +6,11 @@ mod report;
 mod source;
 mod watch;
 
-use super::super::pictures::demo_labels;
 use super::super::{Context, Exit, usage};
 use super::Arguments;
 use super::adaptation::{Adaptation, explained};
 use super::arguments::UnlabelledArguments;
+use crate::adapt::pictures::demo_labels;
 use crate::adapt::unlabelled::{self, Consistency, SelfTraining};
 use crate::adapt::{AdaptError, Outcome, StepReport, drift};
 use crate::host::memory;
@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     let mut source = Source::open(arguments)?;
     let labels = match &arguments.labelling.labels {
         Some(file) => labels::read(file)?,
-        None if source.is_drawn() => demo_labels()?,
+        None if source.is_drawn() => demo_labels(),
         None => return Err(usage("--unlabelled needs --labels FILE: what may be shown")),
     };
     let adaptation = Adaptation::open(plan, labels, context)?;

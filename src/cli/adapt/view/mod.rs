@@ -10,9 +10,9 @@ mod terminal;
 mod train;
 mod watch;
 
-use super::super::pictures::LabelledPictures;
 use super::super::{Context, Exit};
 use super::adaptation::{Adaptation, Trained};
+use crate::adapt::LabelledPictures;
 use crate::frames::{CameraOptions, CameraSource};
 use crate::store::Shot;
 use crate::watch::{Hints, SharpnessHistory};

@@ -3,9 +3,9 @@
 
 use super::super::adaptation::{Adaptation, Trained};
 use super::state::{Progress, Verdict};
+use crate::adapt::LabelledPictures;
 use crate::adapt::features::Monitor;
 use crate::cli::output::percent;
-use crate::cli::pictures::LabelledPictures;
 use crate::clip::ModelError;
 use crate::host::temperature::Pacing;
 use image::RgbImage;

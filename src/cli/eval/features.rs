@@ -1,0 +1,71 @@
+//! The features of a data set's pictures, with a progress bar.
+
+use super::super::Context;
+use crate::adapt::AdaptError;
+use crate::adapt::features::{self, Extraction, FeatureSet, Monitor, Pictures};
+use crate::clip::Model;
+use crate::evaluate::data_set::File;
+use crate::frames::{MAX_PIXELS, PictureError, read_picture};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Features of files, and which file each is of.
+pub struct Extracted {
+    pub set: FeatureSet,
+    /// The index of the file of each row.
+    pub files: Vec<usize>,
+    /// Files that could not be read.
+    pub skipped: usize,
+    /// Processor time a picture and view took, with decoding, in seconds.
+    pub seconds_each: f64,
+}
+
+/// Decodes and encodes each of `files` once.
+pub fn extract(
+    model: &Model,
+    files: &[File],
+    extraction: Extraction,
+    context: &Context,
+) -> anyhow::Result<Extracted> {
+    let bar = context.output.progress("pictures", files.len() as u64);
+    let unreadable: Mutex<Vec<(usize, PictureError)>> = Mutex::default();
+    let failures = || unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+    let load = |index: usize| {
+        let (path, class) = &files[index];
+        match read_picture(path, MAX_PIXELS) {
+            Ok(picture) => Some((picture, *class)),
+            Err(error) => {
+                failures().push((index, error));
+                None
+            }
+        }
+    };
+    let started = Instant::now();
+    let pictures = Pictures {
+        count: files.len(),
+        load: &load,
+    };
+    let monitor = Monitor {
+        done: &|count| bar.set_position(count as u64),
+        stop: &context.stop,
+    };
+    let set = features::extract(model, pictures, extraction, monitor);
+    bar.finish_and_clear();
+    if context.stopped() {
+        return Err(AdaptError::Stopped.into());
+    }
+    let set = set?;
+    let busy = started.elapsed().as_secs_f64() * extraction.threads.min(files.len()) as f64;
+    let mut failed = std::mem::take(&mut *failures());
+    failed.sort_by_key(|(index, _)| *index);
+    for (_, error) in &failed {
+        context.output.warn(format!("{error}; skipped"));
+    }
+    let readable = |index: &usize| failed.iter().all(|(failed, _)| failed != index);
+    Ok(Extracted {
+        seconds_each: busy / (set.labels.len().max(1) * extraction.views) as f64,
+        files: (0..files.len()).filter(readable).collect(),
+        skipped: failed.len(),
+        set,
+    })
+}
