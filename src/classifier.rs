@@ -56,6 +56,7 @@ pub enum ClassifierError {
 ///
 /// # Errors
 /// If the change has another shape than those rows, or the tower has no such tokens.
+#[doc(hidden)]
 pub fn context_rows(
     tower: &TextTower,
     layout: &TokenLayout,
@@ -80,6 +81,7 @@ pub fn context_rows(
 ///
 /// # Errors
 /// As [`context_rows`], and if a class is too long for the tower.
+#[doc(hidden)]
 pub fn text_features(
     tower: &TextTower,
     layout: &TokenLayout,
@@ -90,11 +92,13 @@ pub fn text_features(
 }
 
 /// `softmax(scale * images . texts)`, `[pictures, classes]`, of features `[pictures, joint]` and `[classes, joint]`.
+#[doc(hidden)]
 pub fn probabilities(images: ArrayView2<f32>, texts: ArrayView2<f32>, scale: f32) -> Array2<f32> {
     softmax_rows(images.dot(&texts.t()), scale)
 }
 
 /// `softmax(scale * row)` of each row of `scores`.
+#[doc(hidden)]
 pub fn softmax_rows(mut scores: Array2<f32>, scale: f32) -> Array2<f32> {
     for mut row in scores.outer_iter_mut() {
         let highest = row.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
@@ -106,6 +110,7 @@ pub fn softmax_rows(mut scores: Array2<f32>, scale: f32) -> Array2<f32> {
 }
 
 /// The index of the highest score; the first one on a tie.
+#[doc(hidden)]
 pub fn best(scores: ArrayView1<f32>) -> usize {
     let mut winner = 0;
     for (index, &score) in scores.iter().enumerate() {

@@ -64,7 +64,9 @@ pub mod download;
 pub mod evaluate;
 pub(crate) mod files;
 pub mod frames;
+#[doc(hidden)]
 pub mod host;
+#[doc(hidden)]
 pub mod masked;
 #[allow(unsafe_code)]
 #[doc(hidden)]

@@ -106,6 +106,7 @@ impl Monitor<'_> {
 }
 
 /// From a picture and its index to its views, the picture itself first.
+#[doc(hidden)]
 pub type Encode<'a> = dyn Fn(usize, &RgbImage) -> Result<Vec<Array1<f32>>, ModelError> + Sync + 'a;
 
 /// The views of one picture.
@@ -133,6 +134,7 @@ pub fn extract(
 ///
 /// # Errors
 /// If `encode` refuses a picture.
+#[doc(hidden)]
 pub fn extract_with(
     encode: &Encode,
     pictures: Pictures,
@@ -216,6 +218,7 @@ pub fn encode_views(
 ///
 /// # Errors
 /// If the image tower refuses a crop.
+#[doc(hidden)]
 pub fn encode_crops(
     model: &Model,
     picture: &RgbImage,

@@ -36,16 +36,20 @@
 pub mod acceptance;
 #[doc(hidden)]
 pub mod adam;
+#[doc(hidden)]
 pub mod calibration;
+#[doc(hidden)]
 pub mod drift;
 pub mod features;
 #[doc(hidden)]
 pub mod lbfgs;
+#[doc(hidden)]
 pub mod loss;
 pub mod options;
 pub mod outcome;
 pub mod pictures;
 pub mod task;
+#[doc(hidden)]
 pub mod trainer;
 pub mod unlabelled;
 

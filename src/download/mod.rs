@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::store::file_system::Disk;
 use answer::{Answer, Content};
 use part::Part;
+#[doc(hidden)]
 pub use sha256::Sha256;
 use thiserror::Error;
 

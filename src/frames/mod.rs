@@ -29,7 +29,9 @@ pub use data_set::{
 };
 pub use error::{DemoError, DeviceError, FramesError, HttpError};
 pub use folder::{FolderError, pictures_in};
-pub use frame::{Frame, RawFrame};
+pub use frame::Frame;
+#[doc(hidden)]
+pub use frame::RawFrame;
 pub use live::CaptureCounts;
 pub use options::{CameraOptions, CaptureFormat};
 pub use picture::{

@@ -1,10 +1,10 @@
 //! The machine that the program runs on: how hot it is, how much memory it gives, who supervises the program, and which
 //! signals end it.
 
-pub mod limits;
+pub(crate) mod limits;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod memory;
-pub mod signals;
-pub mod supervisor;
-pub mod temperature;
+pub(crate) mod signals;
+pub(crate) mod supervisor;
+pub(crate) mod temperature;

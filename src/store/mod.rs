@@ -7,8 +7,10 @@ mod bounded;
 mod error;
 #[doc(hidden)]
 pub mod file_system;
+#[doc(hidden)]
 pub mod format;
 pub mod home;
+#[doc(hidden)]
 pub mod json;
 
 #[cfg(test)]

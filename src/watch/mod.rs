@@ -8,11 +8,11 @@ mod renewal;
 mod sharpness;
 mod smoothing;
 
-pub use hints::{Hints, SharpnessHistory};
-pub use meter::Meter;
+pub(crate) use hints::{Hints, SharpnessHistory};
+pub(crate) use meter::Meter;
 pub use renewal::{PromptChange, Renewal};
-pub use sharpness::sharpness;
-pub use smoothing::Smoothing;
+pub(crate) use sharpness::sharpness;
+pub(crate) use smoothing::Smoothing;
 
 use std::fmt;
 use std::thread;

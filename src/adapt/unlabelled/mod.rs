@@ -3,7 +3,7 @@
 //! unsupervised prompt learning, arXiv 2204.03649). Whether the result may stay is decided without labels.
 
 mod consistency;
-pub mod pseudo_labels;
+pub(crate) mod pseudo_labels;
 
 pub use consistency::{Consistency, Measures, Refusal};
 

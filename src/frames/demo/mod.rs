@@ -40,6 +40,7 @@ pub struct SceneSpec {
 }
 
 /// Which of the [`reserved`] combinations of class and colour may be drawn.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserved {
     /// None of them: what the default model is trained on.
@@ -51,6 +52,7 @@ pub enum Reserved {
 }
 
 /// What [`sample`] may choose from.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Choice<'a> {
     /// Indices into [`CLASSES`], at least one.
@@ -73,6 +75,7 @@ pub fn condition_named(name: &str) -> Result<usize, DemoError> {
 }
 
 /// The indices of the conditions that the default model is trained on.
+#[doc(hidden)]
 pub fn trained_conditions() -> Vec<usize> {
     (0..CONDITIONS.len())
         .filter(|&index| !CONDITIONS[index].held_out)
@@ -80,11 +83,13 @@ pub fn trained_conditions() -> Vec<usize> {
 }
 
 /// True for the combinations of class and colour kept out of training: one colour a class, so 12 of 120.
+#[doc(hidden)]
 pub fn reserved(class: usize, colour: usize) -> bool {
     colour == (3 * class + class / COLOURS.len()) % COLOURS.len()
 }
 
 /// Draws a scene at random: every allowed class, colour, pattern, background and condition alike.
+#[doc(hidden)]
 pub fn sample(rng: &mut Rng, choice: &Choice) -> SceneSpec {
     let class = *rng.pick(choice.classes);
     let colours: Vec<usize> = (0..COLOURS.len())
