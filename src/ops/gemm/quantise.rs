@@ -47,9 +47,12 @@ pub(super) fn quantise_panels(
     (panels.finish(), scales)
 }
 
-/// The quantised rows in sequence, and their scales.
-pub(super) fn quantise_lines(x: ArrayView2<f32>, inputs: Option<&[f32]>) -> (Inputs, Vec<f32>) {
-    let mut lines = Inputs::new(x.nrows(), x.ncols());
+/// The quantised rows added to `lines`, and their scales.
+pub(super) fn quantise_lines(
+    mut lines: Inputs,
+    x: ArrayView2<f32>,
+    inputs: Option<&[f32]>,
+) -> (Inputs, Vec<f32>) {
     let scales = quantise(x, inputs, |_, integers| lines.push(integers));
     (lines, scales)
 }

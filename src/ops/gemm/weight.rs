@@ -166,7 +166,10 @@ impl Weight {
             ),
             Form::InPlace(unpacked) => unpacked.multiply(
                 rows,
-                |rows| quantise_lines(x.slice(s![rows, ..]), inputs),
+                |rows| {
+                    let lines = unpacked.inputs(rows.len());
+                    quantise_lines(lines, x.slice(s![rows, ..]), inputs)
+                },
                 |block: &Block<_, Vec<f32>>, row, column, products, y| {
                     let scale = block.saved[row];
                     scaled(block.rows.start + row, scale, column, products, y)

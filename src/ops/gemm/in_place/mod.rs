@@ -5,14 +5,24 @@
 //! multiplied for the second time: reading along its columns takes a fifth of the product, and a process that encodes a
 //! single picture never gets there.
 //!
-//! The kernel is our own, with a finer tile than tract's: 50 rows, a picture of ViT-B/32, are five tiles of ten here and
-//! four of sixteen there.
+//! The kernels are our own, one for each set of instructions, with finer tiles than tract's: 50 rows, a picture of ViT-B/32,
+//! are five tiles of ten here and four of sixteen there. All yield the same sums, to the last bit.
 
 // Without a kernel, nothing reads what kernels are given.
-#![cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+#![cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    expect(dead_code)
+)]
 
 #[cfg(target_arch = "x86_64")]
-mod vnni;
+mod amx;
+mod interleave;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -31,10 +41,9 @@ const PANEL: usize = 32;
 const PANELS: usize = 2;
 /// Output channels in a tile that one thread computes.
 const TILE: usize = 2 * PANELS * PANEL;
-/// Rows in the largest tile.
-const TALLEST: usize = 10;
 
-/// A vector of the panel: four values each of sixteen output channels.
+/// A part of a panel that is aligned as caches are. A panel holds groups of some inputs, each with those weights of all
+/// output channels, one after the other: see [`Functions::depth`].
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 struct Vector([u8; 64]);
@@ -46,8 +55,15 @@ pub struct InPlace(&'static Functions);
 /// The functions of a kernel, for one set of instructions.
 struct Functions {
     name: &'static str,
-    /// Indexed by their number of rows, less one.
-    tiles: [Tile; TALLEST],
+    /// Inputs in a group of the panel.
+    depth: usize,
+    /// Inputs that rows are filled up to with zeros: a multiple of the depth.
+    step: usize,
+    /// Output channels that a tile computes at once, in passes over the panel.
+    channels: usize,
+    /// Whether it reads weights as unsigned, each 128 too large.
+    unsigned: bool,
+    tiles: Tiles,
     interleave: Interleave,
     interleave_columns: InterleaveColumns,
 }
@@ -68,34 +84,52 @@ impl InPlace {
     /// Every kernel that this processor can run.
     pub fn all() -> Vec<InPlace> {
         #[cfg(target_arch = "x86_64")]
-        return vnni::all();
-        #[cfg(not(target_arch = "x86_64"))]
+        return x86::all();
+        #[cfg(target_arch = "aarch64")]
+        return neon::all();
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         Vec::new()
     }
 
     /// Rows and output channels that it computes at once.
     pub fn tile(&self) -> [usize; 2] {
-        [TALLEST, PANELS * PANEL]
+        [self.0.tiles.tallest(), PANELS * PANEL]
     }
 }
 
 /// Sums the products of a few rows with a panel. Unsafe: the CPU must have the instructions.
-type Tile = unsafe fn(panel: &[Vector], x: TileInputs, y: TileOutputs, prefetch: Prefetch);
+type Tile<V> = unsafe fn(panel: &[Vector], x: TileInputs<V>, y: TileOutputs, prefetch: Prefetch);
+
+/// The tiles of a kernel, indexed by their number of rows, less one, and how they read rows.
+enum Tiles {
+    Bytes(&'static [Tile<i8>]),
+    Words(&'static [Tile<i16>]),
+}
+
+impl Tiles {
+    /// Rows in the largest tile.
+    fn tallest(&self) -> usize {
+        match self {
+            Tiles::Bytes(tiles) => tiles.len(),
+            Tiles::Words(tiles) => tiles.len(),
+        }
+    }
+}
 
 /// Writes a panel from lines that are output channels; those missing count as anything. Unsafe: as above.
 type Interleave = unsafe fn(lines: &[&[i8]], panel: &mut [Vector]);
 
-/// Writes a panel, or some of its groups of four inputs, from lines that are inputs: from the first line's `channels`, and
+/// Writes a panel, or some of its groups of inputs, from lines that are inputs: from the first line's `channels`, and
 /// those of the lines below. Unsafe: as above.
 type InterleaveColumns =
     unsafe fn(lines: &[i8], length: usize, channels: Range<usize>, panel: &mut [Vector]);
 
 /// The rows of a tile.
 #[derive(Clone, Copy)]
-struct TileInputs<'a> {
+struct TileInputs<'a, V> {
     /// One after the other.
-    values: &'a [i8],
-    /// Values from one row to the next, a multiple of four.
+    values: &'a [V],
+    /// Values from one row to the next, a multiple of the kernel's step.
     stride: usize,
     /// What each row's sums begin at.
     starts: &'a [i32],
@@ -110,45 +144,69 @@ struct TileOutputs<'a> {
     channels: usize,
 }
 
-/// What to prefetch meanwhile: an address for each group of four inputs. Any address will do, as it is only a hint.
+/// What to prefetch meanwhile: an address for each group of inputs and each pass. Any address will do, as it is only a hint.
 #[derive(Clone, Copy)]
 struct Prefetch {
     start: *const i8,
     step: usize,
 }
 
-/// Quantised rows.
+/// Quantised rows, as a kernel reads them.
 pub(super) struct Inputs {
-    values: Vec<i8>,
+    values: Values,
     stride: usize,
+    unsigned: bool,
     starts: Vec<i32>,
+}
+
+enum Values {
+    Bytes(Vec<i8>),
+    Words(Vec<i16>),
 }
 
 impl Inputs {
     /// None yet of `rows` rows of `inner` values.
-    pub fn new(rows: usize, inner: usize) -> Inputs {
-        let stride = inner.next_multiple_of(4);
+    fn new(kernel: &Functions, rows: usize, inner: usize) -> Inputs {
+        let stride = inner.next_multiple_of(kernel.step);
+        let room = rows * stride;
         Inputs {
-            values: Vec::with_capacity(rows * stride),
+            values: match kernel.tiles {
+                Tiles::Bytes(_) => Values::Bytes(Vec::with_capacity(room)),
+                Tiles::Words(_) => Values::Words(Vec::with_capacity(room)),
+            },
             stride,
+            unsigned: kernel.unsigned,
             starts: Vec::with_capacity(rows),
         }
     }
 
     /// Adds a row.
-    pub fn push(&mut self, values: &[i8]) {
-        self.values.extend_from_slice(values);
+    pub fn push(&mut self, row: &[i8]) {
+        let row_count = self.starts.len() + 1;
         // The padding of the last group is zero here, so that it may be anything in the weights.
-        let length = self.values.len().next_multiple_of(self.stride.max(1));
-        self.values.resize(length, 0);
-        // The kernel reads weights as unsigned, each 128 too large.
-        let sum: i32 = values.iter().map(|&value| i32::from(value)).sum();
-        self.starts.push(-128 * sum);
+        match &mut self.values {
+            Values::Bytes(values) => {
+                values.extend_from_slice(row);
+                values.resize(row_count * self.stride, 0);
+            }
+            Values::Words(values) => {
+                values.extend(row.iter().map(|&value| i16::from(value)));
+                values.resize(row_count * self.stride, 0);
+            }
+        }
+        let start = if self.unsigned {
+            // As many times 128 as each of the weights is too large.
+            -128 * row.iter().map(|&value| i32::from(value)).sum::<i32>()
+        } else {
+            0
+        };
+        self.starts.push(start);
     }
 
-    fn tile(&self, rows: Range<usize>) -> TileInputs<'_> {
+    /// Some of the rows of `values`, which are those of all rows.
+    fn tile<'a, V>(&'a self, values: &'a [V], rows: Range<usize>) -> TileInputs<'a, V> {
         TileInputs {
-            values: &self.values[rows.start * self.stride..rows.end * self.stride],
+            values: &values[rows.start * self.stride..rows.end * self.stride],
             stride: self.stride,
             starts: &self.starts[rows],
         }
@@ -185,8 +243,9 @@ impl UnpackedMatrix {
             (rows, columns)
         };
         let lines_are_inputs = matrix.is_transposed() != transposed;
-        // A group of four inputs must not span two parts.
-        let apart = matrix.lines().any(|part| part.nrows() % 4 != 0);
+        // A group of inputs must not span two parts.
+        let depth = kernel.0.depth;
+        let apart = matrix.lines().any(|part| part.nrows() % depth != 0);
         let matrix = if lines_are_inputs && apart && matrix.lines().count() > 1 {
             matrix.with(|m| StoredIntegers::copied(m.values, m.scales.to_owned()))
         } else {
@@ -204,6 +263,11 @@ impl UnpackedMatrix {
 
     pub fn dim(&self) -> (usize, usize) {
         (self.out, self.inner)
+    }
+
+    /// For so many rows of `x`.
+    pub fn inputs(&self, rows: usize) -> Inputs {
+        Inputs::new(self.kernel.0, rows, self.inner)
     }
 
     /// Writes the product `[rows, out]` to `y`: [`product`] on this kernel.
@@ -235,7 +299,7 @@ impl UnpackedMatrix {
                     stride: width,
                     channels: channels.len(),
                 };
-                let prefetch = self.prefetch(packed, &parts, channels.end, x.stride / 4);
+                let prefetch = self.prefetch(packed, &parts, channels.end);
                 if let Some(packed) = packed {
                     let start = first / PANEL * self.length();
                     let count = channels.len().div_ceil(PANEL) * self.length();
@@ -252,9 +316,9 @@ impl UnpackedMatrix {
         product(sizes, quantise, sum, epilogue, y);
     }
 
-    /// Vectors in a panel: two for each group of four inputs.
+    /// Vectors in a panel.
     fn length(&self) -> usize {
-        2 * self.inner.div_ceil(4)
+        self.inner.next_multiple_of(self.kernel.0.step) * PANEL / size_of::<Vector>()
     }
 
     /// All panels, if this is not the first product and it pays.
@@ -282,7 +346,7 @@ impl UnpackedMatrix {
         mut prefetch: impl Iterator<Item = Prefetch>,
     ) {
         let rows = x.starts.len();
-        let tiles = rows.div_ceil(TALLEST);
+        let tiles = rows.div_ceil(self.kernel.0.tiles.tallest());
         let firsts = (0..y.channels).step_by(PANEL);
         for (first, panel) in firsts.zip(panels.chunks_exact(self.length().max(1))) {
             for tile in 0..tiles {
@@ -296,8 +360,17 @@ impl UnpackedMatrix {
                     start: panel.as_ptr().cast(),
                     step: 0,
                 });
+                let tile = rows.len() - 1;
                 // SAFETY: whoever has the kernel has its instructions.
-                unsafe { self.kernel.0.tiles[rows.len() - 1](panel, x.tile(rows), y, prefetch) };
+                match (&self.kernel.0.tiles, &x.values) {
+                    (Tiles::Bytes(tiles), Values::Bytes(values)) => unsafe {
+                        tiles[tile](panel, x.tile(values, rows), y, prefetch)
+                    },
+                    (Tiles::Words(tiles), Values::Words(values)) => unsafe {
+                        tiles[tile](panel, x.tile(values, rows), y, prefetch)
+                    },
+                    _ => unreachable!("rows are made for the kernel that reads them"),
+                }
             }
         }
     }
@@ -313,9 +386,11 @@ impl UnpackedMatrix {
     fn interleave_panel(&self, parts: &[&[i8]], channels: Range<usize>, panel: &mut [Vector]) {
         if self.lines_are_inputs {
             let mut panel = panel;
+            let depth = self.kernel.0.depth;
             for part in parts {
-                let groups = part.len().div_ceil(4 * self.out);
-                let (own, rest) = panel.split_at_mut(2 * groups);
+                let groups = part.len().div_ceil(depth * self.out);
+                let length = groups * depth * PANEL / size_of::<Vector>();
+                let (own, rest) = panel.split_at_mut(length);
                 // SAFETY: whoever has the kernel has its instructions.
                 unsafe {
                     (self.kernel.0.interleave_columns)(part, self.out, channels.clone(), own);
@@ -334,14 +409,15 @@ impl UnpackedMatrix {
         unsafe { (self.kernel.0.interleave)(&lines[..channels.len()], panel) };
     }
 
-    /// What the panels that begin at channel `first` are made of, in portions of `steps` addresses.
+    /// What the panels that begin at channel `first` are made of, in as many addresses as a tile prefetches.
     fn prefetch(
         &self,
         packed: Option<&[Vector]>,
         parts: &[&[i8]],
         first: usize,
-        steps: usize,
     ) -> impl Iterator<Item = Prefetch> {
+        let kernel = self.kernel.0;
+        let steps = self.inner.div_ceil(kernel.depth) * (PANEL / kernel.channels);
         // Parts mostly follow each other in memory, and this is only a hint.
         let lines = parts[0].as_ptr();
         let (start, step) = match packed {
