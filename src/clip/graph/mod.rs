@@ -4,6 +4,7 @@
 mod activation;
 pub mod guard;
 pub mod stored;
+pub mod text;
 
 use std::sync::Arc;
 

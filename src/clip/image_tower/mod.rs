@@ -2,6 +2,7 @@
 //! opening one neither parses ONNX nor simplifies a graph.
 
 mod convolution;
+mod dialect;
 mod fuse;
 mod operators;
 
@@ -12,12 +13,12 @@ use ndarray::{Array1, Array3, Axis};
 use thiserror::Error;
 use tract_core::ops::nn::GeluExact;
 use tract_core::prelude::*;
-use tract_nnef::ast::{Identifier, ProtoModel, dump::Dumper, parse::parse_document};
-use tract_nnef::internal::{Nnef, Registry};
+use tract_nnef::ast::{Identifier, ProtoModel, dump::Dumper};
 use tract_nnef::resource::Resource;
 
 use super::graph::guard::{self, GraphError, guarded};
 use super::graph::stored::{self, StoredTensor};
+use super::graph::text;
 use crate::ops::pool::on_pool;
 pub use fuse::Fused;
 
@@ -44,17 +45,6 @@ pub enum ImageTowerError {
     Features,
 }
 
-/// What graphs call our additions to NNEF.
-const REGISTRY: &str = "edge_rlp";
-
-/// tract's NNEF with the one operator of a ViT that it lacks.
-fn nnef() -> Nnef {
-    let mut registry = Registry::new(REGISTRY);
-    registry.register_unit_element_wise("edge_rlp_gelu_exact", &GeluExact {});
-    stored::register(&mut registry);
-    tract_nnef::nnef().with_registry(registry)
-}
-
 /// A graph as text, and the tensors that it refers to by name: those in memory, and those that stay in the bundle.
 pub(super) struct GraphText {
     pub text: String,
@@ -65,7 +55,7 @@ pub(super) struct GraphText {
 /// Writes a decluttered model down. Node names become labels of tensors, so they must be plain identifiers.
 pub(super) fn write_graph(model: &TypedModel) -> Result<GraphText, GraphError> {
     guarded("write the image tower down", || {
-        let nnef = nnef();
+        let nnef = dialect::whole();
         let proto = tract_nnef::ser::to_proto_model(&nnef, model)?;
         let mut text = Vec::new();
         Dumper::new(&nnef, &mut text).document(&proto.doc)?;
@@ -102,9 +92,11 @@ impl ImageTower {
                 .map(|(name, stored)| (name, Arc::new(stored) as Arc<dyn Resource>))
                 .collect();
             guard::text(&graph.text)?;
-            let mut doc = parse_document(&graph.text)?;
+            let mut doc = text::parse(&graph.text)?;
             guard::fragments(&doc)?;
-            stored::defer(&mut doc, REGISTRY, |label| stored.contains_key(label));
+            stored::defer(&mut doc, dialect::REGISTRY, |label| {
+                stored.contains_key(label)
+            });
             let proto = ProtoModel {
                 doc,
                 tensors: tensors
@@ -114,7 +106,7 @@ impl ImageTower {
                 resources: stored,
             };
             proto.validate()?;
-            let translated = nnef().translate(&proto, TypedModel::default());
+            let translated = dialect::of(&proto.doc).translate(&proto, TypedModel::default());
             let model = translated.map_err(|(_, error)| error)?;
             guard::volumes(&model)
                 .map_err(|what| tract_core::internal::anyhow!("the graph {what}"))?;
