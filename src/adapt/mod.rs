@@ -76,7 +76,10 @@ pub enum AdaptError {
     TooFewLabels,
     /// A class has no picture at all.
     #[error("the label {label:?} has no usable picture: add some, or remove it from the labels")]
-    NoPictures { label: String },
+    NoPictures {
+        /// The label's name.
+        label: String,
+    },
     /// A class has fewer than [`MIN_SHOTS`] pictures that could be read.
     #[error(
         "the label {label:?} has {pictures} usable picture{}: give it at least {MIN_SHOTS}, better 16",
@@ -92,24 +95,39 @@ pub enum AdaptError {
     #[error(
         "of the label {label:?} only {pictures} pictures are sure enough to learn from: watch for longer, or remove the label"
     )]
-    TooFewSure { label: String, pictures: usize },
+    TooFewSure {
+        /// The label's name.
+        label: String,
+        /// How many are sure.
+        pictures: usize,
+    },
     /// [`Options::holdout`] is out of range.
     #[error("the hold-out share is {share}: choose one from 0 up to, but not including, 1")]
-    Holdout { share: f32 },
+    Holdout {
+        /// The share as it was given.
+        share: f32,
+    },
     /// The loss of a step, counted from 0, is not a number.
     #[error(
         "training diverged at step {step}: the loss is not a number; the pictures or the model may be damaged"
     )]
-    Diverged { step: usize },
+    Diverged {
+        /// The step.
+        step: usize,
+    },
     /// The caller ended it.
     #[error("stopped before training was done; nothing was saved")]
     Stopped,
+    /// The rank or the method does not fit.
     #[error(transparent)]
     Factors(#[from] FactorsError),
+    /// Template, labels and model do not fit each other.
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
+    /// The text tower cannot be run.
     #[error(transparent)]
     Text(#[from] TextTowerError),
+    /// The image tower cannot be run.
     #[error(transparent)]
     Model(#[from] ModelError),
 }

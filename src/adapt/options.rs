@@ -80,7 +80,10 @@ pub enum Optimizer {
     Lbfgs,
     /// Adam with this peak learning rate, in units of the template's root mean square embedding, so that one value
     /// serves every model. With dropout the loss is another one in every step: no line search, hence Adam.
-    Adam { rate: f32 },
+    Adam {
+        /// The peak of the learning rate.
+        rate: f32,
+    },
 }
 
 /// Adam's peak rate where there is dropout.

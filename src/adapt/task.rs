@@ -15,6 +15,7 @@ pub const MIN_SHOTS: usize = 2;
 /// A model and the labels that it is to tell apart, in a template.
 #[derive(Clone, Copy)]
 pub struct Task<'a> {
+    /// The frozen model.
     pub model: &'a Model,
     /// The classes, in the order of their indices.
     pub labels: &'a [Label],

@@ -67,7 +67,9 @@ impl Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Parity {
+    /// Of image features.
     pub image: f32,
+    /// Of text features.
     pub text: f32,
 }
 

@@ -25,16 +25,22 @@ static DEFAULT: &[u8] = include_bytes!("../../models/default/default.rlpm");
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {
+    /// The bundle cannot be read.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The image tower cannot be opened or run.
     #[error(transparent)]
     Image(#[from] ImageTowerError),
+    /// The text tower cannot be opened or run.
     #[error(transparent)]
     Text(#[from] TextTowerError),
+    /// The tokenizer cannot be opened.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A picture cannot be preprocessed.
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
+    /// Two parts of the bundle have different sizes; this says which.
     #[error("the model's parts do not fit each other: {0}; import the model again")]
     Mismatch(String),
 }
@@ -62,6 +68,7 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Summary {
+    /// The model's name.
     pub name: String,
     /// In hexadecimal.
     pub fingerprint: String,
@@ -69,6 +76,7 @@ pub struct Summary {
     pub bytes: usize,
     /// Numbers in all weights of both towers.
     pub parameters: u64,
+    /// How the weights are kept.
     pub precision: Precision,
     /// How close the bundle is to the files that it was imported from.
     pub parity: Parity,
@@ -78,7 +86,9 @@ pub struct Summary {
     pub joint_width: usize,
     /// d, the width of a token row.
     pub text_width: usize,
+    /// Blocks of the text tower.
     pub text_blocks: u32,
+    /// Heads of attention in each of its blocks.
     pub text_heads: u32,
     /// Of the text tower's MLPs.
     pub activation: Activation,
@@ -95,11 +105,15 @@ pub struct Summary {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BundleHeader {
+    /// The model's name.
     pub name: String,
+    /// The BLAKE3 digest of its weights.
     pub fingerprint: Fingerprint,
     /// Size of the bundle.
     pub bytes: usize,
+    /// How the weights are kept.
     pub precision: Precision,
+    /// How close the bundle is to the files that it was imported from.
     pub parity: Parity,
 }
 

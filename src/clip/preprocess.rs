@@ -33,7 +33,9 @@ pub enum Filter {
 pub struct Preprocess {
     /// Side of the square the tower takes, in pixels.
     pub size: u32,
+    /// How a picture that is not square becomes one.
     pub resize: Resize,
+    /// What a pixel is interpolated with.
     pub filter: Filter,
     /// Subtracted from each channel (red, green, blue; 0 to 1).
     pub mean: [f32; 3],
@@ -45,24 +47,37 @@ pub struct Preprocess {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PreprocessError {
+    /// The configuration is not JSON.
     #[error(
         "the preprocessor configuration is not JSON ({0}): take the preprocessor_config.json that came with the model"
     )]
     Json(#[from] serde_json::Error),
+    /// The configuration lacks this option.
     #[error("the preprocessor configuration lacks {0}: add it")]
     Missing(&'static str),
+    /// An option has a value that cannot be done here.
     #[error(
         "the preprocessor configuration has {option} = {value}, which is not supported: {supported}"
     )]
     Unsupported {
+        /// The option.
         option: &'static str,
+        /// Its value.
         value: String,
+        /// What could be done, as a sentence.
         supported: &'static str,
     },
+    /// Its width or its height is 0.
     #[error("the picture has no pixels")]
     Empty,
+    /// The picture cannot be resized.
     #[error("the picture cannot be resized to {size} pixels: {reason}")]
-    Resize { size: u32, reason: String },
+    Resize {
+        /// The side that was wanted, in pixels.
+        size: u32,
+        /// What the resizer says.
+        reason: String,
+    },
 }
 
 /// Largest side of a tower's input; a file that asks for more is damaged.

@@ -32,15 +32,21 @@ pub enum TextTowerError {
         "the text tower's {tensor} has shape {found:?} where {expected:?} is needed; import the model again"
     )]
     Shape {
+        /// What the tensor is.
         tensor: String,
+        /// Its shape.
         found: Vec<usize>,
+        /// The shape that the rest implies.
         expected: Vec<usize>,
     },
     /// A size that no tower can have.
     #[error("the text tower has {found} {what}, which cannot be ({why}); import the model again")]
     Size {
+        /// What there are so many of.
         what: &'static str,
+        /// How many.
         found: usize,
+        /// Why that cannot be.
         why: String,
     },
     /// A token that the embedding has no row for.
@@ -48,8 +54,11 @@ pub enum TextTowerError {
         "text {text} holds token {token}, but the vocabulary has {vocabulary}; use the model's own tokenizer"
     )]
     Token {
+        /// Its index among the texts.
         text: usize,
+        /// The token.
         token: u32,
+        /// Tokens of the vocabulary.
         vocabulary: usize,
     },
     /// More tokens than positions.
@@ -57,18 +66,29 @@ pub enum TextTowerError {
         "text {text} takes {tokens} tokens, but the model reads {context_length}; shorten the label or template"
     )]
     TooLong {
+        /// Its index among the texts.
         text: usize,
+        /// How many it takes.
         tokens: usize,
+        /// How many the model reads.
         context_length: usize,
     },
     /// Nothing to read a feature from.
     #[error("text {text} has no tokens; end every text with the end token")]
-    Empty { text: usize },
+    Empty {
+        /// Its index among the texts.
+        text: usize,
+    },
     /// Context rows of another model.
     #[error(
         "the prompt's rows are {found} wide, but the text tower's are {expected}; use a prompt made for this model"
     )]
-    ContextWidth { found: usize, expected: usize },
+    ContextWidth {
+        /// Numbers in a row of the context.
+        found: usize,
+        /// Numbers in a row of the token embedding.
+        expected: usize,
+    },
 }
 
 /// A frozen text tower.

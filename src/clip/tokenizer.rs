@@ -25,24 +25,41 @@ const WORDS: &str =
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
+    /// The file is not a tokenizer.json; this says why.
     #[error(
         "this is not a tokenizer.json that can be read ({0}): take the file that came with the model"
     )]
     Unreadable(String),
+    /// It lacks a start or an end token; these were looked for.
     #[error("the tokenizer has none of the tokens {0}: it is not a CLIP tokenizer")]
     SpecialToken(String),
+    /// The size of the vocabulary and the merges do not fit.
     #[error("a vocabulary of {asked} tokens does not fit the merges: {from} to {to} are possible")]
     Vocabulary {
+        /// Tokens that were asked for.
         asked: usize,
+        /// The fewest tokens there can be.
         from: usize,
+        /// The most tokens there can be.
         to: usize,
     },
+    /// A line of the merges is not a pair.
     #[error(
         "line {line} of the merges is {text:?}: it must be two parts with one space between them"
     )]
-    Merge { line: usize, text: String },
+    Merge {
+        /// The line, counted from 1.
+        line: usize,
+        /// The line.
+        text: String,
+    },
+    /// Two lines of the merges make the same token.
     #[error("line {line} of the merges makes a token that an earlier line has made: remove it")]
-    RepeatedMerge { line: usize },
+    RepeatedMerge {
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// A text cannot be tokenised; this says why.
     #[error("the text cannot be tokenised: {0}")]
     Encode(String),
 }

@@ -21,19 +21,27 @@ use crate::clip::TextTowerError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
+    /// There is no such method.
     #[error(
         "there is no method {name:?}: choose from {}, or all",
         Method::ALL.map(Method::name).join(", ")
     )]
-    UnknownMethod { name: String },
+    UnknownMethod {
+        /// The name as it was given.
+        name: String,
+    },
+    /// The covariance of the features cannot be inverted.
     #[error(
         "the pictures of every class are alike or not numbers: no Gaussian can be fitted to their features"
     )]
     Singular,
+    /// A prompt cannot be trained.
     #[error(transparent)]
     Adapt(#[from] AdaptError),
+    /// Template, labels and model do not fit each other.
     #[error(transparent)]
     Classifier(#[from] ClassifierError),
+    /// The text tower cannot be run.
     #[error(transparent)]
     Text(#[from] TextTowerError),
 }

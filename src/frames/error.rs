@@ -16,7 +16,12 @@ pub enum FramesError {
     UnknownSource(String),
     /// Not the address of a camera.
     #[error("{address:?} is not the address of a camera: {reason}")]
-    Address { address: ShownUrl, reason: String },
+    Address {
+        /// The address as it was given; a password in it is not shown.
+        address: ShownUrl,
+        /// Why it is none.
+        reason: String,
+    },
     /// Not a size and a rate.
     #[error(
         "\"{0}\" is not a capture format; write width, height and pictures a second, as in 640x480@30"
@@ -30,10 +35,18 @@ pub enum FramesError {
     NotBuilt(String),
     /// A device that is not a camera.
     #[error("{} is neither a /dev/videoN nor a link to one", path.display())]
-    NotVideo { path: PathBuf },
+    NotVideo {
+        /// The device as it was given.
+        path: PathBuf,
+    },
     /// A folder that cannot be watched.
     #[error("{} cannot be watched ({source})", path.display())]
-    Folder { path: PathBuf, source: io::Error },
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A camera of this machine that failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -52,6 +65,7 @@ pub enum FramesError {
         reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
     )]
     GaveUp {
+        /// How long nothing came.
         seconds: f32,
         /// What went wrong last, if anything is known to have.
         reason: Option<String>,
@@ -62,12 +76,20 @@ pub enum FramesError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
+    /// The device cannot be opened.
     #[error(
         "/dev/video{index} cannot be opened ({reason}): is it plugged in, free, and may this account read it (group video)?"
     )]
-    Open { index: String, reason: String },
+    Open {
+        /// N of `/dev/videoN`.
+        index: String,
+        /// What the driver says.
+        reason: String,
+    },
+    /// It offers only these formats, none of which is supported.
     #[error("the camera offers neither MJPEG nor YUYV pictures ({0})")]
     Offers(String),
+    /// It sends this format whatever it was asked for.
     #[error("the camera sends {0} pictures; only MJPEG and YUYV are supported")]
     Sends(String),
     /// What the driver says.
@@ -79,42 +101,68 @@ pub enum DeviceError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
+    /// No connection can be made.
     #[error("cannot reach {host}:{port} ({source})")]
     Unreachable {
+        /// The host of the address.
         host: String,
+        /// The port of the address.
         port: u16,
+        /// What the system says.
         source: io::Error,
     },
     /// No data came for as long as was allowed.
     #[error("the camera has gone quiet")]
     Quiet,
+    /// The connection ended within a picture.
     #[error("the camera broke off in the middle of a picture")]
     CutOff,
+    /// The connection failed.
     #[error("the connection to the camera failed ({0})")]
     Connection(io::Error),
+    /// What answers is not an HTTP server; this is what it sent.
     #[error("the camera does not answer in HTTP ({0})")]
     NotHttp(String),
+    /// The login is missing or wrong.
     #[error("the camera asks for another name and password: http://USER:PASSWORD@HOST/PATH")]
     Login,
+    /// Only a digest login is offered.
     #[error(
         "the camera asks for a digest login, which is not supported: allow basic login in its settings"
     )]
     DigestLogin,
+    /// The answer is an error.
     #[error("the camera answers {}", format!("{status} {reason}").trim_end())]
-    Status { status: u16, reason: String },
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// Its words, as the camera has them.
+        reason: String,
+    },
+    /// The camera redirects to what is not an address.
     #[error("the camera redirects to {place:?} ({source})")]
     BadRedirect {
+        /// Where to, as the camera has it.
         place: String,
+        /// Why it is none.
         source: url::ParseError,
     },
+    /// The camera redirects to a scheme that is not supported.
     #[error("the camera redirects to {0}, and only http is supported")]
     RedirectScheme(String),
+    /// The camera redirects again and again.
     #[error("the camera redirects from one address to another without end")]
     RedirectLoop,
+    /// The answer has no body.
     #[error("the camera sent nothing")]
     Nothing,
+    /// The body is not made of JPEG pictures.
     #[error("the camera sent {bytes} bytes without a JPEG picture among them")]
-    NoPicture { bytes: u64 },
+    NoPicture {
+        /// Bytes that were looked at.
+        bytes: u64,
+    },
+    /// The stream is over.
     #[error("the camera ended its stream")]
     Ended,
 }

@@ -13,31 +13,50 @@ const EXTENSIONS: [&str; 12] = [
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderError {
+    /// It cannot be read.
     #[error("{}: cannot be read ({source}): check the path and its permissions", path.display())]
     Read {
+        /// The folder or file.
         path: PathBuf,
+        /// What the system says.
         source: std::io::Error,
     },
+    /// A label has no folder.
     #[error("the label {label:?} has no folder in {}: found {found}; add the folder or remove the label", dir.display())]
     MissingLabel {
+        /// The label's name.
         label: String,
+        /// The folder that was looked in.
         dir: PathBuf,
+        /// The names of its sub-folders, as the end of a sentence.
         found: String,
     },
+    /// A label has several folders.
     #[error("the label {label:?} fits more than one folder in {}: {found}; rename one", dir.display())]
     AmbiguousLabel {
+        /// The label's name.
         label: String,
+        /// The folder that was looked in.
         dir: PathBuf,
+        /// Their names.
         found: String,
     },
+    /// Two labels have the same folder.
     #[error("the labels {first:?} and {second:?} both mean the folder {}: remove one", folder.display())]
     SharedFolder {
+        /// The first label's name.
         first: String,
+        /// The other label's name.
         second: String,
+        /// The folder of both.
         folder: PathBuf,
     },
+    /// A folder has no picture.
     #[error("{}: there is no picture in this folder (JPEG, PNG, WebP, BMP, GIF, PNM)", path.display())]
-    NoPictures { path: PathBuf },
+    NoPictures {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 /// The picture files that `paths` mean, in the order given: a file stands for itself, whatever its name; a folder for

@@ -48,8 +48,11 @@ pub enum RawFrame {
     Jpeg(Vec<u8>),
     /// Two bytes a pixel, Y U Y V, row by row (YUYV, also called YUY2), in the limited range of BT.601 as V4L2 means it.
     Yuyv {
+        /// Pixels in a row.
         width: u32,
+        /// Rows.
         height: u32,
+        /// `2 * width * height` bytes.
         data: Vec<u8>,
     },
 }

@@ -32,42 +32,67 @@ pub fn limit_memory(bytes: u64) {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PictureError {
+    /// A picture file cannot be used.
     #[error("{}: {problem}", path.display())]
     File {
+        /// The file.
         path: PathBuf,
+        /// Why.
         #[source]
         problem: Box<PictureError>,
     },
+    /// The file cannot be read.
     #[error("the file cannot be read ({0})")]
     Read(#[from] std::io::Error),
+    /// There is not a byte.
     #[error("the file is empty: take the picture again")]
     Empty,
+    /// It begins like no format that is read.
     #[error(
         "this is not a picture in a format that is known: use JPEG, PNG, WebP, BMP, GIF or PNM"
     )]
     UnknownFormat,
+    /// It is larger than is allowed.
     #[error(
         "the picture has {width} x {height} pixels, more than the {limit} allowed: make it smaller"
     )]
-    TooManyPixels { width: u32, height: u32, limit: u64 },
+    TooManyPixels {
+        /// Its width in pixels.
+        width: u32,
+        /// Its height in pixels.
+        height: u32,
+        /// The most that is allowed.
+        limit: u64,
+    },
+    /// The file is longer than any picture.
     #[error("the file has more than {limit} bytes, too many for a picture: make it smaller")]
-    TooManyBytes { limit: u64 },
-    /// In bytes.
+    TooManyBytes {
+        /// The most that is allowed.
+        limit: u64,
+    },
+    /// Decoding it takes more memory than is allowed; both in bytes.
     #[error(
         "the picture of {width} x {height} pixels takes {} MiB of memory to decode, more than the {} allowed: make it smaller, or save it as RGB of 8 bits",
         needed.div_ceil(1 << 20),
         limit >> 20
     )]
     TooMuchMemory {
+        /// Its width in pixels.
         width: u32,
+        /// Its height in pixels.
         height: u32,
+        /// What decoding would take.
         needed: u64,
+        /// The most that is allowed.
         limit: u64,
     },
+    /// It ends early.
     #[error("the picture is cut short: copy it again")]
     Truncated,
+    /// It cannot be decoded; this is what the decoder says.
     #[error("the picture is damaged ({0}): save it again")]
     Damaged(String),
+    /// A picture cannot be encoded; this is what the encoder says.
     #[error("the picture cannot be saved as a JPEG ({0})")]
     Encode(String),
 }

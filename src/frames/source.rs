@@ -124,15 +124,21 @@ pub enum CameraProblem {
     /// It failed or fell silent, and is opened again after a pause.
     #[error("camera {camera}: {reason}; trying again in {:.1} s", pause.as_secs_f32())]
     Lost {
+        /// The camera as it was named; a password is not shown.
         camera: String,
+        /// What happened.
         reason: String,
+        /// How long until it is opened again.
         pause: Duration,
     },
     /// A picture that it sent cannot be used.
     #[error("camera {camera}, picture {index}: {error}")]
     Picture {
+        /// The camera as it was named; a password is not shown.
         camera: String,
+        /// How many frames came before it.
         index: u64,
+        /// What is wrong with it.
         error: PictureError,
     },
     /// A file of a watched folder cannot be used.

@@ -30,7 +30,9 @@ const FORMATS: [FrameFormat; 2] = [FrameFormat::MJPEG, FrameFormat::YUYV];
 pub struct FoundCamera {
     /// Its number: N of `/dev/videoN`.
     pub index: u32,
+    /// Its path, `/dev/videoN`.
     pub device: String,
+    /// What the driver calls it.
     pub name: String,
     /// What it can send, `MJPEG 640x480@30` and so on; empty for devices that carry no pictures.
     pub formats: Vec<String>,

@@ -51,14 +51,22 @@ impl FromStr for Tuning {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FactorsError {
+    /// A rank is 0, or more than the smaller side of the context.
     #[error("rank {rank} does not fit a context of {tokens} tokens of width {width}: choose a rank from 1 to {}", tokens.min(width))]
     Rank {
+        /// The rank as it was given.
         rank: usize,
+        /// Rows of the context.
         tokens: usize,
+        /// Numbers in a row.
         width: usize,
     },
+    /// There is no such way of tuning.
     #[error("there is no method {name:?}: choose rlp or coop")]
-    UnknownMethod { name: String },
+    UnknownMethod {
+        /// The name as it was given.
+        name: String,
+    },
 }
 
 /// The two factors of a change of rank r to an `[n, d]` context.

@@ -27,18 +27,25 @@ pub struct Label {
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LabelFault {
+    /// Its name is empty.
     #[error("it has no name")]
     NoName,
+    /// There is an equals sign, and no words after it.
     #[error("it has no words for the prompt")]
     NoWords,
+    /// It has so many bytes, and [`MAX_LABEL_BYTES`] are allowed.
     #[error("it is {0} bytes long, {MAX_LABEL_BYTES} are allowed")]
     TooLong(usize),
+    /// It has a control character, or one that changes the writing direction.
     #[error("it has a control character or an invisible change of writing direction")]
     ControlCharacter,
+    /// It has this character, which nobody sees.
     #[error("it has an invisible character, {} (U+{:04X}): type it anew", name_of(*.0), u32::from(*.0))]
     Invisible(char),
+    /// It is called [`UNKNOWN`], which is an answer already.
     #[error("\"{UNKNOWN}\" is the answer for none of the labels: call it something else")]
     Unknown,
+    /// It cannot name a folder.
     #[error("a name must not begin with a dot or hold / or \\, since it also names a folder")]
     NotAFolderName,
 }
@@ -47,45 +54,84 @@ pub enum LabelFault {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabelsError {
+    /// The file cannot be read.
     #[error("cannot read the label file {file}: {source}")]
     Read {
+        /// The label file, or where the labels came from.
         file: String,
+        /// What the system says.
         source: std::io::Error,
     },
+    /// The file is larger than any list of labels.
     #[error("the label file {file} is above {} MiB: this is not a list of labels", MAX_FILE_BYTES >> 20)]
-    FileTooLarge { file: String },
+    FileTooLarge {
+        /// The label file, or where the labels came from.
+        file: String,
+    },
+    /// The file is not UTF-8.
     #[error("{file}, line {line}: this is not UTF-8 text; save the label file as UTF-8")]
-    NotText { file: String, line: usize },
+    NotText {
+        /// The label file, or where the labels came from.
+        file: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// A label cannot be used.
     #[error("{file}, line {line}: the label {label:?} cannot be used: {fault}")]
     Fault {
+        /// The label file, or where the labels came from.
         file: String,
+        /// The line, counted from 1.
         line: usize,
+        /// The label's name.
         label: String,
+        /// What is wrong with it.
         fault: LabelFault,
     },
+    /// Two lines have the same label.
     #[error(
         "{file}, line {line}: the label {label:?} is already on line {first_line}; remove one of them"
     )]
     Duplicate {
+        /// The label file, or where the labels came from.
         file: String,
+        /// The line, counted from 1.
         line: usize,
+        /// The earlier line of that label.
         first_line: usize,
+        /// The label's name.
         label: String,
     },
+    /// Two labels read the same, so that nothing can tell them apart.
     #[error(
         "{file}, line {line}: the label {label:?} reads {words:?} like the one on line {first_line}; give one of them other words, as in \"{label} = some other words\""
     )]
     SameWords {
+        /// The label file, or where the labels came from.
         file: String,
+        /// The line, counted from 1.
         line: usize,
+        /// The earlier line of those words.
         first_line: usize,
+        /// The label's name.
         label: String,
+        /// The words of both.
         words: String,
     },
+    /// There is no label.
     #[error("{file} holds no label: write one label a line")]
-    Empty { file: String },
+    Empty {
+        /// The label file, or where the labels came from.
+        file: String,
+    },
+    /// There are more than [`MAX_LABELS`].
     #[error("{file}, line {line}: there are more than {MAX_LABELS} labels; use a shorter list")]
-    TooMany { file: String, line: usize },
+    TooMany {
+        /// The label file, or where the labels came from.
+        file: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
 }
 
 impl Label {

@@ -139,9 +139,11 @@ pub struct Provenance {
 pub struct OtherModel {
     /// Where the prompt came from.
     pub file: String,
+    /// The name of the model that it was trained for.
     pub trained_for: String,
     /// The first digits, in hexadecimal.
     pub trained_for_fingerprint: String,
+    /// The name of the model that is in use.
     pub model: String,
     /// The first digits, in hexadecimal.
     pub model_fingerprint: String,

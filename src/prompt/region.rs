@@ -20,6 +20,7 @@ const WHOLE: u32 = 10_000;
 pub struct Region {
     /// What people call it; may be empty.
     pub name: String,
+    /// Which part of a picture it is.
     pub area: Area,
 }
 
@@ -35,9 +36,13 @@ pub enum Area {
 /// Its upper left corner and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rectangle {
+    /// Pixels to the left of it.
     pub x: u32,
+    /// Pixels above it.
     pub y: u32,
+    /// Its width in pixels.
     pub width: u32,
+    /// Its height in pixels.
     pub height: u32,
 }
 
@@ -45,28 +50,44 @@ pub struct Rectangle {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
+    /// It is not of the form that regions have.
     #[error(
         "the region \"{0}\" is not left, top, width and height: write four numbers, in per cent as in 10,20,30,40 or in pixels as in 64,96,192,192px, with a name before them where there are several, as in door=10,20,30,40"
     )]
     Form(String),
+    /// It has no pixels.
     #[error("the region \"{0}\" is empty: its width and height must be above 0")]
     Empty(String),
+    /// Its per cent add up to more than the picture.
     #[error(
         "the region \"{0}\" reaches beyond 100 per cent of the picture: make it smaller, or write px behind it if these are pixels"
     )]
     BeyondWhole(String),
+    /// Its pixels lie outside a picture.
     #[error("the region \"{region}\" lies beyond the picture of {width} x {height} pixels")]
     BeyondPicture {
+        /// The region as it was given.
         region: String,
+        /// The width of the picture in pixels.
         width: u32,
+        /// The height of the picture in pixels.
         height: u32,
     },
+    /// Its name cannot be used.
     #[error("the name of the region \"{region}\" cannot be used: {fault}")]
-    Name { region: String, fault: LabelFault },
+    Name {
+        /// The region as it was given.
+        region: String,
+        /// What is wrong with the name.
+        fault: LabelFault,
+    },
+    /// Its name is too long, or cannot be told from the numbers.
     #[error("the name of the region \"{0}\" has more than {MAX_NAME_BYTES} bytes, = or a comma")]
     NameForm(String),
+    /// Two have this name.
     #[error("two regions are called \"{0}\": give each a name of its own, as in door=10,20,30,40")]
     SameName(String),
+    /// There are more than [`MAX_REGIONS`].
     #[error("there are more than {MAX_REGIONS} regions")]
     TooMany,
 }

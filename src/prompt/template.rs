@@ -12,39 +12,82 @@ const MAX_BYTES: usize = 1000;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TemplateError {
+    /// It has no place for the label, or several.
     #[error(
         "the template {template:?} has {found} places for the label: write {{}} exactly once, as in \"a photo of a {{}}.\""
     )]
-    Places { template: String, found: usize },
+    Places {
+        /// The template as it was given.
+        template: String,
+        /// How many it has.
+        found: usize,
+    },
+    /// It begins with the label, so that there is nothing to tune.
     #[error(
         "the template {template:?} has no word before {{}}: those words are what is tuned, so write at least one, as in \"a photo of a {{}}.\""
     )]
-    NoContext { template: String },
+    NoContext {
+        /// The template as it was given.
+        template: String,
+    },
+    /// It has a control character.
     #[error("the template {template:?} has a control character: use plain text")]
-    ControlCharacter { template: String },
+    ControlCharacter {
+        /// The template as it was given.
+        template: String,
+    },
+    /// It is too long to be a template.
     #[error("the template is {bytes} bytes long: keep it within {MAX_BYTES}")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Words and label make other tokens together than apart.
     #[error(
         "the words before {{}} in the template {template:?} run together with the label {label:?}: put a space between them"
     )]
-    RunsTogether { template: String, label: String },
+    RunsTogether {
+        /// The template as it was given.
+        template: String,
+        /// The label's name.
+        label: String,
+    },
+    /// The words of a label are nothing to the tokenizer.
     #[error(
         "the label {label:?} reads as no token at all: give it words, as in \"{label} = some words\""
     )]
-    NoTokens { label: String },
+    NoTokens {
+        /// The label's name.
+        label: String,
+    },
+    /// A label in its template is longer than the model reads.
     #[error(
         "the label {label:?} in the template {template:?} is {over} tokens too long for the model, which reads {context_length}: shorten its words or the template"
     )]
     TooManyTokens {
+        /// The label's name.
         label: String,
+        /// The template as it was given.
         template: String,
+        /// Tokens too many.
         over: usize,
+        /// Tokens that the model reads, with start and end.
         context_length: usize,
     },
+    /// A text holds the end token, behind which the model reads nothing.
     #[error("{text:?} holds the token that ends a text for the model: leave it out")]
-    EndToken { text: String },
+    EndToken {
+        /// The text as the model would read it.
+        text: String,
+    },
+    /// A text cannot be tokenised.
     #[error("the tokeniser cannot read {text:?}: {reason}")]
-    Tokenizer { text: String, reason: String },
+    Tokenizer {
+        /// The text as the model would read it.
+        text: String,
+        /// What the tokenizer says.
+        reason: String,
+    },
 }
 
 /// A sentence with one place for the class name. The words before the place are the context that is tuned.

@@ -8,19 +8,25 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// A prompt or a model cannot have that name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The bytes of a file are not a prompt that can be used.
     #[error(transparent)]
     PromptFile(#[from] PromptFileError),
+    /// What was asked for is not in the home folder.
     #[error(transparent)]
     Missing(#[from] MissingError),
+    /// Something is there that may not be replaced.
     #[error(transparent)]
     Exists(#[from] ExistsError),
+    /// The file system refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Another process kept the writers' lock for too long.
     #[error("{} is in use by another edge-rlp{holder}: wait for it to end and try again", root.display())]
     Locked {
+        /// The home folder.
         root: PathBuf,
         /// ` (process 17, adapt)`, or nothing where the holder is not known.
         holder: String,
@@ -36,45 +42,75 @@ pub enum NameError {
         "{name:?} cannot name a {what}: use 1 to {most} letters, digits, '-', '_' and '.', not first '.' or '-', nor {extension} at the end"
     )]
     Characters {
+        /// The name as it was given.
         name: String,
         /// `prompt` or `model`.
         what: &'static str,
+        /// How a name may not end, because files of its kind do.
         extension: &'static str,
         /// Bytes that a name may have.
         most: usize,
     },
+    /// It is the name of the embedded model.
     #[error("{name} is what the model inside the program is called: choose another name")]
-    Reserved { name: String },
+    Reserved {
+        /// The name as it was given.
+        name: String,
+    },
 }
 
 /// Why the bytes of a file are not a prompt that can be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromptFileError {
+    /// It does not begin with the magic bytes of a prompt file.
     #[error("{file} is not a prompt file: it does not begin like one")]
-    Magic { file: String },
+    Magic {
+        /// The file, or where the bytes came from.
+        file: String,
+    },
+    /// Its header names another length than it has: it was cut off, or something was added.
     #[error(
         "{file} is damaged: it is {found} bytes long and should be {expected}; copy it again or roll back"
     )]
     Length {
+        /// The file, or where the bytes came from.
         file: String,
+        /// Bytes that its header implies.
         expected: u64,
+        /// Bytes that there are.
         found: u64,
     },
+    /// Its checksum is not that of its content.
     #[error("{file} is damaged: its checksum does not match; copy it again or roll back")]
-    Checksum { file: String },
+    Checksum {
+        /// The file, or where the bytes came from.
+        file: String,
+    },
+    /// It was written by a later edge-rlp.
     #[error(
         "{file} is a prompt file of version {version}, and this program reads up to version {supported}: update edge-rlp"
     )]
     NewerVersion {
+        /// The file, or where the bytes came from.
         file: String,
+        /// The version of its format.
         version: u16,
+        /// The highest version that is read.
         supported: u16,
     },
+    /// Its checksum is right, and its content is impossible all the same.
     #[error("{file} cannot be used as a prompt: {fault}")]
-    Invalid { file: String, fault: String },
+    Invalid {
+        /// The file, or where the bytes came from.
+        file: String,
+        /// What is impossible, as the end of a sentence.
+        fault: String,
+    },
+    /// It is larger than any prompt.
     #[error("{file} is above {} MiB: this is not a prompt file", limit >> 20)]
     TooLarge {
+        /// The file, or where the bytes came from.
         file: String,
         /// In bytes.
         limit: u64,
@@ -85,34 +121,72 @@ pub enum PromptFileError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MissingError {
+    /// No model has that name.
     #[error("there is no model {name} in {}", folder.display())]
-    Model { name: String, folder: PathBuf },
+    Model {
+        /// The name that was asked for.
+        name: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// No prompt has that name.
     #[error("there is no prompt {name} in {}", folder.display())]
-    Prompt { name: String, folder: PathBuf },
+    Prompt {
+        /// The name that was asked for.
+        name: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// The prompt has no generation of that number.
     #[error("the prompt {name} has no generation {sequence}")]
-    Generation { name: String, sequence: u64 },
+    Generation {
+        /// The name that was asked for.
+        name: String,
+        /// The sequence number that was asked for.
+        sequence: u64,
+    },
+    /// The generation is the oldest one that is kept.
     #[error("the prompt {name} has no generation before {sequence} to go back to")]
-    EarlierGeneration { name: String, sequence: u64 },
+    EarlierGeneration {
+        /// The name that was asked for.
+        name: String,
+        /// The sequence number of that generation.
+        sequence: u64,
+    },
     /// There are generations, but all of them are damaged.
     #[error("no generation of the prompt {name} can be read, the newest because: {newest}")]
     WholeGeneration {
+        /// The name that was asked for.
         name: String,
+        /// What is wrong with the newest one.
         newest: Box<StoreError>,
     },
+    /// Sequence numbers are counted up, and there is none left.
     #[error(
         "the prompt {name} has used up its sequence numbers: remove it or save under another name"
     )]
-    SequenceNumber { name: String },
+    SequenceNumber {
+        /// The name that was asked for.
+        name: String,
+    },
 }
 
 /// What a write would have to replace, and may not.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExistsError {
+    /// A model has that name.
     #[error("there is already a model {name} ({})", path.display())]
-    Model { name: String, path: PathBuf },
+    Model {
+        /// The name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A file lies where another was to be written.
     #[error("{} exists{}", path.display(), if *regular { "" } else { ", and is not a regular file" })]
     File {
+        /// That file.
         path: PathBuf,
         /// Not a link, a device or a FIFO.
         regular: bool,
@@ -123,14 +197,30 @@ pub enum ExistsError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiskError {
+    /// A file or folder cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// Something in the home folder cannot be written.
     #[error("cannot write {}: {source}", path.display())]
-    WriteHome { path: PathBuf, source: io::Error },
+    WriteHome {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A file outside the home folder cannot be written.
     #[error("cannot write {}: {source}; choose a folder that is writable and has room to spare", path.display())]
-    WriteFile { path: PathBuf, source: io::Error },
+    WriteFile {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
 }
 
 impl StoreError {

@@ -135,16 +135,42 @@ impl Evidence for Consistency {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
+    /// The prompt in use is sure of what it sees already.
     #[error("under the prompt in use {} of the views are named as their picture: there is little to gain", percent(.stability))]
-    LittleToGain { stability: f32 },
+    LittleToGain {
+        /// The share of views that are named as their picture, from 0 to 1.
+        stability: f32,
+    },
+    /// The new prompt agrees no more often with the vote of the views.
     #[error("it agrees with the vote of the pictures' views in {}, the prompt in use in {}: nothing is gained", percent(.after), percent(.before))]
-    NothingGained { before: f32, after: f32 },
+    NothingGained {
+        /// Under the prompt in use, from 0 to 1.
+        before: f32,
+        /// Under the new prompt, from 0 to 1.
+        after: f32,
+    },
+    /// Training turned many labels into others.
     #[error("only {} of the pictures kept their label through training", percent(.persistence))]
-    LabelsChanged { persistence: f32 },
+    LabelsChanged {
+        /// The share of pictures that kept their label, from 0 to 1.
+        persistence: f32,
+    },
+    /// Views of a picture are named differently more often than before.
     #[error("the share of views that are named as their picture falls from {} to {}", percent(.before), percent(.after))]
-    LessStable { before: f32, after: f32 },
+    LessStable {
+        /// Under the prompt in use, from 0 to 1.
+        before: f32,
+        /// Under the new prompt, from 0 to 1.
+        after: f32,
+    },
+    /// Fewer labels share the pictures than before.
     #[error("how evenly labels are named falls from {} to {}", percent(.before), percent(.after))]
-    LessEven { before: f32, after: f32 },
+    LessEven {
+        /// Under the prompt in use, from 0 to 1.
+        before: f32,
+        /// Under the new prompt, from 0 to 1.
+        after: f32,
+    },
 }
 
 fn percent(share: &f32) -> String {

@@ -26,19 +26,30 @@ pub use fuse::Fused;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImageTowerError {
+    /// tract cannot load or run the graph.
     #[error(transparent)]
     Tract(#[from] GraphError),
+    /// The pixels are not those that the tower takes.
     #[error(
         "the image tower takes pictures of shape {expected:?}, but got {found:?}; use the model's own preprocessing"
     )]
     Pixels {
+        /// The shape that it takes.
         expected: Vec<usize>,
+        /// The shape that it was given.
         found: Vec<usize>,
     },
+    /// The graph is not an image tower.
     #[error(
         "the image tower must map one picture [1, 3, height, width] to one feature vector, but it maps {input} to {output}"
     )]
-    Interface { input: String, output: String },
+    Interface {
+        /// The shape of its input.
+        input: String,
+        /// The shape of its output.
+        output: String,
+    },
+    /// A feature cannot be normalised.
     #[error(
         "the image tower yields a feature vector that is zero or not finite; the model is broken"
     )]

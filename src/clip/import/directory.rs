@@ -32,16 +32,26 @@ const SUFFIXES: [(&str, &str); 8] = [
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
+    /// It cannot be read.
     #[error("{path}: {source}")]
     Io {
+        /// The folder or file.
         path: PathBuf,
+        /// What the system says.
         source: std::io::Error,
     },
+    /// No file is called as a tower is.
     #[error(
         "{path} has no towers that are known by their names: expected visual.onnx and textual.onnx, vision_model.onnx \
          and text_model.onnx, or model.onnx with both (also under onnx/){found}"
     )]
-    NoTowers { path: PathBuf, found: String },
+    NoTowers {
+        /// The folder or file.
+        path: PathBuf,
+        /// The ONNX files that there are, as the end of a sentence.
+        found: String,
+    },
+    /// A JSON file beside the towers cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
 }

@@ -56,12 +56,14 @@ pub struct ImportOptions {
     pub text: PathBuf,
     /// Hugging Face's tokenizer.json.
     pub tokenizer_json: Vec<u8>,
+    /// How pictures become what the image tower takes.
     pub preprocess: Preprocess,
     /// s, already exponentiated; without it, it is read from a file with both towers, and else taken to be
     /// [`USUAL_LOGIT_SCALE`].
     pub logit_scale: Option<f32>,
     /// Length of a token sequence, for files that leave it open.
     pub context_length: usize,
+    /// How the weights are kept.
     pub precision: Precision,
     /// Make the bundle even if it does not compute what the original does.
     pub force: bool,
@@ -98,11 +100,13 @@ impl ImportOptions {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ImportReport {
+    /// The model's name.
     pub name: String,
     /// In hexadecimal.
     pub fingerprint: String,
     /// Size of the bundle.
     pub bytes: usize,
+    /// How close the bundle is to the files.
     pub parity: Parity,
     /// What no file said and was taken for granted, and which files were taken of several: a sentence each.
     pub notes: Vec<String>,
@@ -112,25 +116,43 @@ pub struct ImportReport {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImportError {
+    /// A file cannot be read, or is not a tower.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
+    /// The text tower has an operator that cannot be trained through.
     #[error("{path}: {source}")]
-    Unrecognised { path: PathBuf, source: Unrecognised },
+    Unrecognised {
+        /// The file with the text tower.
+        path: PathBuf,
+        /// Where in it, and what was expected there.
+        source: Unrecognised,
+    },
+    /// The tokenizer.json cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// tract cannot run a tower.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// A constant of the image tower is of a kind that bundles do not hold.
     #[error("the image tower cannot be kept: {0}")]
     Tensor(String),
+    /// The bundle that was made cannot be read back.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The bundle that was made cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The bundle computes something else than the files.
     #[error(
         "the bundle would not compute what the original does (lowest cosine: image {image:.4}, text {text:.4}; \
          needed: {LOWEST_PARITY})"
     )]
-    Parity { image: f32, text: f32 },
+    Parity {
+        /// The lowest cosine of image features.
+        image: f32,
+        /// The lowest cosine of text features.
+        text: f32,
+    },
 }
 
 /// What the files hold, before it is written to a bundle.

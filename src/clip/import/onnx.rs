@@ -21,26 +21,50 @@ const LARGEST_FILE: u64 = 2 << 30;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OnnxError {
+    /// The file cannot be read.
     #[error("{path}: {source}")]
     Io {
+        /// The file.
         path: PathBuf,
+        /// What the system says.
         source: std::io::Error,
     },
+    /// tract cannot read or run the graph.
     #[error("{path}: {source}")]
-    Tract { path: PathBuf, source: GraphError },
+    Tract {
+        /// The file.
+        path: PathBuf,
+        /// What tract says.
+        source: GraphError,
+    },
+    /// The file is not an ONNX model that can be used.
     #[error("{path} {what}")]
-    Invalid { path: PathBuf, what: String },
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, as the end of a sentence.
+        what: String,
+    },
+    /// Its inputs and outputs are not those of a tower.
     #[error("{path} {what}")]
-    Interface { path: PathBuf, what: String },
+    Interface {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, as the end of a sentence.
+        what: String,
+    },
     /// The file and the preprocessing are not of the same model.
     #[error(
         "{path} takes pictures `{input}` of shape [{takes}], but the preprocessing makes [1, 3, {size}, {size}]"
     )]
     PictureShape {
+        /// The file.
         path: PathBuf,
+        /// The name of the input for pictures.
         input: String,
         /// With `?` for dimensions that the file leaves open.
         takes: String,
+        /// The side of the preprocessed picture, in pixels.
         size: usize,
     },
 }

@@ -20,30 +20,54 @@ const CLIP_SIZE: u32 = 224;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SettingsError {
+    /// It cannot be read.
     #[error("{path}: {source}")]
     Io {
+        /// The file.
         path: PathBuf,
+        /// What the system says.
         source: std::io::Error,
     },
+    /// It is not JSON.
     #[error("{path} is not JSON: {source}")]
     Json {
+        /// The file.
         path: PathBuf,
+        /// Where it stops being JSON.
         source: serde_json::Error,
     },
+    /// It describes no preprocessing that is supported.
     #[error("{path}: {source}")]
     Preprocess {
+        /// The file.
         path: PathBuf,
+        /// What is not supported.
         source: PreprocessError,
     },
+    /// It is not a tokenizer that can be used.
     #[error("{path}: {source}")]
     Tokenizer {
+        /// The file.
         path: PathBuf,
+        /// What is wrong with it.
         source: TokenizerError,
     },
+    /// A value cannot be.
     #[error("{path} says {what}, which is impossible")]
-    Impossible { path: PathBuf, what: String },
+    Impossible {
+        /// The file.
+        path: PathBuf,
+        /// The option and its value.
+        what: String,
+    },
+    /// It names a tokenizer that is not beside it.
     #[error("{path} names the tokenizer {name}, which is not there")]
-    NoTokenizer { path: PathBuf, name: String },
+    NoTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The file it names.
+        name: String,
+    },
 }
 
 /// What an import needs beside the towers.

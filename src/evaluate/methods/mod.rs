@@ -125,7 +125,9 @@ pub enum Predictor {
     Cache(Cache),
     /// Scores `weight [classes, joint] . feature + bias` for the classes it was fitted to alone.
     Linear {
+        /// `[classes, joint]`.
         weight: Array2<f32>,
+        /// `[classes]`.
         bias: Array1<f32>,
     },
 }

@@ -16,39 +16,70 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SplitError {
+    /// It cannot be read.
     #[error("{}: cannot be read ({source}): check the path and its permissions", path.display())]
     Read {
+        /// The split file.
         path: PathBuf,
+        /// What the system says.
         source: std::io::Error,
     },
+    /// It is JSON of another form, or none.
     #[error("{}: this is not a split file ({source}): it holds lists \"train\" and \"test\" of [path, number, class name]", path.display())]
     Format {
+        /// The split file.
         path: PathBuf,
+        /// Where it differs.
         source: serde_json::Error,
     },
+    /// One of its lists is empty.
     #[error("{}: the list \"{list}\" is empty", path.display())]
-    Empty { path: PathBuf, list: &'static str },
+    Empty {
+        /// The split file.
+        path: PathBuf,
+        /// `train` or `test`.
+        list: &'static str,
+    },
+    /// A class has two names.
     #[error("{}: the class {number} is called {first:?} and {second:?}: correct one", path.display())]
     TwoNames {
+        /// The split file.
         path: PathBuf,
+        /// The class's number.
         number: usize,
+        /// Its first name.
         first: String,
+        /// Its other name.
         second: String,
     },
+    /// The numbers of the classes have a gap.
     #[error("{}: no picture is of class {missing}, but there is a class {highest}: classes are numbered without gaps", path.display())]
     Gap {
+        /// The split file.
         path: PathBuf,
+        /// The lowest number without a picture.
         missing: usize,
+        /// The highest number with one.
         highest: usize,
     },
+    /// Its pictures are not where they were looked for.
     #[error("{}: its first picture, {picture}, is neither in {} nor in a folder of it", path.display(), dir.display())]
     NoPictures {
+        /// The split file.
         path: PathBuf,
+        /// The first picture, as the file names it.
         picture: String,
+        /// The folder it was looked for in.
         dir: PathBuf,
     },
+    /// A folder has several split files.
     #[error("{} holds {count} split files", dir.display())]
-    Several { dir: PathBuf, count: usize },
+    Several {
+        /// The folder.
+        dir: PathBuf,
+        /// How many it has.
+        count: usize,
+    },
 }
 
 /// A data set in two parts. Nothing is decoded, nor known to exist but the first picture.

@@ -21,6 +21,7 @@ const HISTORY: &str = ".history";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoadedPrompt {
+    /// The prompt.
     pub record: Prompt,
     /// The file it was read from.
     pub path: PathBuf,
@@ -34,7 +35,9 @@ pub struct LoadedPrompt {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Listed {
+    /// Its name.
     pub name: String,
+    /// The prompt, or why its file cannot be used.
     pub prompt: Result<LoadedPrompt, StoreError>,
 }
 
@@ -42,8 +45,11 @@ pub struct Listed {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Generation {
+    /// Its number: 1 was the first that was saved.
     pub sequence: u64,
+    /// Its file.
     pub path: PathBuf,
+    /// The prompt, or why its file cannot be used.
     pub prompt: Result<LoadedPrompt, StoreError>,
     /// Whether this is the prompt in use.
     pub current: bool,
@@ -53,8 +59,11 @@ pub struct Generation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {
+    /// The file.
     pub path: PathBuf,
+    /// Its size.
     pub bytes: usize,
+    /// The number of the generation; 0 outside the home folder.
     pub sequence: u64,
 }
 

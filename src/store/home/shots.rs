@@ -32,6 +32,7 @@ pub struct Shot {
     pub number: u64,
     /// The name of its label.
     pub label: String,
+    /// Its file.
     pub path: PathBuf,
 }
 
