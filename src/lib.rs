@@ -75,6 +75,7 @@ pub mod prompt;
 #[doc(hidden)]
 pub mod rng;
 pub mod store;
+pub(crate) mod visible;
 pub mod watch;
 
 pub use classifier::{Answer, Classifier, Unknown};

@@ -91,12 +91,8 @@ fn print(source: &str, features: ArrayView1<f32>, context: &Context) -> anyhow::
     let output = &context.output;
     output.object(&json!({ "source": source, "features": features.to_vec() }))?;
     if !output.is_json() {
-        let source: String = source
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        let numbers = features.iter().map(|number| format!("\t{number}"));
-        output.line(source + &numbers.collect::<String>());
+        let numbers = features.iter().map(ToString::to_string);
+        output.fields(std::iter::once(source.to_owned()).chain(numbers));
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::host::limits::{self, TooLow};
 use crate::host::signals;
 use crate::ops::gemm::{hold_to, instruction_sets};
 use crate::store::Home;
+use crate::visible::shown;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
@@ -187,8 +188,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
         Err(error) => {
-            print_usage(&error, &given);
-            return if error.use_stderr() {
+            let is_error = error.use_stderr();
+            print_refusal(error, &given);
+            return if is_error {
                 ExitCode::from(2)
             } else {
                 ExitCode::SUCCESS
@@ -207,12 +209,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What clap says, of which it may repeat an address with a password.
-fn print_usage(error: &clap::Error, given: &[OsString]) {
+/// Prints what is wrong with the arguments, or the help. An argument may hold a password, or be the name of a file that a shell
+/// put in: what of it cannot be seen is written out.
+fn print_refusal(error: clap::Error, arguments: &[OsString]) {
+    let seen = |argument: &OsString| OsString::from(shown(&argument.to_string_lossy()).as_ref());
+    let seen: Vec<OsString> = arguments.iter().map(seen).collect();
+    let error = match Arguments::try_parse_from(&seen) {
+        Err(seen) if seen.kind() == error.kind() => seen,
+        _ => error,
+    };
     let said = error.render().to_string();
-    let masked = camera::without_logins(&said, given);
+    let masked = camera::without_logins(&said, &seen);
     if masked != said {
-        output::print_error(masked.trim_end());
+        masked.trim_end().lines().for_each(output::print_error);
         return;
     }
     // Only a closed pipe can make this fail, and then nobody is left to read it.
@@ -338,7 +347,7 @@ fn introduced(home: Home, command: &Command, quiet: bool, stop: &Arc<AtomicBool>
     let stop = Arc::clone(stop);
     home.introduced(command.name(), move |message| {
         if let Some(message) = message.filter(|_| !quiet) {
-            eprintln!("{message}");
+            output::print_error(message);
         }
         if stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())

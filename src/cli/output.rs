@@ -1,8 +1,9 @@
 //! What people and machines read. With `--json` standard output carries JSON alone; everything for people goes
 //! to standard error. Without it, results go to standard output, and progress, warnings and errors to standard
-//! error.
+//! error. Whatever is printed passes through [`crate::visible`], line by line: names and messages come from outside.
 
 use crate::masked::mask_urls;
+use crate::visible::{VisibleJson, shown};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Display;
@@ -45,14 +46,27 @@ impl Output {
     /// One line of results for people, on standard output; nothing with `--json`.
     pub fn line(&self, text: impl Display) {
         if !self.json {
-            self.write(&text.to_string());
+            self.write(&shown(&text.to_string()));
+        }
+    }
+
+    /// The same in fields that tabs separate.
+    pub fn fields(&self, fields: impl IntoIterator<Item = String>) {
+        if !self.json {
+            let fields = fields.into_iter().map(|field| shown(&field).into_owned());
+            self.write(&fields.collect::<Vec<_>>().join("\t"));
         }
     }
 
     /// One JSON object on a line of its own, on standard output; nothing without `--json`.
     pub fn object(&self, value: &impl Serialize) -> serde_json::Result<()> {
         if self.json {
-            self.write(&serde_json::to_string(value)?);
+            let mut line = Vec::new();
+            value.serialize(&mut serde_json::Serializer::with_formatter(
+                &mut line,
+                VisibleJson,
+            ))?;
+            self.write(&String::from_utf8_lossy(&line));
         }
         Ok(())
     }
@@ -114,7 +128,7 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.with_message(what)
+        bar.with_message(shown(&what).into_owned())
     }
 
     fn target(&self) -> ProgressDrawTarget {
@@ -139,7 +153,7 @@ impl Output {
 /// One line on standard error. A terminal that is gone, as when an ssh line is cut, must not end the program.
 pub fn print_error(line: impl Display) {
     // What others wrote, an operating system or a server, may hold an address.
-    let _ = writeln!(io::stderr(), "{}", mask_urls(&line.to_string()));
+    let _ = writeln!(io::stderr(), "{}", mask_urls(&shown(&line.to_string())));
 }
 
 /// A share as people read it: `87.5 %`.
@@ -147,9 +161,9 @@ pub fn percent(share: f32) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// The columns that a text takes on a terminal: two for each wide letter, none for those that combine.
+/// The columns that a text takes on a terminal where it is printed: two for each wide letter, none for those that combine.
 pub fn width(text: &str) -> usize {
-    UnicodeWidthStr::width(text)
+    UnicodeWidthStr::width(&*shown(text))
 }
 
 /// Rows as lines, every column as wide as its widest cell.
@@ -165,7 +179,7 @@ pub fn aligned<R: AsRef<[String]>>(rows: &[R]) -> Vec<String> {
         let cells = row.as_ref().iter().zip(&widths);
         let padded = cells.map(|(cell, widest)| {
             let space = " ".repeat(widest - width(cell));
-            format!("{cell}{space}")
+            format!("{}{space}", shown(cell))
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };

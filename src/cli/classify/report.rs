@@ -4,6 +4,7 @@ use super::super::Context;
 use super::super::output::percent;
 use super::Arguments;
 use crate::classifier::Answer;
+use crate::visible::{csv_field, shown};
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::fmt::Display;
@@ -90,7 +91,7 @@ impl<'a> Report<'a> {
         if self.bar.is_hidden() {
             self.context.output.note(words);
         } else {
-            self.bar.set_message(words);
+            self.bar.set_message(shown(&words).into_owned());
         }
     }
 
@@ -190,25 +191,5 @@ impl<'a> Report<'a> {
             words += &format!("; {} could not be read", self.skipped);
         }
         self.context.output.note(words);
-    }
-}
-
-/// A field of comma-separated values, quoted where it must be (RFC 4180).
-fn csv_field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn csv_fields_are_quoted_only_where_they_must_be() {
-        assert_eq!(csv_field("a b.png"), "a b.png");
-        assert_eq!(csv_field("a,\"b\".png"), "\"a,\"\"b\"\".png\"");
     }
 }

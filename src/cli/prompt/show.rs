@@ -14,7 +14,8 @@ pub fn run(prompt: &Path, context: &Context) -> anyhow::Result<()> {
     }
     let name = prompt.display().to_string();
     context.output.object(&description(&name, &loaded)?)?;
-    context.output.line(page(&name, &loaded)?.join("\n"));
+    let page = page(&name, &loaded)?;
+    page.iter().for_each(|line| context.output.line(line));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::classifier::{best, context_rows};
 use crate::evaluate::{Predictor, Tested};
 use crate::frames::{MAX_PIXELS, read_picture};
 use crate::prompt::density::{information_density, singular_values};
+use crate::visible::shown;
 use anyhow::Context as _;
 use base64::Engine as _;
 use charts::{Scale, Series, bars, heat_map, legend, lines, reliability};
@@ -412,10 +413,10 @@ fn thumbnail(path: &Path) -> anyhow::Result<String> {
     Ok(format!("data:image/jpeg;base64,{text}"))
 }
 
-/// Text that is safe between tags and in double quotes.
+/// Text that is safe between tags and in double quotes, and all of it seen.
 fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
+    for letter in shown(text).chars() {
         match letter {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
@@ -438,5 +439,6 @@ mod tests {
             escape("<a href='x'>\"&"),
             "&lt;a href=&#39;x&#39;&gt;&quot;&amp;"
         );
+        assert_eq!(escape("a\u{202e}b\n"), "a\\u{202e}b\\n");
     }
 }

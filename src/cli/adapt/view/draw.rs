@@ -6,8 +6,10 @@ use super::state::{ENOUGH_SHOTS, Progress, Row, Stage, State, Verdict};
 use super::terminal::Depth;
 use super::watch::Snapshot;
 use crate::cli::output::percent;
+use crate::visible::shown;
 use crate::watch::Hints;
 use ratatui::Frame;
+use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect, Size};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
@@ -121,6 +123,21 @@ pub fn draw(frame: &mut Frame, state: &State, look: &Look) {
             places.picture.union(places.facts).union(places.labels),
         );
     }
+    uncover(frame.buffer_mut(), look.pixels.map(|(_, inside)| inside));
+}
+
+/// Replaces what cannot be seen, such as a change of the direction of writing in a name, by a sign that can; real pixels are
+/// escape sequences, and stay.
+fn uncover(buffer: &mut Buffer, pixels: Option<Rect>) {
+    for position in buffer.area.positions() {
+        if pixels.is_some_and(|pixels| pixels.contains(position)) {
+            continue;
+        }
+        let cell = &mut buffer[position];
+        if shown(cell.symbol()) != cell.symbol() {
+            cell.set_symbol("\u{fffd}");
+        }
+    }
 }
 
 fn dim() -> Style {
@@ -145,8 +162,8 @@ fn title<'a>(state: &State, look: &Look<'a>) -> Paragraph<'a> {
         "{} {shots} shot{} for prompt {} from camera {}",
         if state.paused { " PAUSED" } else { "" },
         if shots == 1 { "" } else { "s" },
-        look.prompt,
-        look.source,
+        shown(look.prompt),
+        shown(look.source),
     );
     if let Some(drawn) = look
         .snapshot
@@ -268,9 +285,9 @@ fn cut(text: &str, width: usize) -> String {
 fn message(state: &State) -> Paragraph<'_> {
     let (text, style) = match (&state.stage, &state.message) {
         (Stage::Verdict(verdict), _) => return question(state, verdict),
-        (_, Some(message)) if message.bad => (message.text.as_str(), bad()),
-        (_, Some(message)) => (message.text.as_str(), Style::new()),
-        (_, None) => ("", Style::new()),
+        (_, Some(message)) if message.bad => (shown(&message.text), bad()),
+        (_, Some(message)) => (shown(&message.text), Style::new()),
+        (_, None) => ("".into(), Style::new()),
     };
     Paragraph::new(text).style(style).wrap(Wrap { trim: true })
 }
