@@ -6,6 +6,7 @@ pub mod data_set;
 pub mod demo;
 mod error;
 mod folder;
+mod folder_changes;
 mod frame;
 #[doc(hidden)]
 pub mod http;

@@ -5,6 +5,7 @@ pub(crate) mod limits;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod memory;
+pub(crate) mod processes;
 pub(crate) mod signals;
 pub(crate) mod supervisor;
 pub(crate) mod temperature;

@@ -29,6 +29,11 @@ impl Supervisor {
             notify(&NotifyState::Watchdog);
         }
     }
+
+    /// What `systemctl status` shows of the command, and `systemctl show -p StatusText` tells scripts.
+    pub fn status(&self, words: &str) {
+        notify(&NotifyState::Status(words));
+    }
 }
 
 impl Drop for Supervisor {

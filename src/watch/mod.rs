@@ -2,12 +2,15 @@
 //! and the prompt is replaced where its file was. Whoever consumes the events prints them, runs commands or sends them
 //! on: nothing of that is here, so that any number of consumers see the same.
 
+mod frozen;
 mod hints;
 mod meter;
 mod renewal;
 mod sharpness;
 mod smoothing;
 
+pub use frozen::Liveness;
+pub(crate) use frozen::{FROZEN_AFTER, FrozenCamera};
 pub(crate) use hints::{Hints, SharpnessHistory};
 pub(crate) use meter::Meter;
 pub use renewal::{PromptChange, Renewal};
@@ -46,6 +49,8 @@ pub struct WatchOptions {
     pub pace: Duration,
     /// How many frames to name at most.
     pub frames: Option<u64>,
+    /// A live camera that sends the same picture for so long has frozen; none looks out for that.
+    pub frozen_after: Option<Duration>,
 }
 
 /// What happened.
@@ -56,6 +61,8 @@ pub enum Event {
     Named(Box<Named>),
     /// The prompt's file was replaced.
     Prompt(PromptChange),
+    /// A live camera has frozen, or moves again.
+    Liveness(Liveness),
     /// Something went wrong with the camera, and watching goes on.
     Problem(CameraProblem),
     /// There are no more frames: the stream has ended, enough were named, or the caller asked to stop.
@@ -76,6 +83,8 @@ pub struct Named {
     pub latency: Duration,
     /// Where the answer differs from the one before.
     pub change: Option<Change>,
+    /// Whether the camera has frozen.
+    pub frozen: bool,
 }
 
 impl Named {
@@ -142,6 +151,7 @@ pub struct Watch<'a> {
     renewal: Option<Renewal<'a>>,
     options: WatchOptions,
     smoothing: Smoothing,
+    frozen: Option<FrozenCamera>,
     shown: Option<Shown>,
     /// A frame that waits for the event that came before it.
     pending: Option<Box<Frame>>,
@@ -160,7 +170,10 @@ impl<'a> Watch<'a> {
         renewal: Option<Renewal<'a>>,
         options: WatchOptions,
     ) -> Watch<'a> {
+        // Drawn scenes and files of a folder are no live camera.
+        let live = frames.counts().is_some();
         Watch {
+            frozen: options.frozen_after.filter(|_| live).map(FrozenCamera::new),
             frames,
             classifier,
             renewal,
@@ -188,7 +201,17 @@ impl<'a> Watch<'a> {
         let frame = match self.pending.take() {
             Some(frame) => frame,
             None => match self.frames.next(stop)? {
-                CameraEvent::Frame(frame) => frame,
+                CameraEvent::Frame(frame) => {
+                    let liveness = self
+                        .frozen
+                        .as_mut()
+                        .and_then(|camera| camera.look(&frame.image));
+                    if let Some(liveness) = liveness {
+                        self.pending = Some(frame);
+                        return Ok(Event::Liveness(liveness));
+                    }
+                    frame
+                }
                 CameraEvent::Problem(problem) => return Ok(Event::Problem(problem)),
                 CameraEvent::End => return Ok(Event::Ended),
             },
@@ -237,6 +260,7 @@ impl<'a> Watch<'a> {
             answer,
             latency: now - started,
             change,
+            frozen: self.frozen.as_ref().is_some_and(FrozenCamera::is_frozen),
         })
     }
 }

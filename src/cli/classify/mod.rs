@@ -60,6 +60,12 @@ pub struct Arguments {
     /// EDGE_RLP_SOURCE and EDGE_RLP_FRAME say what to
     #[arg(long, value_name = "COMMAND", conflicts_with = "paths")]
     exec: Option<String>,
+    /// End the command of --exec after so long, with all that it started; 0s never does
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    exec_timeout: Duration,
+    /// Say so when a live camera has sent the very same picture for so long; 0s never does
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "5m")]
+    frozen_after: Duration,
     /// Step back behind other programs by so much, from 0 to 19, as `nice` does
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=19))]
     pub nice: u8,
@@ -250,6 +256,7 @@ fn files(paths: &[PathBuf], classifier: &Classifier, report: &mut Report) -> any
             answer: &answer,
             latency: started.elapsed(),
             changed: true,
+            frozen: false,
         })?;
     }
     Ok(())

@@ -1,13 +1,16 @@
 //! `--exec`: a command of the user's, run when the label changes. It runs beside classification, which never waits for
-//! it; at most one runs at a time, and of the changes that come meanwhile the newest waits.
+//! it; at most one runs at a time, and of the changes that come meanwhile the newest waits. A command has a time: when that
+//! is up it is ended, with all that it started, also in sessions of their own and after it has ended itself.
 
 use crate::cli::camera::secret_variables;
+use crate::host::processes;
 use crate::watch::Change;
 use anyhow::Context as _;
+use std::collections::{HashSet, VecDeque};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often a running command is polled.
 const POLL: Duration = Duration::from_millis(20);
@@ -15,6 +18,14 @@ const POLL: Duration = Duration::from_millis(20);
 const LAST: Duration = Duration::from_secs(5);
 /// How long a command that was asked to end may take to do so.
 const GRACE: Duration = Duration::from_secs(1);
+/// How often at most all processes are looked through for what commands have left.
+const SEARCH: Duration = Duration::from_secs(5);
+/// The variable by which what a command has started is known.
+const MARK: &str = "EDGE_RLP_EXEC";
+/// How many commands are remembered that may have left something: 100 a second for half a minute.
+const MOST_ENDED: usize = 3000;
+/// The time of a command that has no limit.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// The thread that runs the command.
 pub struct OnChange {
@@ -22,8 +33,16 @@ pub struct OnChange {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What is run, and for how long.
+pub struct Job {
+    /// Run by `sh -c`.
+    pub command: String,
+    /// How long it may take; zero for as long as it likes.
+    pub timeout: Duration,
+}
+
 struct Shared {
-    command: String,
+    job: Job,
     warn: Box<dyn Fn(String) + Send + Sync>,
     state: Mutex<State>,
     changed: Condvar,
@@ -32,21 +51,34 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: Option<Change>,
+    /// Changes that gave way to a newer one since a command was last started.
+    passed_over: u64,
     /// Set once no more changes come: until when what waits or runs may take.
     until: Option<Instant>,
 }
 
+/// Commands that have ended, and may have left something running: their numbers, and until when that may run.
+#[derive(Default)]
+struct Ended {
+    runs: VecDeque<(u64, Instant)>,
+    searched: Option<Instant>,
+}
+
 impl OnChange {
-    /// Runs `command` by `sh -c` for changes to come; `warn` is called for those that fail.
+    /// Runs the job for changes to come; `warn` is called for commands that fail or are ended.
     ///
     /// # Errors
     /// If the system gives no thread.
     pub fn new(
-        command: String,
+        job: Job,
         warn: impl Fn(String) + Send + Sync + 'static,
     ) -> anyhow::Result<OnChange> {
+        let timeout = match job.timeout {
+            Duration::ZERO => FOR_EVER,
+            timeout => timeout.min(FOR_EVER),
+        };
         let shared = Arc::new(Shared {
-            command,
+            job: Job { timeout, ..job },
             warn: Box::new(warn),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -64,11 +96,14 @@ impl OnChange {
 
     /// Notes a change: the command runs for it as soon as none is running, unless a newer change comes first.
     pub fn changed(&self, change: Change) {
-        self.shared.lock().waiting = Some(change);
+        let mut state = self.shared.lock();
+        state.passed_over += u64::from(state.waiting.replace(change).is_some());
+        drop(state);
         self.shared.changed.notify_all();
     }
 
-    /// Lets the last commands end: at once where `stopped`, which drops a waiting change, else within seconds.
+    /// Lets the last commands end: at once where `stopped`, which drops a waiting change, else within seconds. What
+    /// commands have left running is ended.
     pub fn finish(mut self, stopped: bool) {
         self.end(if stopped { Duration::ZERO } else { LAST });
     }
@@ -90,49 +125,127 @@ impl Drop for OnChange {
     }
 }
 
+/// How waiting for a command came to its end.
+enum Waited {
+    Ended(ExitStatus),
+    TimeIsUp,
+    ProgramEnds,
+}
+
 impl Shared {
     fn run(&self) {
-        while let Some(change) = self.next() {
-            match start(&self.command, &change) {
-                Ok(child) => self.wait(child),
-                Err(error) => (self.warn)(format!("--exec cannot run sh: {error}")),
+        let marks = Marks::new();
+        let mut ended = Ended::default();
+        let mut timeouts = 0;
+        for run in 0.. {
+            let Some(change) = self.next(&mut ended, &marks) else {
+                break;
+            };
+            let deadline = Instant::now() + self.job.timeout;
+            let mut child = match start(&self.job.command, &change, &marks.of(run)) {
+                Ok(child) => child,
+                Err(error) => {
+                    (self.warn)(format!("--exec cannot run sh: {error}"));
+                    continue;
+                }
+            };
+            match self.wait(&mut child, deadline) {
+                Ok(Waited::Ended(status)) => {
+                    ended.add(run, deadline);
+                    if !status.success() {
+                        (self.warn)(format!("the command of --exec failed ({status})"));
+                    }
+                }
+                Ok(Waited::TimeIsUp) => {
+                    end(child);
+                    marks.end(|of| of == run);
+                    timeouts += 1;
+                    (self.warn)(self.timed_out(timeouts));
+                }
+                Ok(Waited::ProgramEnds) => {
+                    end(child);
+                    ended.add(run, deadline);
+                }
+                Err(error) => (self.warn)(format!("--exec cannot be watched: {error}")),
             }
+        }
+        if !ended.runs.is_empty() {
+            marks.end(|_| true);
         }
     }
 
     /// Waits for a change; none once all is over.
-    fn next(&self) -> Option<Change> {
+    fn next(&self, ended: &mut Ended, marks: &Marks) -> Option<Change> {
         let mut state = self.lock();
         loop {
             let over = state.until.is_some_and(|until| Instant::now() >= until);
             match state.waiting.take() {
                 Some(change) if !over => return Some(change),
                 None if state.until.is_none() => {
-                    let waited = self.changed.wait(state);
-                    state = waited.unwrap_or_else(PoisonError::into_inner);
+                    state = match ended.next_search() {
+                        None => self.changed.wait(state),
+                        Some(pause) if pause.is_zero() => {
+                            drop(state);
+                            self.end_leftovers(ended, marks);
+                            self.state.lock()
+                        }
+                        Some(pause) => match self.changed.wait_timeout(state, pause) {
+                            Ok((state, _)) => Ok(state),
+                            Err(poisoned) => Ok(poisoned.into_inner().0),
+                        },
+                    }
+                    .unwrap_or_else(PoisonError::into_inner);
                 }
                 _ => return None,
             }
         }
     }
 
-    /// Waits for the command to end, and ends it where its time is up.
-    fn wait(&self, mut child: Child) {
+    /// Waits for the command to end, or for its time to be up.
+    fn wait(&self, child: &mut Child, deadline: Instant) -> std::io::Result<Waited> {
         loop {
-            match child.try_wait() {
-                Ok(Some(status)) if status.success() => return,
-                Ok(Some(status)) => return (self.warn)(failure(status)),
-                Ok(None) => {}
-                Err(error) => return (self.warn)(format!("--exec cannot be watched: {error}")),
+            if let Some(status) = child.try_wait()? {
+                return Ok(Waited::Ended(status));
             }
             let state = self.lock();
-            if state.until.is_some_and(|until| Instant::now() >= until) {
-                drop(state);
-                return end(child);
+            let now = Instant::now();
+            if state.until.is_some_and(|until| now >= until) {
+                return Ok(Waited::ProgramEnds);
+            }
+            if now >= deadline {
+                return Ok(Waited::TimeIsUp);
             }
             // Woken early when changes come: no harm.
             drop(self.changed.wait_timeout(state, POLL));
         }
+    }
+
+    /// Ends what commands whose time is up have left running.
+    fn end_leftovers(&self, ended: &mut Ended, marks: &Marks) {
+        let due = ended.due();
+        let count = marks.end(|run| due.contains(&run));
+        if count > 0 {
+            (self.warn)(format!(
+                "{count} processes that commands of --exec had left running were ended after {} (--exec-timeout)",
+                in_words(self.job.timeout)
+            ));
+        }
+    }
+
+    fn timed_out(&self, count: u64) -> String {
+        let mut words = format!(
+            "the command of --exec had not ended after {} (--exec-timeout) and was ended, with all it started; {count} so far",
+            in_words(self.job.timeout)
+        );
+        match std::mem::take(&mut self.lock().passed_over) {
+            0 => {}
+            1 => words += "; one change that came meanwhile was passed over for a newer one",
+            many => {
+                words +=
+                    &format!("; {many} changes that came meanwhile were passed over for newer ones")
+            }
+        }
+        words
     }
 
     /// What a panic left behind is whole: every change to the state is one assignment.
@@ -141,13 +254,89 @@ impl Shared {
     }
 }
 
-fn failure(status: ExitStatus) -> String {
-    format!("the command of --exec failed ({status})")
+impl Ended {
+    fn add(&mut self, run: u64, until: Instant) {
+        // Those that may run for ever are looked for once, at the end of the program.
+        if self.runs.len() < MOST_ENDED {
+            self.runs.push_back((run, until));
+        }
+    }
+
+    /// How long until what commands have left is to be looked for; none where nothing can be left.
+    fn next_search(&self) -> Option<Duration> {
+        let (_, until) = self.runs.front()?;
+        let soonest = self.searched.map_or(*until, |at| (at + SEARCH).max(*until));
+        Some(soonest.saturating_duration_since(Instant::now()))
+    }
+
+    /// The numbers of the commands whose time is up; they are forgotten.
+    fn due(&mut self) -> Vec<u64> {
+        let now = Instant::now();
+        self.searched = Some(now);
+        // All have the same time, so they come in order.
+        let count = self.runs.partition_point(|(_, until)| *until <= now);
+        self.runs.drain(..count).map(|(run, _)| run).collect()
+    }
+}
+
+/// What marks the commands of this process, and no others.
+struct Marks(String);
+
+impl Marks {
+    fn new() -> Marks {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_nanos();
+        Marks(format!("{}.{now}.", std::process::id()))
+    }
+
+    fn of(&self, run: u64) -> String {
+        format!("{}{run}", self.0)
+    }
+
+    /// Ends all processes that the commands with `these` numbers have started; how many.
+    fn end(&self, these: impl Fn(u64) -> bool) -> usize {
+        let mut ended = HashSet::new();
+        // A process may start another one between the look and the end.
+        for _ in 0..20 {
+            let mut found = processes::marked(MARK);
+            found.retain(|process| {
+                let run = process.mark.strip_prefix(&self.0);
+                run.and_then(|run| run.parse().ok()).is_some_and(&these)
+            });
+            if found.is_empty() {
+                break;
+            }
+            ended.extend(
+                found
+                    .iter()
+                    .map(|process| process.id)
+                    .filter(|id| kill(*id)),
+            );
+            std::thread::sleep(POLL / 4);
+        }
+        ended.len()
+    }
+}
+
+#[cfg(unix)]
+fn kill(id: u32) -> bool {
+    use rustix::process::{Pid, Signal, kill_process};
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+    id.is_some_and(|id| kill_process(id, Signal::KILL).is_ok())
+}
+
+#[cfg(not(unix))]
+fn kill(_: u32) -> bool {
+    false
+}
+
+fn in_words(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
 }
 
 /// Starts the command in a process group of its own, so that all it starts can be ended with it. What it prints goes to
 /// standard error: standard output belongs to the answers.
-fn start(command: &str, change: &Change) -> std::io::Result<Child> {
+fn start(command: &str, change: &Change, mark: &str) -> std::io::Result<Child> {
     // Empty for the first frame.
     let previous = change.previous.as_ref().map(ToString::to_string);
     let previous = previous.unwrap_or_default();
@@ -159,6 +348,7 @@ fn start(command: &str, change: &Change) -> std::io::Result<Child> {
         .env("EDGE_RLP_PREVIOUS", previous)
         .env("EDGE_RLP_SOURCE", &change.source)
         .env("EDGE_RLP_FRAME", change.frame.to_string())
+        .env(MARK, mark)
         .stdin(Stdio::null());
     for name in secret_variables() {
         shell.env_remove(name);
@@ -194,99 +384,4 @@ fn end(mut child: Child) {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-    use crate::watch::Shown;
-    use std::fs;
-    use std::path::Path;
-
-    fn change(label: &str) -> Change {
-        Change {
-            shown: Shown::Label(label.into()),
-            score: 0.5,
-            previous: Some(Shown::Label("before".into())),
-            source: "demo:clear".into(),
-            frame: 7,
-        }
-    }
-
-    fn lines(path: &Path) -> Vec<String> {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn wait_for(condition: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !condition() {
-            assert!(Instant::now() < deadline, "waited too long");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// A runner whose command is given the folder `$D`, and what it warned of.
-    fn runner(dir: &Path, command: &str) -> (OnChange, Arc<Mutex<Vec<String>>>) {
-        let warned = Arc::new(Mutex::new(Vec::new()));
-        let list = Arc::clone(&warned);
-        let command = format!("D={}; {command}", dir.display());
-        let runner = OnChange::new(command, move |message| list.lock().unwrap().push(message));
-        (runner.unwrap(), warned)
-    }
-
-    #[test]
-    fn the_command_finds_the_change_in_its_environment() {
-        let dir = tempfile::tempdir().unwrap();
-        let all =
-            "$EDGE_RLP_LABEL,$EDGE_RLP_SCORE,$EDGE_RLP_PREVIOUS,$EDGE_RLP_SOURCE,$EDGE_RLP_FRAME";
-        let (runner, warned) = runner(dir.path(), &format!("echo \"{all}\" > $D/out"));
-        runner.changed(change("red mug"));
-        runner.finish(false);
-        let found = lines(&dir.path().join("out"));
-        assert_eq!(found, ["red mug,0.5,before,demo:clear,7"]);
-        assert!(warned.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn one_runs_at_a_time_and_the_newest_change_waits() {
-        let dir = tempfile::tempdir().unwrap();
-        let slow = "echo $EDGE_RLP_LABEL >> $D/out; while [ ! -e $D/go ]; do sleep 0.01; done";
-        let (runner, _) = runner(dir.path(), slow);
-        let found = dir.path().join("out");
-        runner.changed(change("first"));
-        wait_for(|| !lines(&found).is_empty());
-        for label in ["second", "third", "fourth"] {
-            runner.changed(change(label));
-        }
-        fs::write(dir.path().join("go"), "").unwrap();
-        runner.finish(false);
-        assert_eq!(lines(&found), ["first", "fourth"]);
-    }
-
-    #[test]
-    fn a_command_that_fails_is_reported() {
-        let dir = tempfile::tempdir().unwrap();
-        let (runner, warned) = runner(dir.path(), "exit 3");
-        runner.changed(change("mug"));
-        runner.finish(false);
-        let warned = warned.lock().unwrap();
-        assert!(warned.len() == 1 && warned[0].contains('3'), "{warned:?}");
-    }
-
-    #[test]
-    fn stopping_ends_the_command_and_all_it_started() {
-        let dir = tempfile::tempdir().unwrap();
-        let (runner, _) = runner(dir.path(), "sleep 600 & echo $! > $D/child; wait");
-        let child = dir.path().join("child");
-        runner.changed(change("mug"));
-        wait_for(|| !lines(&child).is_empty());
-        let begun = Instant::now();
-        runner.finish(true);
-        assert!(begun.elapsed() < Duration::from_secs(10));
-        let process = Path::new("/proc").join(&lines(&child)[0]).join("status");
-        // Its parent is gone: whoever inherits it reaps it in their own time.
-        wait_for(|| {
-            lines(&process)
-                .iter()
-                .all(|line| !line.starts_with("State:\tS"))
-        });
-    }
-}
+mod tests;

@@ -26,6 +26,8 @@ pub struct Picture<'a> {
     pub latency: Duration,
     /// Whether the answer before was another.
     pub changed: bool,
+    /// Whether the camera has frozen.
+    pub frozen: bool,
 }
 
 /// Answers on their way to standard output.
@@ -107,6 +109,7 @@ impl<'a> Report<'a> {
             answer,
             latency,
             changed,
+            frozen,
         } = picture;
         let score = answer.best().probability;
         let unknown = answer.is_unknown();
@@ -129,6 +132,7 @@ impl<'a> Report<'a> {
                 "unknown": unknown,
                 "latency_ms": latency,
                 "truth": truth,
+                "frozen": frozen,
             }))?;
         } else if self.arguments.csv {
             let (source, label) = (csv_field(source), csv_field(label));

@@ -1,12 +1,12 @@
 //! `classify --camera`: what watching a camera yields goes to the report, and changes of label to the user's command.
 
-use super::on_change::OnChange;
+use super::on_change::{Job, OnChange};
 use super::report::{Picture, Report};
 use crate::classifier::Classifier;
 use crate::cli::camera::Camera;
 use crate::frames::{CameraSource, CaptureCounts};
 use crate::host::supervisor::Supervisor;
-use crate::watch::{Event, Meter, PromptChange, Renewal, Watch, WatchOptions};
+use crate::watch::{Event, Liveness, Meter, PromptChange, Renewal, Watch, WatchOptions};
 use anyhow::bail;
 use std::io::{IsTerminal, stderr};
 use std::sync::mpsc;
@@ -35,10 +35,16 @@ pub fn watch<'a>(
     let mut frames = camera.source.open(LIVE_SEED, &camera.options)?;
     let (failures, failed) = mpsc::channel();
     let on_change = match &arguments.exec {
-        Some(command) => Some(OnChange::new(command.clone(), move |message| {
-            // Nobody listens once watching is over.
-            let _ = failures.send(message);
-        })?),
+        Some(command) => {
+            let job = Job {
+                command: command.clone(),
+                timeout: arguments.exec_timeout,
+            };
+            Some(OnChange::new(job, move |message| {
+                // Nobody listens once watching is over.
+                let _ = failures.send(message);
+            })?)
+        }
         None => None,
     };
     let supervisor = Supervisor::ready();
@@ -64,6 +70,7 @@ pub fn watch<'a>(
                     answer: &named.answer,
                     latency: named.latency,
                     changed: named.change.is_some(),
+                    frozen: named.frozen,
                 })?;
                 if let (Some(on_change), Some(change)) = (&on_change, named.change) {
                     on_change.changed(change);
@@ -71,6 +78,14 @@ pub fn watch<'a>(
                 rates.report(watch.counts(), report);
             }
             Event::Prompt(change) => say(&change, report),
+            Event::Liveness(liveness) => {
+                let words = format!("camera {} {liveness}", camera.source);
+                match liveness {
+                    Liveness::Frozen(_) => report.warn(&words),
+                    Liveness::Moving(_) => report.note(&words),
+                }
+                supervisor.status(&words);
+            }
             Event::Problem(problem) => report.warn(problem),
             Event::Ended => break,
         }
@@ -96,6 +111,7 @@ fn options_of(camera: &CameraSource, report: &Report) -> WatchOptions {
     WatchOptions {
         smooth: arguments.smooth.unwrap_or_default(),
         frames: arguments.frames,
+        frozen_after: Some(arguments.frozen_after).filter(|after| !after.is_zero()),
         pace: match (arguments.every, arguments.frames) {
             (Some(every), _) => every,
             (None, None) if demo && !output.is_json() => DEMO_PACE,

@@ -9,7 +9,7 @@ use crate::adapt::AdaptError;
 use crate::adapt::drift::{DRIFTED, Drift};
 use crate::classifier::Classifier;
 use crate::prompt::FeatureStatistics;
-use crate::watch::{Event, Watch, WatchOptions};
+use crate::watch::{Event, FROZEN_AFTER, Watch, WatchOptions};
 use std::time::{Duration, Instant};
 
 /// How often a camera's picture is looked at while nothing changes: a light that is switched on can wait a minute, and
@@ -63,6 +63,7 @@ impl Learner<'_> {
         };
         let options = WatchOptions {
             pace,
+            frozen_after: Some(FROZEN_AFTER),
             ..WatchOptions::default()
         };
         let mut watch = Watch::new(frames, self.classifier()?, None, options);
@@ -71,6 +72,10 @@ impl Learner<'_> {
             match watch.next(&|| self.stopped())? {
                 Event::Named(named) => drift.add(named.feature),
                 Event::Prompt(_) => continue,
+                Event::Liveness(liveness) => {
+                    self.context.output.warn(format!("the camera {liveness}"));
+                    continue;
+                }
                 Event::Problem(problem) => {
                     self.context.output.warn(problem);
                     continue;

@@ -135,7 +135,7 @@ impl Watcher<'_> {
                     continue;
                 }
                 Event::Named(named) => ViewEvent::Snapshot(Box::new(Snapshot::from(*named))),
-                Event::Prompt(_) => continue,
+                Event::Prompt(_) | Event::Liveness(_) => continue,
                 Event::Problem(problem) => ViewEvent::Problem(problem),
                 Event::Ended => return Ok(()),
             };
