@@ -5,7 +5,7 @@
 use edge_rlp::clip::bundle::{Bundle, Header};
 use edge_rlp::clip::import::{ImportOptions, import};
 use edge_rlp::clip::{Model, Preprocess, Tokenizer, tokenizer};
-use edge_rlp::frames::{http, mjpeg};
+use edge_rlp::frames::{self, http, mjpeg, reduced};
 use edge_rlp::prompt::{Label, labels};
 use edge_rlp::store;
 use std::path::PathBuf;
@@ -117,6 +117,24 @@ pub fn mjpeg(bytes: &[u8]) {
         (pictures, splitter.skipped())
     };
     assert_eq!(split(usize::from(piece) + 1), split(stream.len().max(1)));
+}
+
+/// A picture file, and a JPEG by the decoder of large ones, too: within a budget of memory, whatever it says of its size.
+pub fn picture(bytes: &[u8]) {
+    const PIXELS: u64 = 1 << 20;
+    frames::limit_memory(64 << 20);
+    if let Ok(picture) = frames::decode_picture(bytes, PIXELS) {
+        assert!(u64::from(picture.width()) * u64::from(picture.height()) <= PIXELS);
+    }
+    // The size is checked before a large picture gets to its decoder.
+    let small = image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format();
+    let size = small.map(|reader| reader.into_dimensions());
+    if matches!(size, Ok(Ok((width, height))) if u64::from(width) * u64::from(height) <= PIXELS) {
+        // A panic of the decoder becomes an error where it is called.
+        let _ = std::panic::catch_unwind(|| {
+            reduced::decode_reduced(bytes, reduced::Reduction::by_half())
+        });
+    }
 }
 
 /// What a camera answers over HTTP.

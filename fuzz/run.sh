@@ -23,6 +23,7 @@ seeds=("seeds/$target" "regressions/$target")
 case $target in
     prompt_file) seeds+=(../prompts) ;;
     mjpeg) seeds+=(../tests/fixtures/mjpeg) ;;
+    picture) seeds+=(../tests/fixtures/picture) ;;
     onnx) seeds+=(../tests/fixtures/import/dynamic-int8 ../tests/fixtures/import/dynamic-uint8) ;;
 esac
 # Memory and time of one input are bounded: to go beyond is a finding, too. What tract folds out of a small ONNX file may

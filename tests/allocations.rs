@@ -255,3 +255,33 @@ fn a_picture_is_decoded_within_the_budget_or_refused() {
         "{decoded} decoded, {refused} refused"
     );
 }
+
+/// Refused before: a phone's picture took 150 MB, and more than pictures may have pixels.
+#[test]
+fn a_phones_picture_takes_what_a_quarter_of_it_takes() {
+    let _alone = alone();
+    frames::limit_memory(BUDGET as u64);
+    let draw =
+        |x: u32, y: u32| image::Rgb([(x / 32) as u8, (y / 24) as u8, (x / 512 + y / 512) as u8]);
+    let picture = image::RgbImage::from_fn(8160, 6144, draw);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("phone.jpg");
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, 80)
+        .encode_image(&picture)
+        .unwrap();
+    drop(picture);
+    std::fs::write(&file, &bytes).unwrap();
+    let started = std::time::Instant::now();
+    let (decoded, peak) = peak_of(|| frames::read_picture(&file, MAX_PIXELS).unwrap());
+    println!(
+        "a picture of 8160 x 6144 pixels, {} bytes, took {peak} and {:?}",
+        bytes.len(),
+        started.elapsed()
+    );
+    assert_eq!(decoded.dimensions(), (2040, 1536));
+    assert!(peak < BUDGET, "{peak}");
+    // A camera sends none as large.
+    let refused = decode_picture(&bytes, frames::MAX_CAMERA_PIXELS);
+    assert!(matches!(refused, Err(PictureError::TooManyPixels { .. })));
+}

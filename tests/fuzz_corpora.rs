@@ -65,6 +65,11 @@ fn motion_jpeg() {
 }
 
 #[test]
+fn pictures() {
+    replay("picture", harness::picture, &["tests/fixtures/picture"]);
+}
+
+#[test]
 fn answers_of_cameras() {
     replay("http_answer", harness::http_answer, &[]);
 }

@@ -11,6 +11,8 @@ pub(super) struct JpegHeader {
     /// Whether one scan after another refines the whole picture, so that its coefficients are held to the end: progressive
     /// pictures, and those with a scan a component.
     pub in_passes: bool,
+    /// Whether it is coded in blocks of cosines, not sample by sample, with Huffman's codes and 8 bits.
+    pub in_blocks: bool,
     /// Whether the picture data run to the end-of-image marker. Where they do not, a decoder fills the rest with grey, and a
     /// half-grey picture would train a prompt.
     pub ends: bool,
@@ -23,6 +25,7 @@ impl JpegHeader {
         let mut header = JpegHeader {
             components: 4,
             in_passes: true,
+            in_blocks: false,
             ends: false,
         };
         // Step over the segments before the scan: a thumbnail in one of them has an end marker of its own.
@@ -33,6 +36,7 @@ impl JpegHeader {
                 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                     header.components = rest.get(9).copied().unwrap_or(4);
                     header.in_passes = !matches!(marker, 0xc0 | 0xc1);
+                    header.in_blocks = matches!(marker, 0xc0..=0xc2) && rest.get(4) == Some(&8);
                 }
                 // Start of scan: length, components.
                 START_OF_SCAN => {
@@ -71,6 +75,7 @@ mod tests {
             let expected = JpegHeader {
                 components,
                 in_passes,
+                in_blocks: true,
                 ends,
             };
             assert_eq!(header(name), expected, "{name}");

@@ -18,6 +18,8 @@ pub mod mjpeg;
 mod options;
 mod pace;
 pub mod picture;
+#[doc(hidden)]
+pub mod reduced;
 pub mod source;
 #[cfg(feature = "camera")]
 pub mod v4l2;

@@ -12,12 +12,16 @@ use image::{
 };
 
 use super::jpeg::JpegHeader;
+use super::reduced::{Reduction, decode_reduced};
 use crate::files;
 
 /// Pixels a picture may have unless the caller says otherwise: 50 megapixels, 150 MB as RGB.
 pub const MAX_PIXELS: u64 = 50_000_000;
 /// Pixels that a picture of a camera may have: the largest sensor that sends motion JPEG has 12.3 million.
 pub const MAX_CAMERA_PIXELS: u64 = 13_000_000;
+
+/// A picture that is reduced while it is decoded may have so many times the pixels of others: 200 megapixels, for phones.
+const REDUCIBLE: u64 = 4;
 
 /// Memory that one picture may take, in bytes, while it is decoded.
 static BUDGET: AtomicU64 = AtomicU64::new(512 << 20);
@@ -100,7 +104,9 @@ pub enum PictureError {
 /// Reads a picture file as PIL's `ImageOps.exif_transpose(Image.open(path)).convert("RGB")` does.
 ///
 /// Transparency is dropped, not blended. Of 16 bits the upper 8 are kept; for 16-bit greyscale PIL would clip at 255
-/// instead. Pixels and memory are counted before anything is decoded.
+/// instead. Pixels and memory are counted before anything is decoded. A JPEG of more than [`MAX_CAMERA_PIXELS`] is decoded at
+/// a half, a quarter or an eighth of its width and height, the shorter of which stays above 1024 pixels; before that it may
+/// have four times `max_pixels`.
 ///
 /// # Errors
 /// [`PictureError::File`] with the path and what is wrong. Bad input never panics.
@@ -111,7 +117,11 @@ pub fn read_picture(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureErr
         if bytes.len() as u64 > limit {
             return Err(PictureError::TooManyBytes { limit });
         }
-        decode_picture(&bytes, max_pixels)
+        let most = Most {
+            pixels: max_pixels,
+            reduced: max_pixels.saturating_mul(REDUCIBLE),
+        };
+        guarded(&bytes, most)
     };
     read().map_err(|problem| PictureError::File {
         path: path.to_owned(),
@@ -124,11 +134,27 @@ pub fn read_picture(path: &Path, max_pixels: u64) -> Result<RgbImage, PictureErr
 /// # Errors
 /// Says what is wrong with the bytes; never panics.
 pub fn decode_picture(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
+    let most = Most {
+        pixels: max_pixels,
+        reduced: 0,
+    };
+    guarded(bytes, most)
+}
+
+/// How many pixels a picture may have.
+#[derive(Clone, Copy)]
+struct Most {
+    pixels: u64,
+    /// Where it is reduced while it is decoded.
+    reduced: u64,
+}
+
+fn guarded(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     if bytes.is_empty() {
         return Err(PictureError::Empty);
     }
     // A mistake of a decoder must not stop a camera.
-    catch_unwind(|| decode(bytes, max_pixels))
+    catch_unwind(|| decode(bytes, most))
         .unwrap_or_else(|_| Err(PictureError::Damaged("its decoder gave up".into())))
 }
 
@@ -139,7 +165,7 @@ fn max_bytes(pixels: u64) -> u64 {
     uncompressed.min(BUDGET.load(Ordering::Relaxed) / 3)
 }
 
-fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
+fn decode(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     let budget = BUDGET.load(Ordering::Relaxed);
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let format = reader.format().ok_or(PictureError::UnknownFormat)?;
@@ -148,14 +174,24 @@ fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(problem)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > max_pixels {
-        return Err(PictureError::TooManyPixels {
-            width,
-            height,
-            limit: max_pixels,
-        });
-    }
+    let pixels = u64::from(width) * u64::from(height);
+    let too_many = |limit| PictureError::TooManyPixels {
+        width,
+        height,
+        limit,
+    };
     let jpeg = JpegHeader::of(bytes);
+    let reduction = jpeg
+        .and_then(|header| Reduction::of(&header, width, height))
+        .filter(|_| most.reduced > 0);
+    let limit = if reduction.is_some() {
+        most.reduced
+    } else {
+        most.pixels
+    };
+    if pixels > limit {
+        return Err(too_many(limit));
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let plan = Plan {
         format,
@@ -163,22 +199,39 @@ fn decode(bytes: &[u8], max_pixels: u64) -> Result<RgbImage, PictureError> {
         color: decoder.color_type(),
         turned: orientation != Orientation::NoTransforms,
     };
-    let needed = plan.bytes(bytes.len() as u64, width, height);
-    if needed > budget {
-        return Err(PictureError::TooMuchMemory {
+    let file = bytes.len() as u64;
+    let afford = |needed| match needed <= budget {
+        true => Ok(()),
+        false => Err(PictureError::TooMuchMemory {
             width,
             height,
             needed,
             limit: budget,
-        });
+        }),
+    };
+    if let (Some(header), Some(reduction)) = (jpeg, reduction) {
+        afford(reduction.bytes(&header, file, width, height))?;
+        if !header.ends || !Reduction::may_be_whole(&header, file, width, height) {
+            return Err(PictureError::Truncated);
+        }
+        match decode_reduced(bytes, reduction) {
+            Ok(picture) => return Ok(upright(picture.into(), orientation)),
+            // The other decoder forgives more.
+            Err(error) if pixels > most.pixels => return Err(error),
+            Err(_) => {}
+        }
     }
+    afford(plan.bytes(file, width, height))?;
     if jpeg.is_some_and(|header| !header.ends) {
         return Err(PictureError::Truncated);
     }
-    let mut picture: DynamicImage =
-        rgb(DynamicImage::from_decoder(decoder).map_err(problem)?).into();
+    let picture = rgb(DynamicImage::from_decoder(decoder).map_err(problem)?);
+    Ok(upright(picture.into(), orientation))
+}
+
+fn upright(mut picture: DynamicImage, orientation: Orientation) -> RgbImage {
     picture.apply_orientation(orientation);
-    Ok(picture.into_rgb8())
+    picture.into_rgb8()
 }
 
 /// What decoding a picture will hold in memory.
@@ -288,7 +341,8 @@ mod tests {
         assert!(names.len() >= 14, "{} fixtures found", names.len());
         for name in names {
             let path = fixture(&format!("broken.{name}"));
-            let error = read_picture(&path, MAX_PIXELS).expect_err(&name);
+            let read = read_picture(&path, MAX_PIXELS).map(|picture| picture.dimensions());
+            let error = read.expect_err(&name);
             assert!(error.to_string().contains(&name), "{error}");
             let PictureError::File { problem, .. } = error else {
                 panic!("{name}: no path in {error:?}");
@@ -297,6 +351,7 @@ mod tests {
             let right = match kind {
                 "zero" => matches!(*problem, PictureError::Empty),
                 "text" => matches!(*problem, PictureError::UnknownFormat),
+                "bomb" if name.ends_with("jpg") => matches!(*problem, PictureError::Truncated),
                 "bomb" => matches!(*problem, PictureError::TooManyPixels { width: 10_000, .. }),
                 _ => matches!(*problem, PictureError::Truncated | PictureError::Damaged(_)),
             };
@@ -313,6 +368,11 @@ mod tests {
         assert!(error.to_string().contains("no such file.png"));
     }
 
+    const MOST: Most = Most {
+        pixels: 1_000_000,
+        reduced: 0,
+    };
+
     #[test]
     fn no_flipped_or_missing_byte_panics() {
         for name in [
@@ -325,10 +385,11 @@ mod tests {
         ] {
             let bytes = std::fs::read(fixture(name)).unwrap();
             for at in 0..bytes.len() {
-                let _ = decode(&bytes[..at], 1_000_000);
+                let _ = decode(&bytes[..at], MOST);
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << (at % 8);
-                let _ = decode(&flipped, 1_000_000);
+                let _ = decode(&flipped, MOST);
+                let _ = catch_unwind(|| decode_reduced(&flipped, Reduction::by_half()));
             }
         }
     }
