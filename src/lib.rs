@@ -72,6 +72,7 @@ pub mod masked;
 #[doc(hidden)]
 pub mod ops;
 pub mod prompt;
+pub(crate) mod reach;
 #[doc(hidden)]
 pub mod rng;
 pub mod store;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response, Uri};
 use ureq::{Body, Error, Proxy};
 
+use super::resolver::Unreachable;
 use super::{DownloadError, Failure, Sha256};
 
 /// The answer at the end of the redirects.
@@ -89,6 +90,13 @@ pub fn scheme(url: &str) -> Result<&'static str, DownloadError> {
     }
 }
 
+/// The host of a URL; nothing where it has none.
+pub fn host(url: &str) -> String {
+    let uri: Option<Uri> = url.parse().ok();
+    uri.and_then(|uri| uri.host().map(str::to_owned))
+        .unwrap_or_default()
+}
+
 /// Where a redirect leads.
 pub fn next(url: &str, headers: &HeaderMap) -> Result<String, DownloadError> {
     let bad = |what| DownloadError::Redirect {
@@ -130,6 +138,13 @@ pub fn failure(url: &str, error: Error) -> Failure {
         Error::HostNotFound => "its host was not found".to_owned(),
         Error::ConnectionFailed => "the connection failed".to_owned(),
         Error::ConnectProxyFailed(reason) => format!("the proxy refused: {reason}"),
+        Error::Io(error) if Unreachable::is(error) => {
+            let what = Unreachable::WORDS;
+            return Failure::Permanent(DownloadError::Redirect {
+                url: url.into(),
+                what,
+            });
+        }
         Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             "the connection was cut".to_owned()
         }

@@ -4,9 +4,11 @@
 
 mod answer;
 mod part;
+mod resolver;
 mod sha256;
 
 use crate::masked::ShownUrl;
+use crate::reach;
 use crate::store::free_space;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -16,9 +18,11 @@ use std::time::Duration;
 use crate::store::file_system::Disk;
 use answer::{Answer, Content};
 use part::Part;
+use resolver::{Reachable, Unreachable};
 #[doc(hidden)]
 pub use sha256::Sha256;
 use thiserror::Error;
+use ureq::unversioned::transport::DefaultConnector;
 
 /// How many redirects are followed, one after another.
 pub const MAX_REDIRECTS: usize = 5;
@@ -171,6 +175,12 @@ pub struct Proxies {
     pub direct: Vec<String>,
 }
 
+impl Proxies {
+    fn any(&self) -> bool {
+        self.http.is_some() || self.https.is_some()
+    }
+}
+
 /// How long a client waits, how often it tries, and through which proxies it goes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -268,7 +278,12 @@ impl Client {
                 .timeout_per_read(Some(options.stall))
                 .timeout_per_write(Some(options.stall))
                 .build();
-            Ok(config.into())
+            let connector = DefaultConnector::default();
+            Ok(ureq::Agent::with_parts(
+                config,
+                connector,
+                Reachable::default(),
+            ))
         };
         Ok(Client {
             http: agent("http", &options.proxies.http)?,
@@ -369,6 +384,8 @@ impl Client {
     fn ask(&self, url: &str, part: &Part) -> Result<Answer, Failure> {
         let mut url = url.to_owned();
         let mut sha256 = None;
+        let first = answer::host(&url);
+        resolver::begin();
         for _ in 0..=MAX_REDIRECTS {
             let agent = match answer::scheme(&url)? {
                 "https" => &self.https,
@@ -389,7 +406,18 @@ impl Client {
                     sha256,
                 });
             }
-            url = answer::next(&url, response.headers())?;
+            let next = answer::next(&url, response.headers())?;
+            // A proxy looks names up by itself; else the address is judged that is connected to.
+            if self.options.proxies.any() && !reach::may_name(&first, &answer::host(&next)) {
+                let what = Unreachable::WORDS;
+                return Err(DownloadError::Redirect {
+                    url: url.into(),
+                    what,
+                }
+                .into());
+            }
+            resolver::redirected();
+            url = next;
         }
         Err(DownloadError::Redirect {
             url: url.into(),
