@@ -3,6 +3,8 @@
 
 mod config;
 
+use std::fmt;
+
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
@@ -85,7 +87,38 @@ const MAX_SIZE: u32 = 4096;
 const CLIP_MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
 const CLIP_STD: [f32; 3] = [0.26862954, 0.261_302_6, 0.275_777_1];
 
+impl fmt::Display for Preprocess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resize = match self.resize {
+            Resize::ShortestSide => "shorter side and centre crop",
+            Resize::Squash => "squashed to a square",
+        };
+        let filter = match self.filter {
+            Filter::Bicubic => "bicubic",
+            Filter::Bilinear => "bilinear",
+        };
+        let whose = match (self.mean, self.std) {
+            (CLIP_MEAN, CLIP_STD) => "CLIP's mean and deviation".to_owned(),
+            ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]) => "values from 0 to 1".to_owned(),
+            ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]) => "values from -1 to 1".to_owned(),
+            (mean, std) => format!("mean {mean:?}, deviation {std:?}"),
+        };
+        write!(f, "{} pixels, {resize}, {filter}, {whose}", self.size)
+    }
+}
+
 impl Preprocess {
+    /// SigLIP's: squashed to a square of `size`, bicubic, values from -1 to 1.
+    pub fn siglip(size: u32) -> Preprocess {
+        Preprocess {
+            size,
+            resize: Resize::Squash,
+            filter: Filter::Bicubic,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        }
+    }
+
     /// OpenAI's: shorter side to `size`, bicubic, centre crop, CLIP's mean and standard deviation.
     pub fn clip(size: u32) -> Preprocess {
         Preprocess {

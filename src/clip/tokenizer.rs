@@ -207,6 +207,11 @@ impl Tokenizer {
         self.end
     }
 
+    /// The id of a token by its text.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.bpe.token_to_id(token)
+    }
+
     /// How many tokens there are, special ones included.
     pub fn vocabulary_size(&self) -> usize {
         self.bpe.get_vocab_size(true)

@@ -1,9 +1,10 @@
 //! `edge-rlp model import`: from the files that an export left to a model of the home folder.
 
 use super::DEFAULT;
+use crate::cli::output::aligned;
 use crate::cli::{Context, interruptible, usage};
-use crate::clip::import::{self, ImportOptions, Overrides, from_directory, from_files};
-use crate::clip::{Precision, Preprocess};
+use crate::clip::Precision;
+use crate::clip::import::{self, ImportOptions, Origin, Overrides, from_directory, from_files};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde_json::json;
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ pub struct Arguments {
     /// A preprocessor_config.json, or the configuration that open_clip writes
     #[arg(long, value_name = "FILE")]
     preprocess: Option<PathBuf>,
+    /// Say what would be read from which file, what was guessed and how exact the model would be, and keep nothing
+    #[arg(long, conflicts_with = "force")]
+    check: bool,
     #[command(flatten)]
     choices: Choices,
 }
@@ -40,6 +44,12 @@ pub struct Choices {
     /// The factor of the inner products before the softmax, as it is multiplied with: 100 for OpenAI's models
     #[arg(long, value_name = "S", value_parser = positive)]
     pub logit_scale: Option<f32>,
+    /// What is added to the scaled inner products in a model that was trained with a sigmoid (SigLIP)
+    #[arg(long, value_name = "B", allow_negative_numbers = true, value_parser = finite)]
+    pub logit_bias: Option<f32>,
+    /// The id of the token that fills texts up, for a text tower that sees it (MobileCLIP: 0, SigLIP: 1, SigLIP 2: 0)
+    #[arg(long, value_name = "ID")]
+    pub padding: Option<u32>,
     /// What to call the model [default: what its files or their folder are called]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -65,6 +75,13 @@ fn positive(text: &str) -> Result<f32, String> {
         .ok_or_else(|| "it must be a positive number".into())
 }
 
+fn finite(text: &str) -> Result<f32, String> {
+    let number = text.parse::<f32>().ok();
+    number
+        .filter(|number| number.is_finite())
+        .ok_or_else(|| "it must be a number".into())
+}
+
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
     let Arguments {
         folder,
@@ -73,14 +90,17 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
         full,
         tokenizer,
         preprocess,
+        check,
         choices,
     } = arguments;
-    if let Some(name) = &choices.name {
+    if let Some(name) = choices.name.as_ref().filter(|_| !check) {
         context.home.check_model(name, choices.force)?;
     }
     let given = Overrides {
         name: choices.name.clone(),
         logit_scale: choices.logit_scale,
+        logit_bias: choices.logit_bias,
+        padding: choices.padding,
         tokenizer,
         preprocess,
     };
@@ -94,7 +114,67 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
             ));
         }
     };
+    if check {
+        return self::check(options?, &choices, context);
+    }
     keep(options?, &choices, context)
+}
+
+/// Imports what `options` describe, keeps nothing, and says where everything would come from.
+fn check(mut options: ImportOptions, choices: &Choices, context: &Context) -> anyhow::Result<()> {
+    options.precision = choices.precision.unwrap_or(Precision::Int8);
+    let output = &context.output;
+    let table = |origins: &[Origin]| {
+        let mut rows = vec![["what", "value", "from"].map(str::to_owned)];
+        rows.extend(origins.iter().map(|origin| {
+            let from = match &origin.file {
+                Some(file) => file.display().to_string(),
+                None if origin.guessed => "guessed: no file says it".into(),
+                None => String::new(),
+            };
+            [origin.what.to_owned(), origin.value.clone(), from]
+        }));
+        aligned(&rows)
+    };
+    let (origins, precision) = (options.origins.clone(), options.precision);
+    let bar = output.spinner("importing, to keep nothing");
+    let imported = interruptible(context, "the import", move || import::import(&options));
+    bar.finish_and_clear();
+    let (_, report) = match imported? {
+        Ok(done) => done,
+        Err(error) => {
+            // What would be read is as useful when it does not work.
+            table(&origins)
+                .into_iter()
+                .for_each(|line| output.note(line));
+            return Err(error.into());
+        }
+    };
+    output.object(&json!({
+        "model": report.name,
+        "origins": report.origins,
+        "notes": report.notes,
+        "fingerprint": report.fingerprint,
+        "bytes": report.bytes,
+        "precision": precision.name(),
+        "parity": report.parity,
+        "kept": false,
+    }))?;
+    table(&report.origins)
+        .into_iter()
+        .for_each(|line| output.line(line));
+    for note in &report.notes {
+        output.line(format!("note: {note}"));
+    }
+    output.line(format!(
+        "would be kept as {}: {}, {} bytes; cosine with the original: image {:.5}, text {:.5}. Nothing was kept.",
+        report.name,
+        precision.name(),
+        report.bytes,
+        report.parity.image,
+        report.parity.text
+    ));
+    Ok(())
 }
 
 /// Imports what `options` describe, under the name that is chosen or a fitting form of the one they have, and reports
@@ -117,7 +197,7 @@ pub fn keep(
     );
     output.note(format!("image tower    {image}"));
     output.note(format!("text tower     {text}"));
-    output.note(format!("preprocessing  {}", in_words(&options.preprocess)));
+    output.note(format!("preprocessing  {}", options.preprocess));
     for note in &options.notes {
         output.note(format!("note: {note}"));
     }
@@ -171,15 +251,6 @@ pub fn chosen_name(given: Option<&str>, called: &str) -> anyhow::Result<String> 
             "the files call the model {called:?}, which cannot be its name here: give it another with --name"
         ))
     })
-}
-
-fn in_words(preprocess: &Preprocess) -> String {
-    format!(
-        "{} pixels, {}, {}",
-        preprocess.size,
-        super::kept::resize(preprocess.resize),
-        super::kept::filter(preprocess.filter)
-    )
 }
 
 /// The last part of `text` with a dash for what cannot be in a name; nothing where none is left, or where it would be

@@ -7,14 +7,15 @@ use super::import::{self, Choices};
 use crate::cli::output::aligned;
 use crate::cli::{Context, interruptible, usage};
 use crate::clip::Model;
-use crate::clip::import::{Overrides, from_directory};
+use crate::clip::import::{Overrides, from_directory, layout};
 use crate::download::{Client, ClientOptions, DownloadError, Proxies, Request, Sha256};
 use crate::masked::ShownUrl;
 use crate::store::{DiskError, StoreError};
 use anyhow::Context as _;
 use indicatif::HumanBytes;
 use serde_json::json;
-use source::{BUNDLE, HUB, Source, checksum, public_models, source};
+use source::{BUNDLE, Export, HUB, Listing, Source, checksum, public_models, source};
+use std::collections::HashSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -22,29 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// The two towers as exporters call them, best first, and what is looked for where they are not there.
-const TOWERS: [&[&str]; 6] = [
-    &["onnx/vision_model.onnx", "onnx/text_model.onnx"],
-    &["visual/model.onnx", "textual/model.onnx"],
-    &["visual.onnx", "textual.onnx"],
-    &["vision_model.onnx", "text_model.onnx"],
-    &["onnx/model.onnx"],
-    &["model.onnx"],
-];
-/// What the weights of a tower are called where they are outside its file.
-const OUTSIDE: [&str; 2] = ["_data", ".data"];
-/// Small files that say the rest; whichever are there are taken.
-const SETTINGS: [&str; 9] = [
-    "config.json",
-    "open_clip_config.json",
-    "preprocessor_config.json",
-    "visual/preprocess_cfg.json",
-    "tokenizer.json",
-    "textual/tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "preprocess_cfg.json",
-];
 /// The most that a file of settings may have.
 const MOST_SETTINGS: u64 = 64 << 20;
 
@@ -95,26 +73,54 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<()> {
     };
     match source {
         Source::Bundle { url, sha256 } => downloads.bundle(&url, sha256, &arguments.choices),
-        Source::Folder {
-            base,
-            name,
-            logit_scale,
-        } => downloads.export(&base, &name, logit_scale, arguments.choices),
+        Source::Folder(export) => downloads.export(&export, arguments.choices),
     }
 }
 
 fn list(context: &Context) -> anyhow::Result<()> {
-    let mut rows = vec![["name", "on the hub", ""].map(str::to_owned)];
+    let mut rows =
+        vec![["name", "on the hub", "download", "kept as", "licence", ""].map(str::to_owned)];
     for model in public_models()? {
         context.output.object(&json!({
-            "name": model.name, "repository": model.repository, "about": model.about,
+            "name": model.name,
+            "repository": model.repository,
+            "folder": model.folder,
+            "about": model.about,
+            "parameters": model.parameters,
+            "download_mb": model.download_mb,
+            "bundle_mb": model.bundle_mb(),
+            "licence": model.licence,
         }))?;
-        rows.push([model.name, model.repository, model.about]);
+        let download = match model.download_mb {
+            Some(mb) => megabytes(mb),
+            // In float32, a parameter has four bytes.
+            None => format!("~{}", megabytes(4 * model.parameters)),
+        };
+        rows.push([
+            model.name.clone(),
+            model.repository.clone(),
+            download,
+            megabytes(model.bundle_mb()),
+            model.licence.clone(),
+            model.about.clone(),
+        ]);
     }
     for line in aligned(&rows) {
         context.output.line(line);
     }
+    context.output.line(format!("\n{LEGEND}"));
     Ok(())
+}
+
+/// What the columns of the list mean.
+const LEGEND: &str = "download: both towers in float32 (~: reckoned from the parameters); kept as: the bundle in eight bits, which is \
+    also about what it takes of memory. Any other export of the hub is pulled by OWNER/NAME.";
+
+fn megabytes(mb: u32) -> String {
+    match mb {
+        1000.. => format!("{:.1} GB", f64::from(mb) / 1000.0),
+        _ => format!("{mb} MB"),
+    }
 }
 
 /// The proxies that the environment names, as curl reads it.
@@ -170,9 +176,10 @@ struct Downloads<'a> {
 impl Downloads<'_> {
     /// Brings a bundle home as it is.
     fn bundle(&self, url: &str, sha256: Option<Sha256>, choices: &Choices) -> anyhow::Result<()> {
-        if choices.precision.is_some() || choices.logit_scale.is_some() {
+        let numbers = choices.logit_scale.or(choices.logit_bias);
+        if choices.precision.is_some() || numbers.is_some() || choices.padding.is_some() {
             return Err(usage(
-                "a bundle comes as it is: --precision and --logit-scale are for exports",
+                "a bundle comes as it is: --precision, --logit-scale, --logit-bias and --padding are for exports",
             ));
         }
         let Context { home, output, .. } = self.context;
@@ -211,20 +218,16 @@ impl Downloads<'_> {
     }
 
     /// Downloads an export and imports it.
-    fn export(
-        &self,
-        base: &str,
-        name: &str,
-        logit_scale: Option<f32>,
-        mut choices: Choices,
-    ) -> anyhow::Result<()> {
-        let name = import::chosen_name(choices.name.as_deref(), name)?;
+    fn export(&self, export: &Export, mut choices: Choices) -> anyhow::Result<()> {
+        let name = import::chosen_name(choices.name.as_deref(), &export.name)?;
         self.context.home.check_model(&name, choices.force)?;
-        let folder = waiting(base, self.context)?;
-        self.folder(base, &folder)?;
+        let folder = waiting(&export.base, self.context)?;
+        self.folder(&export.base, export.listing.as_ref(), &folder)?;
         let given = Overrides {
             name: Some(name.clone()),
-            logit_scale: choices.logit_scale.or(logit_scale),
+            logit_scale: choices.logit_scale.or(export.logit_scale),
+            logit_bias: choices.logit_bias.or(export.logit_bias),
+            padding: choices.padding,
             ..Overrides::default()
         };
         choices.name = Some(name);
@@ -241,40 +244,85 @@ impl Downloads<'_> {
         imported
     }
 
-    /// All files of the export at `base`.
-    fn folder(&self, base: &str, folder: &Path) -> anyhow::Result<()> {
-        for name in SETTINGS {
+    /// All files of the export at `base` that an import would read.
+    fn folder(&self, base: &str, listing: Option<&Listing>, folder: &Path) -> anyhow::Result<()> {
+        let names = match listing {
+            Some(listing) => self.names(listing, folder)?,
+            None => None,
+        };
+        let may_be = |name: &str| names.as_ref().is_none_or(|names| names.contains(name));
+        for name in layout::settings().filter(|name| may_be(name)) {
             self.file_of(base, name, folder, MOST_SETTINGS)?;
         }
-        for towers in TOWERS {
-            if !self.tower(base, towers[0], folder)? {
+        let mut half = None;
+        for towers in layout::towers() {
+            if !(may_be(&towers.image) && may_be(&towers.text)) {
                 continue;
             }
-            for name in &towers[1..] {
-                anyhow::ensure!(
-                    self.tower(base, name, folder)?,
-                    "{} has {} but no {name}, so it is half an export",
-                    ShownUrl::from(base),
-                    towers[0]
-                );
+            if !self.tower(base, &towers.image, folder)? {
+                continue;
             }
-            return Ok(());
+            if towers.text == towers.image || self.tower(base, &towers.text, folder)? {
+                return Ok(());
+            }
+            half.get_or_insert(towers);
         }
-        let known: Vec<_> = TOWERS.iter().map(|towers| towers.join(" with ")).collect();
-        anyhow::bail!(
-            "{} has no ONNX files that are known by their names: none of {}",
-            ShownUrl::from(base),
-            known.join(", ")
-        )
+        let shown = ShownUrl::from(base);
+        if let Some(towers) = half {
+            let (image, text) = (towers.image, towers.text);
+            anyhow::bail!("{shown} has {image} but no {text}, so it is half an export");
+        }
+        let has: Vec<_> = names.iter().flatten().collect();
+        let onnx = has.iter().filter(|name| name.ends_with(".onnx"));
+        let onnx: Vec<_> = onnx.take(12).map(|name| name.as_str()).collect();
+        match onnx[..] {
+            [] if names.is_some() => anyhow::bail!(
+                "{shown} has no ONNX file at all: export the model to ONNX, or look for a repository with an export of it"
+            ),
+            [] => anyhow::bail!(
+                "{shown} has no ONNX files that are known by their names: none of onnx/vision_model.onnx with \
+                 onnx/text_model.onnx, visual.onnx with textual.onnx, onnx/model.onnx and their like"
+            ),
+            _ => anyhow::bail!(
+                "{shown} has no two towers that are known by their names, only {}: download them, and name them with \
+                 `edge-rlp model import --image FILE --text FILE`",
+                onnx.join(", ")
+            ),
+        }
     }
 
-    /// A tower, with its weights where they are in another file; false where there is none.
+    /// The names of the files of a repository; nothing where the hub, or what stands for it, does not say.
+    fn names(&self, listing: &Listing, folder: &Path) -> anyhow::Result<Option<HashSet<String>>> {
+        let file = folder.join(".listing");
+        let asked = self.file(&listing.url, &file, None, MOST_SETTINGS);
+        let text = match asked {
+            Ok(()) => fs::read(&file).unwrap_or_default(),
+            Err(error) => match error.downcast_ref() {
+                Some(DownloadError::NotFound { .. }) => return Ok(None),
+                _ => return Err(error),
+            },
+        };
+        // It is of this moment: the next run asks again.
+        let _ = fs::remove_file(&file);
+        Ok(listing.names(&text))
+    }
+
+    /// A tower with whatever files it keeps its weights in; false where there is none.
     fn tower(&self, base: &str, name: &str, folder: &Path) -> anyhow::Result<bool> {
         if !self.file_of(base, name, folder, self.most)? {
             return Ok(false);
         }
-        for end in OUTSIDE {
-            self.file_of(base, &format!("{name}{end}"), folder, self.most)?;
+        let beside = match name.rsplit_once('/') {
+            Some((inside, _)) => format!("{inside}/"),
+            None => String::new(),
+        };
+        for weights in layout::outside_weights(&folder.join(name))? {
+            let weights = format!("{beside}{weights}");
+            anyhow::ensure!(
+                self.file_of(base, &weights, folder, self.most)?,
+                "{}/{name} keeps weights in {weights}, which is not there: it is half an export",
+                ShownUrl::from(base)
+            );
         }
         Ok(true)
     }

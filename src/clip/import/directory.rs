@@ -4,29 +4,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::ImportOptions;
-use super::settings::{self, SettingsError};
-
-/// Names that exporters give the two towers, image first, before a suffix that tells the precision. A name alone holds
-/// both towers.
-const TOWERS: [&[&str]; 5] = [
-    &["visual", "textual"],
-    &["vision_model", "text_model"],
-    &["image_encoder", "text_encoder"],
-    &["visual/model", "textual/model"],
-    &["model"],
-];
-/// Suffixes of transformers.js and optimum, most exact first, and what they mean.
-const SUFFIXES: [(&str, &str); 8] = [
-    ("", "float32"),
-    ("_fp32", "float32"),
-    ("_fp16", "float16"),
-    ("_quantized", "already quantised"),
-    ("_int8", "already quantised, int8"),
-    ("_uint8", "already quantised, uint8"),
-    ("_static", "already quantised"),
-    ("_optimized", "rearranged by onnxruntime"),
-];
+use super::settings::{self, Report, SettingsError};
+use super::{ImportOptions, Origin, layout};
 
 /// Why a folder or its files cannot be imported.
 #[derive(Debug, Error)]
@@ -68,6 +47,10 @@ pub struct Overrides {
     pub tokenizer: Option<PathBuf>,
     /// A preprocessor_config.json, or what open_clip writes.
     pub preprocess: Option<PathBuf>,
+    /// What is added to scaled cosines, in a model that was trained with a sigmoid.
+    pub logit_bias: Option<f32>,
+    /// The token that fills texts up, in a model that sees it.
+    pub padding: Option<u32>,
 }
 
 /// The two files of a model, which may be one.
@@ -101,7 +84,7 @@ pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, D
         });
     }
     let taken = all.remove(0);
-    let mut notes = Vec::new();
+    let mut report = Report::default();
     if !all.is_empty() || taken.precision != "float32" {
         let name = |file: &Path| {
             let inside = file.strip_prefix(path).unwrap_or(file);
@@ -118,13 +101,15 @@ pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, D
         } else {
             format!("; passed over: {}", others.join(", "))
         };
-        notes.push(format!("took {files} ({}){others}", taken.precision));
+        report
+            .notes
+            .push(format!("took {files} ({}){others}", taken.precision));
     }
-    options(taken.image, taken.text, path, given, notes)
+    options(taken.image, taken.text, path, given, report)
 }
 
 /// The options of an import of two towers by their paths, or of one file with both (the same path twice). What the
-/// options leave open is looked for beside the image tower, and a folder up from `onnx/` and `visual/`.
+/// options leave open is looked for beside the image tower, and a folder up from `onnx/`, `visual/` and `image/`.
 ///
 /// # Errors
 /// As [`from_directory`], except for the towers.
@@ -143,7 +128,7 @@ pub fn from_files(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let nested = ["onnx", "visual"]
+    let nested = ["onnx", "visual", "image"]
         .iter()
         .any(|name| beside.file_name().is_some_and(|folder| folder == *name));
     let folder = match beside.parent() {
@@ -151,7 +136,13 @@ pub fn from_files(
         Some(_) if nested => Path::new("."),
         _ => beside,
     };
-    options(image.to_owned(), text.to_owned(), folder, given, Vec::new())
+    options(
+        image.to_owned(),
+        text.to_owned(),
+        folder,
+        given,
+        Report::default(),
+    )
 }
 
 fn options(
@@ -159,42 +150,46 @@ fn options(
     text: PathBuf,
     folder: &Path,
     given: &Overrides,
-    mut notes: Vec<String>,
+    mut report: Report,
 ) -> Result<ImportOptions, DirectoryError> {
-    let settings = settings::read(folder, &image, given, &mut notes)?;
+    for (what, path) in [("image tower", &image), ("text tower", &text)] {
+        report.origins.push(tower_origin(what, path));
+    }
+    let settings = settings::read(folder, &image, given, &mut report)?;
     Ok(ImportOptions {
         name: settings.name,
         logit_scale: settings.logit_scale,
+        logit_bias: settings.logit_bias,
+        padding: settings.padding,
         context_length: settings.context_length,
-        notes,
+        notes: report.notes,
+        origins: report.origins,
         ..ImportOptions::new(image, text, settings.tokenizer_json, settings.preprocess)
     })
 }
 
-/// All towers that are in a folder, best first: float32 before float16 before quantised, and towers of their own
-/// before both in one file.
+/// Where a tower comes from, with the files that hold its weights.
+fn tower_origin(what: &'static str, path: &Path) -> Origin {
+    let outside = layout::outside_weights(path).unwrap_or_default();
+    let value = match &outside[..] {
+        [] => "weights inside".to_owned(),
+        [file] => format!("weights in {file}"),
+        [first, .., last] => format!("weights in {} files, {first} to {last}", outside.len()),
+    };
+    Origin::read(what, value, path.to_owned())
+}
+
+/// All towers that are in a folder, best first.
 fn towers(path: &Path) -> Vec<Towers> {
-    let mut found = Vec::new();
-    for (suffix, precision) in SUFFIXES {
-        for (names, folder) in TOWERS
-            .iter()
-            .flat_map(|names| [(names, ""), (names, "onnx")])
-        {
-            let files = names.iter().map(|name| {
-                let name = format!("{name}{suffix}.onnx");
-                path.join(folder).join(name)
-            });
-            let files: Vec<PathBuf> = files.filter(|file| file.is_file()).collect();
-            if files.len() == names.len() {
-                found.push(Towers {
-                    image: files[0].clone(),
-                    text: files[files.len() - 1].clone(),
-                    precision,
-                });
-            }
-        }
-    }
-    found
+    let found = layout::towers().filter_map(|names| {
+        let [image, text] = [names.image, names.text].map(|name| path.join(name));
+        (image.is_file() && text.is_file()).then_some(Towers {
+            image,
+            text,
+            precision: names.precision,
+        })
+    });
+    found.collect()
 }
 
 /// The ONNX files of a folder and of its `onnx`, as they are called from there.

@@ -5,6 +5,7 @@ mod check;
 mod directory;
 mod floats;
 mod image;
+pub mod layout;
 mod onnx;
 mod quantised;
 mod settings;
@@ -31,6 +32,7 @@ use crate::rng::Rng;
 pub use directory::{DirectoryError, Overrides, from_directory, from_files};
 pub use onnx::OnnxError;
 use onnx::{OnnxFile, Tower};
+use settings::Report;
 pub use settings::SettingsError;
 pub use text::Unrecognised;
 
@@ -61,6 +63,11 @@ pub struct ImportOptions {
     /// s, already exponentiated; without it, it is read from a file with both towers, and else taken to be
     /// [`USUAL_LOGIT_SCALE`].
     pub logit_scale: Option<f32>,
+    /// What is added to scaled cosines before the sigmoid, in a model that was trained with one; without it, it is read
+    /// from a file with both towers, and else taken to be zero.
+    pub logit_bias: Option<f32>,
+    /// The token that fills texts up, for a text tower that sees it; without it, zero.
+    pub padding: Option<u32>,
     /// Length of a token sequence, for files that leave it open.
     pub context_length: usize,
     /// How the weights are kept.
@@ -69,6 +76,8 @@ pub struct ImportOptions {
     pub force: bool,
     /// What was chosen where the files left a choice, for the report.
     pub notes: Vec<String>,
+    /// What comes from which file, for the report.
+    pub origins: Vec<Origin>,
 }
 
 impl ImportOptions {
@@ -88,10 +97,54 @@ impl ImportOptions {
             tokenizer_json,
             preprocess,
             logit_scale: None,
+            logit_bias: None,
+            padding: None,
             context_length: settings::CLIP_CONTEXT as usize,
             precision: Precision::Int8,
             force: false,
             notes: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// One thing that a model is made of, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Origin {
+    /// What it is, in a word or two: `image tower`, `tokenizer`, `logit scale`.
+    pub what: &'static str,
+    /// What was found, for a person to read.
+    pub value: String,
+    /// The file that says so; nothing where none does.
+    pub file: Option<PathBuf>,
+    /// Whether no file says so, and it was taken for granted.
+    pub guessed: bool,
+}
+
+impl Origin {
+    fn read(what: &'static str, value: impl Into<String>, file: PathBuf) -> Origin {
+        Origin {
+            what,
+            value: value.into(),
+            file: Some(file),
+            guessed: false,
+        }
+    }
+
+    fn given(what: &'static str, value: impl Into<String>) -> Origin {
+        Origin {
+            what,
+            value: value.into(),
+            file: None,
+            guessed: false,
+        }
+    }
+
+    fn guessed(what: &'static str, value: impl Into<String>) -> Origin {
+        Origin {
+            guessed: true,
+            ..Origin::given(what, value)
         }
     }
 }
@@ -110,6 +163,8 @@ pub struct ImportReport {
     pub parity: Parity,
     /// What no file said and was taken for granted, and which files were taken of several: a sentence each.
     pub notes: Vec<String>,
+    /// What comes from which file.
+    pub origins: Vec<Origin>,
 }
 
 /// Why no bundle was made.
@@ -173,8 +228,11 @@ struct Parts {
 /// # Errors
 /// Files that are damaged or hold no CLIP that can be adapted, and a bundle whose features are not those of the files.
 pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), ImportError> {
-    let mut notes = options.notes.clone();
-    let parts = read(options, &mut notes)?;
+    let mut report = Report {
+        notes: options.notes.clone(),
+        origins: options.origins.clone(),
+    };
+    let parts = read(options, &mut report)?;
     let description = Description {
         preprocess: options.preprocess.clone(),
         logit_scale: parts.logit_scale,
@@ -213,20 +271,21 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         fingerprint: model.fingerprint.to_string(),
         bytes: bundle.len(),
         parity: about.parity,
-        notes,
+        notes: report.notes,
+        origins: report.origins,
     };
     Ok((bundle, report))
 }
 
 /// Reads both towers, one file at a time, because a large one takes much memory.
-fn read(options: &ImportOptions, notes: &mut Vec<String>) -> Result<Parts, ImportError> {
+fn read(options: &ImportOptions, report: &mut Report) -> Result<Parts, ImportError> {
     let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
     let feed = onnx::Feed {
         size: options.preprocess.size as usize,
         length: options.context_length,
     };
     let file = OnnxFile::open(&options.text, feed)?;
-    note_quantised(&options.text, &file, notes);
+    note_quantised(&options.text, &file, &mut report.notes);
     let Tower {
         original: text,
         decluttered,
@@ -241,7 +300,7 @@ fn read(options: &ImportOptions, notes: &mut Vec<String>) -> Result<Parts, Impor
     } else {
         drop(file);
         let file = OnnxFile::open(&options.image, feed)?;
-        note_quantised(&options.image, &file, notes);
+        note_quantised(&options.image, &file, &mut report.notes);
         file
     };
     let Tower {
@@ -250,7 +309,7 @@ fn read(options: &ImportOptions, notes: &mut Vec<String>) -> Result<Parts, Impor
     } = file.image()?;
     let logit_scale = match options.logit_scale {
         Some(scale) => scale,
-        None => logit_scale(&file, feed, &tokenizer, notes)?,
+        None => logit_scale(&file, feed, &tokenizer, report)?,
     };
     drop(file);
     let image_graph = image::image_graph(decluttered)?;
@@ -259,7 +318,7 @@ fn read(options: &ImportOptions, notes: &mut Vec<String>) -> Result<Parts, Impor
         tokenizer.vocabulary_size(),
     );
     if rows > known {
-        notes.push(format!(
+        report.notes.push(format!(
             "the text tower has {rows} tokens, the tokenizer knows {known} of them"
         ));
     }
@@ -307,7 +366,7 @@ fn logit_scale(
     file: &OnnxFile,
     feed: onnx::Feed,
     tokenizer: &Tokenizer,
-    notes: &mut Vec<String>,
+    report: &mut Report,
 ) -> Result<f32, ImportError> {
     let mut rng = Rng::new(1);
     let probes = (0..LOGIT_PROBES).map(|probe| {
@@ -319,12 +378,24 @@ fn logit_scale(
         )
     });
     let found = file.logit_scale(probes.collect())?;
-    notes.push(match found {
-        Some(scale) => format!("the logit scale is {scale}, as the graph multiplies cosines with it"),
-        None => format!(
-            "no file tells the logit scale: {USUAL_LOGIT_SCALE} is taken, as OpenAI's and most other models have it"
-        ),
-    });
+    const WHAT: &str = "logit scale";
+    match found {
+        Some(scale) => {
+            report.notes.push(format!(
+                "the logit scale is {scale}, as the graph multiplies cosines with it"
+            ));
+            let file = file.path().to_owned();
+            let value = format!("{scale}, found by running it");
+            report.origins.push(Origin::read(WHAT, value, file));
+        }
+        None => {
+            report.notes.push(format!(
+                "no file tells the logit scale: {USUAL_LOGIT_SCALE} is taken, as OpenAI's and most other models have it"
+            ));
+            let origin = Origin::guessed(WHAT, USUAL_LOGIT_SCALE.to_string());
+            report.origins.push(origin);
+        }
+    }
     Ok(found.unwrap_or(USUAL_LOGIT_SCALE))
 }
 

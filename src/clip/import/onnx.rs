@@ -137,7 +137,7 @@ pub fn picture_size(path: &Path) -> Option<u32> {
     })
 }
 
-fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
+pub fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
     let file = std::fs::metadata(path).map_err(|source| OnnxError::Io {
         path: path.to_owned(),
         source,
@@ -234,6 +234,11 @@ impl OnnxFile {
             model,
             quantised,
         })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The image tower, which takes `[1, 3, size, size]`.

@@ -1,20 +1,24 @@
 //! What the small files beside the towers say: tokeniser, preprocessing, context length, logit scale. What none says
 //! is either noted with the value that is taken, or an error.
 
+mod tokenizer;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Overrides, onnx};
+use super::{Origin, Overrides, layout, onnx};
 use crate::clip::preprocess::{Preprocess, PreprocessError};
-use crate::clip::tokenizer::{CLIP_MERGES, CLIP_VOCABULARY, Tokenizer, TokenizerError};
+use crate::clip::tokenizer::TokenizerError;
 use crate::files;
 
 /// Tokens of a sequence and pixels a side, where nothing says: those of OpenAI's models.
 pub const CLIP_CONTEXT: u64 = 77;
 const CLIP_SIZE: u32 = 224;
+/// Tokens of a sequence of SigLIP, whose configurations leave it out.
+const SIGLIP_CONTEXT: usize = 64;
 
 /// Why the files beside the towers cannot be used.
 #[derive(Debug, Error)]
@@ -74,10 +78,20 @@ pub enum SettingsError {
 pub struct Settings {
     pub name: String,
     pub tokenizer_json: Vec<u8>,
+    /// The token that fills texts up, where a file or a habit of exporters says.
+    pub padding: Option<u32>,
     pub preprocess: Preprocess,
     /// Nothing where only the graph could say.
     pub logit_scale: Option<f32>,
+    pub logit_bias: Option<f32>,
     pub context_length: usize,
+}
+
+/// What is said on the way: sentences for people, and where everything comes from.
+#[derive(Default)]
+pub struct Report {
+    pub notes: Vec<String>,
+    pub origins: Vec<Origin>,
 }
 
 /// Reads the files of `folder`; `given` goes before them.
@@ -85,31 +99,58 @@ pub fn read(
     folder: &Path,
     image: &Path,
     given: &Overrides,
-    notes: &mut Vec<String>,
+    report: &mut Report,
 ) -> Result<Settings, SettingsError> {
+    let [general, open_clip] = layout::CONFIGS.map(|name| json(&folder.join(name)));
     let configs = Configs {
-        general: json(&folder.join("config.json"))?,
-        open_clip: json(&folder.join("open_clip_config.json"))?,
+        general: general?,
+        open_clip: open_clip?,
         folder,
     };
-    let named = configs
-        .find(&["/name"])
-        .and_then(|(_, name)| name.as_str().map(str::to_owned));
+    let tokenizer = tokenizer::read(&configs, given, report)?;
+    let preprocess = preprocess(&configs, image, given, report)?;
+    let context_length = context_length(&configs, report)?;
+    let mut scalar = |what, given: Option<f32>, place| {
+        if let Some(number) = given {
+            let origin = Origin::given(what, format!("{number}, as asked for"));
+            report.origins.push(origin);
+            return Ok(Some(number));
+        }
+        let found = configs.number(place)?;
+        Ok(found.map(|(file, number)| {
+            report
+                .origins
+                .push(Origin::read(what, number.to_string(), file));
+            number as f32
+        }))
+    };
+    let logit_scale = scalar("logit scale", given.logit_scale, "/logit_scale")?;
+    let logit_bias = scalar("logit bias", given.logit_bias, "/logit_bias")?;
+    if let Some(scale) = logit_scale.filter(|scale| *scale <= 0.0) {
+        let path = folder.join(layout::CONFIGS[0]);
+        let what = format!("logit_scale = {scale}");
+        return Err(SettingsError::Impossible { path, what });
+    }
+    Ok(Settings {
+        name: name(&configs, given),
+        tokenizer_json: tokenizer.json,
+        padding: tokenizer.padding,
+        preprocess,
+        logit_scale,
+        logit_bias,
+        context_length,
+    })
+}
+
+/// What the model is called: as asked for, as a configuration says, or as the folder.
+fn name(configs: &Configs, given: &Overrides) -> String {
+    let named = || Some(configs.find(&["/name"])?.1.as_str()?.to_owned());
     let folder_name = || {
-        let whole = folder.canonicalize().ok()?;
+        let whole = configs.folder.canonicalize().ok()?;
         Some(whole.file_name()?.to_string_lossy().into_owned())
     };
-    let name = given.name.clone().or(named).or_else(folder_name);
-    Ok(Settings {
-        name: name.unwrap_or_else(|| "model".into()),
-        tokenizer_json: tokenizer(&configs, given, notes)?,
-        preprocess: preprocess(&configs, image, given, notes)?,
-        logit_scale: match given.logit_scale {
-            Some(scale) => Some(scale),
-            None => configs.number("/logit_scale")?.map(|scale| scale as f32),
-        },
-        context_length: context_length(&configs, notes)?,
-    })
+    let name = given.name.clone().or_else(named).or_else(folder_name);
+    name.unwrap_or_else(|| "model".into())
 }
 
 /// The configuration files of a folder; null where there is none.
@@ -122,45 +163,67 @@ struct Configs<'a> {
 impl Configs<'_> {
     /// The first value that one of the files has at one of these places, and the file.
     fn find(&self, places: &[&str]) -> Option<(PathBuf, &Value)> {
-        let files = [
-            ("config.json", &self.general),
-            ("open_clip_config.json", &self.open_clip),
-        ];
-        let mut all = places
-            .iter()
-            .flat_map(|place| files.map(|(name, file)| (name, file.pointer(place))));
+        let files = layout::CONFIGS
+            .into_iter()
+            .zip([&self.general, &self.open_clip]);
+        let mut all = places.iter().flat_map(|place| {
+            let files = files.clone();
+            files.map(|(name, file)| (name, file.pointer(place)))
+        });
         all.find_map(|(name, value)| Some((self.folder.join(name), value?)))
     }
 
-    fn number(&self, place: &str) -> Result<Option<f64>, SettingsError> {
+    fn number(&self, place: &str) -> Result<Option<(PathBuf, f64)>, SettingsError> {
         let Some((path, value)) = self.find(&[place]) else {
             return Ok(None);
         };
-        match value.as_f64().filter(|number| *number > 0.0) {
-            Some(number) => Ok(Some(number)),
+        match value.as_f64() {
+            Some(number) => Ok(Some((path, number))),
             None => Err(SettingsError::Impossible {
                 path,
                 what: format!("{} = {value}", &place[1..]),
             }),
         }
     }
+
+    /// Whether `config.json` says that this is a SigLIP, of either generation.
+    fn is_siglip(&self) -> bool {
+        let places = ["/model_type", "/text_config/model_type"];
+        let mut kinds = places
+            .iter()
+            .filter_map(|place| self.general.pointer(place)?.as_str());
+        kinds.any(|kind| kind.starts_with("siglip"))
+    }
 }
 
-fn context_length(configs: &Configs, notes: &mut Vec<String>) -> Result<usize, SettingsError> {
+fn context_length(configs: &Configs, report: &mut Report) -> Result<usize, SettingsError> {
     let places = [
         "/text_config/max_position_embeddings",
         "/context_length",
         "/text_cfg/context_length",
         "/model_cfg/text_cfg/context_length",
     ];
+    const WHAT: &str = "context length";
     let Some((path, value)) = configs.find(&places) else {
-        notes.push(format!(
+        if configs.is_siglip() {
+            let path = configs.folder.join(layout::CONFIGS[0]);
+            let value = format!("{SIGLIP_CONTEXT} tokens, as every SigLIP");
+            report.origins.push(Origin::read(WHAT, value, path));
+            return Ok(SIGLIP_CONTEXT);
+        }
+        report.notes.push(format!(
             "no file tells the context length: {CLIP_CONTEXT} tokens, unless the text tower is fixed to another"
         ));
+        let value = format!("{CLIP_CONTEXT} tokens, unless the text tower is fixed to another");
+        report.origins.push(Origin::guessed(WHAT, value));
         return Ok(CLIP_CONTEXT as usize);
     };
     match value.as_u64().filter(|length| (2..=4096).contains(length)) {
-        Some(length) => Ok(length as usize),
+        Some(length) => {
+            let origin = Origin::read(WHAT, format!("{length} tokens"), path);
+            report.origins.push(origin);
+            Ok(length as usize)
+        }
         None => Err(SettingsError::Impossible {
             path,
             what: format!("a context length of {value}"),
@@ -168,82 +231,30 @@ fn context_length(configs: &Configs, notes: &mut Vec<String>) -> Result<usize, S
     }
 }
 
-fn tokenizer(
-    configs: &Configs,
-    given: &Overrides,
-    notes: &mut Vec<String>,
-) -> Result<Vec<u8>, SettingsError> {
-    let names = ["tokenizer.json", "textual/tokenizer.json", "vocab.json"];
-    let beside = names.map(|name| configs.folder.join(name));
-    let found = given
-        .tokenizer
-        .clone()
-        .or_else(|| beside.into_iter().find(|path| path.is_file()));
-    let Some(path) = found else {
-        let places = [
-            "/text_cfg/hf_tokenizer_name",
-            "/model_cfg/text_cfg/hf_tokenizer_name",
-        ];
-        if let Some((path, name)) = configs.find(&places) {
-            let name = name.to_string();
-            return Err(SettingsError::NoTokenizer { path, name });
-        }
-        notes.push(format!(
-            "no tokenizer.json: CLIP's own tokenizer with {CLIP_VOCABULARY} tokens is taken"
-        ));
-        let clip = Tokenizer::clip(CLIP_MERGES, CLIP_VOCABULARY);
-        return json_bytes(clip, Path::new("CLIP's own tokenizer"));
-    };
-    let bytes = bytes(&path)?;
-    let vocabulary: Value = match serde_json::from_slice(&bytes) {
-        Ok(vocabulary) => vocabulary,
-        Err(source) => return Err(SettingsError::Json { path, source }),
-    };
-    match vocabulary {
-        Value::Object(ids) if !ids.is_empty() && ids.values().all(Value::is_u64) => {
-            let merges = path.with_file_name("merges.txt");
-            let text = String::from_utf8_lossy(&self::bytes(&merges)?).into_owned();
-            json_bytes(Tokenizer::from_vocabulary(ids, &text), &merges)
-        }
-        _ => Ok(bytes),
-    }
-}
-
-fn json_bytes(
-    tokenizer: Result<Tokenizer, TokenizerError>,
-    path: &Path,
-) -> Result<Vec<u8>, SettingsError> {
-    tokenizer
-        .and_then(|tokenizer| tokenizer.to_json_bytes())
-        .map_err(|source| SettingsError::Tokenizer {
-            path: path.to_owned(),
-            source,
-        })
-}
-
 fn preprocess(
     configs: &Configs,
     image: &Path,
     given: &Overrides,
-    notes: &mut Vec<String>,
+    report: &mut Report,
 ) -> Result<Preprocess, SettingsError> {
-    let names = [
-        "preprocessor_config.json",
-        "processor_config.json",
-        "visual/preprocess_cfg.json",
-        "preprocess_cfg.json",
-    ];
-    let beside = names.map(|name| configs.folder.join(name));
+    const WHAT: &str = "preprocessing";
+    let beside = layout::PREPROCESSING.map(|name| configs.folder.join(name));
     let mut found = given
         .preprocess
         .clone()
         .or_else(|| beside.into_iter().find(|path| path.is_file()));
     if found.is_none() && !configs.open_clip["preprocess_cfg"].is_null() {
-        found = Some(configs.folder.join("open_clip_config.json"));
+        found = Some(configs.folder.join(layout::CONFIGS[1]));
     }
     if let Some(path) = found {
-        let preprocess = Preprocess::from_json(&bytes(&path)?);
-        return preprocess.map_err(|source| SettingsError::Preprocess { path, source });
+        return match Preprocess::from_json(&bytes(&path)?) {
+            Ok(preprocess) => {
+                let value = preprocess.to_string();
+                report.origins.push(Origin::read(WHAT, value, path));
+                Ok(preprocess)
+            }
+            Err(source) => Err(SettingsError::Preprocess { path, source }),
+        };
     }
     let places = [
         "/vision_config/image_size",
@@ -256,10 +267,17 @@ fn preprocess(
     let size = said
         .or_else(|| onnx::picture_size(image))
         .unwrap_or(CLIP_SIZE);
-    notes.push(format!(
-        "no file tells the preprocessing: CLIP's own is taken ({size} pixels, bicubic, CLIP's mean and deviation)"
+    let (preprocess, whose) = if configs.is_siglip() {
+        (Preprocess::siglip(size), "SigLIP's")
+    } else {
+        (Preprocess::clip(size), "CLIP's")
+    };
+    report.notes.push(format!(
+        "no file tells the preprocessing: {whose} own is taken ({preprocess})"
     ));
-    Ok(Preprocess::clip(size))
+    let value = format!("{whose} own: {preprocess}");
+    report.origins.push(Origin::guessed(WHAT, value));
+    Ok(preprocess)
 }
 
 /// The largest file of settings that is read: tokenisers of several MB are usual.

@@ -18,6 +18,8 @@ struct Expected {
     text_from: Option<String>,
     image_from: Option<String>,
     gradient: Option<Gradient>,
+    /// The token that fills texts up, where the tower sees it.
+    padding: Option<u32>,
 }
 
 /// What PyTorch derives of a text tower.
@@ -59,10 +61,13 @@ fn fixture(case: &str) -> (ImportOptions, Expected) {
             .unwrap(),
         preprocess: Preprocess::clip(expected.size as u32),
         logit_scale: Some(100.0),
+        logit_bias: None,
+        padding: expected.padding,
         context_length: 12,
         precision: Precision::F32,
         force: false,
         notes: Vec::new(),
+        origins: Vec::new(),
     };
     (options, expected)
 }

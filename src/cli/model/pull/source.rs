@@ -4,6 +4,7 @@ use crate::cli::usage;
 use crate::download::Sha256;
 use crate::masked::ShownUrl;
 use serde::Deserialize;
+use std::collections::HashSet;
 
 /// The exports that go by a short name.
 const PUBLIC: &str = include_str!("../../../../models/public_models.json");
@@ -17,8 +18,27 @@ pub const BUNDLE: &str = ".rlpm";
 pub struct PublicModel {
     pub name: String,
     pub repository: String,
+    /// The folder of the repository that the export is in, where it has several.
+    #[serde(default)]
+    pub folder: String,
     pub about: String,
-    logit_scale: f32,
+    /// Millions, of both towers.
+    pub parameters: u32,
+    /// Of both towers in float32, as the repository lists them; nothing where that is not known here.
+    pub download_mb: Option<u32>,
+    pub licence: String,
+    /// Nothing where the files, or only the graph, can say.
+    logit_scale: Option<f32>,
+    /// What is added to scaled cosines before the sigmoid, where a model was trained with one.
+    #[serde(default)]
+    logit_bias: Option<f32>,
+}
+
+impl PublicModel {
+    /// Of the bundle in eight bits: a byte for a parameter.
+    pub fn bundle_mb(&self) -> u32 {
+        self.parameters
+    }
 }
 
 /// The exports that go by a short name.
@@ -32,12 +52,47 @@ pub enum Source {
     /// A bundle, and what it must hash to.
     Bundle { url: String, sha256: Option<Sha256> },
     /// A folder of files.
-    Folder {
-        base: String,
-        /// What the model is called unless a name is given.
-        name: String,
-        logit_scale: Option<f32>,
-    },
+    Folder(Export),
+}
+
+/// An export on a server.
+#[derive(Debug, Default, PartialEq)]
+pub struct Export {
+    /// The URL of the folder.
+    pub base: String,
+    /// What the model is called unless a name is given.
+    pub name: String,
+    pub logit_scale: Option<f32>,
+    pub logit_bias: Option<f32>,
+    /// Where its files are listed; a plain folder is asked for one name after the other.
+    pub listing: Option<Listing>,
+}
+
+/// Where a hub lists the files of a repository.
+#[derive(Debug, PartialEq)]
+pub struct Listing {
+    pub url: String,
+    /// The folder of the repository that counts, with its slash; empty for all of it.
+    pub folder: String,
+}
+
+impl Listing {
+    /// The names of the files in the folder, from what the hub answered; nothing where it is something else.
+    pub fn names(&self, answer: &[u8]) -> Option<HashSet<String>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            siblings: Vec<Sibling>,
+        }
+        #[derive(Deserialize)]
+        struct Sibling {
+            rfilename: String,
+        }
+        let answer: Answer = serde_json::from_slice(answer).ok()?;
+        let names = answer.siblings.into_iter();
+        let names =
+            names.filter_map(|file| Some(file.rfilename.strip_prefix(&self.folder)?.to_owned()));
+        Some(names.collect())
+    }
 }
 
 pub fn checksum(text: &str) -> Result<Sha256, String> {
@@ -58,10 +113,8 @@ pub fn source(named: &str, sha256: Option<Sha256>, endpoint: &str) -> anyhow::Re
     let known = public_models()?
         .into_iter()
         .find(|model| model.name == repository || model.repository == repository);
-    let (repository, logit_scale) = match &known {
-        Some(model) => (model.repository.as_str(), Some(model.logit_scale)),
-        None => (repository, None),
-    };
+    let asked = repository;
+    let repository = known.as_ref().map_or(asked, |model| &model.repository);
     let part = |text: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         !text.is_empty() && text.chars().all(plain) && !text.starts_with('.')
@@ -79,14 +132,21 @@ pub fn source(named: &str, sha256: Option<Sha256>, endpoint: &str) -> anyhow::Re
         "" => HUB,
         endpoint => endpoint,
     };
-    Ok(Source::Folder {
-        base: format!("{endpoint}/{repository}/resolve/{revision}"),
-        name: known
-            .as_ref()
-            .map_or(repository, |model| &model.name)
-            .to_owned(),
-        logit_scale,
-    })
+    let folder = match &known {
+        Some(model) if !model.folder.is_empty() => format!("{}/", model.folder),
+        _ => String::new(),
+    };
+    let base = format!("{endpoint}/{repository}/resolve/{revision}/{folder}");
+    Ok(Source::Folder(Export {
+        base: base.trim_end_matches('/').to_owned(),
+        name: known.as_ref().map_or(asked, |model| &model.name).to_owned(),
+        logit_scale: known.as_ref().and_then(|model| model.logit_scale),
+        logit_bias: known.as_ref().and_then(|model| model.logit_bias),
+        listing: Some(Listing {
+            url: format!("{endpoint}/api/models/{repository}/revision/{revision}"),
+            folder,
+        }),
+    }))
 }
 
 fn from_url(named: &str, sha256: Option<Sha256>) -> anyhow::Result<Source> {
@@ -117,11 +177,11 @@ fn from_url(named: &str, sha256: Option<Sha256>) -> anyhow::Result<Source> {
     }
     let base = url.trim_end_matches('/').to_owned();
     let name = base.rsplit('/').next().unwrap_or_default().to_owned();
-    Ok(Source::Folder {
+    Ok(Source::Folder(Export {
         base,
         name,
-        logit_scale: None,
-    })
+        ..Export::default()
+    }))
 }
 
 #[cfg(test)]
@@ -145,12 +205,23 @@ mod tests {
         source(words[0], sha256, &endpoint)
     }
 
-    fn folder(base: &str, name: &str, logit_scale: Option<f32>) -> Source {
-        Source::Folder {
+    /// The export at `base`, which is `path` of the hub, listed there where it has a folder.
+    fn folder(
+        base: &str,
+        listed: Option<[&str; 2]>,
+        name: &str,
+        logit_scale: Option<f32>,
+    ) -> Source {
+        Source::Folder(Export {
             base: base.into(),
             name: name.into(),
             logit_scale,
-        }
+            logit_bias: None,
+            listing: listed.map(|[path, folder]| Listing {
+                url: format!("https://hub.example/api/models/{path}"),
+                folder: folder.into(),
+            }),
+        })
     }
 
     #[test]
@@ -159,20 +230,26 @@ mod tests {
         for named in ["clip-vit-base-patch32", "Xenova/clip-vit-base-patch32"] {
             assert_eq!(
                 read(&[named]).unwrap(),
-                folder(hub, "clip-vit-base-patch32", Some(100.0))
+                folder(
+                    hub,
+                    Some(["Xenova/clip-vit-base-patch32/revision/main", ""]),
+                    "clip-vit-base-patch32",
+                    Some(100.0)
+                )
             );
         }
         assert_eq!(
             read(&["someone/their.clip@v1.0"]).unwrap(),
             folder(
                 "https://hub.example/someone/their.clip/resolve/v1.0",
+                Some(["someone/their.clip/revision/v1.0", ""]),
                 "someone/their.clip",
                 None
             )
         );
         assert_eq!(
             read(&["http://box.local/exports/tiny/"]).unwrap(),
-            folder("http://box.local/exports/tiny", "tiny", None)
+            folder("http://box.local/exports/tiny", None, "tiny", None)
         );
         let digest = "0f".repeat(32);
         let bundle = |url: &str| Source::Bundle {
@@ -185,6 +262,23 @@ mod tests {
             bundle(url)
         );
         assert_eq!(read(&[url, "--sha256", &digest]).unwrap(), bundle(url));
+    }
+
+    #[test]
+    fn a_folder_of_a_repository_has_its_own_files() {
+        let Source::Folder(export) = read(&["mobileclip2-s0"]).unwrap() else {
+            panic!("it is a folder");
+        };
+        assert!(
+            export
+                .base
+                .ends_with("mobileclip2-onnx/resolve/main/onnx/s0")
+        );
+        let listing = export.listing.unwrap();
+        let answer = br#"{"id": "x", "siblings": [{"rfilename": "README.md"}, {"rfilename": "onnx/s0/text_model.onnx"}]}"#;
+        let names = listing.names(answer).unwrap();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["text_model.onnx"]);
+        assert_eq!(listing.names(b"<html>"), None);
     }
 
     #[test]
@@ -216,7 +310,7 @@ mod tests {
         let all = public_models().unwrap();
         for (index, model) in all.iter().enumerate() {
             assert_eq!(import::chosen_name(None, &model.name).unwrap(), model.name);
-            assert!(model.repository.split_once('/').is_some() && model.logit_scale > 0.0);
+            assert!(model.repository.split_once('/').is_some() && model.parameters > 0);
             assert!(all[..index].iter().all(|other| other.name != model.name));
         }
     }

@@ -1,0 +1,181 @@
+//! Which files make an export, and what exporters call them: the one list of names that a folder and a repository are
+//! searched by. It knows names and where an ONNX file keeps its weights; it must not know what is done with them.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+use tract_onnx::pb::tensor_proto::DataLocation;
+use tract_onnx::pb::{GraphProto, TensorProto};
+
+use super::onnx::{self, OnnxError};
+
+/// Names that exporters give the two towers, image first, before a suffix that tells the precision. A name alone holds
+/// both towers.
+const TOWERS: [&[&str]; 8] = [
+    &["visual", "textual"],
+    &["vision_model", "text_model"],
+    &["image_encoder", "text_encoder"],
+    &["vision_encoder", "text_encoder"],
+    &["image_model", "text_model"],
+    &["visual/model", "textual/model"],
+    &["image/model", "text/model"],
+    &["model"],
+];
+/// Where they lie, seen from the folder that is named.
+const FOLDERS: [&str; 2] = ["", "onnx/"];
+/// Suffixes of transformers.js and optimum, most exact first, and what they mean.
+const SUFFIXES: [(&str, &str); 11] = [
+    ("", "float32"),
+    ("_fp32", "float32"),
+    ("_fp16", "float16"),
+    ("_quantized", "already quantised"),
+    ("_int8", "already quantised, int8"),
+    ("_uint8", "already quantised, uint8"),
+    ("_static", "already quantised"),
+    ("_q4", "already quantised, 4 bits"),
+    ("_q4f16", "already quantised, 4 bits, float16"),
+    ("_bnb4", "already quantised, 4 bits of bitsandbytes"),
+    ("_optimized", "rearranged by onnxruntime"),
+];
+
+/// What a model is like beyond its weights.
+pub const CONFIGS: [&str; 2] = ["config.json", "open_clip_config.json"];
+/// The tokeniser, best first; a `vocab.json` needs [`MERGES`] beside it.
+pub const TOKENIZERS: [&str; 5] = [
+    "tokenizer.json",
+    "textual/tokenizer.json",
+    "text/tokenizer.json",
+    "onnx/tokenizer.json",
+    "vocab.json",
+];
+/// The merges of a `vocab.json`.
+pub const MERGES: &str = "merges.txt";
+/// What fills texts up, and whether they are lower-cased; beside the tokeniser.
+pub const TOKENIZER_CONFIGS: [&str; 4] = [
+    "tokenizer_config.json",
+    "textual/tokenizer_config.json",
+    "text/tokenizer_config.json",
+    "onnx/tokenizer_config.json",
+];
+/// How pictures are prepared, best first.
+pub const PREPROCESSING: [&str; 6] = [
+    "preprocessor_config.json",
+    "processor_config.json",
+    "visual/preprocess_cfg.json",
+    "image/preprocessor_config.json",
+    "onnx/preprocessor_config.json",
+    "preprocess_cfg.json",
+];
+
+/// The small files that an import reads where they are there.
+pub fn settings() -> impl Iterator<Item = &'static str> {
+    let all = [
+        &CONFIGS[..],
+        &TOKENIZERS,
+        &[MERGES],
+        &TOKENIZER_CONFIGS,
+        &PREPROCESSING,
+    ];
+    all.into_iter().flatten().copied()
+}
+
+/// The names of the two towers, which may be one file, seen from the folder that is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TowerNames {
+    pub image: String,
+    pub text: String,
+    /// What their name says of how exact they are.
+    pub precision: &'static str,
+}
+
+/// Every pair of names that is looked for, best first: float32 before float16 before quantised, and towers of their own
+/// before both in one file.
+pub fn towers() -> impl Iterator<Item = TowerNames> {
+    SUFFIXES.into_iter().flat_map(|(suffix, precision)| {
+        TOWERS.into_iter().flat_map(move |names| {
+            FOLDERS.into_iter().map(move |folder| {
+                let name = |name: &str| format!("{folder}{name}{suffix}.onnx");
+                TowerNames {
+                    image: name(names[0]),
+                    text: name(names[names.len() - 1]),
+                    precision,
+                }
+            })
+        })
+    })
+}
+
+/// The files that the ONNX file at `path` keeps weights in, as they are called from its own folder, each once.
+///
+/// # Errors
+/// A file that is not ONNX, and names outside its folder.
+pub fn outside_weights(path: &Path) -> Result<Vec<String>, OnnxError> {
+    let proto = onnx::parse(path)?;
+    let mut names = BTreeSet::new();
+    if let Some(graph) = &proto.graph {
+        in_graph(graph, &mut names);
+    }
+    for name in &names {
+        let inside = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
+        // A backslash or a question mark would mean something else to a server or on another system.
+        if !Path::new(name).components().all(inside) || name.contains(['\\', '?', '#', '%']) {
+            return Err(OnnxError::Invalid {
+                path: path.to_owned(),
+                what: format!("keeps weights in `{name}`, which is outside its own folder"),
+            });
+        }
+    }
+    Ok(names.into_iter().collect())
+}
+
+fn in_graph(graph: &GraphProto, names: &mut BTreeSet<String>) {
+    let mut tensor = |tensor: &TensorProto| {
+        if tensor.data_location == Some(DataLocation::External as i32) {
+            let location = tensor
+                .external_data
+                .iter()
+                .find(|entry| entry.key == "location");
+            names.extend(location.map(|entry| entry.value.clone()));
+        }
+    };
+    graph.initializer.iter().for_each(&mut tensor);
+    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+    for attribute in attributes() {
+        let tensors = attribute.t.iter().chain(&attribute.tensors);
+        tensors.for_each(&mut tensor);
+    }
+    for attribute in attributes() {
+        for body in attribute.g.iter().chain(&attribute.graphs) {
+            in_graph(body, names);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_all_different_and_the_most_exact_come_first() {
+        let all: Vec<_> = towers().collect();
+        for (index, names) in all.iter().enumerate() {
+            assert!(!all[..index].contains(names), "{names:?}");
+        }
+        let place = |image: &str| all.iter().position(|names| names.image == image).unwrap();
+        assert!(place("onnx/vision_model.onnx") < place("onnx/model.onnx"));
+        assert!(place("model.onnx") < place("onnx/vision_model_fp16.onnx"));
+        assert!(place("onnx/model_fp16.onnx") < place("vision_model_quantized.onnx"));
+        assert!(place("model_uint8.onnx") < place("model_q4.onnx"));
+        assert!(settings().any(|name| name == "processor_config.json"));
+    }
+
+    #[test]
+    fn weights_outside_are_read_from_the_file_itself() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import");
+        let found = outside_weights(&folder.join("hf-external/textual.onnx")).unwrap();
+        assert_eq!(found, ["textual.onnx.data"]);
+        let whole = outside_weights(&folder.join("hf-dynamo18/textual.onnx")).unwrap();
+        assert!(whole.is_empty());
+        assert!(outside_weights(&folder.join("make.py")).is_err());
+    }
+}
