@@ -1,5 +1,4 @@
-//! The whole tower from token rows to features, and the backward pass to the rows of the prompt. It must not know
-//! tokens.
+//! The whole tower from token rows to features, and the backward pass to the rows of the prompt.
 
 use std::ops::Range;
 
@@ -70,8 +69,8 @@ impl<T: Scalar> TextTransformer<T> {
         }
     }
 
-    /// Keys and values of zero for `rows` rows: what stands before the first token (none), or room for gradients.
-    pub fn room(&self, rows: usize) -> KeysValues<T> {
+    /// Keys and values of zero for `rows` rows: none stand before the first token, and gradients are added to them.
+    pub fn zero_keys_values(&self, rows: usize) -> KeysValues<T> {
         let width = 2 * self.final_norm.gain.len();
         KeysValues(vec![Array2::zeros((rows, width)); self.blocks.len()])
     }

@@ -1,5 +1,5 @@
 //! A picture to the numbers an image tower takes: resize with antialiasing, crop, scale, normalise, as PIL and
-//! Hugging Face's image processors do. It must not know where pictures come from, nor which tower takes them.
+//! Hugging Face's image processors do.
 
 mod config;
 

@@ -1,5 +1,5 @@
-//! CLIP's text tower: tokens in, features out, and the gradient of the context rows of a prompt. It must not know
-//! how a prompt is parameterised or trained.
+//! CLIP's text tower: tokens in, features out, and the gradient of the context rows of a prompt. How a
+//! prompt is parameterised and trained is decided above.
 
 mod weights;
 
@@ -184,7 +184,7 @@ impl TextTower {
     /// L2-normalised features `[texts, joint]` of whole texts, each from the start token to the end token; nothing is
     /// shared between them.
     pub fn encode(&self, sequences: &[Vec<u32>]) -> Result<Array2<f32>, TextTowerError> {
-        let nothing = self.transformer.room(0);
+        let nothing = self.transformer.zero_keys_values(0);
         let mut features = Array2::zeros((sequences.len(), self.joint_width));
         for texts in passes(sequences, 0, ROWS_A_PASS) {
             let pass = self.pass(0, None, sequences, texts)?;
@@ -263,7 +263,7 @@ impl TextTower {
     fn backward_here(&self, tape: &Tape, d_features: ArrayView2<f32>) -> Array2<f32> {
         let start = self.start().expect("the forward that left a tape had it");
         let later = tape.shared.as_ref().unwrap_or(start);
-        let mut d_shared = self.transformer.room(1 + tape.context);
+        let mut d_shared = self.transformer.zero_keys_values(1 + tape.context);
         let mut d_context = Array2::zeros((0, self.width()));
         // The first pass holds the context: it comes last, when all others have left their gradients.
         for (index, pass) in tape.passes.iter().enumerate().rev() {
@@ -297,7 +297,7 @@ impl TextTower {
             &[],
             0..0,
         )?;
-        let nothing = self.transformer.room(0);
+        let nothing = self.transformer.zero_keys_values(0);
         let (_, start) = self.transformer.features(pass.rows, &pass.layout, &nothing);
         Ok(self.start.get_or_init(|| start))
     }

@@ -1,5 +1,5 @@
 //! Text to token ids, as CLIP's byte-level BPE has it: a `tokenizer.json` of Hugging Face, or CLIP's own merges.
-//! It must not know templates, context lengths or what the ids are for: it adds no special token and never cuts.
+//! Special tokens and the context length are the caller's: none is added, and nothing is cut.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,6 +1,5 @@
 //! Downloads files: resumed where a connection broke, checked by size and SHA-256, bounded in bytes, redirects, time and
-//! attempts. It is the only part of the program that touches the network. It must not know what the files are for, nor
-//! read the environment.
+//! attempts. It must not read the environment: proxies come as options.
 
 mod answer;
 mod part;

@@ -1,5 +1,5 @@
 //! A file that is being downloaded: `TARGET.part` grows, `TARGET.download` says which file it is and how much of it is
-//! surely on the disk. It must not know the network.
+//! surely on the disk.
 
 use std::path::{Path, PathBuf};
 

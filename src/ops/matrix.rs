@@ -1,5 +1,5 @@
 //! A constant matrix as files hold it: floats, or eight-bit integers that stay where they are stored until a kernel needs
-//! them. It must not know files: the bytes come as a shared handle to whatever keeps them alive.
+//! them: the bytes come as a shared handle to whatever keeps them alive.
 
 use std::fmt;
 use std::ops::Range;

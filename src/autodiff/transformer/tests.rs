@@ -46,7 +46,7 @@ fn widened(weights: TransformerWeights) -> TransformerWeights<f64> {
 }
 
 #[test]
-fn the_whole_sweep_matches_central_differences() {
+fn the_whole_backward_pass_matches_central_differences() {
     for activation in [
         Activation::QuickGelu,
         Activation::Gelu,
@@ -59,10 +59,10 @@ fn the_whole_sweep_matches_central_differences() {
             let layout = RowLayout::new(4, [2, 3, 1]);
             let x = matrix(&mut rng, layout.rows(), 12, 1.0).mapv(f64::from);
             let dy = matrix(&mut rng, 3, 7, 1.0).mapv(f64::from);
-            let start = transformer.room(0);
+            let start = transformer.zero_keys_values(0);
             let tape = transformer.forward(x.clone(), layout.clone(), &start);
             let backward = |wanted| {
-                let mut d_shared = transformer.room(layout.prefix());
+                let mut d_shared = transformer.zero_keys_values(layout.prefix());
                 transformer.backward(&tape, &start, &mut d_shared, wanted, dy.view())
             };
             let dx = backward(0..layout.rows());
@@ -98,10 +98,10 @@ fn a_shared_prefix_changes_neither_features_nor_gradients() {
 
     let mut shared = vec![prefix.view()];
     shared.extend(suffixes.iter().map(|s| s.view()));
-    let nothing = transformer.room(0);
+    let nothing = transformer.zero_keys_values(0);
     let tape = transformer.forward(stack(&shared), RowLayout::new(5, lengths), &nothing);
-    let mut room = transformer.room(5);
-    let gradient = transformer.backward(&tape, &nothing, &mut room, 0..5, dy.view());
+    let mut d_shared = transformer.zero_keys_values(5);
+    let gradient = transformer.backward(&tape, &nothing, &mut d_shared, 0..5, dy.view());
 
     let whole: Vec<ArrayView2<f32>> = suffixes
         .iter()
@@ -144,14 +144,14 @@ fn a_full_size_tower_matches_central_differences_along_random_directions() {
     let x = matrix(&mut rng, layout.rows(), 512, 0.1);
     let dy = matrix(&mut rng, 2, 512, 1.0);
     let narrow = TextTransformer::<f32>::new(weights.clone());
-    let tape = narrow.forward(x.clone(), layout.clone(), &narrow.room(0));
-    let (nothing, mut room) = (narrow.room(0), narrow.room(5));
-    let gradient = narrow.backward(&tape, &nothing, &mut room, 1..5, dy.view());
+    let tape = narrow.forward(x.clone(), layout.clone(), &narrow.zero_keys_values(0));
+    let (nothing, mut d_shared) = (narrow.zero_keys_values(0), narrow.zero_keys_values(5));
+    let gradient = narrow.backward(&tape, &nothing, &mut d_shared, 1..5, dy.view());
     let gradient = gradient.mapv(f64::from);
     drop(narrow);
 
     let wide = TextTransformer::new(widened(weights));
-    let nothing = wide.room(0);
+    let nothing = wide.zero_keys_values(0);
     let loss = |x: &Array2<f64>| {
         let (features, _) = wide.features(x.clone(), &layout, &nothing);
         (features * dy.mapv(f64::from)).sum()
@@ -193,12 +193,12 @@ fn later_passes_leave_to_the_first_what_they_owe_the_prefix() {
         concatenate(Axis(0), &views).unwrap()
     };
 
-    let nothing = transformer.room(0);
+    let nothing = transformer.zero_keys_values(0);
     let [a, b, c] = [0, 1, 2].map(|pass: usize| &suffixes[pass].0);
     let layout = RowLayout::new(4, [2, 3, 1, 4, 2]);
     let whole = transformer.forward(stack(&[&start, &context, a, b, c]), layout, &nothing);
-    let mut room = transformer.room(4);
-    let expected = transformer.backward(&whole, &nothing, &mut room, 1..4, dy.view());
+    let mut d_shared = transformer.zero_keys_values(4);
+    let expected = transformer.backward(&whole, &nothing, &mut d_shared, 1..4, dy.view());
 
     let (_, begun) = transformer.features(start, &RowLayout::new(1, []), &nothing);
     let first = RowLayout::after(1, 3, suffixes[0].1.clone());
@@ -207,7 +207,7 @@ fn later_passes_leave_to_the_first_what_they_owe_the_prefix() {
         assert!(relative_error(&a.to_owned(), &b.to_owned()) < 1e-12);
     };
     close(features.view(), whole.features().slice(s![..2, ..]));
-    let mut room = transformer.room(4);
+    let mut d_shared = transformer.zero_keys_values(4);
     for ((rows, lengths), classes) in suffixes[1..].iter().zip([2..3, 3..5]) {
         let layout = RowLayout::after(4, 0, lengths.clone());
         let tape = transformer.forward(rows.clone(), layout, &shared);
@@ -216,12 +216,12 @@ fn later_passes_leave_to_the_first_what_they_owe_the_prefix() {
             whole.features().slice(s![classes.clone(), ..]),
         );
         let dy = dy.slice(s![classes, ..]);
-        let none = transformer.backward(&tape, &shared, &mut room, 0..0, dy);
+        let none = transformer.backward(&tape, &shared, &mut d_shared, 0..0, dy);
         assert_eq!(none.nrows(), 0);
     }
     let tape = transformer.forward(stack(&[&context, a]), first, &begun);
     let dy = dy.slice(s![..2, ..]);
-    let found = transformer.backward(&tape, &begun, &mut room, 0..3, dy);
+    let found = transformer.backward(&tape, &begun, &mut d_shared, 0..3, dy);
     close(found.view(), expected.view());
 }
 
@@ -257,10 +257,10 @@ fn eight_bits_turn_features_and_gradients_by_next_to_nothing() {
     let dy = matrix(&mut rng, 4, 384, 1.0);
     let ask = |weights| {
         let transformer = TextTransformer::<f32>::new(weights);
-        let nothing = transformer.room(0);
+        let nothing = transformer.zero_keys_values(0);
         let tape = transformer.forward(x.clone(), layout.clone(), &nothing);
-        let mut room = transformer.room(5);
-        let d = transformer.backward(&tape, &nothing, &mut room, 1..5, dy.view());
+        let mut d_shared = transformer.zero_keys_values(5);
+        let d = transformer.backward(&tape, &nothing, &mut d_shared, 1..5, dy.view());
         (tape.features().to_owned(), d)
     };
     let (one, two) = (ask(integers), ask(floats));

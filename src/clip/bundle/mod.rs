@@ -1,5 +1,5 @@
 //! The file that holds one model: named tensors and texts behind a checked header (docs/model-bundle.md has every
-//! byte). It knows sizes, precisions and checksums; it must not know what the tensors mean.
+//! byte). It knows sizes, precisions and checksums, and nothing of what the tensors mean.
 
 mod read;
 mod rows;

@@ -1,5 +1,5 @@
 //! Graphs of tract, for the import and the image tower alike: what makes a value, of what shape it is, what is made of
-//! it, and which activation a piece of a graph computes. It knows operators; it must not know towers.
+//! it, and which activation a piece of a graph computes. It knows operators; what a tower looks like is for its callers.
 
 mod activation;
 pub mod guard;

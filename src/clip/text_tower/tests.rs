@@ -55,9 +55,9 @@ impl TextTower {
         }
         add_positions(&mut rows, self.positions.view(), &layout);
         let every = 0..rows.nrows();
-        let nothing = self.transformer.room(0);
+        let nothing = self.transformer.zero_keys_values(0);
         let tape = self.transformer.forward(rows, layout, &nothing);
-        let mut none = self.transformer.room(0);
+        let mut none = self.transformer.zero_keys_values(0);
         let d = self
             .transformer
             .backward(&tape, &nothing, &mut none, every, d_features);

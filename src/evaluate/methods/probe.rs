@@ -1,5 +1,5 @@
 //! What the pictures' features could give: multinomial logistic regression on the same shots, the usual upper
-//! mark for few-shot adaptation. It forgets the text tower, so it can never name a new class; it is here to be
+//! bound for few-shot adaptation. It leaves the text tower out, so it can never name a new class; it is here to be
 //! compared with.
 
 use crate::adapt::adam::{Adam, Schedule};

@@ -90,7 +90,7 @@ impl Home {
             prompt: self.load(&name),
             name,
         });
-        // An empty folder of generations is no prompt.
+        // An empty folder of generations is not a prompt.
         Ok(listed
             .filter(|l| {
                 let missing = StoreError::is_missing_prompt;
@@ -143,7 +143,7 @@ impl Home {
     }
 
     /// The generations of a prompt that are kept, oldest first. A file that was copied over the prompt in use
-    /// and is no generation yet comes last.
+    /// and is not a generation yet comes last.
     pub fn history(&self, name: &str) -> Result<Vec<Generation>, StoreError> {
         let in_use = self.load(name)?;
         let generation = |sequence| {
@@ -278,7 +278,7 @@ impl Home {
         })
     }
 
-    /// A file that was copied over the prompt in use is no generation yet: it becomes one before it is replaced.
+    /// A file that was copied over the prompt in use is not a generation yet: it becomes one before it is replaced.
     fn adopt(&self, name: &str, path: &Path) -> Result<(), StoreError> {
         let Ok(current) = self.read(path) else {
             return Ok(());
