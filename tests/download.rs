@@ -32,6 +32,18 @@ fn quick() -> ClientOptions {
     options
 }
 
+/// Serves `body`, but the connection of the first answers breaks after so many bytes each.
+fn breaking(body: &[u8], cuts: &[usize]) -> Server {
+    let (served, cuts) = (body.to_owned(), cuts.to_owned());
+    Server::new(move |request| {
+        let reply = Reply::file(request, "v1", &served);
+        match cuts.get(request.earlier) {
+            Some(&bytes) => reply.cut_after(bytes),
+            None => reply,
+        }
+    })
+}
+
 struct Folder(TempDir);
 
 impl Folder {
@@ -106,15 +118,7 @@ fn a_file_that_has_changed_is_fetched_anew() {
 #[test]
 fn an_interrupted_download_goes_on_where_it_broke() {
     let body = content();
-    let served = body.clone();
-    let server = Server::new(move |request| {
-        let reply = Reply::file(request, "v1", &served);
-        match request.earlier {
-            0 => reply.cut_after(400_000),
-            1 => reply.cut_after(300_000),
-            _ => reply,
-        }
-    });
+    let server = breaking(&body, &[400_000, 300_000]);
     let folder = Folder::new();
     folder.fetch(&server.url("/f")).unwrap();
     assert_eq!(folder.arrived(), body);
@@ -135,14 +139,7 @@ fn an_interrupted_download_goes_on_where_it_broke() {
 #[test]
 fn what_one_run_left_another_run_goes_on_with() {
     let body = content();
-    let served = body.clone();
-    let server = Server::new(move |request| {
-        let reply = Reply::file(request, "v1", &served);
-        match request.earlier {
-            0..3 => reply.cut_after(100_000),
-            _ => reply,
-        }
-    });
+    let server = breaking(&body, &[100_000; 3]);
     let folder = Folder::new();
     let error = folder.fetch(&server.url("/f")).unwrap_err();
     assert!(
@@ -216,15 +213,8 @@ fn a_server_that_ignores_ranges_or_names_no_version_is_begun_anew() {
 #[test]
 fn a_part_that_is_whole_but_for_its_name_is_taken() {
     let body = content();
-    let served = body.clone();
     // The connection breaks after the last byte, as often as it is asked.
-    let server = Server::new(move |request| {
-        let reply = Reply::file(request, "v1", &served);
-        match request.earlier {
-            0 => reply.cut_after(900_000),
-            _ => reply,
-        }
-    });
+    let server = breaking(&body, &[900_000]);
     let folder = Folder::new();
     let mut options = quick();
     options.attempts = 1;
@@ -243,14 +233,7 @@ fn a_part_that_is_whole_but_for_its_name_is_taken() {
 #[test]
 fn bytes_that_a_power_cut_may_have_lost_are_fetched_again() {
     let body = content();
-    let served = body.clone();
-    let server = Server::new(move |request| {
-        let reply = Reply::file(request, "v1", &served);
-        match request.earlier {
-            0 => reply.cut_after(500_000),
-            _ => reply,
-        }
-    });
+    let server = breaking(&body, &[500_000]);
     let folder = Folder::new();
     let mut options = quick();
     options.attempts = 1;

@@ -247,7 +247,7 @@ mod tests {
     /// tract measures a processor to order its kernels, and on a busy machine the order varies: a start then measured
     /// again and wrote the home folder.
     #[test]
-    fn kernels_in_another_order_are_the_same_machine() {
+    fn a_start_on_a_busy_machine_does_not_take_it_for_another_one() {
         let (mut floats, mut integers) = (Kernel::all(Accumulator::F32), IntegerKernel::all());
         let usual = names(&floats, &integers);
         floats.reverse();
