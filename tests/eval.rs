@@ -209,6 +209,17 @@ fn the_report_is_one_page_that_needs_nothing_and_takes_no_orders_from_names() {
         assert!(!page.contains(part), "{part} is in the page");
     }
     assert!(page.matches("<svg").count() >= 5);
+    // Whoever gets the page gets the pictures in it: none unless that is asked for.
+    assert!(!page.contains("<img") && !page.contains("data:image/jpeg"));
+    json(&dir, &format!("{report} --thumbnails {QUICK}"));
+    let page = fs::read_to_string(dir.path().join("out.html")).unwrap();
+    assert!(page.contains("<img src=\"data:image/jpeg;base64,"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let found = fs::metadata(dir.path().join("out.html")).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    }
 
     let report = "eval --images pictures --methods zero-shot --report no/such/out.html";
     dir.fails(report, 1, "no/such/out.html");

@@ -281,6 +281,27 @@ fn paths_that_are_not_unicode_are_read_and_written() {
     assert!(folder.join("prompts/default.rlp").is_file());
 }
 
+#[test]
+fn first_runs_at_the_same_time_make_one_home_folder_together() {
+    // "File exists (os error 17)" in 6 of 12 pairs.
+    for pair in 0..6 {
+        let dir = Directory::new();
+        let adapt = |name: &str| {
+            let line = "adapt --camera demo:fog --shots 4 --views 1 --steps 2 --force --prompt";
+            dir.command(line).arg(name).start()
+        };
+        let running = ["a", "b", "a"].map(adapt);
+        for child in running {
+            let ended = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.success(), "pair {pair}: {said}");
+        }
+        let prompts = dir.ok("prompt list --json").lines();
+        assert_eq!(prompts.len(), 2, "pair {pair}");
+        assert_eq!(dir.ok("prompt history a --json").lines().len(), 2);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn what_is_not_a_regular_file_is_neither_read_nor_replaced() {
@@ -315,6 +336,17 @@ fn what_is_not_a_regular_file_is_neither_read_nor_replaced() {
     }
     let labels = fs::read_to_string(dir.path().join("pictures/labels.txt")).unwrap();
     assert_eq!(labels, "mug\nfish\n");
+    // Refused before the first picture is looked at, where an hour of training was lost.
+    for command in [
+        "adapt --images no/such/pictures --labels pictures/labels.txt --out link.rlp",
+        "adapt --images pictures --out no/such/folder/shelf.rlp",
+        "eval --images no/such/pictures --report link.rlp",
+    ] {
+        let ran = dir.command(command).ends(1);
+        let link_or_folder = ["not a regular file", "no/such/folder"];
+        let told = link_or_folder.iter().any(|said| ran.error().contains(said));
+        assert!(told && !ran.stderr.contains("accuracy"), "{ran}");
+    }
     dir.ok("prompt export default link.rlp --force");
     assert!(link.symlink_metadata().unwrap().is_file());
 }

@@ -4,6 +4,7 @@ mod support;
 
 use edge_rlp::store::Home;
 use std::fs;
+use std::time::{Duration, SystemTime};
 use support::Directory;
 
 /// Three shots of mugs and one of a fish for the prompt `shelf`.
@@ -78,6 +79,79 @@ fn shots_are_removed_for_good() {
     assert_eq!(numbers(&dir, ""), [2, 3]);
     dir.ok("shots remove shelf --all");
     assert!(!dir.home().join("shots/shelf").exists());
+}
+
+/// Has a file be written so many days ago.
+fn age(dir: &Directory, file: &str, days: u64) {
+    let file = fs::File::open(dir.home().join(file)).unwrap();
+    let time = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+    file.set_modified(time).unwrap();
+}
+
+#[test]
+fn old_shots_are_purged_when_asked_for_and_by_themselves_where_that_is_set() {
+    let dir = kept();
+    age(&dir, "shots/shelf/mug/000001.jpg", 100);
+    age(&dir, "shots/shelf/mug/000002.jpg", 40);
+    dir.fails("shots purge", 2, "--older-than ... config.toml");
+    dir.ok("shots purge --older-than 91d")
+        .prints("1 shot older than");
+    assert_eq!(numbers(&dir, ""), [2, 3, 4]);
+    fs::write(
+        dir.home().join("config.toml"),
+        "[shots]\nkeep = \"a month\"\n",
+    )
+    .unwrap();
+    let adapt = "adapt --camera demo:fog --shots 4 --views 1 --steps 2 --force";
+    dir.ok(adapt).says("line 2: write how long");
+    dir.fails("doctor", 1, "must be put right").prints("line 2");
+    assert_eq!(numbers(&dir, ""), [2, 3, 4]);
+    fs::write(dir.home().join("config.toml"), "[shots]\nkeep = \"30d\"\n").unwrap();
+    dir.ok("classify --camera demo --frames 1")
+        .says("1 shot older than");
+    assert_eq!(numbers(&dir, ""), [3, 4]);
+    dir.ok("shots purge").prints("0 shots older than");
+}
+
+#[test]
+fn a_prompt_is_removed_with_its_pictures_where_that_is_asked_for_and_they_are_told_otherwise() {
+    let dir = kept();
+    dir.fails("prompt remove shelf", 1, "no prompt shelf");
+    let adapt = "adapt --camera demo:fog --shots 4 --views 1 --steps 2 --force --prompt shelf";
+    dir.ok(adapt);
+    dir.ok("prompt remove shelf")
+        .says("4 shots of it still in")
+        .says("edge-rlp shots remove shelf --all");
+    dir.ok(adapt);
+    dir.ok("prompt remove shelf --shots")
+        .prints("with its history and 4 shots");
+    assert!(!dir.home().join("shots/shelf").exists());
+    dir.fails("prompt remove shelf --shots", 1, "no prompt shelf");
+}
+
+#[cfg(unix)]
+#[test]
+fn doctor_tells_who_else_can_look_at_pictures() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = kept();
+    let checks = || {
+        let found = dir.command("doctor --json").run().json();
+        let checks = found["checks"].as_array().unwrap().clone();
+        checks
+            .into_iter()
+            .filter(|found| found["check"] == "privacy")
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(checks(), [] as [serde_json::Value; 0]);
+    for folder in ["", "shots/shelf"] {
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(dir.home().join(folder), mode).unwrap();
+    }
+    let found = checks();
+    assert_eq!(found.len(), 2);
+    assert!(found[0]["says"].as_str().unwrap().contains("mode 755"));
+    assert!(found[0]["cure"].as_str().unwrap().starts_with("chmod go="));
+    assert!(found[1]["says"].as_str().unwrap().contains("shots/shelf"));
 }
 
 #[cfg(unix)]

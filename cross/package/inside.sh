@@ -19,7 +19,7 @@ install)
     check "it runs: $(edge-rlp --version)" edge-rlp model verify
     as_account doctor | sed 's/^/    /'
     check "a prompt made as the account" as_account adapt --camera demo:squeezed --shots 2 --views 1 --steps 10 --force --quiet
-    check "others cannot read it" [ "$(stat -c %a $state)" = 750 ]
+    check "others cannot read it" [ "$(stat -c %a $state)" = 700 ]
     check "an upgrade" dpkg -i /root/edge-rlp.deb
     check "the prompt is still there and readable" as_account prompt show default --quiet
     ;;

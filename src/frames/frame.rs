@@ -1,9 +1,9 @@
 //! A frame: as a camera hands it over, and as it is looked at.
 
+use super::metadata::without_metadata;
 use super::{MAX_CAMERA_PIXELS, PictureError, decode_picture};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
-use std::borrow::Cow;
 
 /// The quality of the JPEGs that frames are kept as, of 100.
 const KEPT_QUALITY: u8 = 95;
@@ -25,19 +25,20 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The frame as a JPEG file: the bytes that the camera sent, or else a new one that loses next to nothing.
+    /// The frame as a JPEG file that says nothing but the picture: what the camera sent, less what it says about where and
+    /// with what it was taken; or else, and where that has the picture turned, a new one that loses next to nothing.
     ///
     /// # Errors
     /// If the picture is too large for a JPEG: above 65,535 pixels wide or high.
-    pub fn to_jpeg(&self) -> Result<Cow<'_, [u8]>, PictureError> {
-        if let Some(jpeg) = &self.jpeg {
-            return Ok(jpeg.into());
+    pub fn to_jpeg(&self) -> Result<Vec<u8>, PictureError> {
+        if let Some(jpeg) = self.jpeg.as_deref().and_then(without_metadata) {
+            return Ok(jpeg);
         }
         let mut bytes = Vec::new();
         JpegEncoder::new_with_quality(&mut bytes, KEPT_QUALITY)
             .encode_image(&self.image)
             .map_err(|error| PictureError::Encode(error.to_string()))?;
-        Ok(bytes.into())
+        Ok(bytes)
     }
 }
 
@@ -118,6 +119,30 @@ mod tests {
         let apart: u64 = pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
         let mean = apart as f64 / again.as_raw().len() as f64;
         assert!(mean < 2.0, "{mean}");
+    }
+
+    #[test]
+    fn what_a_phone_says_about_a_picture_is_not_kept_and_it_stands_upright() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/picture/");
+        for orientation in 1..=8 {
+            let sent = std::fs::read(format!("{folder}exif{orientation}.jpg")).unwrap();
+            assert!(sent.windows(4).any(|window| window == b"Exif"));
+            let frame = Frame {
+                image: decode_picture(&sent, MAX_CAMERA_PIXELS).unwrap(),
+                source: "phone".into(),
+                index: 0,
+                label: None,
+                jpeg: Some(sent),
+            };
+            let kept = frame.to_jpeg().unwrap();
+            assert!(!kept.windows(4).any(|window| window == b"Exif"));
+            let again = decode_picture(&kept, MAX_CAMERA_PIXELS).unwrap();
+            assert_eq!(again.dimensions(), frame.image.dimensions());
+            let pairs = again.as_raw().iter().zip(frame.image.as_raw());
+            let apart: u64 = pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            let mean = apart as f64 / again.as_raw().len() as f64;
+            assert!(mean < 3.0, "{orientation}: {mean}");
+        }
     }
 
     #[test]

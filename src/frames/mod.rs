@@ -13,6 +13,7 @@ pub mod http;
 mod jpeg;
 #[doc(hidden)]
 pub mod live;
+pub mod metadata;
 #[doc(hidden)]
 pub mod mjpeg;
 mod options;

@@ -8,26 +8,42 @@ use std::time::{Duration, Instant};
 /// Notified no more often than that; units give a minute.
 const PACE: Duration = Duration::from_secs(1);
 
+/// What a start may take on top when it goes on; the command knows itself when to give up.
+const START: Duration = Duration::from_secs(60);
+
 /// The supervisor, if there is one.
 pub struct Supervisor {
     notified: Cell<Instant>,
+    ready: Cell<bool>,
 }
 
 impl Supervisor {
-    /// The command has all that it needs, and does what it was started for.
-    pub fn ready() -> Supervisor {
-        notify(&NotifyState::Ready);
+    /// The command has begun, and does not yet do what it was started for.
+    pub fn starting() -> Supervisor {
         Supervisor {
             notified: Cell::new(Instant::now()),
+            ready: Cell::new(false),
+        }
+    }
+
+    /// The command does what it was started for. Told once, however often it is called.
+    pub fn ready(&self) {
+        if !self.ready.replace(true) {
+            notify(&NotifyState::Ready);
         }
     }
 
     /// The command is not stuck, whatever else may be wrong. May be called as often as one likes.
     pub fn alive(&self) {
-        if self.notified.get().elapsed() >= PACE {
-            self.notified.set(Instant::now());
-            notify(&NotifyState::Watchdog);
+        if self.notified.get().elapsed() < PACE {
+            return;
         }
+        self.notified.set(Instant::now());
+        notify(&if self.ready.get() {
+            NotifyState::Watchdog
+        } else {
+            NotifyState::ExtendTimeoutUsec(START.as_micros() as u32)
+        });
     }
 
     /// What `systemctl status` shows of the command, and `systemctl show -p StatusText` tells scripts.

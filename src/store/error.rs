@@ -23,6 +23,9 @@ pub enum StoreError {
     /// The file system refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// What a person set for good cannot be used.
+    #[error("{} cannot be used: {fault}", path.display())]
+    Settings { path: PathBuf, fault: String },
     /// Another process kept the writers' lock for too long.
     #[error("{} is in use by another edge-rlp{holder}: wait for it to end and try again", root.display())]
     Locked {

@@ -168,6 +168,14 @@ impl FaultyDisk {
         }
     }
 
+    /// Has a file be written at that time.
+    pub fn date(&self, file: &Path, time: SystemTime) {
+        let state = &mut *self.state();
+        if let Some(Node::File(id)) = state.seen.get(file) {
+            state.contents[*id].modified = Some(time);
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }

@@ -21,4 +21,6 @@ mod survival;
 pub use error::{DiskError, ExistsError, MissingError, NameError, PromptFileError, StoreError};
 pub use file_system::free_space;
 pub use format::{decode, digest, encode};
-pub use home::{Generation, Home, LABELS_FILE, Listed, LoadedPrompt, Saved, Shot};
+pub use home::{
+    Exposure, Generation, Home, LABELS_FILE, Listed, LoadedPrompt, Saved, Settings, Shot,
+};

@@ -9,6 +9,7 @@ mod view;
 pub use arguments::Arguments;
 
 use super::camera::Camera;
+use super::shots::Retention;
 use super::{Context, Exit, usage};
 use crate::adapt::pictures::{Choice, LabelledPictures, demo_labels, drawn_class};
 use crate::frames::CameraSource;
@@ -18,6 +19,7 @@ use adaptation::{Adaptation, Plan};
 use std::path::PathBuf;
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
+    Retention::new(context).apply_and_tell();
     if arguments.self_training.unlabelled {
         return unlabelled::run(&arguments, context);
     }

@@ -4,6 +4,8 @@ use super::on_change::{Job, OnChange};
 use super::report::{Picture, Report};
 use crate::classifier::Classifier;
 use crate::cli::camera::Camera;
+use crate::cli::sentence;
+use crate::cli::shots::Retention;
 use crate::frames::{CameraSource, CaptureCounts};
 use crate::host::supervisor::Supervisor;
 use crate::watch::{Event, Liveness, Meter, PromptChange, Renewal, Watch, WatchOptions};
@@ -47,7 +49,11 @@ pub fn watch<'a>(
         }
         None => None,
     };
-    let supervisor = Supervisor::ready();
+    let supervisor = Supervisor::starting();
+    if matches!(camera.source, CameraSource::Folder(_)) {
+        // Nobody may put a picture into a folder for days, and nothing is wrong then.
+        supervisor.ready();
+    }
     let stop = || {
         supervisor.alive();
         context.stopped()
@@ -59,9 +65,15 @@ pub fn watch<'a>(
         options_of(&camera.source, report),
     );
     let mut rates = Rates::new();
+    let retention = Retention::new(context);
     loop {
+        match retention.apply() {
+            Ok(removed) => removed.into_iter().for_each(|said| report.note(said)),
+            Err(error) => report.warn(sentence(&error)),
+        }
         match watch.next(&stop)? {
             Event::Named(named) => {
+                supervisor.ready();
                 rates.add(named.latency);
                 report.picture(&Picture {
                     source: &named.frame.source,

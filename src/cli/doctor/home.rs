@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::cli::{Context, model, sentence};
-use crate::store::{Home, Listed, free_space};
+use crate::store::{Exposure, Home, Listed, free_space};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,11 +29,45 @@ pub fn folder(home: &Home) -> Vec<Finding> {
         Ok(()) if there => Finding::fine("home", format!("{shown} can be written")),
         Ok(()) => Finding::fine("home", format!("{shown}, made when something is first kept")),
     });
+    findings.extend(home.exposures().iter().map(exposure));
+    if let Err(error) = home.settings() {
+        findings.push(Finding::problem(
+            "config",
+            error.to_string(),
+            "put that line right",
+        ));
+    }
     let nearest = root.ancestors().find(|folder| folder.is_dir());
     if let Some(free) = nearest.or(Some(Path::new("."))).and_then(free_space) {
         findings.push(room(free));
     }
     findings
+}
+
+/// Pictures of people may lie there.
+fn exposure(exposure: &Exposure) -> Finding {
+    let (says, cure) = match exposure {
+        Exposure::Owner { path, account } => (
+            format!("{} belongs to another account ({account})", path.display()),
+            "run edge-rlp as that account (`sudo -u`), or name a folder of your own with EDGE_RLP_HOME".to_owned(),
+        ),
+        Exposure::Home { path, mode } => (
+            format!("other accounts can look into {} (mode {mode:o})", path.display()),
+            format!("chmod go= {}", path.display()),
+        ),
+        Exposure::Shots { first, count } => (
+            format!(
+                "other accounts can look at shots: {}{}",
+                first.display(),
+                match count - 1 {
+                    0 => String::new(),
+                    more => format!(" and {more} more files and folders"),
+                }
+            ),
+            "chmod -R go= on the folder shots in the home folder".to_owned(),
+        ),
+    };
+    Finding::warning("privacy", says, cure)
 }
 
 fn room(free: u64) -> Finding {

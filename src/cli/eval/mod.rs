@@ -5,6 +5,7 @@ pub(super) mod evaluation;
 mod features;
 pub(super) mod summary;
 
+use super::report::Thumbnails;
 use super::{Context, Exit, model, report, usage};
 use crate::adapt::{MIN_LABELS, check_labels};
 use crate::evaluate::data_set::{DataSet, Reading};
@@ -72,6 +73,9 @@ pub struct Arguments {
     /// Write a self-contained page with plots
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+    /// Put small copies of the pictures that were named wrong into the page
+    #[arg(long, requires = "report")]
+    thumbnails: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -227,7 +231,12 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let results = evaluation.run(context)?;
     let summary = Summary::new(&evaluation, &results);
     if let Some(path) = &arguments.report {
-        let page = report::page(&summary)?;
+        let thumbnails = if arguments.thumbnails {
+            Thumbnails::Shown
+        } else {
+            Thumbnails::LeftOut
+        };
+        let page = report::page(&summary, thumbnails)?;
         // For this account alone: it names the pictures, and may show some.
         atomic::write_over(&Disk, path, page.as_bytes(), Replace::File, Access::Owner)
             .with_context(|| unwritable(path))?;

@@ -41,7 +41,7 @@ pub enum Command {
     /// Keep a prompt that comes from elsewhere, once all of it was checked
     Import(import::Arguments),
     /// Remove a prompt with its history
-    Remove { name: String },
+    Remove(remove::Arguments),
 }
 
 pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
@@ -53,7 +53,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Diff(arguments) => return diff::run(&arguments, context),
         Command::Export(arguments) => export::run(&arguments, context),
         Command::Import(arguments) => import::run(&arguments, context),
-        Command::Remove { name } => remove::run(&name, context),
+        Command::Remove(arguments) => remove::run(&arguments, context),
     };
     done.map(|()| Exit::Done).map_err(name_is_usage)
 }

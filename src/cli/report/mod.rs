@@ -27,11 +27,18 @@ const QUALITY: u8 = 80;
 /// More classes than this have no bars of their own: the worst are shown.
 const MOST_BARS: usize = 40;
 
+/// Whether a page shows pictures: who gets it then gets those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thumbnails {
+    LeftOut,
+    Shown,
+}
+
 /// The whole page.
 ///
 /// # Errors
 /// If the text tower refuses the template.
-pub fn page(summary: &Summary) -> anyhow::Result<String> {
+pub fn page(summary: &Summary, thumbnails: Thumbnails) -> anyhow::Result<String> {
     let evaluation = summary.evaluation;
     let subject = subject(&summary.rows);
     let zero_shot = &summary.rows[0];
@@ -60,7 +67,7 @@ pub fn page(summary: &Summary) -> anyhow::Result<String> {
     body += &spectrum(subject, evaluation)?;
     body += "</div>";
     if let Some(tested) = &subject.detail.parts[0] {
-        body += &mistakes(part, tested);
+        body += &mistakes(part, tested, thumbnails);
     }
     let title = format!(
         "edge-rlp: {} on {}",
@@ -353,7 +360,7 @@ fn spectrum(subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
 }
 
 /// The pictures that were named wrong with the most confidence.
-fn mistakes(part: &TestPart, tested: &Tested) -> String {
+fn mistakes(part: &TestPart, tested: &Tested, thumbnails: Thumbnails) -> String {
     let mut wrong: Vec<(f32, usize, usize)> = tested
         .probabilities
         .outer_iter()
@@ -369,13 +376,19 @@ fn mistakes(part: &TestPart, tested: &Tested) -> String {
     for (confidence, picture, named) in wrong.into_iter().take(MISTAKES) {
         let path = &part.files[picture];
         let right = part.pictures.labels[picture];
-        let image = thumbnail(path).unwrap_or_else(|_| "data:,".into());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let image = match thumbnails {
+            Thumbnails::LeftOut => String::new(),
+            Thumbnails::Shown => format!(
+                "<img src=\"{}\" alt=\"{}\" loading=\"lazy\">",
+                thumbnail(path).unwrap_or_else(|_| "data:,".into()),
+                escape(&name)
+            ),
+        };
         let _ = write!(
             figures,
-            "<figure><img src=\"{image}\" alt=\"{}\" loading=\"lazy\"><figcaption><b>{}</b> named {} ({})<br><span \
+            "<figure>{image}<figcaption><b>{}</b> named {} ({})<br><span \
              class=\"soft\">{}</span></figcaption></figure>",
-            escape(&name),
             escape(&part.classes.labels[right].name),
             escape(&part.classes.labels[named].name),
             percent(confidence),

@@ -2,9 +2,12 @@
 
 mod chosen;
 mod list;
+mod purge;
 mod relabel;
 mod remove;
 mod show;
+
+pub use purge::Retention;
 
 use super::prompt::date;
 use super::{Context, Exit, name_is_usage};
@@ -25,6 +28,8 @@ pub enum Command {
     Move(relabel::Arguments),
     /// Remove shots
     Remove(remove::Arguments),
+    /// Remove shots that are older than a time
+    Purge(purge::Arguments),
 }
 
 pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
@@ -33,6 +38,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Show(arguments) => show::run(&arguments, context),
         Command::Move(arguments) => relabel::run(&arguments, context),
         Command::Remove(arguments) => remove::run(&arguments, context),
+        Command::Purge(arguments) => purge::run(&arguments, context),
     };
     done.map_err(name_is_usage)
 }
@@ -70,7 +76,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// `1 shot`, `2 shots`.
-fn count(shots: usize) -> String {
+pub fn count(shots: usize) -> String {
     format!("{shots} shot{}", if shots == 1 { "" } else { "s" })
 }
 

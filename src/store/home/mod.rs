@@ -3,16 +3,20 @@
 
 mod cache;
 mod export;
+mod exposure;
 mod lock;
 mod models;
 mod names;
 mod prompts;
+mod settings;
 mod shots;
 #[cfg(test)]
 mod tests;
 
+pub use exposure::Exposure;
 pub use names::MAX_NAME_BYTES;
 pub use prompts::{Generation, Listed, LoadedPrompt, Saved};
+pub use settings::{Settings, ShotSettings};
 pub use shots::{LABELS_FILE, Shot};
 
 use super::atomic;

@@ -15,12 +15,14 @@ use names::{folder_name, label_of};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The file beside the label folders that says in which order and with which words the labels are read.
 pub const LABELS_FILE: &str = "labels.txt";
 /// The folder in the home folder that the shots of all prompts are in.
-const SHOTS: &str = "shots";
+pub(super) const SHOTS: &str = "shots";
+/// From 1970 to 2026.
+const BEFORE_ANY_SHOT: Duration = Duration::from_secs(1_767_225_600);
 /// How the file names of shots end.
 const EXTENSION: &str = ".jpg";
 
@@ -226,6 +228,28 @@ impl Home {
         let _ = self.files.remove_dir(&folder);
         self.sync_if_there(&self.root.join(SHOTS))?;
         Ok(removed)
+    }
+
+    /// The shots of the prompt `name` that were taken more than `age` before `now`, oldest number first. One whose time cannot
+    /// be right, because it is before there was such a program, is not among them: the clock of the box was not set.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn shots_older_than(
+        &self,
+        name: &str,
+        age: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<Shot>, StoreError> {
+        let first = UNIX_EPOCH + BEFORE_ANY_SHOT;
+        let mut shots = self.shots_in(&self.shots_folder(name)?)?;
+        shots.retain(|shot| {
+            let taken = self.files.modified(&shot.path).ok();
+            let taken = taken.filter(|taken| *taken >= first);
+            let passed = taken.and_then(|taken| now.duration_since(taken).ok());
+            passed.is_some_and(|passed| passed > age)
+        });
+        Ok(shots)
     }
 
     fn sync_if_there(&self, folder: &Path) -> Result<(), StoreError> {

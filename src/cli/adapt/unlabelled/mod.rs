@@ -49,7 +49,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
         adaptation: &adaptation,
         options,
         context,
-        supervisor: Supervisor::ready(),
+        supervisor: Supervisor::starting(),
     };
     if flags.watch {
         learner.watch(&mut source)
@@ -134,6 +134,7 @@ impl Learner<'_> {
             let Some(picture) = source.next(&stop, self.context)? else {
                 break;
             };
+            self.supervisor.ready();
             if !pool.add(model, &picture, extraction)? {
                 continue;
             }

@@ -8,6 +8,7 @@ use super::{Learner, Learnt};
 use crate::adapt::AdaptError;
 use crate::adapt::drift::{DRIFTED, Drift};
 use crate::classifier::Classifier;
+use crate::cli::shots::Retention;
 use crate::prompt::FeatureStatistics;
 use crate::watch::{Event, FROZEN_AFTER, Watch, WatchOptions};
 use std::time::{Duration, Instant};
@@ -68,9 +69,14 @@ impl Learner<'_> {
         };
         let mut watch = Watch::new(frames, self.classifier()?, None, options);
         let mut drift = Drift::from(known);
+        let retention = Retention::new(self.context);
         loop {
+            retention.apply_and_tell();
             match watch.next(&|| self.stopped())? {
-                Event::Named(named) => drift.add(named.feature),
+                Event::Named(named) => {
+                    self.supervisor.ready();
+                    drift.add(named.feature);
+                }
                 Event::Prompt(_) => continue,
                 Event::Liveness(liveness) => {
                     self.context.output.warn(format!("the camera {liveness}"));

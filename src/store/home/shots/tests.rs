@@ -77,6 +77,37 @@ fn removing_all_shots_leaves_nothing_but_what_is_not_ours() {
 }
 
 #[test]
+fn only_shots_whose_age_is_known_are_old() {
+    let (disk, home) = home();
+    let day = Duration::from_secs(24 * 3600);
+    let now = UNIX_EPOCH + BEFORE_ANY_SHOT + 100 * day;
+    // Two days and an hour ago, one day ago, tomorrow, and on a box that did not know the day.
+    let times = [
+        now - 2 * day - day / 24,
+        now - day,
+        now + day,
+        UNIX_EPOCH + day,
+    ];
+    for time in times {
+        let shot = home.add_shot("shelf", "mug", b"x").unwrap();
+        disk.date(&shot.path, time);
+    }
+    let old = |age| {
+        let old = home.shots_older_than("shelf", age, now).unwrap();
+        old.iter().map(|shot| shot.number).collect::<Vec<_>>()
+    };
+    assert_eq!(old(2 * day), [1]);
+    assert_eq!(old(day / 2), [1, 2]);
+    assert!(old(3 * day).is_empty());
+    // A clock that went back to 1970 makes nothing old.
+    assert!(
+        home.shots_older_than("shelf", day, UNIX_EPOCH)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
 fn files_that_are_not_shots_are_left_out() {
     let (disk, home) = home();
     home.add_shot("shelf", "mug", b"one").unwrap();

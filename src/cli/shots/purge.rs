@@ -1,0 +1,114 @@
+//! `edge-rlp shots purge`: shots that are old go for good. The same happens by itself where `config.toml` says how long they
+//! are kept: when `adapt` or `classify --camera` begins, and every hour while they watch.
+
+use super::count;
+use crate::cli::{Context, Exit, sentence, usage};
+use anyhow::Context as _;
+use serde_json::json;
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Shots of one prompt [default: of all]
+    #[arg(value_name = "NAME")]
+    prompt: Option<String>,
+    /// How old they may be, as in 90d or 12h [default: `keep` in the home folder's config.toml]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    older_than: Option<Duration>,
+}
+
+pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
+    let set = || Ok::<_, anyhow::Error>(context.home.settings()?.shots.keep);
+    let Some(age) = arguments.older_than.map_or_else(set, |age| Ok(Some(age)))? else {
+        return Err(usage(format!(
+            "say with --older-than how old shots may be, or for good in {}: [shots] and below it keep = \"90d\"",
+            context.home.settings_file().display()
+        )));
+    };
+    let prompts = match &arguments.prompt {
+        Some(prompt) => vec![prompt.clone()],
+        None => context.home.shots_of()?,
+    };
+    let mut all = 0;
+    for prompt in prompts {
+        let removed = remove_old(&prompt, age, context)?;
+        context
+            .output
+            .object(&json!({ "prompt": prompt, "removed": removed }))?;
+        all += removed;
+    }
+    let age = humantime::format_duration(age);
+    context
+        .output
+        .line(format!("{} older than {age} removed", count(all)));
+    Ok(Exit::Done)
+}
+
+fn remove_old(prompt: &str, age: Duration, context: &Context) -> anyhow::Result<usize> {
+    let home = &context.home;
+    let old = home.shots_older_than(prompt, age, SystemTime::now())?;
+    Ok(match old.is_empty() {
+        true => 0,
+        false => home.remove_shots(&old)?,
+    })
+}
+
+/// How often shots are looked through while a command goes on for long.
+const PACE: Duration = Duration::from_secs(60 * 60);
+
+/// Removes shots that are older than the settings let them become, now and again.
+pub struct Retention<'a> {
+    context: &'a Context,
+    looked: Cell<Option<Instant>>,
+}
+
+impl<'a> Retention<'a> {
+    pub fn new(context: &'a Context) -> Retention<'a> {
+        Retention {
+            context,
+            looked: Cell::new(None),
+        }
+    }
+
+    /// Looks if it is time to; what was removed, in a sentence. To be called as often as one likes.
+    ///
+    /// # Errors
+    /// If the settings or a shot stand in the way; it is tried again when it is time to.
+    pub fn apply(&self) -> anyhow::Result<Option<String>> {
+        if self.looked.get().is_some_and(|last| last.elapsed() < PACE) {
+            return Ok(None);
+        }
+        self.looked.set(Some(Instant::now()));
+        self.look()
+            .context("shots that are too old may still be there")
+    }
+
+    /// As [`Retention::apply`], told as notes and warnings.
+    pub fn apply_and_tell(&self) {
+        match self.apply() {
+            Ok(removed) => removed
+                .into_iter()
+                .for_each(|said| self.context.output.note(said)),
+            Err(error) => self.context.output.warn(sentence(&error)),
+        }
+    }
+
+    fn look(&self) -> anyhow::Result<Option<String>> {
+        let home = &self.context.home;
+        let Some(age) = home.settings()?.shots.keep else {
+            return Ok(None);
+        };
+        let mut removed = 0;
+        for prompt in home.shots_of()? {
+            removed += remove_old(&prompt, age, self.context)?;
+        }
+        let age = humantime::format_duration(age);
+        Ok((removed > 0).then(|| {
+            format!(
+                "{} older than {age} removed, as config.toml says",
+                count(removed)
+            )
+        }))
+    }
+}
