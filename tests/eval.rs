@@ -211,7 +211,13 @@ fn the_report_is_one_page_that_needs_nothing_and_takes_no_orders_from_names() {
     assert!(page.matches("<svg").count() >= 5);
     // Whoever gets the page gets the pictures in it: none unless that is asked for.
     assert!(!page.contains("<img") && !page.contains("data:image/jpeg"));
-    json(&dir, &format!("{report} --thumbnails {QUICK}"));
+    for fish in fs::read_dir(pictures.join("fish")).unwrap() {
+        let fish = fish.unwrap();
+        let wrong = format!("{hostile}/wrong-{}", fish.file_name().display());
+        fs::copy(fish.path(), pictures.join(wrong)).unwrap();
+    }
+    let report = "eval --images pictures --methods zero-shot --report out.html";
+    json(&dir, &format!("{report} --thumbnails"));
     let page = fs::read_to_string(dir.path().join("out.html")).unwrap();
     assert!(page.contains("<img src=\"data:image/jpeg;base64,"));
     #[cfg(unix)]

@@ -20,6 +20,7 @@ mod shots;
 
 use crate::frames;
 use crate::host::limits::{self, TooLow};
+use crate::host::memory;
 use crate::host::signals;
 use crate::ops::gemm::{hold_to, instruction_sets};
 use crate::store::Home;
@@ -198,6 +199,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     quiet_panics();
+    memory::explain_lost_maps();
     match catch_unwind(|| dispatch(arguments)).unwrap_or_else(|_| Err(fault())) {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::NothingAccepted) => ExitCode::from(3),

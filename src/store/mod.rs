@@ -16,6 +16,8 @@ pub mod json;
 #[cfg(test)]
 pub(crate) mod faults;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod survival;
 
 pub use error::{DiskError, ExistsError, MissingError, NameError, PromptFileError, StoreError};

@@ -47,7 +47,7 @@ impl Home {
                     holder: self.lock_holder(&file),
                 });
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(self.lock_pause);
         }
     }
 

@@ -34,6 +34,9 @@ const RETENTION: usize = 10;
 /// How long a second writer waits for the first.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
+/// How long it waits between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// What a writer that has to wait calls: once with a sentence on whom it waits for, then again and again with nothing, to
 /// learn whether to go on waiting.
 type Waiting = dyn Fn(Option<&str>) -> ControlFlow<()> + Send + Sync;
@@ -45,6 +48,8 @@ pub struct Home {
     files: Arc<dyn FileSystem>,
     retention: usize,
     lock_wait: Duration,
+    /// Between two tries.
+    pub(super) lock_pause: Duration,
     holder: Arc<str>,
     waiting: Arc<Waiting>,
 }
@@ -62,6 +67,7 @@ impl Home {
             files,
             retention: RETENTION,
             lock_wait: LOCK_WAIT,
+            lock_pause: LOCK_PAUSE,
             holder: std::process::id().to_string().into(),
             waiting: Arc::new(|_| ControlFlow::Continue(())),
         }
