@@ -167,12 +167,9 @@ impl FileSystem for Disk {
     }
 
     fn open_growing(&self, file: &Path) -> io::Result<Option<Box<dyn Growing>>> {
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(file)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let opened = open_own(&mut options, file)?;
         match opened.try_lock() {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
@@ -231,7 +228,7 @@ impl FileSystem for Disk {
         options.write(true).create(true).truncate(false);
         // Whoever can open it can hold it for ever.
         restrict(&mut options, Access::Owner);
-        let mut opened = options.open(file)?;
+        let mut opened = open_own(&mut options, file)?;
         keep_to_owner(&opened);
         match opened.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -245,6 +242,28 @@ impl FileSystem for Disk {
         Ok(Some(Lock {
             _held: Some(Box::new(opened)),
         }))
+    }
+}
+
+/// Opens a file of ours, which is no link that somebody left under its name, and waits for nobody.
+fn open_own(options: &mut OpenOptions, file: &Path) -> io::Result<File> {
+    let refused = || {
+        let what = format!("{} is a link, or no file: remove it", file.display());
+        io::Error::new(io::ErrorKind::InvalidInput, what)
+    };
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        options.custom_flags(flags.bits() as i32);
+    }
+    let is_other = || fs::symlink_metadata(file).is_ok_and(|found| !found.is_file());
+    match options.open(file) {
+        Ok(opened) if opened.metadata()?.is_file() => Ok(opened),
+        Ok(_) => Err(refused()),
+        Err(_) if is_other() => Err(refused()),
+        Err(error) => Err(error),
     }
 }
 
@@ -359,6 +378,27 @@ mod tests {
         Disk.write_synced(&link, b"other", Access::Usual).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"mine");
         assert_eq!(fs::read(&link).unwrap(), b"other");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_or_a_download_is_no_link_and_no_fifo() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("mine"), folder.path().join("lock"));
+        fs::write(&file, "mine").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let dangling = folder.path().join("dangling");
+        std::os::unix::fs::symlink(folder.path().join("new"), &dangling).unwrap();
+        for path in [&*link, &fifo, &dangling, folder.path()] {
+            let locked = Disk.try_lock(path, "a").map(|_| ()).unwrap_err();
+            assert!(locked.to_string().contains("remove it"), "{locked}");
+            assert!(Disk.open_growing(path).is_err());
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+        assert!(!folder.path().join("new").exists());
     }
 
     #[test]
