@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// scripts, and emoji, need between them stays.
 pub fn shown(text: &str) -> Cow<'_, str> {
     // What is nearly always the case costs next to nothing.
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !has_hidden(text) {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || first_hidden(text).is_none() {
         return text.into();
     }
     let mut safe = String::with_capacity(text.len() + 16);
@@ -42,10 +42,15 @@ pub fn csv_field(text: &str) -> String {
     field
 }
 
-fn has_hidden(text: &str) -> bool {
-    let mut found = false;
-    for_each(text, |_, hidden| found |= hidden);
-    found
+/// The first character of `text` that cannot be seen where it stands.
+pub fn first_hidden(text: &str) -> Option<char> {
+    let mut first = None;
+    for_each(text, |letter, hidden| {
+        if hidden {
+            first = first.or(Some(letter));
+        }
+    });
+    first
 }
 
 /// Calls `see` with each character, and whether it cannot be seen where it stands.

@@ -1,6 +1,7 @@
 //! Label files: one label a line, checked before anything uses them.
 
 use crate::files;
+use crate::visible;
 use icu_normalizer::ComposingNormalizer;
 use std::collections::HashMap;
 use std::path::Path;
@@ -45,6 +46,11 @@ pub enum LabelFault {
     /// It is called [`UNKNOWN`], which is an answer already.
     #[error("\"{UNKNOWN}\" is the answer for none of the labels: call it something else")]
     Unknown,
+    /// A command of `--exec`, or whoever else is given the name, would take it for an option.
+    #[error(
+        "a name must not begin with -, which programs take for an option: write a word before it"
+    )]
+    LeadingDash,
     /// It cannot name a folder.
     #[error("a name must not begin with a dot or hold / or \\, since it also names a folder")]
     NotAFolderName,
@@ -143,9 +149,12 @@ impl Label {
     pub fn new(name: &str, words: Option<&str>) -> Result<Label, LabelFault> {
         let label = Label::of_prompt(name, words)?;
         for text in [&label.name, &label.words] {
-            if let Some(c) = text.chars().find(|&c| is_invisible(c)) {
+            if let Some(c) = visible::first_hidden(text) {
                 return Err(LabelFault::Invisible(c));
             }
+        }
+        if label.name.starts_with('-') {
+            return Err(LabelFault::LeadingDash);
         }
         if same_name(&label.name, UNKNOWN) {
             return Err(LabelFault::Unknown);
@@ -293,7 +302,7 @@ pub fn to_text(labels: &[Label]) -> String {
 /// Text that people read and tell from other text: not too long, and without what nobody sees.
 pub(super) fn check_text(text: &str) -> Result<(), LabelFault> {
     check_length(text)?;
-    match text.chars().find(|&c| is_invisible(c)) {
+    match visible::first_hidden(text) {
         Some(c) => Err(LabelFault::Invisible(c)),
         None => Ok(()),
     }
@@ -325,29 +334,6 @@ fn name_of(c: char) -> &'static str {
         '\u{feff}' => "a zero-width no-break space",
         _ => "one that takes no room",
     }
-}
-
-/// Characters that take no room, with which two labels look the same: zero-width spaces and joiners, soft hyphens, marks of
-/// direction, byte order marks, fillers and tags.
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{2029}'
-            | '\u{2060}'..='\u{2064}'
-            | '\u{206a}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
 }
 
 /// Characters that reorder the text around them, with which one label can be made to look like another.
@@ -421,6 +407,10 @@ mod tests {
             "a\\b",
             "a\u{1b}[2J",
             "a\u{202e}b",
+            "-rf",
+            "--help",
+            "cat\u{200b}",
+            "a\u{200d}b",
             "= words",
             "a =",
             "___",

@@ -35,6 +35,17 @@ pub fn watch<'a>(
 ) -> anyhow::Result<()> {
     let (arguments, context) = (report.arguments, report.context);
     let mut frames = camera.source.open(LIVE_SEED, &camera.options)?;
+    if arguments.exec.is_some()
+        && let Some(label) = classifier
+            .labels()
+            .iter()
+            .find(|label| label.name.starts_with('-'))
+    {
+        report.warn(format!(
+            "the label {:?} begins with -: write -- before \"$EDGE_RLP_LABEL\" in the command of --exec, or it is taken for an option",
+            label.name
+        ));
+    }
     let (failures, failed) = mpsc::channel();
     let on_change = match &arguments.exec {
         Some(command) => {
