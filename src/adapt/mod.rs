@@ -48,13 +48,14 @@ pub mod loss;
 pub mod options;
 pub mod outcome;
 pub mod pictures;
+mod regularisers;
 pub mod task;
 #[doc(hidden)]
 pub mod trainer;
 pub mod unlabelled;
 
 pub use acceptance::{Comparison, Evidence, Split};
-pub use options::{Optimizer, Options, Recipe};
+pub use options::{CommonShift, Density, Optimizer, Options, Recipe, Reference};
 pub use outcome::Outcome;
 pub use pictures::{LabelledPictures, PicturesError};
 pub use task::{MIN_LABELS, MIN_SHOTS, Task, check_labels, check_pictures};

@@ -66,11 +66,48 @@ pub struct Recipe {
     pub optimizer: Optimizer,
     /// Probability with which an element of the change to the context is dropped in a step.
     pub dropout: f32,
-    /// Weight of the pull of the text features towards the template's (KgCoOp, arXiv 2303.13283).
+    /// Weight of the pull of the text features towards frozen ones (KgCoOp, arXiv 2303.13283).
     pub anchor: f32,
+    /// What they are pulled towards.
+    pub reference: Reference,
+    /// Whether the pull counts a shift that is common to all labels.
+    pub common_shift: CommonShift,
     /// Weight of half the squared length of the change, `v` of two factors, in units of the template's root mean square
     /// embedding.
     pub decay: f32,
+    /// What raises the information density of the context, besides a low rank.
+    pub density: Density,
+}
+
+/// What text features are pulled towards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// Those of the template.
+    Template,
+    /// The mean of those of the template and of sixteen other sentences.
+    Sentences,
+}
+
+/// What the pull makes of a shift that all labels have in common. It changes no answer among them, but every answer on
+/// names that were not trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommonShift {
+    /// It is pulled back as any other.
+    Held,
+    /// It is subtracted first: labels are only held apart as they were.
+    Free,
+}
+
+/// DIP's ways to raise the information density of the context (arXiv 2312.10813). All zero: none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Density {
+    /// Weight of `1 - ID_1`, the share of the spectrum outside its largest singular value.
+    pub gain: f32,
+    /// Weight of the singular values by their place: nothing for the first, all for the last, in units of the sum of the
+    /// template's.
+    pub tail: f32,
+    /// Steps at the start in which the whole table is trained; the factors begin with its largest singular values.
+    pub full_rank_steps: usize,
 }
 
 /// What turns gradients into steps (docs/results/optimiser.md compares them).
@@ -102,11 +139,14 @@ impl Recipe {
                 Tuning::Rlp => 1.0,
                 Tuning::Coop => 0.0,
             },
+            reference: Reference::Template,
+            common_shift: CommonShift::Held,
             // The most that costs no accuracy (docs/results/optimiser.md): without any, a change of little use grows freely.
             decay: match tuning {
                 Tuning::Rlp => 3e-5,
                 Tuning::Coop => 0.0,
             },
+            density: Density::default(),
         }
     }
 
@@ -123,6 +163,11 @@ impl Recipe {
         } else {
             Recipe { dropout, ..self }
         }
+    }
+
+    /// What the text features are pulled towards, and how strongly.
+    pub(super) fn pull(&self) -> (Reference, CommonShift, f32) {
+        (self.reference, self.common_shift, self.anchor)
     }
 
     /// In words, for the prompt file.

@@ -5,8 +5,9 @@ use super::adam::{Adam, Schedule};
 use super::lbfgs::{Evaluated, Lbfgs};
 use super::loss::{LossReport, cross_entropy};
 use super::options::{Optimizer, Options};
+use super::regularisers::{Pull, Spectrum};
 use super::{AdaptError, Task};
-use crate::clip::{TextTower, TextTowerError};
+use crate::clip::TextTower;
 use crate::prompt::{Delta, Factors, density};
 use crate::rng::Rng;
 use ndarray::{Array1, Array2, ArrayView2};
@@ -124,13 +125,33 @@ pub fn train(
     options: &Options,
     progress: &mut Progress,
 ) -> Result<(Delta, Vec<StepReport>), AdaptError> {
+    let (mut starts, mut history) = (starts.to_vec(), Vec::new());
+    if let (Some(Delta::LowRank(factors)), 1..) =
+        (starts.first(), options.recipe.density.full_rank_steps)
+    {
+        let rank = factors.u.ncols();
+        let (table, steps) = full_rank_path(objective, options, progress)?;
+        starts.insert(0, Delta::LowRank(Factors::nearest(table.view(), rank)));
+        history = steps;
+    }
     let mut run = Run::new(objective, &starts[0], options, progress)?;
-    let points: Vec<Array1<f32>> = starts.iter().map(|start| run.point_of(start)).collect();
-    let best = match options.recipe.optimizer {
-        Optimizer::Lbfgs => run.search(points),
-        Optimizer::Adam { rate } => run.descend(points, rate),
-    }?;
+    run.history = history;
+    let points = starts.iter().map(|start| run.point_of(start)).collect();
+    let best = run.from(points)?;
     Ok((run.delta_at(&best), run.history))
+}
+
+/// The whole table after the first steps: DIP's full-rank path, which the factors then replace.
+fn full_rank_path(
+    objective: &Objective,
+    options: &Options,
+    progress: &mut Progress,
+) -> Result<(Array2<f32>, Vec<StepReport>), AdaptError> {
+    let form = Delta::Full(Array2::zeros(objective.initial.dim()));
+    let mut run = Run::new(objective, &form, options, progress)?;
+    run.end = options.recipe.density.full_rank_steps.min(run.end);
+    let best = run.from(vec![run.point_of(&form)])?;
+    Ok((run.delta_at(&best).matrix(), run.history))
 }
 
 /// One training: the loss as a function of a flat list of numbers. `u` has no unit in it; `v` and the full table are in
@@ -142,9 +163,11 @@ struct Run<'a, 'o> {
     form: &'a Delta,
     /// The root mean square of the template's embeddings.
     unit: f32,
-    /// The template's features.
-    anchor: Option<Array2<f32>>,
+    pull: Option<Pull>,
+    spectrum: Option<Spectrum>,
     rng: Rng,
+    /// The step that this ends with.
+    end: usize,
     history: Vec<StepReport>,
     progress: &'a mut Progress<'a>,
 }
@@ -155,28 +178,34 @@ impl<'a, 'o> Run<'a, 'o> {
         form: &'a Delta,
         options: &'a Options,
         progress: &'a mut Progress<'a>,
-    ) -> Result<Run<'a, 'o>, TextTowerError> {
-        let initial = objective.initial;
-        let template = || {
-            let tower = objective.tower();
-            tower.class_features(initial.view(), objective.suffixes())
-        };
-        let anchored = options.recipe.anchor > 0.0;
+    ) -> Result<Run<'a, 'o>, AdaptError> {
+        let (initial, recipe) = (objective.initial, &options.recipe);
+        let pull = || Pull::new(&objective.task, initial, recipe.pull());
         Ok(Run {
             objective,
             options,
             form,
             unit: root_mean_square(initial),
-            anchor: anchored.then(template).transpose()?,
+            pull: (recipe.anchor > 0.0).then(pull).transpose()?,
+            spectrum: Spectrum::new(recipe.density, initial.view()),
             rng: Rng::with_stream(options.seed, DROPOUT_STREAM),
-            history: Vec::with_capacity(options.recipe.steps),
+            end: recipe.steps,
+            history: Vec::with_capacity(recipe.steps),
             progress,
         })
     }
 
+    /// The best point that is reached from `starts`.
+    fn from(&mut self, starts: Vec<Array1<f32>>) -> Result<Vec<f32>, AdaptError> {
+        match self.options.recipe.optimizer {
+            Optimizer::Lbfgs => self.search(starts),
+            Optimizer::Adam { rate } => self.descend(starts, rate),
+        }
+    }
+
     /// Tries every start, then goes on with the best until the steps are done or nothing is gained.
     fn search(&mut self, starts: Vec<Array1<f32>>) -> Result<Vec<f32>, AdaptError> {
-        let steps = self.options.recipe.steps;
+        let steps = self.end;
         let trial = match starts.len() {
             1 => steps,
             _ => steps.div_ceil(TRIAL),
@@ -200,7 +229,7 @@ impl<'a, 'o> Run<'a, 'o> {
 
     /// Goes on until `steps` steps of the whole training are done or nothing is gained.
     fn advance(&mut self, search: &mut Lbfgs, steps: usize) -> Result<(), AdaptError> {
-        let steps = steps.min(self.options.recipe.steps);
+        let steps = steps.min(self.end);
         while self.history.len() < steps {
             let left = steps - self.history.len();
             if !search.iterate(left, &mut |point| self.evaluate(point))? {
@@ -212,7 +241,7 @@ impl<'a, 'o> Run<'a, 'o> {
 
     /// Adam from the first start: with dropout, a few steps say little about a start.
     fn descend(&mut self, starts: Vec<Array1<f32>>, rate: f32) -> Result<Vec<f32>, AdaptError> {
-        let steps = self.options.recipe.steps;
+        let steps = self.end - self.history.len();
         let schedule = Schedule {
             peak: rate,
             warmup: steps.div_ceil(20),
@@ -242,12 +271,16 @@ impl<'a, 'o> Run<'a, 'o> {
             return Err(AdaptError::Diverged { step });
         }
         let mut value = report.loss;
-        if let Some(anchor) = &self.anchor {
-            let weight = recipe.anchor / texts.nrows() as f32;
-            value += recipe.anchor - weight * (&texts * anchor).sum();
-            report.text_gradient.scaled_add(-weight, anchor);
+        if let Some(pull) = &self.pull {
+            value += pull.add(texts.view(), &mut report.text_gradient);
         }
-        let gradient = tower.backward(&tape, report.text_gradient.view()) * &mask;
+        let mut gradient = tower.backward(&tape, report.text_gradient.view());
+        if let Some(spectrum) = &self.spectrum {
+            let (asked, slope) = spectrum.at(context.view());
+            value += asked;
+            gradient += &slope;
+        }
+        gradient *= &mask;
         let mut gradient = self.flat_gradient(&delta, &gradient);
         let from = self.decays_from();
         for (partial, x) in gradient[from..].iter_mut().zip(&point[from..]) {

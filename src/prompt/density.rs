@@ -16,7 +16,7 @@ pub fn singular_values(matrix: ArrayView2<f32>) -> Vec<f32> {
     };
     decomposed(short_side)
         .into_iter()
-        .map(|(value, _)| value as f32)
+        .map(|triple| triple.value as f32)
         .collect()
 }
 
@@ -25,12 +25,27 @@ pub fn singular_values(matrix: ArrayView2<f32>) -> Vec<f32> {
 pub fn left_singular_vectors(matrix: ArrayView2<f32>) -> Vec<Vec<f32>> {
     decomposed(matrix)
         .into_iter()
-        .map(|(_, vector)| vector.into_iter().map(|x| x as f32).collect())
+        .map(|triple| triple.left.into_iter().map(|x| x as f32).collect())
         .collect()
 }
 
-/// Singular values with their left vectors, the largest first.
-fn decomposed(matrix: ArrayView2<f32>) -> Vec<(f64, Vec<f64>)> {
+/// A singular value with its left and right vectors, of length one; the right one of a value of zero is zero.
+#[derive(Clone, Debug)]
+pub struct Triple {
+    /// Not negative.
+    pub value: f64,
+    /// n numbers.
+    pub left: Vec<f64>,
+    /// d numbers.
+    pub right: Vec<f64>,
+}
+
+/// The n singular values of an `[n, d]` matrix, `n <= d`, with their vectors, the largest first.
+pub fn singular_triples(matrix: ArrayView2<f32>) -> Vec<Triple> {
+    decomposed(matrix)
+}
+
+fn decomposed(matrix: ArrayView2<f32>) -> Vec<Triple> {
     let count = matrix.nrows();
     let wide = |row: ndarray::ArrayView1<f32>| row.iter().map(|&x| f64::from(x)).collect();
     let mut rows: Vec<Vec<f64>> = matrix.rows().into_iter().map(wide).collect();
@@ -55,9 +70,15 @@ fn decomposed(matrix: ArrayView2<f32>) -> Vec<(f64, Vec<f64>)> {
             break;
         }
     }
-    let values = rows.iter().map(|row| dot(row, row).sqrt());
-    let mut decomposed: Vec<(f64, Vec<f64>)> = values.zip(vectors).collect();
-    decomposed.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let triples = rows.into_iter().zip(vectors).map(|(mut right, left)| {
+        let value = dot(&right, &right).sqrt();
+        right
+            .iter_mut()
+            .for_each(|x| *x /= value.max(f64::MIN_POSITIVE));
+        Triple { value, left, right }
+    });
+    let mut decomposed: Vec<Triple> = triples.collect();
+    decomposed.sort_by(|a, b| b.value.total_cmp(&a.value));
     decomposed
 }
 

@@ -1,8 +1,9 @@
 //! The trained numbers: two low-rank factors (RLP, arXiv 2312.10813) or the full context table (CoOp, arXiv
 //! 2109.01134), both as a change to the frozen template.
 
+use super::density::{self, Triple};
 use crate::rng::Rng;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use std::fmt;
 use std::str::FromStr;
 
@@ -106,6 +107,25 @@ impl Factors {
         })
     }
 
+    /// The factors of `rank` whose product is nearest to `table [n, d]`, `n <= d`: `u` is as long as training begins with.
+    ///
+    /// # Panics
+    /// If `rank` is above n.
+    pub fn nearest(table: ArrayView2<f32>, rank: usize) -> Factors {
+        let (tokens, width) = table.dim();
+        let length = (tokens as f64).sqrt();
+        let triples = density::singular_triples(table);
+        let u = |(token, factor): (usize, usize)| (length * triples[factor].left[token]) as f32;
+        let v = |(factor, column): (usize, usize)| {
+            let Triple { value, right, .. } = &triples[factor];
+            (value / length * right[column]) as f32
+        };
+        Factors {
+            u: Array2::from_shape_fn((tokens, rank), u),
+            v: Array2::from_shape_fn((rank, width), v),
+        }
+    }
+
     /// `U V`, `[n, d]`.
     pub fn product(&self) -> Array2<f32> {
         self.u.dot(&self.v)
@@ -201,6 +221,22 @@ mod tests {
                 .parameters(),
             2048
         );
+    }
+
+    #[test]
+    fn the_nearest_factors_leave_what_the_smaller_singular_values_hold() {
+        let mut rng = Rng::new(8);
+        let table = Array2::from_shape_simple_fn((4, 7), || rng.normal());
+        let values = density::singular_values(table.view());
+        for rank in 1..=4 {
+            let left = &table - &Factors::nearest(table.view(), rank).product();
+            let expected: f32 = values[rank..].iter().map(|value| value * value).sum();
+            let found: f32 = left.iter().map(|x| x * x).sum();
+            assert!(
+                (found - expected).abs() < 1e-4,
+                "{rank}: {found} {expected}"
+            );
+        }
     }
 
     #[test]
