@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::Result;
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::adapt::loss::cross_entropy;
-use edge_rlp::adapt::{Options, Task, adapt};
+use edge_rlp::adapt::{Judging, Options, Task, adapt};
 use edge_rlp::clip::Model;
 use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Purpose};
@@ -152,7 +152,9 @@ impl<'a> Classes<'a> {
             features: views.to_owned(),
             labels: train.labels.clone(),
         };
-        let options = Options::of(Tuning::Rlp).with_seed(seed).without_holdout();
+        let options = Options::of(Tuning::Rlp)
+            .with_seed(seed)
+            .with_judging(Judging::HeldOut { share: 0.0 });
         let start = Instant::now();
         let task = self.task()?;
         let outcome = adapt(&task, &set, &options, &mut |_| ControlFlow::Continue(()))?;

@@ -23,7 +23,9 @@ use anyhow::{Result, bail};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::adapt::loss::accuracy;
 use edge_rlp::adapt::trainer::{Objective, Shots, train};
-use edge_rlp::adapt::{Comparison, Options, Outcome, Recipe, Task, adapt};
+use edge_rlp::adapt::{
+    CommonShift, Comparison, Judging, Options, Outcome, Recipe, Reference, Task, adapt,
+};
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::Probe;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Choice, Purpose, Reserved, SceneSpec};
@@ -353,23 +355,26 @@ fn base_to_new(model: &Model) -> Result<()> {
     println!("{BASE_NEW_HEAD}");
     BaseNew::measure(model, &halves, &|_, _, _| Ok(None))?.row("zero-shot template", 0);
     for tuning in [Tuning::Rlp, Tuning::Coop] {
-        let found = with_options(model, &halves, Options::of(tuning))?;
-        found.row(tuning.name(), parameters(model, tuning, 1)?);
+        let options = Options::of(tuning);
+        let found = with_options(model, &halves, options)?;
+        found.row(tuning.name(), parameters(model, &options)?);
     }
     Ok(())
 }
 
 /// Every trained prompt, accepted or not: this compares methods, not verdicts.
 fn with_options(model: &Model, halves: &[Halves], options: Options) -> Result<BaseNew> {
+    let options = options.with_judging(Judging::HeldOut { share: 0.0 });
     BaseNew::measure(model, halves, &|classes, set, seed| {
         let outcome = classes.adapt(set, &options.with_seed(seed))?;
         Ok(Some(outcome.delta))
     })
 }
 
-fn parameters(model: &Model, tuning: Tuning, rank: usize) -> Result<usize> {
+fn parameters(model: &Model, options: &Options) -> Result<usize> {
     let tokens = Classes::new(model, 0..2)?.layout.context.len();
-    Ok(Delta::init(tuning, tokens, model.text.width(), rank, 0)?.parameters())
+    let (width, rank) = (model.text.width(), options.rank_for(tokens));
+    Ok(Delta::init(options.tuning, tokens, width, rank, 0)?.parameters())
 }
 
 fn ablation(model: &Model) -> Result<()> {
@@ -384,39 +389,53 @@ fn ablation(model: &Model) -> Result<()> {
     };
     let dropped = |rate| default.with_recipe(default.recipe.with_dropout(rate));
     let variants = [
-        ("rlp, rank 1: the default", default),
+        ("rlp, rank 4: the default", default),
         ("dropout 0.1", dropped(0.1)),
         ("dropout 0.3", dropped(0.3)),
-        ("dropout 0.5", dropped(0.5)),
         (
             "no pull towards the template",
             changed(|options| options.recipe.anchor = 0.0),
         ),
         (
-            "one start instead of four",
-            changed(|options| options.recipe.starts = 1),
+            "pull towards sixteen sentences",
+            changed(|options| options.recipe.reference = Reference::Sentences),
         ),
-        ("400 steps", changed(|options| options.recipe.steps = 400)),
-        ("rank 2", changed(|options| options.rank = 2)),
-        ("rank 4", changed(|options| options.rank = 4)),
+        (
+            "the common shift free of the pull",
+            changed(|options| options.recipe.common_shift = CommonShift::Free),
+        ),
+        (
+            "density term, weight 1",
+            changed(|options| options.recipe.density.gain = 1.0),
+        ),
+        (
+            "singular values by place, weight 1",
+            changed(|options| options.recipe.density.tail = 1.0),
+        ),
+        ("rank 1", changed(|options| options.rank = Some(1))),
+        ("rank 2", changed(|options| options.rank = Some(2))),
+        (
+            "rank 1, full-rank path of 40 steps",
+            changed(|options| {
+                options.rank = Some(1);
+                options.recipe.density.full_rank_steps = 40;
+            }),
+        ),
     ];
     for (name, options) in variants {
-        with_options(model, &halves, options)?
-            .row(name, parameters(model, Tuning::Rlp, options.rank)?);
+        with_options(model, &halves, options)?.row(name, parameters(model, &options)?);
     }
     let found = with_options(model, &halves, Options::of(Tuning::Coop))?;
-    found.row("coop (full rank)", parameters(model, Tuning::Coop, 1)?);
+    let coop = parameters(model, &Options::of(Tuning::Coop))?;
+    found.row("coop (full rank)", coop);
     let pulled = Options::of(Tuning::Coop).with_recipe(Recipe::of(Tuning::Rlp));
-    with_options(model, &halves, pulled)?.row(
-        "coop with the same pull",
-        parameters(model, Tuning::Coop, 1)?,
-    );
+    with_options(model, &halves, pulled)?.row("coop with the same pull", coop);
     let found = BaseNew::measure(model, &halves, &|classes, set, seed| {
         Ok(Some(without_template(classes, set, seed)?))
     })?;
     found.row(
         "rank 1, started at random instead of at the template",
-        parameters(model, Tuning::Rlp, 1)?,
+        parameters(model, &changed(|options| options.rank = Some(1)))?,
     );
     Ok(())
 }

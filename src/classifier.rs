@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use image::RgbImage;
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use crate::clip::{Model, ModelError, TextTower, TextTowerError};
-use crate::prompt::{Calibration, Delta, Label, Prompt, Template, TemplateError, TokenLayout};
+use crate::prompt::{
+    Calibration, Delta, Label, Prompt, Prototypes, Template, TemplateError, TokenLayout,
+};
 
 /// Why pictures cannot be classified with a model, a prompt and labels.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,14 @@ pub enum ClassifierError {
         change: (usize, usize),
         /// Of the template's words.
         words: (usize, usize),
+    },
+    /// The prototypes are of features of another size.
+    #[error("its prototypes are of {found} numbers, and the model's features have {expected}")]
+    PrototypeWidth {
+        /// Numbers of a prototype.
+        found: usize,
+        /// Of a feature.
+        expected: usize,
     },
     /// Nothing to choose from.
     #[error("there is no label to choose from")]
@@ -109,6 +119,67 @@ pub fn softmax_rows(mut scores: Array2<f32>, scale: f32) -> Array2<f32> {
     scores
 }
 
+/// Text features with a prompt's prototypes, ready to score pictures: `f . (t + w) + b` for each class.
+#[derive(Debug, Clone)]
+pub struct Scorer {
+    /// `[classes, joint]`.
+    rows: Array2<f32>,
+    bias: Array1<f32>,
+    /// Class means of length one, `[classes, joint]`; zero where there are none.
+    means: Array2<f32>,
+}
+
+impl Scorer {
+    /// Of the `texts [classes, joint]`, and the `prototypes` of the same classes.
+    ///
+    /// # Errors
+    /// [`ClassifierError::PrototypeWidth`] if both are not of one size.
+    pub fn new(
+        texts: ArrayView2<f32>,
+        prototypes: Option<&Prototypes>,
+    ) -> Result<Scorer, ClassifierError> {
+        let Some(prototypes) = prototypes else {
+            return Ok(Scorer {
+                bias: Array1::zeros(texts.nrows()),
+                means: Array2::zeros((0, texts.ncols())),
+                rows: texts.to_owned(),
+            });
+        };
+        let (found, expected) = (prototypes.weight.values.ncols(), texts.ncols());
+        if found != expected {
+            return Err(ClassifierError::PrototypeWidth { found, expected });
+        }
+        let mut means = prototypes.means.table();
+        for mut mean in means.outer_iter_mut() {
+            let length = mean.dot(&mean).sqrt().max(f32::MIN_POSITIVE);
+            mean /= length;
+        }
+        Ok(Scorer {
+            rows: &texts + &prototypes.weight.table(),
+            bias: Array1::from(prototypes.bias.clone()),
+            means,
+        })
+    }
+
+    /// The scores of `features [pictures, joint]`: cosines, with what prototypes add; `[pictures, classes]`.
+    pub fn scores(&self, features: ArrayView2<f32>) -> Array2<f32> {
+        features.dot(&self.rows.t()) + &self.bias
+    }
+
+    /// How near `feature` is to what is known: the cosine of the nearest text of `texts [classes, joint]`, and where there
+    /// are class means, half of it and half that of the nearest mean.
+    pub fn similarity(&self, texts: ArrayView2<f32>, feature: ArrayView1<f32>) -> f32 {
+        let nearest = |table: ArrayView2<f32>| {
+            let cosines = table.dot(&feature);
+            cosines.fold(f32::NEG_INFINITY, |most, &x| most.max(x))
+        };
+        match self.means.nrows() {
+            0 => nearest(texts),
+            _ => 0.5 * (nearest(texts) + nearest(self.means.view())),
+        }
+    }
+}
+
 /// The index of the highest score; the first one on a tie.
 #[doc(hidden)]
 pub fn best(scores: ArrayView1<f32>) -> usize {
@@ -128,6 +199,7 @@ pub struct Classifier<'a> {
     labels: Arc<[Label]>,
     /// `[classes, joint]`, L2-normalised.
     texts: Array2<f32>,
+    scorer: Scorer,
     /// What cosines are multiplied by before the softmax: the model's logit scale over the prompt's temperature.
     scale: f32,
     unknown: Unknown,
@@ -152,7 +224,8 @@ pub struct Answer {
     unknown: Unknown,
     /// A probability for each label, in the order of [`Classifier::labels`]; they sum to 1.
     pub probabilities: Vec<f32>,
-    /// The cosine of the picture's feature and that of the nearest label.
+    /// How near the picture is to what is known: the cosine of its feature and that of the nearest label, and of a prompt
+    /// with prototypes the mean of that and the cosine of the nearest label's mean picture.
     pub similarity: f32,
 }
 
@@ -204,7 +277,9 @@ impl<'a> Classifier<'a> {
         }
         let layout = model.layout(&prompt.template, labels)?;
         let texts = text_features(&model.text, &layout, Some(&prompt.delta))?;
-        let classifier = Classifier::from_text_features(model, labels, texts)?;
+        let prototypes = prompt.prototypes.as_ref();
+        let prototypes = prototypes.map(|kept| kept.for_labels(&prompt.labels, labels));
+        let classifier = Classifier::from_text_features(model, labels, texts, prototypes.as_ref())?;
         let own = labels == prompt.labels;
         Ok(match prompt.calibration.as_ref().filter(|_| own) {
             Some(calibration) => classifier.calibrated(calibration),
@@ -223,13 +298,14 @@ impl<'a> Classifier<'a> {
     ) -> Result<Classifier<'a>, ClassifierError> {
         let layout = model.layout(template, labels)?;
         let texts = text_features(&model.text, &layout, None)?;
-        Classifier::from_text_features(model, labels, texts)
+        Classifier::from_text_features(model, labels, texts, None)
     }
 
     fn from_text_features(
         model: &'a Model,
         labels: &[Label],
         texts: Array2<f32>,
+        prototypes: Option<&Prototypes>,
     ) -> Result<Classifier<'a>, ClassifierError> {
         if labels.is_empty() {
             return Err(ClassifierError::NoLabels);
@@ -237,6 +313,7 @@ impl<'a> Classifier<'a> {
         Ok(Classifier {
             model,
             labels: labels.into(),
+            scorer: Scorer::new(texts.view(), prototypes)?,
             texts,
             scale: model.logit_scale,
             unknown: Unknown::Never,
@@ -301,13 +378,12 @@ impl<'a> Classifier<'a> {
 
     /// Names a picture by its feature `[joint]`, as [`Model::encode_image`] gives it.
     pub fn answer(&self, feature: ArrayView1<f32>) -> Answer {
-        let similarities = feature.insert_axis(Axis(0)).dot(&self.texts.t());
-        let similarity = similarities.fold(f32::NEG_INFINITY, |most, &x| most.max(x));
+        let scores = self.scorer.scores(feature.insert_axis(Axis(0)));
         Answer {
             labels: Arc::clone(&self.labels),
             unknown: self.unknown,
-            probabilities: softmax_rows(similarities, self.scale).into_iter().collect(),
-            similarity,
+            probabilities: softmax_rows(scores, self.scale).into_iter().collect(),
+            similarity: self.scorer.similarity(self.texts.view(), feature),
         }
     }
 }

@@ -41,7 +41,17 @@ fn all_methods_are_compared_on_base_and_new_classes() {
         .collect();
     assert_eq!(
         names,
-        ["zero-shot", "rlp", "coop", "kgcoop", "tip", "ncm", "gda"]
+        [
+            "zero-shot",
+            "rlp",
+            "rlp+gda",
+            "auto",
+            "coop",
+            "kgcoop",
+            "tip",
+            "ncm",
+            "gda"
+        ]
     );
     for method in methods {
         let name = &method["method"];
@@ -61,8 +71,8 @@ fn all_methods_are_compared_on_base_and_new_classes() {
         }
     }
     assert_eq!(methods[0]["parameters"], 0);
-    assert_eq!(methods[1]["parameters"], 196);
-    assert_eq!(methods[2]["parameters"], 768);
+    assert_eq!(methods[1]["parameters"], 784);
+    assert_eq!(methods[4]["parameters"], 768);
     // Halves by label in alphabetical order.
     let labels: Vec<&str> = report["labels"]
         .as_array()
@@ -98,13 +108,13 @@ fn more_shots_and_another_data_set_are_protocols_too() {
 #[test]
 fn a_prompt_is_judged_beside_zero_shot_on_the_test_pictures() {
     let dir = with_demo("squeezed", 4, 3);
-    dir.ok("adapt --images pictures --views 1 --steps 20 --force -q");
+    dir.ok("adapt --images pictures --method rlp+gda --views 1 --steps 20 --force -q");
     let report = json(&dir, "eval --images pictures --prompt default");
     let methods = report["methods"].as_array().unwrap();
     assert_eq!(methods.len(), 2);
     assert_eq!(
         (&methods[1]["method"], &methods[1]["prompt"]),
-        (&"rlp".into(), &"default".into())
+        (&"rlp+gda".into(), &"default".into())
     );
     assert_eq!(report["parts"][0]["pictures"], 36);
 

@@ -200,7 +200,7 @@ fn from_the_first_key_to_a_prompt_that_classifies_and_the_shots_are_there_again(
     person.sees("a shot of fish was taken back");
     person.sees("8 shots");
     person.press("\r");
-    person.sees("accuracy on 2 held-out shots");
+    person.sees("accuracy on 8 held-out shots");
     person.sees("shown, named:");
     person.press("k");
     let (code_of_view, told) = person.ends();

@@ -1,11 +1,12 @@
 //! Whether a trained prompt may stay: the pictures that are held out for the question, and what they answer.
 
-use super::features::FeatureSet;
+use super::cross_fit::{Scores, named};
 use super::loss::{confusion, share_right};
+use super::verdict::{Pair, Verdict};
 use super::{AdaptError, calibration};
 use crate::prompt::Calibration;
 use crate::rng::Rng;
-use ndarray::{Array2, ArrayView2};
+use ndarray::Array2;
 
 /// Which pictures train and which judge, as rows of a [`FeatureSet`] in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,32 @@ impl Split {
         Ok(split)
     }
 
+    /// As many splits as `parts`, in which every picture is held out once; of a class with fewer pictures only so many hold
+    /// one out, and the only picture of a class always trains. Splits that would hold nothing out are left out.
+    pub fn parts(labels: &[usize], classes: usize, parts: usize, seed: u64) -> Vec<Split> {
+        let mut rng = Rng::with_stream(seed, SPLIT_STREAM);
+        let mut part_of = vec![None; labels.len()];
+        for class in 0..classes {
+            let mut members: Vec<usize> = (0..labels.len())
+                .filter(|&index| labels[index] == class)
+                .collect();
+            rng.shuffle(&mut members);
+            if members.len() < 2 {
+                continue;
+            }
+            for (place, &member) in members.iter().enumerate() {
+                // Another first part for each class keeps the parts alike in size.
+                part_of[member] = Some((place + class) % parts.max(2));
+            }
+        }
+        let split = |part: usize| {
+            let (holdout, train) = (0..labels.len()).partition(|&row| part_of[row] == Some(part));
+            Split { train, holdout }
+        };
+        let splits = (0..parts.max(2)).map(split);
+        splits.filter(|split| !split.holdout.is_empty()).collect()
+    }
+
     /// The pictures that judge: those held out, or the training pictures for want of others.
     pub fn judged(&self) -> &[usize] {
         if self.holdout.is_empty() {
@@ -82,53 +109,72 @@ pub trait Evidence {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// Which pictures it was trained on, and which of them judged.
-    pub split: Split,
+    /// The pictures that judged, as rows of their [`FeatureSet`](super::features::FeatureSet).
+    pub judged: Vec<usize>,
+    /// Whether what was compared had been trained without them.
+    pub unseen: bool,
     /// Accuracy of the plain template on the pictures that judged, in `0..=1`.
     pub zero_shot_accuracy: f32,
-    /// Accuracy of the trained prompt on the same pictures.
+    /// Accuracy on the same pictures of what is to answer: the prompt, with its prototypes if it has any.
     pub adapted_accuracy: f32,
-    /// The same pictures by the class that they show (rows) and the class that the trained prompt gives them (columns).
+    /// Of the prompt alone.
+    pub prompt_accuracy: f32,
+    /// The same pictures by the class that they show (rows) and the class that they are given (columns).
     pub confusion: Array2<usize>,
-    /// How the trained prompt's scores are to be read; none where nothing was held out.
+    /// The difference, and whether so many pictures can tell it.
+    pub verdict: Verdict,
+    /// How scores are to be read; none where nothing was held out.
     pub calibration: Option<Calibration>,
 }
 
 impl Comparison {
-    /// Compares prompts by their text features, `[classes, joint]` each. `scale` is the model's logit scale.
-    pub(super) fn new(
-        pictures: &FeatureSet,
-        split: Split,
-        template: ArrayView2<f32>,
-        adapted: ArrayView2<f32>,
-        scale: f32,
-    ) -> Comparison {
-        let (features, truth) = pictures.select(split.judged()).plain();
-        let scores = |texts: ArrayView2<f32>| features.dot(&texts.t());
-        let (before, after) = (scores(template), scores(adapted));
-        let (held_out, held_out_labels) = pictures.select(&split.holdout).every_view();
-        let unseen = calibration::Unseen {
-            features: held_out.view(),
-            labels: &held_out_labels,
-            views: pictures.features.dim().1,
+    /// Compares by the `scores` of pictures, where prototypes count `strength`. `scale` is the model's logit scale.
+    pub(super) fn new(scores: &Scores, unseen: bool, strength: f32, scale: f32) -> Comparison {
+        let together = scores.together(strength, scale);
+        let classes = together.ncols();
+        let share = |table: &Array2<f32>| share_right(scores.plain(table), &scores.labels);
+        let (before, after) = (
+            named(scores.plain(&scores.template)),
+            named(scores.plain(&together)),
+        );
+        let seen = scores.labels.iter().zip(before.iter().zip(&after));
+        let pairs: Vec<Pair> = seen
+            .map(|(&truth, (&before, &after))| Pair {
+                truth,
+                before,
+                after,
+            })
+            .collect();
+        let calibration = || {
+            let known = calibration::Unseen {
+                scores: together.view(),
+                texts: scores.prompt.view(),
+                means: (strength > 0.0).then_some(scores.means.view()),
+                labels: &scores.labels,
+                views: scores.views,
+            };
+            calibration::fit(&known, scale)
         };
         Comparison {
-            zero_shot_accuracy: share_right(before.view(), &truth),
-            adapted_accuracy: share_right(after.view(), &truth),
-            confusion: confusion(after.view(), &truth),
-            calibration: calibration::fit(&unseen, adapted, scale),
-            split,
+            judged: scores.pictures.clone(),
+            zero_shot_accuracy: share(&scores.template),
+            adapted_accuracy: share(&together),
+            prompt_accuracy: share(&scores.prompt),
+            confusion: confusion(scores.plain(&together), &scores.labels),
+            verdict: Verdict::of(&pairs, classes),
+            calibration: if unseen { calibration() } else { None },
+            unseen,
         }
     }
 
     /// Pictures held out and judged; 0 means that the training pictures were judged for want of others.
     pub fn held_out(&self) -> usize {
-        self.split.holdout.len()
+        if self.unseen { self.judged.len() } else { 0 }
     }
 }
 
 impl Evidence for Comparison {
-    /// The rule that adapting does no harm: the trained prompt is at least as good as the template.
+    /// The rule that adapting does no harm: what is to answer is at least as good as the template.
     fn accepts(&self) -> bool {
         self.adapted_accuracy >= self.zero_shot_accuracy
     }
@@ -177,27 +223,52 @@ mod tests {
     }
 
     #[test]
+    fn every_picture_is_held_out_once_but_the_only_one_of_a_class() {
+        let labels = [0, 1, 0, 1, 0, 1, 0, 2, 1, 0];
+        let splits = Split::parts(&labels, 3, 3, 4);
+        let mut held: Vec<usize> = splits
+            .iter()
+            .flat_map(|split| &split.holdout)
+            .copied()
+            .collect();
+        held.sort_unstable();
+        assert_eq!(held, [0, 1, 2, 3, 4, 5, 6, 8, 9]);
+        for split in &splits {
+            assert!(split.train.contains(&7));
+            assert!(
+                [0, 1]
+                    .iter()
+                    .all(|class| split.train.iter().any(|&row| labels[row] == *class))
+            );
+            assert_eq!(split.train.len() + split.holdout.len(), labels.len());
+        }
+        assert_eq!(splits, Split::parts(&labels, 3, 3, 4));
+        assert!(Split::parts(&[0, 1, 2], 3, 3, 0).is_empty());
+    }
+
+    #[test]
     fn a_comparison_counts_what_is_taken_for_what_on_the_pictures_that_judged() {
-        let pictures = FeatureSet {
-            features: ndarray::arr3(&[[[1.0, 0.0]], [[0.8, 0.6]], [[0.0, 1.0]], [[0.6, 0.8]]]),
-            labels: vec![0, 0, 1, 1],
+        let scores = |template: Array2<f32>, prompt: Array2<f32>| Scores {
+            pictures: vec![1, 3],
+            labels: vec![0, 1],
+            views: 1,
+            gaussians: Array2::zeros(prompt.dim()),
+            means: prompt.clone(),
+            template,
+            prompt,
         };
-        let split = Split::new(&pictures.labels, 2, 0.5, 0).unwrap();
-        assert_eq!(split.judged(), split.holdout);
         let (good, bad) = (Array2::eye(2), ndarray::arr2(&[[0.0, 1.0], [1.0, 0.0]]));
-        let found = Comparison::new(&pictures, split, bad.view(), good.view(), 10.0);
+        let found = Comparison::new(&scores(bad.clone(), good.clone()), true, 0.0, 10.0);
         assert_eq!(
             (found.zero_shot_accuracy, found.adapted_accuracy),
             (0.0, 1.0)
         );
         assert_eq!(found.confusion, ndarray::arr2(&[[1, 0], [0, 1]]));
         assert!(found.accepts() && found.calibration.is_some());
-        assert_eq!(found.held_out(), 2);
+        assert_eq!((found.held_out(), found.verdict.gain), (2, 1.0));
 
-        let all = Split::new(&pictures.labels, 2, 0.0, 0).unwrap();
-        assert_eq!(all.judged(), [0, 1, 2, 3]);
-        let found = Comparison::new(&pictures, all, good.view(), bad.view(), 10.0);
-        assert_eq!(found.confusion, ndarray::arr2(&[[0, 2], [2, 0]]));
+        let found = Comparison::new(&scores(good, bad), false, 0.0, 10.0);
+        assert_eq!(found.confusion, ndarray::arr2(&[[0, 1], [1, 0]]));
         assert!(!found.accepts());
         assert_eq!((found.held_out(), found.calibration), (0, None));
     }

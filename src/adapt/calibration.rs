@@ -4,7 +4,7 @@
 use super::task::MIN_LABELS;
 use crate::classifier::best;
 use crate::prompt::Calibration;
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 
 /// What pulls the temperature towards 1, in nats for each e-fold: a prompt that was trained on enough pictures needs
 /// none, and a few held-out pictures must not invent one (docs/calibration.md).
@@ -16,39 +16,60 @@ const PASSING: f32 = 0.95;
 /// Halvings of the range of temperatures: far finer than the pictures can tell.
 const HALVINGS: usize = 24;
 
-/// Labelled pictures that training has not seen.
+/// Labelled pictures that training has not seen, as they are scored.
 #[derive(Debug, Clone, Copy)]
 pub struct Unseen<'a> {
-    /// L2-normalised, `[pictures * views, joint]`.
-    pub features: ArrayView2<'a, f32>,
-    /// A class for each row.
+    /// What answers are taken from, in cosines: `[pictures * views, classes]`.
+    pub scores: ArrayView2<'a, f32>,
+    /// Cosines with the text features, of the same shape.
+    pub texts: ArrayView2<'a, f32>,
+    /// Cosines with the classes' mean features, where those join the similarity.
+    pub means: Option<ArrayView2<'a, f32>>,
+    /// What each picture shows.
     pub labels: &'a [usize],
-    /// Rows of the same picture: each counts as a part of one.
+    /// Rows of the same picture, one after the other: each counts as a part of one.
     pub views: usize,
 }
 
-/// Fits temperature and floor to `unseen`, given the text features `[classes, joint]` of at least two classes and the
-/// model's logit scale. None without pictures.
+impl Unseen<'_> {
+    /// What a row shows.
+    fn label(&self, row: usize) -> usize {
+        self.labels[row / self.views.max(1)]
+    }
+
+    /// How near a row is to what is known, perhaps `without` one class.
+    fn similarity(&self, row: usize, without: Option<usize>) -> f32 {
+        let nearest = |table: &ArrayView2<f32>| {
+            let row = table.row(row).into_iter().enumerate();
+            let others = row.filter(|(class, _)| Some(*class) != without);
+            others.fold(f32::NEG_INFINITY, |most, (_, &x)| most.max(x))
+        };
+        match &self.means {
+            None => nearest(&self.texts),
+            Some(means) => 0.5 * (nearest(&self.texts) + nearest(means)),
+        }
+    }
+}
+
+/// Fits temperature and floor to `unseen`, of at least two classes, given the model's logit scale. None without pictures.
 ///
 /// The temperature minimises cross-entropy (Guo et al., arXiv 1706.04599) with a pull towards 1. The floor needs
 /// pictures of none of the labels, which nobody has taken: a held-out picture plays one when its own label is left
 /// out. Of the floors that nearly all pictures reach with their label in place, it is the one that best tells both.
-pub fn fit(unseen: &Unseen, texts: ArrayView2<f32>, scale: f32) -> Option<Calibration> {
-    if unseen.labels.is_empty() || texts.nrows() < MIN_LABELS {
+pub fn fit(unseen: &Unseen, scale: f32) -> Option<Calibration> {
+    if unseen.labels.is_empty() || unseen.texts.ncols() < MIN_LABELS {
         return None;
     }
-    let similarities = unseen.features.dot(&texts.t());
     Some(Calibration::new(
-        temperature(&similarities, unseen, scale),
-        least_similarity(&similarities, unseen.labels),
+        temperature(unseen, scale),
+        least_similarity(unseen),
     ))
 }
 
-fn temperature(similarities: &Array2<f32>, unseen: &Unseen, scale: f32) -> f32 {
+fn temperature(unseen: &Unseen, scale: f32) -> f32 {
     let weight = 1.0 / unseen.views.max(1) as f32;
     // By the logarithm of the temperature.
-    let gradient =
-        |log: f32| weight * cross_entropy_gradient(similarities, unseen.labels, scale, log);
+    let gradient = |log: f32| weight * cross_entropy_gradient(unseen, scale, log);
     let (at_one, widest) = (gradient(0.0), WIDEST.ln());
     let (mut low, mut high, pull) = match at_one {
         rising if rising > PULL => (-widest, 0.0, -PULL),
@@ -68,15 +89,11 @@ fn temperature(similarities: &Array2<f32>, unseen: &Unseen, scale: f32) -> f32 {
 
 /// The derivative of the summed cross-entropy with respect to the logarithm of the temperature, at `log`: for each
 /// picture, the score of its label less the mean score.
-fn cross_entropy_gradient(
-    similarities: &Array2<f32>,
-    labels: &[usize],
-    scale: f32,
-    log: f32,
-) -> f32 {
+fn cross_entropy_gradient(unseen: &Unseen, scale: f32, log: f32) -> f32 {
     let scale = scale / log.exp();
-    let rows = similarities.outer_iter().zip(labels);
-    let gradients = rows.map(|(row, &label)| {
+    let rows = unseen.scores.outer_iter().enumerate();
+    let gradients = rows.map(|(place, row)| {
+        let label = unseen.label(place);
         let highest = row[best(row)];
         let (mut total, mut sum) = (0.0, 0.0);
         for &similarity in row {
@@ -89,25 +106,21 @@ fn cross_entropy_gradient(
     gradients.sum::<f64>() as f32
 }
 
-fn least_similarity(similarities: &Array2<f32>, labels: &[usize]) -> f32 {
-    let highest = |row: usize, without: Option<usize>| {
-        let row = similarities.row(row).into_iter().enumerate();
-        let others = row.filter(|(class, _)| Some(*class) != without);
-        others.fold(f32::NEG_INFINITY, |most, (_, &x)| most.max(x))
-    };
+fn least_similarity(unseen: &Unseen) -> f32 {
+    let rows = unseen.texts.nrows();
     let sorted = |without: &dyn Fn(usize) -> Option<usize>| {
-        let mut found: Vec<f32> = (0..labels.len())
-            .map(|row| highest(row, without(row)))
+        let mut found: Vec<f32> = (0..rows)
+            .map(|row| unseen.similarity(row, without(row)))
             .collect();
         found.sort_by(f32::total_cmp);
         found
     };
     let known = sorted(&|_| None);
-    let unknown = sorted(&|row| Some(labels[row]));
+    let unknown = sorted(&|row| Some(unseen.label(row)));
     let mut both = [&known[..], &unknown].concat();
     both.sort_by(f32::total_cmp);
 
-    let count = labels.len() as f32;
+    let count = rows as f32;
     let below = |sorted: &[f32], floor: f32| sorted.partition_point(|&x| x < floor) as f32 / count;
     let halfway = both.windows(2).map(|pair| 0.5 * (pair[0] + pair[1]));
     let (mut chosen, mut gain) = (both[0], 0.0);
@@ -125,7 +138,7 @@ mod tests {
     use super::*;
     use crate::classifier::probabilities;
     use crate::rng::Rng;
-    use ndarray::arr2;
+    use ndarray::{Array2, arr2};
 
     /// Pictures around three axes, and labels drawn from the probabilities at `temperature`.
     fn drawn(count: usize, temperature: f32) -> (Array2<f32>, Vec<usize>) {
@@ -153,12 +166,17 @@ mod tests {
     }
 
     fn fitted(features: &Array2<f32>, labels: &[usize]) -> Calibration {
-        let unseen = Unseen {
-            features: features.view(),
+        fit(&of(&features.dot(&axes()), labels, 1), 10.0).unwrap()
+    }
+
+    fn of<'a>(cosines: &'a Array2<f32>, labels: &'a [usize], views: usize) -> Unseen<'a> {
+        Unseen {
+            scores: cosines.view(),
+            texts: cosines.view(),
+            means: None,
             labels,
-            views: 1,
-        };
-        fit(&unseen, axes().view(), 10.0).unwrap()
+            views,
+        }
     }
 
     #[test]
@@ -177,12 +195,8 @@ mod tests {
     fn few_pictures_change_no_temperature_and_none_fit_nothing() {
         let (features, labels) = drawn(6, 2.0);
         assert_eq!(fitted(&features, &labels).temperature, 1.0);
-        let nothing = Unseen {
-            features: features.view(),
-            labels: &[],
-            views: 1,
-        };
-        assert_eq!(fit(&nothing, axes().view(), 10.0), None);
+        let none = Array2::zeros((0, 3));
+        assert_eq!(fit(&of(&none, &[], 1), 10.0), None);
     }
 
     #[test]
@@ -201,13 +215,7 @@ mod tests {
     fn views_count_as_parts_of_a_picture() {
         let (features, labels) = drawn(30, 6.0);
         let views = Array2::from_shape_fn((90, 3), |(row, column)| features[[row / 3, column]]);
-        let labels_of_views: Vec<usize> = labels.iter().flat_map(|&label| [label; 3]).collect();
-        let unseen = Unseen {
-            features: views.view(),
-            labels: &labels_of_views,
-            views: 3,
-        };
-        let found = fit(&unseen, axes().view(), 10.0).unwrap();
+        let found = fit(&of(&views.dot(&axes()), &labels, 3), 10.0).unwrap();
         let expected = fitted(&features, &labels);
         assert!((found.temperature - expected.temperature).abs() < 1e-3);
         assert_eq!(found.least_similarity(), expected.least_similarity());
@@ -219,6 +227,21 @@ mod tests {
         let floor = fitted(&features, &[0, 1, 2]).least_similarity();
         // Known: .96, .96, .8; without their labels: .28, .28, .6.
         assert!((floor - 0.7).abs() < 1e-6, "{floor}");
+    }
+
+    #[test]
+    fn class_means_join_the_similarity() {
+        let texts = arr2(&[[0.9, 0.3], [0.2, 0.8]]);
+        let means = arr2(&[[0.7, 0.1], [0.4, 0.6]]);
+        let unseen = Unseen {
+            means: Some(means.view()),
+            ..of(&texts, &[0, 1], 1)
+        };
+        let found = [(0, None), (0, Some(0)), (1, None), (1, Some(1))]
+            .map(|(row, without)| unseen.similarity(row, without));
+        for (found, expected) in found.into_iter().zip([0.8, 0.2, 0.7, 0.3]) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
     }
 
     #[test]

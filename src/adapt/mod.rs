@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use edge_rlp::adapt::features::{Extraction, Monitor, Pictures, extract};
-//! use edge_rlp::adapt::{Options, Task, adapt};
+//! use edge_rlp::adapt::{Judging, Options, Task, adapt};
 //! use edge_rlp::clip::Model;
 //! use edge_rlp::prompt::{Label, Template, Tuning};
 //! use std::ops::ControlFlow;
@@ -23,7 +23,7 @@
 //! let shots = extract(&model, pictures, Extraction::new(2, 0), Monitor::none())?;
 //! let mut options = Options::of(Tuning::Rlp);
 //! # options.recipe.steps = 10;
-//! options.holdout = 0.5;
+//! options.judging = Judging::HeldOut { share: 0.5 };
 //! let outcome = adapt(&task, &shots, &options, &mut |_| ControlFlow::Continue(()))?;
 //! let (before, after) = (outcome.evidence.zero_shot_accuracy, outcome.evidence.adapted_accuracy);
 //! assert_eq!(outcome.accepted(), after >= before);
@@ -38,6 +38,7 @@ pub mod acceptance;
 pub mod adam;
 #[doc(hidden)]
 pub mod calibration;
+pub mod cross_fit;
 #[doc(hidden)]
 pub mod drift;
 pub mod features;
@@ -48,24 +49,30 @@ pub mod loss;
 pub mod options;
 pub mod outcome;
 pub mod pictures;
+pub mod prototypes;
 mod regularisers;
 pub mod task;
 #[doc(hidden)]
 pub mod trainer;
 pub mod unlabelled;
+pub mod verdict;
 
 pub use acceptance::{Comparison, Evidence, Split};
-pub use options::{CommonShift, Density, Optimizer, Options, Recipe, Reference};
+pub use cross_fit::Answers;
+pub use options::{CommonShift, Density, Judging, Optimizer, Options, Recipe, Reference};
 pub use outcome::Outcome;
 pub use pictures::{LabelledPictures, PicturesError};
 pub use task::{MIN_LABELS, MIN_SHOTS, Task, check_labels, check_pictures};
 pub use trainer::{Progress, StepReport};
+pub use verdict::{Judgement, MoreShots, Verdict};
 
 use crate::classifier::ClassifierError;
 use crate::clip::{ModelError, TextTowerError};
 use crate::prompt::{Delta, FactorsError};
+use cross_fit::Scores;
 use features::FeatureSet;
 use ndarray::Axis;
+use prototypes::Discriminant;
 use trainer::{Objective, Shots, train};
 
 /// Why adapting failed.
@@ -102,7 +109,7 @@ pub enum AdaptError {
         /// How many are sure.
         pictures: usize,
     },
-    /// [`Options::holdout`] is out of range.
+    /// The share of [`Judging::HeldOut`] is out of range.
     #[error("the hold-out share is {share}: choose one from 0 up to, but not including, 1")]
     Holdout {
         /// The share as it was given.
@@ -116,6 +123,11 @@ pub enum AdaptError {
         /// The step.
         step: usize,
     },
+    /// No Gaussian can be fitted.
+    #[error(
+        "the pictures of every class are alike or not numbers: no Gaussian can be fitted to their features"
+    )]
+    Singular,
     /// The caller ended it.
     #[error("stopped before training was done; nothing was saved")]
     Stopped,
@@ -133,7 +145,7 @@ pub enum AdaptError {
     Model(#[from] ModelError),
 }
 
-/// Trains a prompt for `task` on a part of `pictures`, and compares it with the template on the rest.
+/// Trains a prompt for `task` on `pictures`, and compares it with the template on pictures that it was not trained on.
 ///
 /// `progress` is called after every training step and may end it, which is [`AdaptError::Stopped`].
 ///
@@ -146,26 +158,98 @@ pub fn adapt(
     progress: &mut Progress,
 ) -> Result<Outcome<Comparison>, AdaptError> {
     let classes = task.labels.len();
-    let split = Split::new(&pictures.labels, classes, options.holdout, options.seed)?;
     if let Some(empty) = (0..classes).find(|class| !pictures.labels.contains(class)) {
         return Err(AdaptError::NoPictures {
             label: task.labels[empty].name.clone(),
         });
     }
-    let shots = pictures.select(&split.train);
-    let (delta, history) = fit(task, &shots, options, progress)?;
-
-    let template = task.text_features(None)?;
-    let adapted = task.text_features(Some(&delta))?;
+    let plan = Plan::new(pictures, classes, options)?;
+    let mut scores = Scores::none(classes, pictures.features.dim().1);
+    let mut done = 0;
+    let mut stage = |shots: &FeatureSet, options: &Options| {
+        let steps = options.recipe.steps;
+        let trained = fit(task, shots, options, &mut |report| {
+            progress(&StepReport {
+                step: done + report.step,
+                steps: plan.steps,
+                ..*report
+            })
+        })?;
+        done += steps;
+        Ok::<_, AdaptError>((trained, Discriminant::of_shots(shots, classes)?))
+    };
+    for split in &plan.parts {
+        let shots = pictures.select(&split.train);
+        let ((delta, _), gaussians) = stage(&shots, &plan.for_parts)?;
+        scores.add(task, (pictures, &split.holdout), &delta, &gaussians)?;
+    }
+    let shots = pictures.select(&plan.train);
+    let ((delta, history), gaussians) = stage(&shots, options)?;
+    let unseen = !plan.parts.is_empty() || !plan.judging.is_empty();
+    if plan.parts.is_empty() {
+        let rows = if unseen { &plan.judging } else { &plan.train };
+        scores.add(task, (pictures, rows), &delta, &gaussians)?;
+    }
     let scale = task.model.logit_scale;
+    // Pictures that trained would choose the most that can be.
+    let strength = if unseen {
+        scores.strength(options.answers, scale)
+    } else {
+        options.answers.usual_strength()
+    };
     Ok(Outcome {
         delta,
+        prototypes: (strength > 0.0).then(|| gaussians.prototypes(strength, scale)),
         history,
-        trained_on: split.train.len(),
+        trained_on: plan.train.len(),
         statistics: drift::statistics(pictures.features.index_axis(Axis(1), 0)),
-        evidence: Comparison::new(pictures, split, template.view(), adapted.view(), scale),
+        evidence: Comparison::new(&scores, unseen, strength, scale),
     })
 }
+
+/// Which pictures train and judge, and how.
+struct Plan {
+    /// Trainings whose only use is to judge.
+    parts: Vec<Split>,
+    /// How those are trained.
+    for_parts: Options,
+    /// The pictures that the prompt is trained on.
+    train: Vec<usize>,
+    /// Where there are no parts: those that judge, and never train.
+    judging: Vec<usize>,
+    /// Steps of all trainings together.
+    steps: usize,
+}
+
+impl Plan {
+    fn new(pictures: &FeatureSet, classes: usize, options: &Options) -> Result<Plan, AdaptError> {
+        let mut for_parts = *options;
+        for_parts.recipe.steps = options.recipe.steps.div_ceil(SHORTER);
+        let (parts, split) = match options.judging {
+            Judging::CrossFitted { parts } => {
+                let splits = Split::parts(&pictures.labels, classes, parts, options.seed);
+                (
+                    splits,
+                    Split::new(&pictures.labels, classes, 0.0, options.seed)?,
+                )
+            }
+            Judging::HeldOut { share } => {
+                let split = Split::new(&pictures.labels, classes, share, options.seed)?;
+                (Vec::new(), split)
+            }
+        };
+        Ok(Plan {
+            steps: options.recipe.steps + parts.len() * for_parts.recipe.steps,
+            parts,
+            for_parts,
+            train: split.train,
+            judging: split.holdout,
+        })
+    }
+}
+
+/// A training that only judges takes this part of the steps.
+const SHORTER: usize = 2;
 
 /// Trains a prompt on all views of all `shots`.
 fn fit(

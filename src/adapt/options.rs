@@ -1,5 +1,6 @@
 //! What may be chosen about an adaptation: what is trained, how, and how it is judged.
 
+use super::cross_fit::Answers;
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::prompt::Tuning;
 
@@ -9,10 +10,13 @@ use crate::prompt::Tuning;
 pub struct Options {
     /// What of the prompt is tuned.
     pub tuning: Tuning,
-    /// Rank of the factors; only [`Tuning::Rlp`] has one.
-    pub rank: usize,
-    /// Share of each class's pictures that training never sees, in `0..1`.
-    pub holdout: f32,
+    /// Rank of the factors, which only [`Tuning::Rlp`] has; none is [`USUAL_RANK`], or the context's tokens where those are
+    /// fewer.
+    pub rank: Option<usize>,
+    /// What answers pictures in the end.
+    pub answers: Answers,
+    /// Which pictures judge.
+    pub judging: Judging,
     /// Seed of the split, the factors and the dropout masks.
     pub seed: u64,
     /// What a training step may keep for its backward pass, in bytes; it changes time, not results.
@@ -22,12 +26,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// What is used unless a user says otherwise: rank 1, a quarter held out, seed 0.
+    /// The prompt alone, by `tuning`, as it is trained unless a user says otherwise; seed 0.
     pub fn of(tuning: Tuning) -> Options {
         Options {
             tuning,
-            rank: 1,
-            holdout: 0.25,
+            rank: None,
+            answers: Answers::Prompt,
+            judging: Judging::CrossFitted { parts: PARTS },
             seed: 0,
             memory: DEFAULT_MEMORY,
             recipe: Recipe::of(tuning),
@@ -44,13 +49,41 @@ impl Options {
         Options { recipe, ..self }
     }
 
-    /// The same with nothing held out: the pictures that train judge, too.
-    pub fn without_holdout(self) -> Options {
-        Options {
-            holdout: 0.0,
-            ..self
-        }
+    /// The same with other pictures to judge.
+    pub fn with_judging(self, judging: Judging) -> Options {
+        Options { judging, ..self }
     }
+
+    /// The same with something else that answers.
+    pub fn with_answers(self, answers: Answers) -> Options {
+        Options { answers, ..self }
+    }
+
+    /// The rank of factors for a context of `tokens`.
+    pub fn rank_for(&self, tokens: usize) -> usize {
+        self.rank.unwrap_or(USUAL_RANK.min(tokens))
+    }
+}
+
+/// The rank of the factors unless a user says otherwise.
+pub const USUAL_RANK: usize = 4;
+/// Parts that the pictures are divided into unless a user says otherwise.
+const PARTS: usize = 3;
+
+/// Which pictures say whether a prompt may stay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Judging {
+    /// All: they are divided into so many parts, at least 2, and each part is judged by a prompt that is trained on the
+    /// others. The prompt that stays is trained on all.
+    CrossFitted {
+        /// How many.
+        parts: usize,
+    },
+    /// A share of each class's pictures, in `0..1`, which training never sees; with 0 those that train judge.
+    HeldOut {
+        /// Of the pictures.
+        share: f32,
+    },
 }
 
 /// How the prompt is trained.

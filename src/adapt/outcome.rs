@@ -2,7 +2,10 @@
 
 use super::{Evidence, Options, StepReport, Task};
 use crate::classifier::ClassifierError;
-use crate::prompt::{Delta, FeatureStatistics, Metrics, Prompt, Provenance, Template, density};
+use crate::prompt::{
+    Delta, FeatureStatistics, Metrics, Prompt, Prototypes, Provenance, Template, density,
+    method_name,
+};
 
 /// A trained prompt and the [`Evidence`] on it.
 #[derive(Debug, Clone)]
@@ -10,6 +13,8 @@ use crate::prompt::{Delta, FeatureStatistics, Metrics, Prompt, Provenance, Templ
 pub struct Outcome<E> {
     /// What was trained: the change to the template's context.
     pub delta: Delta,
+    /// What is added to the prompt's scores; none where it answers alone.
+    pub prototypes: Option<Prototypes>,
     /// One report a training step.
     pub history: Vec<StepReport>,
     /// Pictures that it was trained on, crops not counted.
@@ -24,6 +29,11 @@ impl<E: Evidence> Outcome<E> {
     /// Whether the prompt may stay.
     pub fn accepted(&self) -> bool {
         self.evidence.accepts()
+    }
+
+    /// What answers, as the command line names it: `rlp`, `coop`, or either with `+gda` where prototypes stand beside it.
+    pub fn method(&self) -> String {
+        method_name(self.delta.tuning(), self.prototypes.is_some())
     }
 
     /// The prompt to keep, with everything but its [`Provenance`]. `template` and `options` are those that it was trained
@@ -58,6 +68,7 @@ impl<E: Evidence> Outcome<E> {
             calibration: comparison.and_then(|found| found.calibration.clone()),
             statistics: self.statistics.clone(),
             regions: Vec::new(),
+            prototypes: self.prototypes.clone(),
             provenance: Provenance::default(),
         })
     }
@@ -86,6 +97,7 @@ mod tests {
         };
         let outcome = Outcome {
             delta: Delta::Full(Array2::zeros((layout.context.len(), model.text.width()))),
+            prototypes: None,
             history: Vec::new(),
             trained_on: 9,
             statistics: None,

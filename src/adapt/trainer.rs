@@ -81,7 +81,7 @@ pub type Progress<'a> = dyn FnMut(&StepReport) -> ControlFlow<()> + 'a;
 /// If the tower refuses the layout, or the rank does not fit it.
 pub fn starts(objective: &Objective, options: &Options) -> Result<Vec<Delta>, AdaptError> {
     let (tokens, width) = objective.initial.dim();
-    let rank = options.rank;
+    let rank = options.rank_for(tokens);
     let first = Delta::init(options.tuning, tokens, width, rank, options.seed)?;
     let Delta::LowRank(Factors { v, .. }) = &first else {
         return Ok(vec![first]);

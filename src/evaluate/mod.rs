@@ -30,11 +30,6 @@ pub enum EvaluateError {
         /// The name as it was given.
         name: String,
     },
-    /// The covariance of the features cannot be inverted.
-    #[error(
-        "the pictures of every class are alike or not numbers: no Gaussian can be fitted to their features"
-    )]
-    Singular,
     /// A prompt cannot be trained.
     #[error(transparent)]
     Adapt(#[from] AdaptError),

@@ -4,12 +4,16 @@
 pub mod density;
 pub mod factors;
 pub mod labels;
+pub mod prototypes;
 pub mod record;
 pub mod region;
 pub mod template;
 
 pub use factors::{Delta, Factors, FactorsError, Tuning};
 pub use labels::{Label, LabelFault, LabelsError};
-pub use record::{Calibration, FeatureStatistics, Metrics, OtherModel, Prompt, Provenance};
+pub use prototypes::{EightBits, Prototypes};
+pub use record::{
+    Calibration, FeatureStatistics, Metrics, OtherModel, Prompt, Provenance, method_name,
+};
 pub use region::{Area, Rectangle, Region, RegionError};
 pub use template::{Template, TemplateError, TokenLayout};

@@ -2,7 +2,7 @@
 
 use super::labels::{MAX_LABEL_BYTES, MAX_LABELS};
 use super::region::check_regions;
-use super::{Delta, Label, Region, Template, Tuning};
+use super::{Delta, Label, Prototypes, Region, Template, Tuning};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -43,6 +43,8 @@ pub struct Prompt {
     pub statistics: Option<FeatureStatistics>,
     /// The parts of the camera's pictures that it was trained on; none for whole pictures.
     pub regions: Vec<Region>,
+    /// What is added to its scores; none where the prompt answers alone.
+    pub prototypes: Option<Prototypes>,
     /// Where and when it was made.
     pub provenance: Provenance,
 }
@@ -149,7 +151,18 @@ pub struct OtherModel {
     pub model_fingerprint: String,
 }
 
+/// How what answers is named: by what of the prompt is tuned, and `+gda` where prototypes stand beside it.
+pub fn method_name(tuning: Tuning, with_prototypes: bool) -> String {
+    let prototypes = if with_prototypes { "+gda" } else { "" };
+    format!("{tuning}{prototypes}")
+}
+
 impl Prompt {
+    /// What answers: `rlp`, `coop`, or either with `+gda`.
+    pub fn method(&self) -> String {
+        method_name(self.tuning(), self.prototypes.is_some())
+    }
+
     /// A prompt for the model of this name and fingerprint, of which nothing more is known than what was trained: the
     /// `change` to the context of `template`.
     pub fn new(
@@ -172,6 +185,7 @@ impl Prompt {
             calibration: None,
             statistics: None,
             regions: Vec::new(),
+            prototypes: None,
             provenance: Provenance::default(),
         }
     }
@@ -209,6 +223,10 @@ impl Prompt {
             .or_else(|| labels_fault(&self.labels))
             .or_else(|| delta_fault(&self.delta))
             .or_else(|| self.statistics.as_ref().and_then(FeatureStatistics::fault))
+            .or_else(|| {
+                let prototypes = self.prototypes.as_ref()?;
+                prototypes.fault(self.labels.len())
+            })
             .or_else(|| {
                 check_regions(&self.regions)
                     .err()
@@ -361,6 +379,7 @@ pub(crate) mod tests {
             }),
             statistics: None,
             regions: Vec::new(),
+            prototypes: None,
             provenance: Provenance {
                 device: "a test".into(),
                 seconds: 1.5,

@@ -7,8 +7,8 @@ use crate::prompt::labels::MAX_LABELS;
 use crate::prompt::record::{MAX_TOKENS, MAX_WIDTH};
 use crate::prompt::region::MAX_REGIONS;
 use crate::prompt::{
-    Area, Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance,
-    Rectangle, Region, Template,
+    Area, Calibration, Delta, EightBits, Factors, FeatureStatistics, Label, Metrics, Prompt,
+    Prototypes, Provenance, Rectangle, Region, Template,
 };
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -65,11 +65,15 @@ const STATISTICS: u32 = 1;
 /// A list of [`RegionV3`].
 const REGIONS: u32 = 2;
 
+/// [`PrototypesV3`].
+const PROTOTYPES: u32 = 3;
+
 /// What not every prompt has.
 #[derive(Default)]
 struct Optional {
     statistics: Option<FeatureStatistics>,
     regions: Vec<Region>,
+    prototypes: Option<Prototypes>,
 }
 
 /// A region: its name, 0 for hundredths of a per cent or 1 for pixels, left, top, width and height.
@@ -82,6 +86,24 @@ struct RegionV3 {
 
 #[derive(Serialize, Deserialize)]
 struct RegionsV3(#[serde(deserialize_with = "bounded::list::<_, _, MAX_REGIONS>")] Vec<RegionV3>);
+
+/// Prototypes: numbers in a row, the tables of means and weights, one bias a label.
+#[derive(Serialize, Deserialize)]
+struct PrototypesV3 {
+    joint: u32,
+    means: EightBitsV3,
+    weight: EightBitsV3,
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
+    bias: Vec<f32>,
+}
+
+/// A scale a row, then the whole numbers by rows.
+#[derive(Serialize, Deserialize)]
+struct EightBitsV3 {
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
+    scales: Vec<f32>,
+    values: Vec<i8>,
+}
 
 /// What the same run with the same seed makes again, byte for byte.
 #[derive(Serialize, Deserialize)]
@@ -181,6 +203,12 @@ fn sections(record: &Prompt) -> postcard::Result<Vec<Section>> {
             content: postcard::to_stdvec(&RegionsV3(regions))?,
         });
     }
+    if let Some(prototypes) = &record.prototypes {
+        sections.push(Section {
+            kind: PROTOTYPES,
+            content: postcard::to_stdvec(&PrototypesV3::of(prototypes))?,
+        });
+    }
     Ok(sections)
 }
 
@@ -205,6 +233,10 @@ fn optional(sections: Vec<Section>) -> Result<Optional, String> {
                     return Err("its section of regions has none".into());
                 }
             }
+            PROTOTYPES => {
+                let prototypes: PrototypesV3 = whole(&content)?;
+                found.prototypes = Some(prototypes.prototypes()?);
+            }
             kind => {
                 return Err(format!(
                     "it has a section of kind {kind}, which this program does not know: a newer one made it"
@@ -213,6 +245,43 @@ fn optional(sections: Vec<Section>) -> Result<Optional, String> {
         }
     }
     Ok(found)
+}
+
+impl PrototypesV3 {
+    fn of(prototypes: &Prototypes) -> PrototypesV3 {
+        let table = |table: &EightBits| EightBitsV3 {
+            scales: table.scales.clone(),
+            values: table.values.iter().copied().collect(),
+        };
+        PrototypesV3 {
+            joint: prototypes.means.values.ncols() as u32,
+            means: table(&prototypes.means),
+            weight: table(&prototypes.weight),
+            bias: prototypes.bias.clone(),
+        }
+    }
+
+    fn prototypes(self) -> Result<Prototypes, String> {
+        let joint = self.joint as usize;
+        let table = |table: EightBitsV3| {
+            let (rows, found) = (table.scales.len(), table.values.len());
+            let values = Array2::from_shape_vec((rows, joint), table.values);
+            let fault = |_| {
+                format!(
+                    "a table of its prototypes has {found} numbers and should have {rows} x {joint}"
+                )
+            };
+            Ok::<_, String>(EightBits {
+                values: values.map_err(fault)?,
+                scales: table.scales,
+            })
+        };
+        Ok(Prototypes {
+            means: table(self.means)?,
+            weight: table(self.weight)?,
+            bias: self.bias,
+        })
+    }
 }
 
 impl RegionV3 {
@@ -452,6 +521,7 @@ fn assemble(
         calibration: trained.calibration,
         statistics: optional.statistics,
         regions: optional.regions,
+        prototypes: optional.prototypes,
         provenance,
     })
 }
@@ -459,6 +529,7 @@ fn assemble(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::prototypes::tests::prototypes;
     use crate::prompt::record::tests::{record, statistics};
 
     const GOLDEN: &[u8] = include_bytes!("../../prompts/golden-v1.rlp");
@@ -507,7 +578,9 @@ mod tests {
         both.regions = ["door=10,20,30,40", "0,0,12.5,100"]
             .map(|region| region.parse().unwrap())
             .to_vec();
-        for record in [low_rank, full, watched, cut, both] {
+        let mut beside = both.clone();
+        beside.prototypes = Some(prototypes(10, 64));
+        for record in [low_rank, full, watched, cut, both, beside] {
             assert_eq!(decode(&encode(&record).unwrap(), "x.rlp").unwrap(), record);
         }
     }
@@ -635,6 +708,39 @@ mod tests {
             let message = with(sections).unwrap_err().to_string();
             assert!(message.contains(words), "{message}");
         }
+    }
+
+    #[test]
+    fn prototypes_of_twelve_labels_and_512_numbers_stay_below_16_kib() {
+        let kept = PrototypesV3::of(&prototypes(12, 512));
+        let bytes = postcard::to_stdvec(&kept).unwrap();
+        assert!(bytes.len() < 16 << 10, "{}", bytes.len());
+    }
+
+    #[test]
+    fn prototypes_of_other_labels_or_of_rows_cut_short_are_refused() {
+        let mut broken = record();
+        broken.prototypes = Some(prototypes(9, 8));
+        assert!(
+            encode(&broken)
+                .unwrap_err()
+                .to_string()
+                .contains("10 labels")
+        );
+        let mut cut = PrototypesV3::of(&prototypes(10, 8));
+        cut.weight.values.pop();
+        let section = Section {
+            kind: PROTOTYPES,
+            content: postcard::to_stdvec(&cut).unwrap(),
+        };
+        let payload = PayloadV3 {
+            trained: trained(&record()),
+            sections: vec![section],
+            provenance: Provenance::default(),
+        };
+        let file = sealed(3, &postcard::to_stdvec(&payload).unwrap());
+        let message = decode(&file, "x.rlp").unwrap_err().to_string();
+        assert!(message.contains("79 numbers"), "{message}");
     }
 
     #[test]

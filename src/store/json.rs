@@ -6,8 +6,8 @@ use crate::prompt::labels::MAX_LABELS;
 use crate::prompt::record::{MAX_TOKENS, MAX_WIDTH};
 use crate::prompt::region::MAX_REGIONS;
 use crate::prompt::{
-    Calibration, Delta, Factors, FeatureStatistics, Label, Metrics, Prompt, Provenance, Region,
-    RegionError, Template,
+    Calibration, Delta, EightBits, Factors, FeatureStatistics, Label, Metrics, Prompt, Prototypes,
+    Provenance, Region, RegionError, Template,
 };
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -43,8 +43,33 @@ struct Text {
         deserialize_with = "bounded::list::<_, _, MAX_REGIONS>"
     )]
     regions: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prototypes: Option<PrototypesText>,
     provenance: Provenance,
 }
+
+/// Tables in eight bits, by rows.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrototypesText {
+    means: EightBitsText,
+    weight: EightBitsText,
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
+    bias: Vec<f32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EightBitsText {
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
+    scales: Vec<f32>,
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
+    rows: Vec<EightBitsRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct EightBitsRow(#[serde(deserialize_with = "bounded::list::<_, _, MAX_WIDTH>")] Vec<i8>);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +146,7 @@ pub fn encode(record: &Prompt) -> Result<String, PromptFileError> {
         calibration: record.calibration.clone(),
         statistics: record.statistics.clone(),
         regions: record.regions.iter().map(Region::to_string).collect(),
+        prototypes: record.prototypes.as_ref().map(PrototypesText::of),
         provenance: record.provenance.clone(),
     };
     serde_json::to_string_pretty(&text).map_err(|error| invalid(error.to_string()))
@@ -189,6 +215,11 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Prompt, PromptFileError> {
             .map(|region| region.parse())
             .collect::<Result<_, RegionError>>()
             .map_err(|error| invalid(error.to_string()))?,
+        prototypes: text
+            .prototypes
+            .map(PrototypesText::prototypes)
+            .transpose()
+            .map_err(invalid)?,
         provenance: text.provenance,
     };
     match record.fault() {
@@ -215,6 +246,42 @@ fn table(name: &str, rows: Vec<Row>) -> Result<Array2<f32>, String> {
     Array2::from_shape_vec((height, width), numbers).map_err(|error| format!("{name}: {error}"))
 }
 
+impl PrototypesText {
+    fn of(prototypes: &Prototypes) -> PrototypesText {
+        let table = |table: &EightBits| EightBitsText {
+            scales: table.scales.clone(),
+            rows: table
+                .values
+                .outer_iter()
+                .map(|row| EightBitsRow(row.to_vec()))
+                .collect(),
+        };
+        PrototypesText {
+            means: table(&prototypes.means),
+            weight: table(&prototypes.weight),
+            bias: prototypes.bias.clone(),
+        }
+    }
+
+    fn prototypes(self) -> Result<Prototypes, String> {
+        let table = |table: EightBitsText| {
+            let joint = table.rows.first().map_or(0, |row| row.0.len());
+            let numbers = table.rows.iter().flat_map(|row| row.0.iter().copied());
+            let values = Array2::from_shape_vec((table.rows.len(), joint), numbers.collect());
+            let fault = |_| "the rows of its prototypes are not of one length".to_owned();
+            Ok::<_, String>(EightBits {
+                values: values.map_err(fault)?,
+                scales: table.scales,
+            })
+        };
+        Ok(Prototypes {
+            means: table(self.means)?,
+            weight: table(self.weight)?,
+            bias: self.bias,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +304,9 @@ mod tests {
         };
         full.delta = Delta::Full(full.delta.matrix().map(any));
         full.context_singular_values.clear();
-        for record in [golden, record(), full] {
+        let mut beside = record();
+        beside.prototypes = Some(crate::prompt::prototypes::tests::prototypes(10, 12));
+        for record in [golden, record(), full, beside] {
             let text = encode(&record).unwrap();
             assert_eq!(decode(text.as_bytes(), "x.json").unwrap(), record);
         }

@@ -105,6 +105,7 @@ pub fn adapt(
         if best.as_ref().is_none_or(better) {
             let outcome = Outcome {
                 delta,
+                prototypes: None,
                 history,
                 trained_on: rows.len(),
                 statistics: drift::statistics(features.index_axis(Axis(1), 0)),

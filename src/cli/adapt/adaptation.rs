@@ -183,6 +183,7 @@ impl Adaptation {
             if let Some(warning) = pacing.after_step() {
                 bar.suspend(|| context.output.warn(warning));
             }
+            bar.set_length(report.steps as u64);
             bar.set_position(report.step as u64);
             bar.set_message(format!(
                 "loss {:.4}, accuracy {}",

@@ -4,7 +4,7 @@ use super::super::camera::{Camera, CameraArguments};
 use super::super::{Context, usage};
 use super::adaptation::Plan;
 use crate::adapt::features::Extraction;
-use crate::adapt::{Options, Recipe};
+use crate::adapt::{Answers, Judging, Options, Recipe};
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::host::limits;
 use crate::prompt::{Template, Tuning};
@@ -89,18 +89,20 @@ pub struct LabelArguments {
 /// How the prompt is trained and judged.
 #[derive(clap::Args)]
 pub struct TrainingArguments {
-    /// rlp tunes two low-rank factors, coop the whole context
-    #[arg(long, value_name = "METHOD", default_value = "rlp")]
+    /// rlp tunes two low-rank factors, coop the whole context; rlp+gda adds what class means say; auto takes rlp or rlp+gda,
+    /// whichever answers held-out pictures better
+    #[arg(long, value_name = "METHOD", default_value = "auto")]
     method: String,
-    /// Rank of the two factors
-    #[arg(long, value_name = "R", default_value_t = 1)]
-    rank: usize,
+    /// Rank of the two factors [default: 4, or the number of the template's tokens]
+    #[arg(long, value_name = "R")]
+    rank: Option<usize>,
     /// Views of each picture to train on: itself and random crops
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     views: u32,
-    /// Share of each label's pictures kept from training, to compare with zero-shot on
-    #[arg(long, value_name = "F", default_value_t = 0.25)]
-    holdout: f32,
+    /// Keep this share of each label's pictures from training, to compare with zero-shot on [default: train on all, and
+    /// judge each third of them by a prompt that is trained on the others]
+    #[arg(long, value_name = "F")]
+    holdout: Option<f32>,
     /// Same seed, same pictures: same prompt
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -180,10 +182,21 @@ impl Arguments {
 
 impl TrainingArguments {
     fn options(&self, context: &Context) -> anyhow::Result<Options> {
-        let tuning: Tuning = self.method.parse().map_err(usage)?;
+        let (tuning, answers) = match self.method.as_str() {
+            "auto" => (Tuning::Rlp, Answers::Best),
+            "rlp" => (Tuning::Rlp, Answers::Prompt),
+            "rlp+gda" => (Tuning::Rlp, Answers::WithPrototypes),
+            "coop" => (Tuning::Coop, Answers::Prompt),
+            name => {
+                return Err(usage(format!(
+                    "there is no method {name:?}: choose auto, rlp, rlp+gda or coop"
+                )));
+            }
+        };
         let recipe = Recipe::of(tuning);
         let dropout = self.dropout.unwrap_or(recipe.dropout);
-        for (flag, share) in [("--holdout", self.holdout), ("--dropout", dropout)] {
+        let holdout = self.holdout.unwrap_or(0.0);
+        for (flag, share) in [("--holdout", holdout), ("--dropout", dropout)] {
             if !(0.0..1.0).contains(&share) {
                 return Err(usage(format!(
                     "{flag} {share}: give a share from 0 up to, but not including, 1"
@@ -191,10 +204,13 @@ impl TrainingArguments {
             }
         }
         let recipe = recipe.with_dropout(dropout);
+        let usual = Options::of(tuning).with_answers(answers);
         Ok(Options {
-            tuning,
             rank: self.rank,
-            holdout: self.holdout,
+            judging: match self.holdout {
+                Some(share) => Judging::HeldOut { share },
+                None => usual.judging,
+            },
             seed: self.seed,
             memory: match self.memory {
                 Some(megabytes) => (megabytes as usize).saturating_mul(1 << 20),
@@ -204,6 +220,7 @@ impl TrainingArguments {
                 steps: self.steps.map_or(recipe.steps, |steps| steps as usize),
                 ..recipe
             },
+            ..usual
         })
     }
 }

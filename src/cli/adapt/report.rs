@@ -3,8 +3,8 @@
 use super::super::Context;
 use super::super::output::percent;
 use super::adaptation::{Adaptation, Trained};
-use crate::adapt::{Evidence, Outcome};
-use crate::prompt::{Prompt, Provenance, density};
+use crate::adapt::{Evidence, Judgement, Outcome, Verdict};
+use crate::prompt::{Label, Prompt, Provenance, density};
 use crate::store::Saved;
 use serde_json::json;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -51,7 +51,7 @@ impl Adaptation {
             "sequence": saved.map(|saved| saved.sequence),
             "model": { "name": model.name, "fingerprint": model.fingerprint.to_string() },
             "labels": self.labels.iter().map(|label| &label.name).collect::<Vec<_>>(),
-            "method": self.plan.options.tuning.name(),
+            "method": outcome.method(),
             "rank": outcome.delta.rank(),
             "parameters": outcome.delta.parameters(),
             "images": trained.images,
@@ -60,7 +60,9 @@ impl Adaptation {
             "steps": outcome.history.len(),
             "zero_shot_accuracy": comparison.zero_shot_accuracy,
             "adapted_accuracy": comparison.adapted_accuracy,
+            "prompt_accuracy": comparison.prompt_accuracy,
             "accepted": outcome.accepted(),
+            "verdict": verdict_for_machines(&comparison.verdict, &self.labels),
             "kept": saved.is_some(),
             "information_density": density::information_density(&prompt.context_singular_values, 1),
             "seconds": {
@@ -85,6 +87,17 @@ impl Adaptation {
             percent(comparison.zero_shot_accuracy),
             percent(comparison.adapted_accuracy),
         ));
+        if comparison.unseen {
+            let verdict = verdict_in_words(&comparison.verdict, &self.labels);
+            context.output.line(verdict);
+        }
+        if outcome.prototypes.is_some() {
+            context.output.line(format!(
+                "class means answer beside the prompt ({}); the prompt alone: {}",
+                outcome.method(),
+                percent(comparison.prompt_accuracy),
+            ));
+        }
         match saved {
             Some(saved) if self.plan.out.is_some() => context.output.line(format!(
                 "written to {}: {} numbers, {} bytes ({:.1} s)",
@@ -108,4 +121,45 @@ impl Adaptation {
             ),
         }
     }
+}
+
+/// A verdict in one line: whether it is better, by how many points, and what would tell.
+pub fn verdict_in_words(verdict: &Verdict, labels: &[Label]) -> String {
+    let points = |share: f32| (100.0 * share).round();
+    let (low, high) = verdict.credible;
+    let (low, high) = (points(low), points(high));
+    let gain = format!("{:+} points, {low} to {high}", points(verdict.gain));
+    match &verdict.judgement {
+        Judgement::Better => format!("better than zero-shot: {gain}"),
+        Judgement::Worse => format!("worse than zero-shot: {gain}"),
+        Judgement::Unsure(more) => {
+            let names = more
+                .classes
+                .iter()
+                .map(|&class| labels[class].name.as_str());
+            let names: Vec<&str> = names.collect();
+            format!(
+                "cannot tell yet ({gain}): label about {} more of {}",
+                more.shots,
+                names.join(" and ")
+            )
+        }
+    }
+}
+
+fn verdict_for_machines(verdict: &Verdict, labels: &[Label]) -> serde_json::Value {
+    let (judgement, more) = match &verdict.judgement {
+        Judgement::Better => ("better", None),
+        Judgement::Worse => ("worse", None),
+        Judgement::Unsure(more) => ("unsure", Some(more)),
+    };
+    json!({
+        "judgement": judgement,
+        "gain": verdict.gain,
+        "credible": [verdict.credible.0, verdict.credible.1],
+        "more_shots": more.map(|more| json!({
+            "shots": more.shots,
+            "labels": more.classes.iter().map(|&class| &labels[class].name).collect::<Vec<_>>(),
+        })),
+    })
 }

@@ -208,16 +208,34 @@ impl<'a> Evaluation<'a> {
 
     fn test_prompt(&self, loaded: &LoadedPrompt) -> anyhow::Result<TrialResult> {
         let record = &loaded.record;
-        let predictor = Predictor::Prompt(Some(record.delta.clone()));
-        let parts: Vec<Part> = self.parts.iter().map(TestPart::as_part).collect();
+        let (delta, prototypes) = (record.delta.clone(), record.prototypes.as_ref());
+        let predictor = |labels: &[Label]| match prototypes {
+            None => Predictor::Prompt(Some(delta.clone())),
+            Some(kept) => {
+                Predictor::Prototypes(delta.clone(), kept.for_labels(&record.labels, labels))
+            }
+        };
+        let mut parts = Vec::new();
+        for part in &self.parts {
+            // Names that the prompt does not know have no prototypes, whatever the part is of.
+            let of_part = Part {
+                classes: PartClasses::Base,
+                ..part.as_part()
+            };
+            parts.extend(test(
+                &predictor(&part.classes.labels),
+                self.model,
+                &[of_part],
+            )?);
+        }
         Ok(TrialResult {
-            method: record.tuning().into(),
+            method: record.into(),
             seed: record.seed,
             shots: None,
-            parts: test(&predictor, self.model, &parts)?,
+            parts,
             fitted: Fitted {
-                predictor,
-                parameters: record.delta.parameters(),
+                predictor: predictor(&record.labels),
+                parameters: record.delta.parameters() + prototypes.map_or(0, |kept| kept.numbers()),
                 history: Vec::new(),
                 seconds: f64::from(record.provenance.seconds),
             },

@@ -23,7 +23,7 @@ pub fn description(name: &str, loaded: &LoadedPrompt) -> anyhow::Result<Value> {
         "model": { "name": record.model_name, "fingerprint": fingerprint(record) },
         "template": record.template.to_string(),
         "labels": record.labels.iter().map(label).collect::<Vec<_>>(),
-        "method": record.tuning().name(),
+        "method": record.method(),
         "rank": record.delta.rank(),
         "tokens": tokens,
         "width": width,

@@ -55,7 +55,7 @@ fn summary(name: &str, loaded: &LoadedPrompt) -> [String; 8] {
     [
         name.into(),
         record.provenance.sequence.to_string(),
-        record.tuning().to_string(),
+        record.method(),
         record.delta.rank().to_string(),
         record.labels.len().to_string(),
         held_out(&record.metrics, record.metrics.zero_shot_accuracy),

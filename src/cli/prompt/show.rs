@@ -90,7 +90,7 @@ fn training(record: &Prompt) -> Vec<Row> {
             statistics.pictures
         )
     });
-    let (method, rank) = (record.tuning(), delta.rank());
+    let (method, rank) = (record.method(), delta.rank());
     vec![
         ("method", format!("{method}, rank {rank}")),
         (

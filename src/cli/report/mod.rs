@@ -316,7 +316,9 @@ fn loss(subject: &Row) -> String {
 
 /// The singular spectrum of the context before and after, where the subject is a trained prompt.
 fn spectrum(subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
-    let Predictor::Prompt(Some(change)) = &subject.detail.fitted.predictor else {
+    let (Predictor::Prompt(Some(change)) | Predictor::Prototypes(change, _)) =
+        &subject.detail.fitted.predictor
+    else {
         return Ok(String::new());
     };
     let template = context_rows(&evaluation.model.text, &evaluation.fitted.layout, None)?;

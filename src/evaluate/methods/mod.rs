@@ -16,10 +16,10 @@ pub use tip::Cache;
 
 use super::{EvaluateError, Part, PartClasses};
 use crate::adapt::features::FeatureSet;
-use crate::adapt::{Options, Progress, StepReport, Task};
-use crate::classifier::{probabilities, softmax_rows, text_features};
+use crate::adapt::{Answers, Options, Progress, StepReport, Task};
+use crate::classifier::{Scorer, probabilities, softmax_rows, text_features};
 use crate::clip::Model;
-use crate::prompt::{Delta, Tuning};
+use crate::prompt::{Delta, Prompt, Prototypes, Tuning};
 use ndarray::{Array1, Array2};
 use std::str::FromStr;
 use std::time::Instant;
@@ -31,6 +31,10 @@ pub enum Method {
     ZeroShot,
     /// Two low-rank factors: ours.
     Rlp,
+    /// The same with a Gaussian of each class beside the prompt.
+    RlpGda,
+    /// Whichever of both answers held-out shots better.
+    Auto,
     /// The full context (arXiv 2109.01134), as trained here.
     Coop,
     /// CoOp pulled towards the template's text features (arXiv 2303.13283).
@@ -45,9 +49,11 @@ pub enum Method {
 
 impl Method {
     /// In the order of a table.
-    pub const ALL: [Method; 7] = [
+    pub const ALL: [Method; 9] = [
         Method::ZeroShot,
         Method::Rlp,
+        Method::RlpGda,
+        Method::Auto,
         Method::Coop,
         Method::KgCoop,
         Method::Tip,
@@ -60,6 +66,8 @@ impl Method {
         match self {
             Method::ZeroShot => "zero-shot",
             Method::Rlp => "rlp",
+            Method::RlpGda => "rlp+gda",
+            Method::Auto => "auto",
             Method::Coop => "coop",
             Method::KgCoop => "kgcoop",
             Method::Tip => "tip",
@@ -69,11 +77,12 @@ impl Method {
     }
 }
 
-impl From<Tuning> for Method {
-    fn from(tuning: Tuning) -> Method {
-        match tuning {
-            Tuning::Rlp => Method::Rlp,
-            Tuning::Coop => Method::Coop,
+impl From<&Prompt> for Method {
+    fn from(prompt: &Prompt) -> Method {
+        match (prompt.tuning(), &prompt.prototypes) {
+            (Tuning::Rlp, None) => Method::Rlp,
+            (Tuning::Rlp, Some(_)) => Method::RlpGda,
+            (Tuning::Coop, _) => Method::Coop,
         }
     }
 }
@@ -104,10 +113,15 @@ pub struct FitOptions {
 }
 
 impl FitOptions {
+    /// How `adapt` trains factors, with the user's choices and what answers.
+    fn answered_by(&self, answers: Answers) -> Options {
+        self.apply(Options::of(Tuning::Rlp).with_answers(answers))
+    }
+
     /// `default` with the user's choices.
     fn apply(&self, default: Options) -> Options {
         let mut chosen = Options {
-            rank: self.rank.unwrap_or(default.rank),
+            rank: self.rank.or(default.rank),
             seed: self.seed,
             ..default
         };
@@ -121,6 +135,8 @@ impl FitOptions {
 pub enum Predictor {
     /// The template with this change to its context, or as it is: it reads any classes.
     Prompt(Option<Delta>),
+    /// The same with prototypes of the classes it was fitted to, which are added to their scores.
+    Prototypes(Delta, Prototypes),
     /// The plain template beside remembered shots: it reads any classes, and has memories of those it was fitted to.
     Cache(Cache),
     /// Scores `weight [classes, joint] . feature + bias` for the classes it was fitted to alone.
@@ -171,9 +187,14 @@ pub fn fit(
     progress: &mut Progress,
 ) -> Result<Fitted, EvaluateError> {
     let started = Instant::now();
+    let with_prototypes = |answers, progress: &mut Progress| {
+        rlp::fit_with_prototypes(task, shots, &options.answered_by(answers), progress)
+    };
     let fitted = match method {
         Method::ZeroShot => zero_shot::fit(),
         Method::Rlp => rlp::fit(task, shots, options, progress)?,
+        Method::RlpGda => with_prototypes(Answers::WithPrototypes, progress)?,
+        Method::Auto => with_prototypes(Answers::Best, progress)?,
         Method::Coop => coop::fit(task, shots, options, progress)?,
         Method::KgCoop => kgcoop::fit(task, shots, options, progress)?,
         Method::Tip => tip::fit(task, shots),
@@ -206,6 +227,14 @@ impl Predictor {
                 Some(probabilities(
                     features.view(),
                     texts.view(),
+                    model.logit_scale,
+                ))
+            }
+            Predictor::Prototypes(change, prototypes) => {
+                let texts = texts(Some(change))?;
+                let scorer = Scorer::new(texts.view(), fitted.then_some(prototypes))?;
+                Some(softmax_rows(
+                    scorer.scores(features.view()),
                     model.logit_scale,
                 ))
             }

@@ -2,7 +2,7 @@
 
 use super::{EvaluateError, Fitted, Predictor};
 use crate::adapt::features::FeatureSet;
-use crate::adapt::{Options, Outcome, Progress, Task, adapt};
+use crate::adapt::{Judging, Options, Outcome, Progress, Task, adapt};
 
 /// Trains what `options` say on all views of all shots, accepted or not: methods are compared, not verdicts.
 pub fn fit(
@@ -11,7 +11,7 @@ pub fn fit(
     options: Options,
     progress: &mut Progress,
 ) -> Result<Fitted, EvaluateError> {
-    let everything = options.without_holdout();
+    let everything = options.with_judging(Judging::HeldOut { share: 0.0 });
     let Outcome { delta, history, .. } = adapt(task, shots, &everything, progress)?;
     Ok(Fitted {
         history,

@@ -1,0 +1,160 @@
+//! Scores of pictures under prompts that were not trained on them: the pictures are divided into parts, and each part is
+//! answered by what was learnt from all others. They judge a prompt, choose how much prototypes count, and calibrate.
+
+use super::features::FeatureSet;
+use super::prototypes::Discriminant;
+use super::{AdaptError, Task};
+use crate::classifier::{best, softmax_rows};
+use crate::prompt::Delta;
+use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+
+/// What prototypes may count beside the prompt: the spread of their logits.
+const STRENGTHS: [f32; 8] = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8];
+/// What they count where there are too few pictures to say.
+const USUAL_STRENGTH: f32 = 0.4;
+/// Fewer pictures than this for each class choose nothing.
+const CHOOSING: usize = 2;
+/// Temperatures at which answers are compared: what is surer is not better.
+const TEMPERATURES: [f32; 8] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0];
+
+/// What answers pictures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Answers {
+    /// The prompt alone.
+    Prompt,
+    /// The prompt with prototypes beside it.
+    WithPrototypes,
+    /// Whichever of both answers better.
+    Best,
+}
+
+impl Answers {
+    /// How much prototypes count where no picture can say: 0 for not at all.
+    pub fn usual_strength(self) -> f32 {
+        match self {
+            Answers::Prompt => 0.0,
+            Answers::WithPrototypes | Answers::Best => USUAL_STRENGTH,
+        }
+    }
+}
+
+/// Pictures with what each way of answering makes of their views.
+#[derive(Debug, Clone)]
+pub struct Scores {
+    /// Rows of the pictures in their [`FeatureSet`].
+    pub pictures: Vec<usize>,
+    /// What each picture shows.
+    pub labels: Vec<usize>,
+    /// Views a picture, which follow each other in the tables.
+    pub views: usize,
+    /// Cosines with the template's text features, `[pictures * views, classes]`.
+    pub template: Array2<f32>,
+    /// With the prompt's.
+    pub prompt: Array2<f32>,
+    /// With the classes' mean features.
+    pub means: Array2<f32>,
+    /// Log posteriors of Gaussians, up to a constant and in units of their spread.
+    pub gaussians: Array2<f32>,
+}
+
+impl Scores {
+    /// Of no picture yet.
+    pub fn none(classes: usize, views: usize) -> Scores {
+        let empty = || Array2::zeros((0, classes));
+        Scores {
+            pictures: Vec::new(),
+            labels: Vec::new(),
+            views,
+            template: empty(),
+            prompt: empty(),
+            means: empty(),
+            gaussians: empty(),
+        }
+    }
+
+    /// Adds the pictures at `rows` of `set`, as they are answered by a prompt with the change `delta` and by the Gaussians.
+    ///
+    /// # Errors
+    /// If the change does not fit the task.
+    pub fn add(
+        &mut self,
+        task: &Task,
+        (set, rows): (&FeatureSet, &[usize]),
+        delta: &Delta,
+        gaussians: &Discriminant,
+    ) -> Result<(), AdaptError> {
+        let (features, _) = set.select(rows).every_view();
+        let with = |texts: Array2<f32>| features.dot(&texts.t());
+        append(&mut self.template, with(task.text_features(None)?));
+        append(&mut self.prompt, with(task.text_features(Some(delta))?));
+        append(&mut self.means, with(unit_rows(&gaussians.means)));
+        append(&mut self.gaussians, gaussians.scores(features.view()));
+        self.pictures.extend(rows);
+        self.labels.extend(rows.iter().map(|&row| set.labels[row]));
+        Ok(())
+    }
+
+    /// A table's rows of the pictures as they are, without their crops.
+    pub fn plain<'a>(&self, table: &'a Array2<f32>) -> ArrayView2<'a, f32> {
+        table.slice(s![..;self.views.max(1) as isize, ..])
+    }
+
+    /// The scores of prompt and prototypes together, for a model whose cosines are multiplied by `scale`: in cosines.
+    pub fn together(&self, strength: f32, scale: f32) -> Array2<f32> {
+        &self.prompt + &(&self.gaussians * (strength / scale))
+    }
+
+    /// How much prototypes are to count, 0 for not at all: of what `answers` allows, that under which the right labels are
+    /// most likely.
+    pub fn strength(&self, answers: Answers, scale: f32) -> f32 {
+        let classes = self.prompt.ncols();
+        let enough = self.labels.len() >= CHOOSING * classes;
+        let nothing = match answers {
+            Answers::Prompt => return 0.0,
+            _ if !enough => return answers.usual_strength(),
+            Answers::WithPrototypes => None,
+            Answers::Best => Some(0.0),
+        };
+        let loss = |strength: f32| {
+            let scores = self.together(strength, scale);
+            self.log_loss(self.plain(&scores), scale)
+        };
+        let strengths = nothing.into_iter().chain(STRENGTHS);
+        let losses = strengths.map(|strength| (strength, loss(strength)));
+        let least = losses.min_by(|(_, a), (_, b)| a.total_cmp(b));
+        least.map_or(0.0, |(strength, _)| strength)
+    }
+
+    /// The mean negative logarithm of the right label's probability, at the best of a few temperatures.
+    fn log_loss(&self, scores: ArrayView2<f32>, scale: f32) -> f32 {
+        let at = |temperature: f32| {
+            let probabilities = softmax_rows(scores.to_owned(), scale / temperature);
+            let rows = probabilities.outer_iter().zip(&self.labels);
+            let losses = rows.map(|(row, &label)| -row[label].max(f32::MIN_POSITIVE).ln());
+            losses.sum::<f32>() / self.labels.len().max(1) as f32
+        };
+        TEMPERATURES
+            .map(at)
+            .into_iter()
+            .fold(f32::INFINITY, f32::min)
+    }
+}
+
+/// The class that each row of `scores` is highest at.
+pub fn named(scores: ArrayView2<f32>) -> Vec<usize> {
+    scores.outer_iter().map(best).collect()
+}
+
+fn append(table: &mut Array2<f32>, rows: Array2<f32>) {
+    let both = concatenate(Axis(0), &[table.view(), rows.view()]);
+    *table = both.expect("all tables have a column a class");
+}
+
+fn unit_rows(table: &Array2<f32>) -> Array2<f32> {
+    let mut table = table.clone();
+    for mut row in table.outer_iter_mut() {
+        let length = row.dot(&row).sqrt().max(f32::MIN_POSITIVE);
+        row /= length;
+    }
+    table
+}

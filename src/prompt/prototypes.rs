@@ -1,0 +1,170 @@
+//! What a prompt leaves over, in closed form: for each label the mean feature of its shots, and what is added to its
+//! score. Kept in eight bits.
+
+use super::Label;
+use super::record::MAX_WIDTH;
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+/// The mean features of labels, and a linear function that is added to the prompt's scores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prototypes {
+    /// The mean feature of each label's shots, `[labels, joint]`; zero where there were none.
+    pub means: EightBits,
+    /// Added to the text features where pictures are scored, `[labels, joint]`; zero for a label without shots.
+    pub weight: EightBits,
+    /// Added to the scores, which are cosines before; one a label.
+    pub bias: Vec<f32>,
+}
+
+impl Prototypes {
+    /// Of `means` and `weight`, `[labels, joint]` both, and one `bias` a label.
+    pub fn new(means: ArrayView2<f32>, weight: ArrayView2<f32>, bias: &Array1<f32>) -> Prototypes {
+        Prototypes {
+            means: EightBits::of(means),
+            weight: EightBits::of(weight),
+            bias: bias.to_vec(),
+        }
+    }
+
+    /// The same for other `labels`, by name: those of `own`, in whose order these are, keep theirs, and all others have
+    /// nothing added.
+    pub fn for_labels(&self, own: &[Label], labels: &[Label]) -> Prototypes {
+        let places: Vec<Option<usize>> = labels
+            .iter()
+            .map(|label| own.iter().position(|of| of.name == label.name))
+            .collect();
+        let bias = |place: &Option<usize>| place.map_or(0.0, |place| self.bias[place]);
+        Prototypes {
+            means: self.means.rows(&places),
+            weight: self.weight.rows(&places),
+            bias: places.iter().map(bias).collect(),
+        }
+    }
+
+    /// Numbers that are kept.
+    pub fn numbers(&self) -> usize {
+        let table = |table: &EightBits| table.values.len() + table.scales.len();
+        table(&self.means) + table(&self.weight) + self.bias.len()
+    }
+
+    /// What cannot be of `labels` labels, if anything.
+    pub fn fault(&self, labels: usize) -> Option<String> {
+        let joint = self.means.values.ncols();
+        let shape = |table: &EightBits| {
+            table.values.dim() == (labels, joint) && table.scales.len() == labels
+        };
+        let sound = (1..=MAX_WIDTH).contains(&joint)
+            && shape(&self.means)
+            && shape(&self.weight)
+            && self.bias.len() == labels;
+        let numbers = [&self.means.scales, &self.weight.scales, &self.bias];
+        let finite = numbers.into_iter().flatten().all(|x| x.is_finite());
+        if !sound {
+            Some(format!("its prototypes are not those of {labels} labels"))
+        } else if !finite {
+            Some("its prototypes hold a number that is not finite".into())
+        } else {
+            None
+        }
+    }
+}
+
+/// A table in eight bits: each row is whole numbers from -127 to 127 times the row's scale.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EightBits {
+    /// One a row, not negative.
+    pub scales: Vec<f32>,
+    /// The whole numbers.
+    pub values: Array2<i8>,
+}
+
+impl EightBits {
+    /// The nearest to `table`.
+    pub fn of(table: ArrayView2<f32>) -> EightBits {
+        let largest = |row: ndarray::ArrayView1<f32>| row.fold(0.0f32, |most, x| most.max(x.abs()));
+        let scales: Vec<f32> = table.outer_iter().map(|row| largest(row) / 127.0).collect();
+        let values = Array2::from_shape_fn(table.dim(), |(row, column)| match scales[row] {
+            0.0 => 0,
+            scale => (table[[row, column]] / scale).round() as i8,
+        });
+        EightBits { scales, values }
+    }
+
+    /// As ordinary numbers.
+    pub fn table(&self) -> Array2<f32> {
+        let mut table = self.values.mapv(f32::from);
+        for (mut row, &scale) in table.outer_iter_mut().zip(&self.scales) {
+            row *= scale;
+        }
+        table
+    }
+
+    /// The rows at `places`; of none a row of zeros.
+    fn rows(&self, places: &[Option<usize>]) -> EightBits {
+        let mut values = Array2::zeros((places.len(), self.values.ncols()));
+        for (mut row, place) in values.outer_iter_mut().zip(places) {
+            if let Some(place) = place {
+                row.assign(&self.values.index_axis(Axis(0), *place));
+            }
+        }
+        EightBits {
+            scales: places
+                .iter()
+                .map(|place| place.map_or(0.0, |place| self.scales[place]))
+                .collect(),
+            values,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    /// Prototypes of `labels` labels and `joint` numbers each.
+    pub fn prototypes(labels: usize, joint: usize) -> Prototypes {
+        let mut rng = Rng::new(6);
+        let mut table = || Array2::from_shape_simple_fn((labels, joint), || 0.1 * rng.normal());
+        let (means, weight) = (table(), table());
+        let bias = Array1::from_shape_fn(labels, |label| 0.01 * label as f32);
+        Prototypes::new(means.view(), weight.view(), &bias)
+    }
+
+    #[test]
+    fn eight_bits_are_half_a_scale_away_at_most() {
+        let mut rng = Rng::new(2);
+        let mut table = Array2::from_shape_simple_fn((3, 50), || rng.normal());
+        table.row_mut(1).fill(0.0);
+        let kept = EightBits::of(table.view());
+        for ((row, column), x) in kept.table().indexed_iter() {
+            assert!((x - table[[row, column]]).abs() <= 0.5001 * kept.scales[row]);
+        }
+        assert_eq!(kept.scales[1], 0.0);
+        assert_eq!(EightBits::of(kept.table().view()).values, kept.values);
+    }
+
+    #[test]
+    fn labels_keep_theirs_by_name_and_new_ones_have_nothing() {
+        let label = |name| Label::new(name, None).unwrap();
+        let own = [label("mug"), label("key")];
+        let kept = prototypes(2, 4);
+        let other = kept.for_labels(&own, &[label("key"), label("jar"), label("mug")]);
+        let (before, after) = (kept.weight.table(), other.weight.table());
+        assert_eq!(after.row(0), before.row(1));
+        assert_eq!(after.row(2), before.row(0));
+        assert!(after.row(1).iter().all(|&x| x == 0.0));
+        assert_eq!(other.bias, [kept.bias[1], 0.0, kept.bias[0]]);
+        assert_eq!(other.means.table().row(0), kept.means.table().row(1));
+        assert_eq!(other.fault(3), None);
+    }
+
+    #[test]
+    fn prototypes_of_other_labels_or_without_numbers_are_faulty() {
+        let mut kept = prototypes(3, 4);
+        assert_eq!(kept.fault(3), None);
+        assert!(kept.fault(2).is_some());
+        kept.bias[0] = f32::NAN;
+        assert!(kept.fault(3).unwrap().contains("finite"));
+    }
+}
