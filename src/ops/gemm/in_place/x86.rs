@@ -111,15 +111,15 @@ static AMX: Functions = Functions {
 
 kernel!(
     avxvnni, AVX_VNNI, AvxVnni, "avx2,avxvnni", "avxvnni_in_place_5x16", FLIP,
-    i8, Bytes, [1 2 3 4 5], avxvnni::lines, avxvnni::columns
+    i8, Bytes, [1 2 3 4 5], interleave_256::<FLIP>, avxvnni::columns
 );
 kernel!(
     avx512, AVX512, Avx512, "avx512f,avx512bw,avx512vl", "avx512_in_place_10x16", 0,
-    i16, Words, [1 2 3 4 5 6 7 8 9 10], avx512::lines, avx512::columns
+    i16, Words, [1 2 3 4 5 6 7 8 9 10], interleave_512::<0>, interleave_columns_512::<0>
 );
 kernel!(
     avx2, AVX2, Avx2, "avx2", "avx2_in_place_5x8", 0,
-    i16, Words, [1 2 3 4 5], avx2::lines, avx2::columns
+    i16, Words, [1 2 3 4 5], interleave_256::<0>, avx2::columns
 );
 kernel!(
     sse4, SSE4, Sse4, "sse4.1", "sse4_in_place_5x4", 0,
@@ -339,6 +339,62 @@ impl Instructions for Sse4 {
     }
 }
 
+/// A [`super::Interleave`] for AVX2: eight words of each of eight lines at a time, each byte exclusive-or `FLIP`.
+#[target_feature(enable = "avx2")]
+fn interleave_256<const FLIP: u8>(lines: &[&[i8]], panel: &mut [Vector]) {
+    const STEP: usize = 32;
+    let inner = lines.first().map_or(0, |line| line.len());
+    assert!(lines.len() <= PANEL && lines.iter().all(|line| line.len() == inner));
+    assert!(inner.next_multiple_of(4) * PANEL <= size_of_val(panel));
+    let panel = panel.as_mut_ptr().cast::<u8>();
+    let flip = _mm256_set1_epi8(FLIP as i8);
+    for (first, lines) in (0..).step_by(8).zip(lines.chunks(8)) {
+        for at in (0..inner).step_by(STEP) {
+            let mut v = [_mm256_setzero_si256(); 8];
+            for (v, line) in v.iter_mut().zip(lines) {
+                let values = &line[at..];
+                let mut some = [0; STEP];
+                let whole = values.first_chunk::<STEP>().unwrap_or_else(|| {
+                    some[..values.len()].copy_from_slice(values);
+                    &some
+                });
+                // SAFETY: there are as many values.
+                *v = unsafe { _mm256_loadu_si256(whole.as_ptr().cast()) };
+            }
+            let groups = (inner - at).div_ceil(4).min(8);
+            for (group, v) in transposed_256(v).into_iter().take(groups).enumerate() {
+                // SAFETY: the group is one of the panel's, and has room for four weights of each of 32 channels, as
+                // asserted.
+                unsafe {
+                    let to = panel.add((at + 4 * group) * PANEL + 4 * first);
+                    _mm256_storeu_si256(to.cast(), _mm256_xor_si256(v, flip));
+                }
+            }
+        }
+    }
+}
+
+/// Eight vectors of eight numbers of 32 bits, transposed.
+#[target_feature(enable = "avx2")]
+fn transposed_256(v: [__m256i; 8]) -> [__m256i; 8] {
+    let (mut t, mut u) = (v, v);
+    for i in 0..4 {
+        t[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    for i in [0, 4] {
+        u[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+        u[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+        u[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for i in 0..4 {
+        t[i] = _mm256_permute2x128_si256::<0x20>(u[i], u[i + 4]);
+        t[i + 4] = _mm256_permute2x128_si256::<0x31>(u[i], u[i + 4]);
+    }
+    t
+}
+
 const LANES: usize = 16;
 
 /// The lowest `count` of 64 bits.
@@ -350,7 +406,7 @@ fn mask(count: usize) -> u64 {
 }
 
 /// Turns sixteen lines of 64 values into sixteen vectors of four values a line.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn interleave_512<const FLIP: u8>(lines: &[&[i8]], panel: &mut [Vector]) {
     let groups = panel.len() / WIDE;
     let flip = _mm512_set1_epi8(FLIP as i8);
@@ -407,7 +463,7 @@ fn transposed(mut v: [__m512i; LANES]) -> [__m512i; LANES] {
     v
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn interleave_columns_512<const FLIP: u8>(
     lines: &[i8],
     length: usize,
