@@ -310,6 +310,8 @@ impl<'a> Classifier<'a> {
         if labels.is_empty() {
             return Err(ClassifierError::NoLabels);
         }
+        // Pictures come next, which need the other tower.
+        model.release_text();
         Ok(Classifier {
             model,
             labels: labels.into(),

@@ -76,7 +76,9 @@ pub struct Parity {
 /// The bundle's entry with the Hugging Face tokenizer.json.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 const GRAPH: &str = "image.graph";
-const IMAGE: &str = "image.weights.";
+pub(super) const IMAGE: &str = "image.weights.";
+/// What the names of the text tower's tensors begin with.
+pub(super) const TEXT: &str = "text.";
 
 impl TextDescription {
     pub(super) fn of(weights: &TextTowerWeights) -> TextDescription {

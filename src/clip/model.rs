@@ -10,7 +10,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::bundle::{Bundle, BundleError, Fingerprint, Header};
-use super::contents::{About, Description, Parity, Precision, TOKENIZER, read_image, read_text};
+use super::contents::{
+    About, Description, IMAGE, Parity, Precision, TEXT, TOKENIZER, read_image, read_text,
+};
 use super::image_tower::{ImageTower, ImageTowerError};
 use super::preprocess::{Preprocess, PreprocessError};
 use super::text_tower::{TextTower, TextTowerError};
@@ -62,6 +64,7 @@ pub struct Model {
     /// s, already exponentiated: 100 for OpenAI's weights.
     pub logit_scale: f32,
     summary: Summary,
+    bundle: Arc<Bundle>,
 }
 
 /// The sizes and the provenance of a model.
@@ -178,7 +181,8 @@ impl Model {
         description.preprocess.check()?;
         let text = TextTower::new(read_text(bundle, &description.text)?)?;
         bundle.release();
-        let image = ImageTower::read(read_image(&Arc::new(bundle.clone()))?)?;
+        let bundle = Arc::new(bundle.clone());
+        let image = ImageTower::read(read_image(&bundle)?)?;
         bundle.release();
 
         fit_together(&description, &tokenizer, &image, &text)?;
@@ -209,7 +213,18 @@ impl Model {
             text,
             logit_scale: description.logit_scale,
             summary,
+            bundle,
         })
+    }
+
+    /// Gives back the memory of the text tower's weights, where they are a file's. Texts that come later read them again.
+    pub fn release_text(&self) {
+        self.bundle.release_some(TEXT);
+    }
+
+    /// The same for the image tower and pictures.
+    pub fn release_image(&self) {
+        self.bundle.release_some(IMAGE);
     }
 
     /// The L2-normalised features `[e]` of a picture of any size.

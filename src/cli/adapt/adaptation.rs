@@ -127,6 +127,8 @@ impl Adaptation {
         let encode = |index, picture: &RgbImage| self.views(pictures.number(index), picture);
         let set = self.encode(pictures, &encode, monitor);
         bar.finish_and_clear();
+        // Training needs texts alone.
+        self.model.release_image();
         let unreadable = pictures.unreadable();
         for error in &unreadable {
             context.output.warn(format!("{error}; skipped"));

@@ -331,6 +331,27 @@ impl Bundle {
         self.storage.release(0..self.size());
     }
 
+    /// The same for the tensors whose names begin with `prefix`.
+    pub fn release_some(&self, prefix: &str) {
+        for entry in self
+            .entries
+            .values()
+            .filter(|entry| entry.name.starts_with(prefix))
+        {
+            let Ok((_, count)) = self.shape(entry) else {
+                continue;
+            };
+            let size = match entry.encoding {
+                Encoding::F32 => 4,
+                Encoding::I64 => 8,
+                Encoding::Int8 { .. } | Encoding::Bytes => 1,
+            };
+            if let Ok(bytes) = self.range(&entry.name, entry.offset, count, size) {
+                self.storage.release(bytes);
+            }
+        }
+    }
+
     /// The shape of the floats `name`, if they are in eight bits or at least `least` of them.
     pub fn float_shape(&self, name: &str, least: u64) -> Result<Option<Vec<usize>>, BundleError> {
         let entry = self.entry(name)?;
