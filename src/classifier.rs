@@ -414,8 +414,13 @@ impl Answer {
         (!self.is_unknown()).then(|| self.best().label)
     }
 
-    /// Whether the picture shows none of the labels, by the classifier's rule.
+    /// Whether the picture shows none of the labels, by the classifier's rule, or one that is
+    /// [never told](Label::is_untold).
     pub fn is_unknown(&self) -> bool {
+        self.labels[self.best().class].is_untold() || self.is_below()
+    }
+
+    fn is_below(&self) -> bool {
         match self.unknown {
             Unknown::Never => false,
             Unknown::BelowProbability(least) => self.best().probability < least,
@@ -483,6 +488,17 @@ mod tests {
             assert_eq!(answer(unknown).is_unknown(), expected, "{unknown:?}");
             assert_eq!(answer(unknown).label().is_none(), expected, "{unknown:?}");
         }
+    }
+
+    #[test]
+    fn a_label_that_is_never_told_is_answered_as_unknown() {
+        let mut answer = Answer::for_test(&[0.2, 0.8], 0.9, Unknown::Never);
+        answer.labels = ["mug", "!empty shelf"]
+            .map(|name| Label::new(name, None).unwrap())
+            .into();
+        assert_eq!((answer.label(), answer.is_unknown()), (None, true));
+        answer.probabilities = vec![0.7, 0.3];
+        assert_eq!(answer.label(), Some("mug"));
     }
 
     #[test]

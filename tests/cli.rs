@@ -100,6 +100,26 @@ fn a_demo_folder_is_adapted_to_and_classified_with_its_own_labels() {
 }
 
 #[test]
+fn shots_check_names_a_picture_in_the_wrong_folder_first() {
+    let dir = Directory::new();
+    dir.ok("demo --out pictures --condition clear --shots 5 --test 1");
+    let train = dir.path().join("pictures/train");
+    let mug = fs::read_dir(train.join("mug")).unwrap().next().unwrap();
+    let wrong = train.join("key/wrong.png");
+    fs::rename(mug.unwrap().path(), &wrong).unwrap();
+    let lines = dir.ok("shots check --images pictures/train --json").lines();
+    let first = &lines[0];
+    assert_eq!(
+        (&first["kind"], &first["label"], &first["seems"]),
+        (&"suspicion".into(), &"key".into(), &"mug".into())
+    );
+    assert!(first["file"].as_str().unwrap().ends_with("key/wrong.png"));
+    let learning = lines.iter().filter(|line| line["kind"] == "learning");
+    assert_eq!(learning.count(), 4);
+    dir.fails("shots check", 2, "NAME");
+}
+
+#[test]
 fn conditions_are_listed_and_an_unknown_one_is_wrong_usage() {
     let dir = Directory::new();
     let conditions = dir.ok("demo --list --json").lines();

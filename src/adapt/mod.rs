@@ -42,6 +42,7 @@ pub mod cross_fit;
 #[doc(hidden)]
 pub mod drift;
 pub mod features;
+pub mod inspection;
 #[doc(hidden)]
 pub mod lbfgs;
 #[doc(hidden)]

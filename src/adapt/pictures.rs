@@ -233,6 +233,11 @@ impl LabelledPictures {
         }
     }
 
+    /// The class of picture `index`.
+    pub fn class(&self, index: usize) -> usize {
+        self.pictures[index].1
+    }
+
     /// Picture `index`, decoded or drawn, and its class; none where it cannot be read. Called from several threads.
     pub fn load(&self, index: usize) -> Option<(RgbImage, usize)> {
         let (source, class) = &self.pictures[index];

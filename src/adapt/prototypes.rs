@@ -4,7 +4,7 @@
 use super::AdaptError;
 use super::features::FeatureSet;
 use crate::prompt::Prototypes;
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 /// Gaussians of the classes of some shots, as a linear function of a feature.
 #[derive(Debug, Clone)]
@@ -32,6 +32,18 @@ impl Discriminant {
         labels: &[usize],
         classes: usize,
     ) -> Result<Discriminant, AdaptError> {
+        Ok(Discriminant::with_precision(features, labels, classes)?.0)
+    }
+
+    /// The same, with the precision that all classes share.
+    ///
+    /// # Errors
+    /// As [`Discriminant::of`].
+    pub(super) fn with_precision(
+        features: ArrayView2<f32>,
+        labels: &[usize],
+        classes: usize,
+    ) -> Result<(Discriminant, Precision), AdaptError> {
         let (means, counts) = class_means(features, labels, classes);
         let mut centred = features.mapv(f64::from);
         for (mut row, &label) in centred.outer_iter_mut().zip(labels) {
@@ -47,13 +59,14 @@ impl Discriminant {
             *entry += ridge;
         }
         let factor = cholesky(matrix).ok_or(AdaptError::Singular)?;
+        let precision = Precision { factor };
         let mut weight = Array2::zeros((classes, joint));
         let mut bias = Array1::zeros(classes);
         for (class, mean) in means.outer_iter().enumerate() {
             if counts[class] == 0 {
                 continue;
             }
-            let row = solve(&factor, mean.to_owned()) * joint as f64;
+            let row = precision.times(mean.to_owned());
             bias[class] = (-0.5 * row.dot(&mean)) as f32;
             weight.row_mut(class).assign(&row.mapv(|x| x as f32));
         }
@@ -66,10 +79,29 @@ impl Discriminant {
         let scores = fitted.scores(features);
         let squares = scores.iter().map(|x| x * x).sum::<f32>();
         let spread = (squares / scores.len().max(1) as f32).sqrt();
-        Ok(Discriminant {
+        let fitted = Discriminant {
             spread: if spread > 0.0 { spread } else { 1.0 },
             ..fitted
-        })
+        };
+        Ok((fitted, precision))
+    }
+
+    /// The same where `feature` is not among the `count` shots of `class`; the covariance is kept.
+    pub(super) fn without(
+        &self,
+        (class, count): (usize, usize),
+        feature: ArrayView1<f32>,
+        precision: &Precision,
+    ) -> Discriminant {
+        let mut without = self.clone();
+        let left = (count - 1) as f32;
+        let there = precision.times(feature.mapv(f64::from)).mapv(|x| x as f32);
+        let mean = (&self.means.row(class) * count as f32 - feature) / left;
+        let weight = (&self.weight.row(class) * count as f32 - there) / left;
+        without.bias[class] = -0.5 * weight.dot(&mean);
+        without.means.row_mut(class).assign(&mean);
+        without.weight.row_mut(class).assign(&weight);
+        without
     }
 
     /// Of all views of `shots`.
@@ -112,6 +144,19 @@ impl Discriminant {
             }
         }
         centred
+    }
+}
+
+/// The inverse of the covariance that all classes share.
+pub(super) struct Precision {
+    /// The lower triangle of what is inverted.
+    factor: Array2<f64>,
+}
+
+impl Precision {
+    fn times(&self, vector: Array1<f64>) -> Array1<f64> {
+        let joint = vector.len() as f64;
+        solve(&self.factor, vector) * joint
     }
 }
 
@@ -179,6 +224,29 @@ mod tests {
         let features = ndarray::arr2(&[[f32::NAN, 0.0], [0.0, 1.0]]);
         let found = Discriminant::of(features.view(), &[0, 1], 2);
         assert!(matches!(found, Err(AdaptError::Singular)));
+    }
+
+    #[test]
+    fn without_a_shot_the_mean_is_that_of_the_others() {
+        let mut rng = Rng::new(3);
+        let features = Array2::from_shape_simple_fn((12, 5), || rng.normal());
+        let labels: Vec<usize> = (0..12).map(|row| row % 3).collect();
+        let (fitted, precision) =
+            Discriminant::with_precision(features.view(), &labels, 3).unwrap();
+        let without = fitted.without((0, 4), features.row(0), &precision);
+        let others = features
+            .select(Axis(0), &[3, 6, 9])
+            .mean_axis(Axis(0))
+            .unwrap();
+        let weight = precision.times(others.mapv(f64::from)).mapv(|x| x as f32);
+        for (found, expected) in [
+            (without.means.row(0).to_owned(), others),
+            (without.weight.row(0).to_owned(), weight),
+        ] {
+            let away = (&found - &expected).mapv(f32::abs);
+            assert!(away.iter().all(|&x| x < 1e-3), "{found} {expected}");
+        }
+        assert_eq!(without.weight.row(1), fitted.weight.row(1));
     }
 
     #[test]

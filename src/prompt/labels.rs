@@ -12,6 +12,8 @@ pub const MAX_LABELS: usize = 10_000;
 pub const MAX_LABEL_BYTES: usize = 200;
 /// The answer for a picture that shows none of the labels.
 pub const UNKNOWN: &str = "unknown";
+/// What the name of a label begins with that is never told.
+pub const UNTOLD: char = '!';
 /// The largest label file that is read: every label at its longest, with room for comments.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
@@ -141,6 +143,11 @@ pub enum LabelsError {
 }
 
 impl Label {
+    /// Whether it is never told: its name begins with [`UNTOLD`]. A picture of it is answered as none of the labels.
+    pub fn is_untold(&self) -> bool {
+        self.name.starts_with(UNTOLD)
+    }
+
     /// A label called `name`. Without `words` the name itself is read; in both, underscores read as spaces.
     ///
     /// # Errors
@@ -156,7 +163,7 @@ impl Label {
         if label.name.starts_with('-') {
             return Err(LabelFault::LeadingDash);
         }
-        if same_name(&label.name, UNKNOWN) {
+        if same_name(label.name.trim_start_matches(UNTOLD), UNKNOWN) {
             return Err(LabelFault::Unknown);
         }
         Ok(label)
@@ -165,7 +172,9 @@ impl Label {
     /// The same for what a prompt file holds, which may be older than some of these rules.
     pub(super) fn of_prompt(name: &str, words: Option<&str>) -> Result<Label, LabelFault> {
         let name = name.trim();
-        let words = words.unwrap_or(name).replace('_', " ");
+        let words = words
+            .unwrap_or(name.trim_start_matches(UNTOLD))
+            .replace('_', " ");
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
         if name.is_empty() {
             return Err(LabelFault::NoName);
@@ -347,6 +356,18 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         parse(text, "labels.txt").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_label_that_is_never_told_reads_as_any_other() {
+        let labels = parse("mug\n!empty_shelf\n!other = something else\n", "x").unwrap();
+        let words: Vec<&str> = labels.iter().map(|label| label.words.as_str()).collect();
+        assert_eq!(words, ["mug", "empty shelf", "something else"]);
+        let untold: Vec<bool> = labels.iter().map(Label::is_untold).collect();
+        assert_eq!(untold, [false, true, true]);
+        assert_eq!(labels[1].name, "!empty_shelf");
+        assert!(Label::new("!", None).is_err() && Label::new("!unknown", None).is_err());
+        assert!(parse("mug\n!mug\n", "x").is_err());
     }
 
     #[test]

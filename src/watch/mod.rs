@@ -2,6 +2,7 @@
 //! and the prompt is replaced where its file was. Whoever consumes the events prints them, runs commands or sends them
 //! on: nothing of that is here, so that any number of consumers see the same.
 
+mod confirmation;
 mod frozen;
 mod hints;
 mod meter;
@@ -17,6 +18,7 @@ pub use renewal::{PromptChange, Renewal};
 pub(crate) use sharpness::sharpness;
 pub(crate) use smoothing::Smoothing;
 
+use confirmation::Confirmation;
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,6 +47,8 @@ pub enum WatchError {
 pub struct WatchOptions {
     /// The time in which an answer loses all but 1/e of its weight in the average; zero takes each frame by itself.
     pub smooth: Duration,
+    /// Answers alike that make a change of what is shown; 0 and 1 take each answer as it comes.
+    pub confirm: usize,
     /// The time from the end of one frame's event to the next frame.
     pub pace: Duration,
     /// How many frames to name at most.
@@ -152,7 +156,7 @@ pub struct Watch<'a> {
     options: WatchOptions,
     smoothing: Smoothing,
     frozen: Option<FrozenCamera>,
-    shown: Option<Shown>,
+    confirmation: Confirmation,
     /// A frame that waits for the event that came before it.
     pending: Option<Box<Frame>>,
     named: u64,
@@ -178,8 +182,8 @@ impl<'a> Watch<'a> {
             classifier,
             renewal,
             smoothing: Smoothing::new(options.smooth),
+            confirmation: Confirmation::new(options.confirm),
             options,
-            shown: None,
             pending: None,
             named: 0,
             last: Instant::now(),
@@ -247,9 +251,9 @@ impl<'a> Watch<'a> {
             .smoothing
             .add(answer, now - std::mem::replace(&mut self.last, now));
         let shown = Shown::of(&answer);
-        let change = (self.shown.as_ref() != Some(&shown)).then(|| Change {
+        let change = self.confirmation.add(&shown).map(|previous| Change {
             score: answer.best().probability,
-            previous: self.shown.replace(shown.clone()),
+            previous,
             shown,
             source: frame.source.clone(),
             frame: frame.index,

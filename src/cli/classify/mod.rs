@@ -56,6 +56,9 @@ pub struct Arguments {
     /// Average the answers of a camera over about so long, so that one odd frame changes no label
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "paths")]
     smooth: Option<Duration>,
+    /// Say that a camera shows something else only after so many answers alike
+    #[arg(long, value_name = "N", conflicts_with = "paths", value_parser = clap::value_parser!(u32).range(1..))]
+    confirm: Option<u32>,
     /// Run a command, by sh -c, whenever the label of a camera changes; EDGE_RLP_LABEL, EDGE_RLP_SCORE, EDGE_RLP_PREVIOUS,
     /// EDGE_RLP_SOURCE and EDGE_RLP_FRAME say what to
     #[arg(long, value_name = "COMMAND", conflicts_with = "paths")]

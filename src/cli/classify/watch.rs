@@ -133,6 +133,7 @@ fn options_of(camera: &CameraSource, report: &Report) -> WatchOptions {
     let demo = matches!(camera, CameraSource::Demo(_));
     WatchOptions {
         smooth: arguments.smooth.unwrap_or_default(),
+        confirm: arguments.confirm.unwrap_or(1) as usize,
         frames: arguments.frames,
         frozen_after: Some(arguments.frozen_after).filter(|after| !after.is_zero()),
         pace: match (arguments.every, arguments.frames) {

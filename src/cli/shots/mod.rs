@@ -1,5 +1,6 @@
 //! `edge-rlp shots`: the labelled pictures that prompts were made from, which stay until somebody removes them.
 
+mod check;
 mod chosen;
 mod list;
 mod purge;
@@ -24,6 +25,8 @@ pub enum Command {
     },
     /// Name shots one by one, with their files
     Show(show::Arguments),
+    /// Name shots whose labels look wrong, those that are there twice, and whether more would help
+    Check(check::Arguments),
     /// Give shots another label
     Move(relabel::Arguments),
     /// Remove shots
@@ -36,6 +39,7 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     let done = match command {
         Command::List { prompt } => list::run(prompt.as_deref(), context),
         Command::Show(arguments) => show::run(&arguments, context),
+        Command::Check(arguments) => check::run(&arguments, context),
         Command::Move(arguments) => relabel::run(&arguments, context),
         Command::Remove(arguments) => remove::run(&arguments, context),
         Command::Purge(arguments) => purge::run(&arguments, context),
