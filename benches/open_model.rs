@@ -46,16 +46,7 @@ fn main() {
     let first_image = first.elapsed().as_secs_f64() * 1e3;
     let peak = peak_mib();
     let sequences: Vec<Vec<u32>> = (0..10)
-        .map(|i| {
-            vec![
-                model.tokenizer.start_token(),
-                10 + i,
-                20,
-                30,
-                40,
-                model.tokenizer.end_token(),
-            ]
-        })
+        .map(|i| model.tokenizer.sequence([10 + i, 20, 30, 40]))
         .collect();
     let result = serde_json::json!({
         "model": model.name,

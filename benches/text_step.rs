@@ -1,11 +1,11 @@
 //! The text side of a training step on a text tower of ViT-B/32's size with random weights, one thread: forward and
-//! backward of 10, 100 and 1,000 classes with names of one to three tokens, in eight bits and in floats. A line of JSON
-//! a size, medians beside the best round. `cargo bench --bench text_step`
+//! backward of 10, 100 and 1,000 classes with names of one to three tokens, in eight bits and in floats, and of 10 and 100
+//! in a tower of which every token sees every other. A line of JSON a size, medians beside the best round. `cargo bench --bench text_step`
 
 use std::time::Instant;
 
 use edge_rlp::autodiff::random::{self, Sizes, matrix};
-use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
+use edge_rlp::clip::text_tower::{DEFAULT_MEMORY, Padding, Pooling, Reading};
 use edge_rlp::clip::{TextTower, TextTowerWeights};
 use edge_rlp::host::memory::keep_freed;
 use edge_rlp::ops::Activation;
@@ -26,16 +26,34 @@ fn main() {
         .build_global()
         .expect("the first use of the pool");
     keep_freed();
-    for (precision, tower) in [("int8", tower(true)), ("f32", tower(false))] {
+    let whole = |padding| Reading::Whole {
+        padding,
+        pooling: Pooling::End,
+    };
+    // MobileCLIP sees its padding, so every text has 77 rows.
+    let readings = [
+        ("causal", Reading::Causal),
+        ("whole, padding hidden", whole(Padding::Hidden)),
+        ("whole, padding seen", whole(Padding::Token(0))),
+    ];
+    let towers = [("int8", true), ("f32", false)].map(|(precision, quantised)| {
+        readings.map(|(name, reading)| (precision, name, tower(quantised, reading)))
+    });
+    for (precision, reading, tower) in towers.iter().flatten() {
         for (classes, rounds) in [(10, 21), (100, 7), (1000, 2)] {
-            let step = Step::measure(&tower, classes, rounds);
+            if *reading != "causal" && classes > 100 {
+                continue;
+            }
+            let step = Step::measure(tower, classes, rounds);
             println!(
                 "{}",
                 json!({
                     "bench": "text_step",
                     "precision": precision,
+                    "reading": reading,
                     "classes": classes,
                     "tokens": step.tokens,
+                    "rows": step.rows,
                     "forward_ms": step.forward[0],
                     "forward_best_ms": step.forward[1],
                     "backward_ms": step.backward[0],
@@ -46,7 +64,7 @@ fn main() {
     }
 }
 
-fn tower(quantised: bool) -> TextTower {
+fn tower(quantised: bool, reading: Reading) -> TextTower {
     let mut rng = Rng::new(1);
     let mut transformer = random::weights(&mut rng, SIZES, Activation::QuickGelu);
     if quantised {
@@ -61,8 +79,9 @@ fn tower(quantised: bool) -> TextTower {
         projection_bias: None,
         heads: transformer.heads,
         activation: transformer.activation,
-        start_token: 998,
+        start_token: Some(998),
         end_token: 999,
+        reading,
     })
     .expect("random weights of consistent shapes")
 }
@@ -70,6 +89,8 @@ fn tower(quantised: bool) -> TextTower {
 struct Step {
     /// Of all classes, without the prefix.
     tokens: usize,
+    /// That a step computes.
+    rows: usize,
     /// Milliseconds of the median and of the best round.
     forward: [f64; 2],
     backward: [f64; 2],
@@ -105,6 +126,7 @@ impl Step {
         });
         Step {
             tokens: suffixes.iter().map(Vec::len).sum(),
+            rows: tower.rows(context.nrows(), &suffixes),
             forward,
             backward,
         }

@@ -70,9 +70,7 @@ pub fn bundle(bytes: &[u8]) {
     let picture = image::RgbImage::from_fn(31, 17, |x, y| image::Rgb([x as u8, y as u8, 9]));
     let _ = model.encode_image(&picture);
     if let Ok(ids) = model.tokenizer.encode("a photo of a cat.") {
-        let ids = [model.tokenizer.start_token()].into_iter().chain(ids);
-        let ids: Vec<u32> = ids.chain([model.tokenizer.end_token()]).collect();
-        let _ = model.text.encode(&[ids]);
+        let _ = model.text.encode(&[model.tokenizer.sequence(ids)]);
     }
 }
 
@@ -84,7 +82,8 @@ fn sealed(bytes: &[u8]) -> Vec<u8> {
     }
     let length = file.len();
     file[..8].copy_from_slice(b"RLPMODEL");
-    file[8..12].copy_from_slice(&1u32.to_le_bytes());
+    let version = if file[8] == 2 { 2u32 } else { 1 };
+    file[8..12].copy_from_slice(&version.to_le_bytes());
     file[24..32].copy_from_slice(&(length as u64).to_le_bytes());
     let part = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;
     let table = 96usize.saturating_add(part(12)).saturating_add(part(16));

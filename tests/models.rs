@@ -124,9 +124,8 @@ fn features_are_those_of_the_library_one_line_an_input() {
     assert_eq!(lines.len(), 2);
     for (line, text) in lines.iter().zip(["a mug", "two words"]) {
         assert_eq!(line["source"], text);
-        let mut sequence = vec![model.tokenizer.start_token()];
-        sequence.extend(model.tokenizer.encode(text).unwrap());
-        sequence.push(model.tokenizer.end_token());
+        let ids = model.tokenizer.encode(text).unwrap();
+        let sequence = model.tokenizer.sequence(ids);
         let expected = model.text.encode(&[sequence]).unwrap();
         assert_eq!(numbers(&line["features"]), expected.row(0).to_vec());
     }

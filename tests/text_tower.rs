@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use edge_rlp::clip::text_tower::DEFAULT_MEMORY;
+use edge_rlp::clip::text_tower::{DEFAULT_MEMORY, Reading};
 use edge_rlp::clip::{BlockWeights, LinearWeights, NormWeights, TextTower, TextTowerWeights};
 use edge_rlp::ops::Activation;
 use ndarray::{Array1, Array2};
@@ -102,8 +102,9 @@ impl Fixture {
                 "quick_gelu" => Activation::QuickGelu,
                 _ => Activation::Gelu,
             },
-            start_token: self.header.start,
+            start_token: Some(self.header.start),
             end_token: self.header.end,
+            reading: Reading::Causal,
         })
         .unwrap()
     }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use edge_rlp::adapt::features::{Extraction, Monitor, Pictures, extract};
 use edge_rlp::adapt::{Options, Task, adapt};
 use edge_rlp::autodiff::random::{self, Sizes, matrix};
-use edge_rlp::clip::{Model, TextTower, TextTowerWeights};
+use edge_rlp::clip::{Model, TextTower, TextTowerWeights, text_tower::Reading};
 use edge_rlp::ops::{Activation, Kernels};
 use edge_rlp::prompt::{Label, Template, Tuning};
 use edge_rlp::rng::Rng;
@@ -68,8 +68,9 @@ fn features_and_gradients_of_texts_do_not_depend_on_the_number_of_threads() {
                 projection_bias: None,
                 heads: transformer.heads,
                 activation: transformer.activation,
-                start_token: 58,
+                start_token: Some(58),
                 end_token: 59,
+                reading: Reading::Causal,
             })
             .unwrap();
             let context = tower.token_rows(&[1, 2, 3, 4]).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Axis};
 
-use super::{BlockWeights, LinearWeights, NormWeights, TransformerWeights};
+use super::{BlockWeights, LinearWeights, NormWeights, RowPooling, TransformerWeights};
 use crate::ops::matrix::StoredIntegers;
 use crate::ops::{Activation, Matrix};
 use crate::rng::Rng;
@@ -47,6 +47,7 @@ pub fn weights(rng: &mut Rng, sizes: Sizes, activation: Activation) -> Transform
         projection_bias: Array1::zeros(joint),
         heads,
         activation,
+        pooling: RowPooling::One,
     }
 }
 

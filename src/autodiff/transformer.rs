@@ -24,13 +24,26 @@ pub struct TransformerWeights<T = f32> {
     pub heads: usize,
     /// Of every block.
     pub activation: Activation,
+    /// What a feature is made of.
+    pub pooling: RowPooling,
 }
 
-/// A causal, pre-norm text transformer with frozen weights (CLIP, arXiv 2103.00020).
+/// Which rows of a sequence its feature is made of, after the final norm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RowPooling {
+    /// The one that the layout names ([`RowLayout::ends`]).
+    #[default]
+    One,
+    /// The mean of all.
+    Mean,
+}
+
+/// A causal or whole (as the layouts of its passes are), pre-norm text transformer with frozen weights (CLIP, arXiv 2103.00020).
 pub struct TextTransformer<T: Scalar> {
     blocks: Vec<Block<T>>,
     final_norm: LayerNorm<T>,
     projection: Linear<T>,
+    pooling: RowPooling,
 }
 
 /// The keys and values of rows that passes share, or their gradients: `[rows, 2 width]` a block.
@@ -56,9 +69,13 @@ impl<T: Scalar> TextTransformer<T> {
     /// Packs the weights for this machine.
     pub fn new(weights: TransformerWeights<T>) -> TextTransformer<T> {
         let TransformerWeights {
-            heads, activation, ..
+            heads,
+            activation,
+            pooling,
+            ..
         } = weights;
         TextTransformer {
+            pooling,
             blocks: weights
                 .blocks
                 .into_iter()
@@ -82,7 +99,7 @@ impl<T: Scalar> TextTransformer<T> {
         blocks.map(|block| block.tape_numbers(rows, seen)).sum()
     }
 
-    /// The features at the last row of each sequence, from rows `[layout.rows(), width]` with their positions added
+    /// The features of each sequence, from rows `[layout.rows(), width]` with their positions added
     /// that stand after `before`; all of it is kept for the backward pass.
     pub fn forward(&self, rows: Array2<T>, layout: RowLayout, before: &KeysValues<T>) -> Tape<T> {
         let mut blocks = Vec::with_capacity(self.blocks.len());
@@ -128,7 +145,11 @@ impl<T: Scalar> TextTransformer<T> {
             keep(tape);
         }
         let (normal, final_norm) = self.final_norm.forward(rows.view());
-        let features = normalise::forward(self.projection.forward(normal.view()));
+        let pooled = match self.pooling {
+            RowPooling::One => normal,
+            RowPooling::Mean => means(&normal, layout),
+        };
+        let features = normalise::forward(self.projection.forward(pooled.view()));
         (final_norm, features)
     }
 
@@ -144,9 +165,13 @@ impl<T: Scalar> TextTransformer<T> {
         d_features: ArrayView2<T>,
     ) -> Array2<T> {
         let every: Vec<usize> = (0..tape.layout.rows()).collect();
-        let d_normal = self
+        let d_pooled = self
             .projection
             .backward(normalise::backward(&tape.features, d_features).view());
+        let d_normal = match self.pooling {
+            RowPooling::One => d_pooled,
+            RowPooling::Mean => spread(&d_pooled, &tape.layout),
+        };
         let mut d = Array2::zeros(d_normal.dim());
         self.final_norm
             .backward_onto(&tape.final_norm, 0..d.nrows(), d_normal.view(), &mut d);
@@ -176,12 +201,37 @@ impl<T: Scalar> TextTransformer<T> {
         before: &'a KeysValues<T>,
     ) -> Pass<'a, T> {
         let last = index + 1 == self.blocks.len();
+        let one = self.pooling == RowPooling::One;
         Pass {
             layout,
-            kept: if last { layout.ends() } else { every },
+            kept: if last && one { layout.ends() } else { every },
             before: &before.0[index],
         }
     }
+}
+
+/// The mean of the rows of each sequence: `[sequences, width]`.
+fn means<T: Real>(rows: &Array2<T>, layout: &RowLayout) -> Array2<T> {
+    let mut means = Array2::zeros((layout.sequences().len(), rows.ncols()));
+    for (mut mean, span) in means.rows_mut().into_iter().zip(layout.sequences()) {
+        let share = T::one() / T::of(span.len() as f64);
+        for row in span.clone() {
+            mean.scaled_add(share, &rows.row(row));
+        }
+    }
+    means
+}
+
+/// The gradient of the rows, from that of their means.
+fn spread<T: Real>(d_means: &Array2<T>, layout: &RowLayout) -> Array2<T> {
+    let mut d = Array2::zeros((layout.rows(), d_means.ncols()));
+    for (d_mean, span) in d_means.rows().into_iter().zip(layout.sequences()) {
+        let share = T::one() / T::of(span.len() as f64);
+        for row in span.clone() {
+            d.row_mut(row).scaled_add(share, &d_mean);
+        }
+    }
+    d
 }
 
 #[cfg(test)]

@@ -68,21 +68,18 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn embed_text(model: &Model, text: &str, context: &Context) -> anyhow::Result<()> {
-    let (start, end) = (model.tokenizer.start_token(), model.tokenizer.end_token());
-    let mut sequence = vec![start];
-    sequence.extend(model.tokenizer.encode(text)?);
-    let most = model.text.context_length() - 1;
-    if sequence.len() > most {
+    let mut ids = model.tokenizer.encode(text)?;
+    let most = model.text.context_length() - model.tokenizer.sequence([]).len();
+    if ids.len() > most {
         let beginning: String = text.chars().take(40).collect();
         context.output.warn(format!(
             "the text that begins with {beginning:?} has {} tokens and the model reads {}: the rest is left out",
-            sequence.len() - 1,
-            most - 1
+            ids.len(),
+            most
         ));
-        sequence.truncate(most);
+        ids.truncate(most);
     }
-    sequence.push(end);
-    let features = model.text.encode(&[sequence])?;
+    let features = model.text.encode(&[model.tokenizer.sequence(ids)])?;
     print(text, features.row(0), context)
 }
 

@@ -10,16 +10,68 @@ use super::bundle::{Bundle, BundleError, BundleWriter};
 use super::graph::stored::StoredTensor;
 use super::image_tower::GraphText;
 use super::preprocess::Preprocess;
-use super::text_tower::{BlockWeights, LinearWeights, NormWeights, TextTowerWeights};
+use super::text_tower::{BlockWeights, LinearWeights, NormWeights, Reading, TextTowerWeights};
 use crate::ops::Activation;
 
 /// What a bundle says of a model beside its tensors; part of the fingerprint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Description {
     pub preprocess: Preprocess,
     /// s: features' inner products are multiplied by it before the softmax.
     pub logit_scale: f32,
+    /// What is added to them before the sigmoid, in a model that was trained with one.
+    pub logit_bias: Option<f32>,
     pub text: TextDescription,
+}
+
+/// The description in a bundle of version 1: every CLIP with a causal text tower.
+type First = (Preprocess, f32, TextDescription);
+/// In a bundle of version 2: the same, whether there is a start token, the bias, how texts are read.
+type Second = (Preprocess, f32, TextDescription, bool, Option<f32>, Reading);
+
+impl Description {
+    /// The bytes of a bundle with this description, in the oldest version that can hold it.
+    pub fn finish(&self, writer: BundleWriter, about: &About) -> Result<Vec<u8>, BundleError> {
+        let Description {
+            preprocess,
+            logit_scale,
+            logit_bias,
+            text,
+        } = self;
+        let plain = text.starts && logit_bias.is_none() && text.reading == Reading::Causal;
+        if plain {
+            return writer.finish(1, &(preprocess, logit_scale, text), about);
+        }
+        let (starts, reading) = (text.starts, text.reading);
+        let second = (preprocess, logit_scale, text, starts, logit_bias, reading);
+        writer.finish(2, &second, about)
+    }
+
+    /// The description of a bundle of any version.
+    pub fn read(bundle: &Bundle) -> Result<Description, BundleError> {
+        if bundle.version() == 1 {
+            let (preprocess, logit_scale, text): First = bundle.description()?;
+            return Ok(Description {
+                preprocess,
+                logit_scale,
+                logit_bias: None,
+                text,
+            });
+        }
+        let second: Second = bundle.description()?;
+        let (preprocess, logit_scale, text, starts, logit_bias, reading) = second;
+        let text = TextDescription {
+            starts,
+            reading,
+            ..text
+        };
+        Ok(Description {
+            preprocess,
+            logit_scale,
+            logit_bias,
+            text,
+        })
+    }
 }
 
 /// What the tensors of the text tower do not say about it.
@@ -31,8 +83,18 @@ pub struct TextDescription {
     /// Of every layer norm.
     pub epsilon: f32,
     pub projection_bias: bool,
+    /// 0 where there is none.
     pub start_token: u32,
     pub end_token: u32,
+    /// Whether texts start with a token of their own.
+    #[serde(skip, default = "yes")]
+    pub starts: bool,
+    #[serde(skip)]
+    pub reading: Reading,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A model's name and provenance; not part of the fingerprint.
@@ -88,8 +150,10 @@ impl TextDescription {
             activation: weights.activation,
             epsilon: weights.final_norm.epsilon,
             projection_bias: weights.projection_bias.is_some(),
-            start_token: weights.start_token,
+            start_token: weights.start_token.unwrap_or(0),
             end_token: weights.end_token,
+            starts: weights.start_token.is_some(),
+            reading: weights.reading,
         }
     }
 }
@@ -152,7 +216,7 @@ impl WeightWriter<'_> {
     pub fn image(
         &mut self,
         graph: &str,
-        tensors: &[(String, Arc<Tensor>, Option<usize>)],
+        tensors: Vec<(String, Arc<Tensor>, Option<usize>)>,
     ) -> Result<(), String> {
         self.bundle.bytes(GRAPH, graph.as_bytes());
         for (name, tensor, channels) in tensors {
@@ -164,7 +228,7 @@ impl WeightWriter<'_> {
             let floats = tensor.to_plain_array_view::<f32>();
             let floats = floats.map_err(|_| format!("{name} holds {:?}", tensor.datum_type()))?;
             match (self.precision, channels) {
-                (Precision::Int8, &Some(axis)) => self.bundle.int8(&label, floats, axis),
+                (Precision::Int8, Some(axis)) => self.bundle.int8(&label, floats, axis),
                 _ => self.bundle.f32(&label, floats),
             }
         }
@@ -236,8 +300,9 @@ pub(super) fn read_text(
             .transpose()?,
         heads: text.heads as usize,
         activation: text.activation,
-        start_token: text.start_token,
+        start_token: text.starts.then_some(text.start_token),
         end_token: text.end_token,
+        reading: text.reading,
     })
 }
 

@@ -15,7 +15,7 @@ use super::contents::{
 };
 use super::image_tower::{ImageTower, ImageTowerError};
 use super::preprocess::{Preprocess, PreprocessError};
-use super::text_tower::{TextTower, TextTowerError};
+use super::text_tower::{Reading, TextTower, TextTowerError};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use crate::ops::Activation;
 use crate::prompt::{Label, Template, TemplateError, TokenLayout};
@@ -63,6 +63,8 @@ pub struct Model {
     pub text: TextTower,
     /// s, already exponentiated: 100 for OpenAI's weights.
     pub logit_scale: f32,
+    /// What is added to scaled cosines, in a model that was trained with a sigmoid for each pair (SigLIP).
+    pub logit_bias: Option<f32>,
     summary: Summary,
     bundle: Arc<Bundle>,
 }
@@ -101,6 +103,11 @@ pub struct Summary {
     pub vocabulary: usize,
     /// s, already exponentiated.
     pub logit_scale: f32,
+    /// Of a model that was trained with a sigmoid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logit_bias: Option<f32>,
+    /// How texts are read.
+    pub reading: Reading,
 }
 
 /// What a bundle says of its model, read without the weights: enough to list it and to find it by fingerprint, whatever
@@ -175,7 +182,7 @@ impl Model {
     }
 
     fn from_bundle(bundle: &Bundle) -> Result<Model, ModelError> {
-        let description: Description = bundle.description()?;
+        let description = Description::read(bundle)?;
         let about: About = bundle.about()?;
         let tokenizer = Tokenizer::from_json(bundle.bytes(TOKENIZER)?)?;
         description.preprocess.check()?;
@@ -203,6 +210,8 @@ impl Model {
             context_length: text.context_length(),
             vocabulary: text.vocabulary(),
             logit_scale: description.logit_scale,
+            logit_bias: description.logit_bias,
+            reading: text.reading(),
         };
         Ok(Model {
             name: about.name,
@@ -212,6 +221,7 @@ impl Model {
             image,
             text,
             logit_scale: description.logit_scale,
+            logit_bias: description.logit_bias,
             summary,
             bundle,
         })
@@ -225,6 +235,12 @@ impl Model {
     /// The same for the image tower and pictures.
     pub fn release_image(&self) {
         self.bundle.release_some(IMAGE);
+    }
+
+    /// The logit that the model gives a picture and a text whose features have this inner product: scaled, and with the
+    /// bias added where it has one. A bias is the same for all texts, so it changes no softmax over them.
+    pub fn logit(&self, similarity: f32) -> f32 {
+        self.logit_scale * similarity + self.logit_bias.unwrap_or(0.0)
     }
 
     /// The L2-normalised features `[e]` of a picture of any size.
@@ -249,7 +265,8 @@ impl Model {
             |text| self.tokenizer.encode(text),
             self.tokenizer.end_token(),
             labels,
-            self.text.context_length(),
+            // A model without a start token has room for one more.
+            self.text.context_length() + usize::from(self.tokenizer.start_token().is_none()),
         )
     }
 
@@ -289,6 +306,15 @@ fn fit_together(
     let scale = description.logit_scale;
     if !(scale.is_finite() && scale > 0.0) {
         return mismatch(format!("the logit scale is {scale}"));
+    }
+    if let Some(bias) = description.logit_bias.filter(|bias| !bias.is_finite()) {
+        return mismatch(format!("the logit bias is {bias}"));
+    }
+    let (of_texts, of_tower) = (tokenizer.start_token(), text.start_token());
+    if of_texts.is_some() != of_tower.is_some() {
+        return mismatch(
+            "one of tokeniser and text tower has a start token, the other has none".into(),
+        );
     }
     Ok(())
 }
@@ -391,9 +417,8 @@ mod tests {
     fn the_default_reads_texts_as_its_training_did() {
         let model = Model::embedded().unwrap();
         for (text, sequence) in expected().texts.iter().zip(&expected().sequences) {
-            let (start, end) = (model.tokenizer.start_token(), model.tokenizer.end_token());
             let words = model.tokenizer.encode(text).unwrap();
-            assert_eq!(&[&[start][..], &words, &[end]].concat(), sequence, "{text}");
+            assert_eq!(&model.tokenizer.sequence(words), sequence, "{text}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! prompt is parameterised and trained is decided above.
 
 mod weights;
+mod whole;
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -9,12 +10,12 @@ use std::sync::OnceLock;
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 pub use super::bundle::RowTable;
-use crate::autodiff::{self, KeysValues, TextTransformer, TransformerWeights};
+use crate::autodiff::{self, KeysValues, RowPooling, TextTransformer, TransformerWeights};
 pub use crate::autodiff::{BlockWeights, LinearWeights, NormWeights};
 use crate::ops::RowLayout;
 use crate::ops::embedding::add_positions;
 use crate::ops::pool::on_pool;
-pub use weights::TextTowerWeights;
+pub use weights::{Padding, Pooling, Reading, TextTowerWeights};
 
 /// How many rows one pass of [`TextTower::encode`] or [`TextTower::class_features`] takes at most, so that memory
 /// does not grow with the number of texts.
@@ -99,8 +100,9 @@ pub struct TextTower {
     /// The keys and values of the start token: it sees nothing but itself, so no prompt changes them.
     start: OnceLock<KeysValues<f32>>,
     joint_width: usize,
-    start_token: u32,
+    start_token: Option<u32>,
     end_token: u32,
+    reading: Reading,
 }
 
 /// What [`TextTower::backward`] needs of a forward: the rows that every pass starts from, and all of the last pass.
@@ -136,11 +138,19 @@ impl TextTower {
                     .unwrap_or_else(|| Array1::zeros(joint_width)),
                 heads: weights.heads,
                 activation: weights.activation,
+                pooling: match weights.reading {
+                    Reading::Whole {
+                        pooling: Pooling::Mean,
+                        ..
+                    } => RowPooling::Mean,
+                    _ => RowPooling::One,
+                },
             }),
             start: OnceLock::new(),
             joint_width,
             start_token: weights.start_token,
             end_token: weights.end_token,
+            reading: weights.reading,
         })
     }
 
@@ -164,9 +174,32 @@ impl TextTower {
         self.token_embedding.dim().0
     }
 
-    /// What every text starts with.
-    pub fn start_token(&self) -> u32 {
+    /// What every text starts with, where the model has such a token.
+    pub fn start_token(&self) -> Option<u32> {
         self.start_token
+    }
+
+    /// How it reads a text.
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// How many rows a training step of texts with these suffixes computes after a context of `context` rows.
+    pub fn rows(&self, context: usize, suffixes: &[Vec<u32>]) -> usize {
+        let own = |suffix: &Vec<u32>| match self.reading {
+            Reading::Causal => suffix.len(),
+            Reading::Whole { .. } => self.whole_rows(self.before(context) + suffix.len()),
+        };
+        let shared = match self.reading {
+            Reading::Causal => self.before(context),
+            Reading::Whole { .. } => 0,
+        };
+        shared + suffixes.iter().map(own).sum::<usize>()
+    }
+
+    /// How many rows stand before a suffix.
+    fn before(&self, context: usize) -> usize {
+        usize::from(self.start_token.is_some()) + context
     }
 
     /// What every text ends with.
@@ -181,12 +214,16 @@ impl TextTower {
         Ok(rows)
     }
 
-    /// L2-normalised features `[texts, joint]` of whole texts, each from the start token to the end token; nothing is
-    /// shared between them.
+    /// L2-normalised features `[texts, joint]` of whole texts, each from the start token to the end token, without
+    /// padding; nothing is shared between them.
     pub fn encode(&self, sequences: &[Vec<u32>]) -> Result<Array2<f32>, TextTowerError> {
+        if self.reading != Reading::Causal {
+            return on_pool(|| self.whole_features(None, sequences));
+        }
         let nothing = self.transformer.zero_keys_values(0);
         let mut features = Array2::zeros((sequences.len(), self.joint_width));
-        for texts in passes(sequences, 0, ROWS_A_PASS) {
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        for texts in passes(&lengths, 0, ROWS_A_PASS) {
             let pass = self.pass(0, None, sequences, texts)?;
             let (found, _) = self.transformer.features(pass.rows, &pass.layout, &nothing);
             features.slice_mut(s![pass.classes, ..]).assign(&found);
@@ -201,6 +238,9 @@ impl TextTower {
         context: ArrayView2<f32>,
         suffixes: &[Vec<u32>],
     ) -> Result<Array2<f32>, TextTowerError> {
+        if self.reading != Reading::Causal {
+            return on_pool(|| self.whole_features(Some(context), suffixes));
+        }
         let mut features = Array2::zeros((suffixes.len(), self.joint_width));
         let passes = self.class_passes(context, suffixes, ROWS_A_PASS)?;
         on_pool(|| self.all_features(&passes, &mut features))?;
@@ -216,7 +256,10 @@ impl TextTower {
         suffixes: &[Vec<u32>],
         memory: usize,
     ) -> Result<(Array2<f32>, Tape), TextTowerError> {
-        on_pool(|| self.forward_here(context, suffixes, memory))
+        on_pool(|| match self.reading {
+            Reading::Causal => self.forward_here(context, suffixes, memory),
+            Reading::Whole { .. } => self.whole_forward(context, suffixes, memory),
+        })
     }
 
     fn forward_here(
@@ -226,7 +269,7 @@ impl TextTower {
         memory: usize,
     ) -> Result<(Array2<f32>, Tape), TextTowerError> {
         let longest = suffixes.iter().map(Vec::len).max().unwrap_or(0);
-        let seen = 1 + context.nrows() + longest;
+        let seen = self.before(context.nrows()) + longest;
         let a_row = size_of::<f32>() * self.transformer.tape_numbers(1, seen);
         let passes = self.class_passes(context, suffixes, memory / a_row)?;
         let mut features = Array2::zeros((suffixes.len(), self.joint_width));
@@ -257,13 +300,16 @@ impl TextTower {
 
     /// The gradient of the context rows (`[n, width]`), from that of the normalised features (`[classes, joint]`).
     pub fn backward(&self, tape: &Tape, d_features: ArrayView2<f32>) -> Array2<f32> {
-        on_pool(|| self.backward_here(tape, d_features))
+        on_pool(|| match self.reading {
+            Reading::Causal => self.backward_here(tape, d_features),
+            Reading::Whole { .. } => self.whole_backward(tape, d_features),
+        })
     }
 
     fn backward_here(&self, tape: &Tape, d_features: ArrayView2<f32>) -> Array2<f32> {
         let start = self.start().expect("the forward that left a tape had it");
         let later = tape.shared.as_ref().unwrap_or(start);
-        let mut d_shared = self.transformer.zero_keys_values(1 + tape.context);
+        let mut d_shared = self.transformer.zero_keys_values(self.before(tape.context));
         let mut d_context = Array2::zeros((0, self.width()));
         // The first pass holds the context: it comes last, when all others have left their gradients.
         for (index, pass) in tape.passes.iter().enumerate().rev() {
@@ -291,13 +337,12 @@ impl TextTower {
         if let Some(start) = self.start.get() {
             return Ok(start);
         }
-        let pass = self.pass(
-            0,
-            Some(self.token_rows(&[self.start_token])?.view()),
-            &[],
-            0..0,
-        )?;
         let nothing = self.transformer.zero_keys_values(0);
+        let Some(token) = self.start_token else {
+            return Ok(self.start.get_or_init(|| nothing));
+        };
+        let first = self.token_rows(&[token])?;
+        let pass = self.pass(0, Some(first.view()), &[], 0..0)?;
         let (_, start) = self.transformer.features(pass.rows, &pass.layout, &nothing);
         Ok(self.start.get_or_init(|| start))
     }
@@ -309,18 +354,25 @@ impl TextTower {
         suffixes: &[Vec<u32>],
         rows: usize,
     ) -> Result<Vec<Pass>, TextTowerError> {
-        let (found, expected) = (context.ncols(), self.width());
-        if found != expected {
-            return Err(TextTowerError::ContextWidth { found, expected });
-        }
-        let classes = passes(suffixes, context.nrows(), rows).into_iter();
+        self.check_width(context)?;
+        let lengths: Vec<usize> = suffixes.iter().map(Vec::len).collect();
+        let classes = passes(&lengths, context.nrows(), rows).into_iter();
+        let (first, later) = (self.before(0), self.before(context.nrows()));
         classes
             .enumerate()
             .map(|(index, classes)| match index {
-                0 => self.pass(1, Some(context), suffixes, classes),
-                _ => self.pass(1 + context.nrows(), None, suffixes, classes),
+                0 => self.pass(first, Some(context), suffixes, classes),
+                _ => self.pass(later, None, suffixes, classes),
             })
             .collect()
+    }
+
+    fn check_width(&self, context: ArrayView2<f32>) -> Result<(), TextTowerError> {
+        let (found, expected) = (context.ncols(), self.width());
+        if found == expected {
+            return Ok(());
+        }
+        Err(TextTowerError::ContextWidth { found, expected })
     }
 
     /// Writes the features of the classes of `passes`, the first of which holds the context; returns the keys and values
@@ -413,20 +465,20 @@ impl TextTower {
     }
 }
 
-/// Cuts `texts` into runs of about the same length, none of more than `limit` tokens unless a single text is longer. The
-/// first has `held` rows besides; there is always one.
-fn passes(texts: &[Vec<u32>], held: usize, limit: usize) -> Vec<Range<usize>> {
-    let tokens = held + texts.iter().map(Vec::len).sum::<usize>();
-    let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+/// Cuts texts of these lengths into runs of about the same length, none of more than `limit` tokens unless a single text
+/// is longer. The first has `held` rows besides; there is always one.
+fn passes(texts: &[usize], held: usize, limit: usize) -> Vec<Range<usize>> {
+    let tokens = held + texts.iter().sum::<usize>();
+    let longest = texts.iter().copied().max().unwrap_or(0);
     let even = tokens.div_ceil(tokens.div_ceil(limit.max(1)).max(1)) + longest;
     let mut passes = Vec::new();
     let (mut first, mut rows) = (0, held);
     for (index, text) in texts.iter().enumerate() {
-        if rows + text.len() > limit.min(even) && index > first {
+        if rows + text > limit.min(even) && index > first {
             passes.push(first..index);
             (first, rows) = (index, 0);
         }
-        rows += text.len();
+        rows += text;
     }
     passes.push(first..texts.len());
     passes

@@ -31,7 +31,9 @@ pub enum TokenizerError {
     )]
     Unreadable(String),
     /// It lacks a start or an end token; these were looked for.
-    #[error("the tokenizer has none of the tokens {0}: it is not a CLIP tokenizer")]
+    #[error(
+        "the tokenizer has none of the tokens {0}, nor puts one of its own after a text: it is not a CLIP tokenizer"
+    )]
     SpecialToken(String),
     /// The size of the vocabulary and the merges do not fit.
     #[error("a vocabulary of {asked} tokens does not fit the merges: {from} to {to} are possible")]
@@ -84,7 +86,7 @@ fn read(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     bpe: tokenizers::Tokenizer,
-    start: u32,
+    start: Option<u32>,
     end: u32,
 }
 
@@ -101,11 +103,11 @@ impl Tokenizer {
         bpe.with_padding(None);
         bpe.with_truncation(None)
             .map_err(|e| TokenizerError::Unreadable(e.to_string()))?;
-        let find = |names: [&str; 2]| {
-            let id = names.iter().find_map(|name| bpe.token_to_id(name));
-            id.ok_or_else(|| TokenizerError::SpecialToken(names.join(" or ")))
+        let find = |names: [&str; 2]| names.iter().find_map(|name| bpe.token_to_id(name));
+        let (start, end) = match (find(START_TOKENS), find(END_TOKENS)) {
+            (Some(start), Some(end)) => (Some(start), end),
+            _ => around(&bpe)?,
         };
-        let (start, end) = (find(START_TOKENS)?, find(END_TOKENS)?);
         Ok(Tokenizer { bpe, start, end })
     }
 
@@ -197,12 +199,21 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The id of the start-of-text token.
-    pub fn start_token(&self) -> u32 {
+    /// `ids` between the start token, where there is one, and the end token.
+    pub fn sequence(&self, ids: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        self.start
+            .into_iter()
+            .chain(ids)
+            .chain([self.end])
+            .collect()
+    }
+
+    /// The id of the start-of-text token; nothing where texts start with their first word, as SigLIP's do.
+    pub fn start_token(&self) -> Option<u32> {
         self.start
     }
 
-    /// The id of the end-of-text token, at whose position the text tower pools.
+    /// The id of the end-of-text token, at whose position CLIP's text tower pools.
     pub fn end_token(&self) -> u32 {
         self.end
     }
@@ -227,6 +238,28 @@ impl Tokenizer {
         text.map(String::into_bytes)
             .map_err(|e| TokenizerError::Unreadable(e.to_string()))
     }
+}
+
+/// The ids that a tokeniser puts before (none or one) and after (one) every text, for one without CLIP's names for them.
+fn around(bpe: &tokenizers::Tokenizer) -> Result<(Option<u32>, u32), TokenizerError> {
+    let encode = |special| {
+        let encoding = catch_unwind(AssertUnwindSafe(|| bpe.encode_fast("a", special)));
+        let ids = encoding.ok()?.ok()?.get_ids().to_vec();
+        Some(ids)
+    };
+    let ids = encode(false).zip(encode(true));
+    let found = ids.and_then(|(plain, whole)| {
+        let at = whole
+            .windows(plain.len().max(1))
+            .position(|part| part == plain)?;
+        match (&whole[..at], &whole[at + plain.len()..]) {
+            ([], &[end]) => Some((None, end)),
+            (&[start], &[end]) => Some((Some(start), end)),
+            _ => None,
+        }
+    });
+    let names = [START_TOKENS.join(" or "), END_TOKENS.join(" or ")].join(", ");
+    found.ok_or(TokenizerError::SpecialToken(names))
 }
 
 /// The character that stands for each byte, in the order of CLIP's vocabulary: printable ones for themselves, the
@@ -293,8 +326,22 @@ mod tests {
         for vocabulary in [514, 515, 2048, CLIP_VOCABULARY] {
             let clip = Tokenizer::clip(CLIP_MERGES, vocabulary).unwrap();
             assert_eq!(clip.vocabulary_size(), vocabulary);
-            assert_eq!(clip.start_token() as usize, vocabulary - 2);
+            assert_eq!(clip.start_token(), Some(vocabulary as u32 - 2));
             assert_eq!(clip.end_token() as usize, vocabulary - 1);
+        }
+    }
+
+    #[test]
+    fn a_unigram_tokenizer_without_a_start_token_is_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/import/siglip");
+        let read = |name: &str| std::fs::read(format!("{folder}/{name}")).unwrap();
+        let siglip = Tokenizer::from_json(&read("tokenizer.json")).unwrap();
+        assert_eq!((siglip.start_token(), siglip.end_token()), (None, 529));
+        assert_eq!(siglip.sequence([5, 6]), [5, 6, 529]);
+        let known: Vec<(String, Vec<u32>, Vec<u32>)> =
+            serde_json::from_slice(&read("texts.json")).unwrap();
+        for (text, ids, _) in known {
+            assert_eq!(siglip.encode(&text).unwrap(), ids, "{text}");
         }
     }
 

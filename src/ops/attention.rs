@@ -1,5 +1,5 @@
-//! Causal multi-head attention over sequences that share a prefix (Vaswani et al., arXiv 1706.03762). The gradient
-//! of the prefix is the sum over the sequences that see it.
+//! Multi-head attention over sequences (Vaswani et al., arXiv 1706.03762), causal ones that share a prefix or whole ones
+//! that share nothing. The gradient of the prefix is the sum over the sequences that see it.
 
 use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
@@ -235,8 +235,12 @@ mod tests {
     #[test]
     fn backward_matches_central_differences_for_all_queries_and_for_some() {
         let mut rng = Rng::new(8);
-        for before in [0, 2] {
-            let layout = RowLayout::after(before, 3, [2, 1, 3]);
+        let whole = RowLayout::whole(
+            [(3, 1), (1, 0), (4, 2)].map(|(rows, read)| crate::ops::WholeSequence { rows, read }),
+        );
+        let causal = [0, 2].map(|before| RowLayout::after(before, 3, [2, 1, 3]));
+        for layout in causal.into_iter().chain([whole]) {
+            let before = layout.before();
             let every: Vec<usize> = (0..layout.rows()).collect();
             for queries in [&every[..], layout.ends()] {
                 let attention = Attention {

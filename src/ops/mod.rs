@@ -21,7 +21,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::{Linear, Scalar};
 pub use matrix::Matrix;
 pub use real::Real;
-pub use rows::RowLayout;
+pub use rows::{RowLayout, WholeSequence};
 
 #[cfg(test)]
 pub(crate) mod check;

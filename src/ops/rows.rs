@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-/// The rows of many causal sequences that share a prefix: first the prefix, then each sequence's own rows.
-/// With an empty prefix, whole sequences one after the other. Of the rows before the prefix, which do not belong to
+/// The rows of many sequences, causal ones that share a prefix: first the prefix, then each sequence's own rows.
+/// With an empty prefix, whole sequences one after the other, causal or not. Of the rows before the prefix, which do not belong to
 /// this matrix, only keys and values are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowLayout {
@@ -12,7 +12,19 @@ pub struct RowLayout {
     prefix: usize,
     /// The first own row of the sequence that each row after the prefix belongs to.
     starts: Vec<usize>,
+    /// One past the last row that each row after the prefix sees.
+    stops: Vec<usize>,
     ends: Vec<usize>,
+    spans: Vec<Range<usize>>,
+}
+
+/// A sequence of which every row sees every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholeSequence {
+    /// How many rows it has.
+    pub rows: usize,
+    /// Where among them its feature is read.
+    pub read: usize,
 }
 
 impl RowLayout {
@@ -31,12 +43,29 @@ impl RowLayout {
             before,
             prefix,
             starts: Vec::new(),
+            stops: Vec::new(),
             ends: Vec::new(),
+            spans: Vec::new(),
         };
         for length in lengths {
             let start = layout.rows();
             layout.starts.extend(std::iter::repeat_n(start, length));
+            layout.stops.extend(start + 1..=start + length);
             layout.ends.push(layout.rows().saturating_sub(1));
+            layout.spans.push(start..start + length);
+        }
+        layout
+    }
+
+    /// Sequences that share nothing, one after the other, in each of which every row sees every other.
+    pub fn whole(sequences: impl IntoIterator<Item = WholeSequence>) -> RowLayout {
+        let mut layout = RowLayout::new(0, []);
+        for WholeSequence { rows, read } in sequences {
+            let start = layout.rows();
+            layout.starts.extend(std::iter::repeat_n(start, rows));
+            layout.stops.extend(std::iter::repeat_n(start + rows, rows));
+            layout.ends.push(start + read);
+            layout.spans.push(start..start + rows);
         }
         layout
     }
@@ -56,9 +85,14 @@ impl RowLayout {
         self.before
     }
 
-    /// The last row of each sequence: where CLIP reads a text's feature.
+    /// The row of each sequence where a text's feature is read: CLIP's last one.
     pub fn ends(&self) -> &[usize] {
         &self.ends
+    }
+
+    /// The own rows of each sequence.
+    pub fn sequences(&self) -> &[Range<usize>] {
+        &self.spans
     }
 
     /// How many tokens stand before this row in its sequence.
@@ -71,12 +105,13 @@ impl RowLayout {
         self.before + within
     }
 
-    /// The rows that a causal query at `row` sees: those of the prefix, then those of its own sequence.
+    /// The rows that a query at `row` sees: those of the prefix, then those of its own sequence.
     pub fn visible(&self, row: usize) -> [Range<usize>; 2] {
         if row < self.prefix {
             [0..row + 1, 0..0]
         } else {
-            [0..self.prefix, self.starts[row - self.prefix]..row + 1]
+            let own = row - self.prefix;
+            [0..self.prefix, self.starts[own]..self.stops[own]]
         }
     }
 }
@@ -98,5 +133,19 @@ mod tests {
         let later = RowLayout::after(3, 2, [1, 3]);
         assert_eq!(positions(&later), [3, 4, 5, 5, 6, 7]);
         assert_eq!(later.visible(4), layout.visible(4));
+    }
+
+    #[test]
+    fn whole_sequences_see_all_of_themselves_and_nothing_else() {
+        let sequence = |rows, read| WholeSequence { rows, read };
+        let layout = RowLayout::whole([sequence(2, 0), sequence(3, 1)]);
+        assert_eq!((layout.rows(), layout.ends()), (5, &[0, 3][..]));
+        for row in 0..5 {
+            let own = if row < 2 { 0..2 } else { 2..5 };
+            assert_eq!(layout.visible(row), [0..0, own]);
+        }
+        let positions: Vec<usize> = (0..5).map(|row| layout.position(row)).collect();
+        assert_eq!(positions, [0, 1, 0, 1, 2]);
+        assert_eq!(layout.sequences(), [0..2, 2..5]);
     }
 }

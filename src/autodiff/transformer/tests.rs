@@ -42,6 +42,31 @@ fn widened(weights: TransformerWeights) -> TransformerWeights<f64> {
         projection_bias: vector(weights.projection_bias),
         heads: weights.heads,
         activation: weights.activation,
+        pooling: weights.pooling,
+    }
+}
+
+#[test]
+fn the_sweep_over_whole_sequences_matches_central_differences() {
+    for pooling in [RowPooling::One, RowPooling::Mean] {
+        let mut rng = Rng::new(24);
+        let weights = TransformerWeights {
+            pooling,
+            ..random::weights(&mut rng, SMALL, Activation::GeluTanh)
+        };
+        let transformer = TextTransformer::new(widened(weights));
+        let sequences = [(3, 2), (5, 1), (1, 0)];
+        let layout = RowLayout::whole(
+            sequences.map(|(rows, read)| crate::ops::WholeSequence { rows, read }),
+        );
+        let x = matrix(&mut rng, layout.rows(), 12, 1.0).mapv(f64::from);
+        let dy = matrix(&mut rng, 3, 7, 1.0).mapv(f64::from);
+        let nothing = transformer.zero_keys_values(0);
+        let tape = transformer.forward(x.clone(), layout.clone(), &nothing);
+        let mut none = transformer.zero_keys_values(0);
+        let dx = transformer.backward(&tape, &nothing, &mut none, 0..layout.rows(), dy.view());
+        let forward = |x: &Array2<f64>| transformer.features(x.clone(), &layout, &nothing).0;
+        assert_product(forward, &x, &dy, &dx);
     }
 }
 

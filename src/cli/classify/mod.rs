@@ -173,6 +173,12 @@ impl Naming {
                 classifier
             }
         };
+        if model.logit_bias.is_some() {
+            context.output.note(
+                "this model was trained with a sigmoid for each label by itself: the scores here are a softmax over the \
+                 labels, which says what fits best, not whether any does",
+            );
+        }
         Ok(match self.unknown {
             Some(rule) => classifier.with_unknown(rule),
             None => classifier,

@@ -4,6 +4,7 @@ use super::{DEFAULT, Place, all, hints};
 use crate::cli::output::aligned;
 use crate::cli::{Context, usage};
 use crate::clip::preprocess::{Filter, Resize};
+use crate::clip::text_tower::{Padding, Pooling, Reading};
 use crate::clip::{BundleHeader, Model, ModelError};
 use crate::ops::Activation;
 use serde_json::{Value, json};
@@ -94,7 +95,25 @@ fn description(name: &str, place: &Place, model: &Model) -> Value {
         },
         "joint_width": summary.joint_width,
         "logit_scale": summary.logit_scale,
+        "logit_bias": summary.logit_bias,
     })
+}
+
+/// How a text tower reads texts, where it is not CLIP's way.
+fn reading(reading: Reading) -> String {
+    let Reading::Whole { padding, pooling } = reading else {
+        return String::new();
+    };
+    let padding = match padding {
+        Padding::Hidden => "no padding".to_owned(),
+        Padding::Token(token) => format!("padding with token {token}"),
+    };
+    let pooling = match pooling {
+        Pooling::End => "at the end token",
+        Pooling::Last => "at the last token",
+        Pooling::Mean => "as the mean of all",
+    };
+    format!("every token sees every other and {padding}; the feature is read {pooling}")
 }
 
 /// The same for people.
@@ -162,6 +181,13 @@ fn page(name: &str, place: &Place, model: &Model) -> Vec<(&'static str, String)>
         ),
         ("features", format!("{} numbers", summary.joint_width)),
         ("logit scale", summary.logit_scale.to_string()),
+        (
+            "logit bias",
+            summary.logit_bias.map_or(String::new(), |bias| {
+                format!("{bias}, before a sigmoid; percentages are a softmax over labels, which no bias changes")
+            }),
+        ),
+        ("texts", reading(summary.reading)),
     ];
     rows.into_iter()
         .filter(|(_, value)| !value.is_empty())

@@ -13,12 +13,13 @@ use thiserror::Error;
 
 pub use read::{Bundle, Header, Int8View};
 pub use rows::RowTable;
-pub use write::BundleWriter;
+pub use write::{BundleWriter, replace_about};
 
 /// The first eight bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"RLPMODEL";
-/// The version that this program writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+/// The newest version that this program writes and reads. Version 1, which models with causal text towers keep, differs
+/// in the description only.
+pub const VERSION: u32 = 2;
 
 const PRELUDE: usize = 96;
 const CHECKED: usize = 64;
@@ -137,7 +138,7 @@ mod tests {
         );
         writer.i64("shape", array![1i64, -7].view().into_dyn());
         writer.bytes("text", b"hello");
-        writer.finish(&(7u32, "description"), &"about").unwrap()
+        writer.finish(1, &(7u32, "description"), &"about").unwrap()
     }
 
     #[test]
@@ -182,7 +183,7 @@ mod tests {
         for axis in 0..3 {
             let mut writer = BundleWriter::default();
             writer.int8("w", values.view().into_dyn(), axis);
-            let read = Bundle::from_bytes(writer.finish(&(), &()).unwrap())
+            let read = Bundle::from_bytes(writer.finish(1, &(), &()).unwrap())
                 .unwrap()
                 .f32("w")
                 .unwrap();
@@ -243,10 +244,10 @@ mod tests {
     #[test]
     fn a_newer_version_and_other_files_are_named() {
         let mut file = sample();
-        file[8] = 2;
+        file[8] = 3;
         assert!(matches!(
             Bundle::from_bytes(file),
-            Err(BundleError::Newer { found: 2 })
+            Err(BundleError::Newer { found: 3 })
         ));
         assert!(matches!(
             Bundle::from_bytes(b"PK\x03\x04".to_vec()),
@@ -259,7 +260,7 @@ mod tests {
         let make = |weight: f32, description: u32, about: &str| {
             let mut writer = BundleWriter::default();
             writer.f32("w", array![weight].view().into_dyn());
-            Bundle::from_bytes(writer.finish(&description, &about).unwrap())
+            Bundle::from_bytes(writer.finish(1, &description, &about).unwrap())
                 .unwrap()
                 .fingerprint()
         };
@@ -292,7 +293,7 @@ mod tests {
                 offset,
             };
             let writer = BundleWriter::forged(vec![entry], vec![0; 64]);
-            let bundle = Bundle::from_bytes(writer.finish(&(), &()).unwrap()).unwrap();
+            let bundle = Bundle::from_bytes(writer.finish(1, &(), &()).unwrap()).unwrap();
             assert!(
                 matches!(bundle.f32("w"), Err(BundleError::Damaged { .. })),
                 "{encoding:?}"

@@ -82,6 +82,7 @@ pub struct Bundle {
 /// Where in a bundle what lies, and what its header says of the whole.
 #[derive(Clone)]
 struct Parts {
+    version: u32,
     description: Range<usize>,
     table: Range<usize>,
     about: Range<usize>,
@@ -141,6 +142,7 @@ impl Parts {
             .0
             .copy_from_slice(&header[CHECKED - 32..CHECKED]);
         Ok(Parts {
+            version,
             description,
             table,
             about,
@@ -232,6 +234,11 @@ impl Bundle {
             parts,
             storage,
         })
+    }
+
+    /// The version of its format.
+    pub fn version(&self) -> u32 {
+        self.parts.version
     }
 
     /// Of everything that decides what the model computes.

@@ -192,7 +192,7 @@ mod tests {
         writer.int8("rows", matrix.view().into_dyn(), 0);
         writer.int8("columns", matrix.view().into_dyn(), 1);
         writer.f32("vector", matrix.row(0).into_dyn());
-        let bundle = Bundle::from_bytes(writer.finish(&(), &()).unwrap()).unwrap();
+        let bundle = Bundle::from_bytes(writer.finish(1, &(), &()).unwrap()).unwrap();
         for name in ["floats", "rows", "columns"] {
             let table = bundle.rows(name).unwrap();
             assert_eq!(table.dim(), (5, 7));

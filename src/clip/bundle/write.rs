@@ -4,7 +4,7 @@ use ndarray::{ArrayViewD, Axis};
 use serde::Serialize;
 
 use super::{
-    ALIGNMENT, BundleError, CHECKED, Encoding, Entry, MAGIC, PRELUDE, VERSION, checksum, damaged,
+    ALIGNMENT, BundleError, CHECKED, Encoding, Entry, MAGIC, PRELUDE, checksum, damaged,
     fingerprint,
 };
 
@@ -83,9 +83,10 @@ impl BundleWriter {
         self.entry(name, &[bytes.len()], Encoding::Bytes, offset);
     }
 
-    /// The whole file. `description` takes part in the fingerprint, `about` (name, provenance) does not.
+    /// The whole file, of a version from 1 to [`VERSION`](super::VERSION). `description` takes part in the fingerprint, `about` (name, provenance) does not.
     pub fn finish<D: Serialize, A: Serialize>(
         self,
+        version: u32,
         description: &D,
         about: &A,
     ) -> Result<Vec<u8>, BundleError> {
@@ -102,7 +103,7 @@ impl BundleWriter {
         let mut file = Vec::with_capacity(start + self.data.len());
         file.extend(MAGIC);
         for number in [
-            VERSION,
+            version,
             description.len() as u32,
             table.len() as u32,
             about.len() as u32,
@@ -120,6 +121,25 @@ impl BundleWriter {
         file.extend(self.data);
         Ok(file)
     }
+}
+
+/// Replaces what a whole file says in its about section by something of the same length.
+pub fn replace_about<A: Serialize>(file: &mut [u8], about: &A) -> Result<(), BundleError> {
+    let about = postcard::to_stdvec(about)
+        .map_err(|error| damaged(format!("its header cannot be written: {error}")))?;
+    let part = |at: usize| {
+        let bytes: [u8; 4] = file[at..at + 4].try_into().expect("four bytes");
+        u32::from_le_bytes(bytes) as usize
+    };
+    let from = PRELUDE + part(12) + part(16);
+    if part(20) != about.len() {
+        return Err(damaged("another length of its about section"));
+    }
+    let data = (from + about.len()).next_multiple_of(ALIGNMENT);
+    file[from..from + about.len()].copy_from_slice(&about);
+    let checksum = checksum(&file[..data], from);
+    file[CHECKED..PRELUDE].copy_from_slice(&checksum);
+    Ok(())
 }
 
 /// The coarsest step that all values are whole multiples of, none more than 127 steps from zero; where there is none,

@@ -149,11 +149,10 @@ impl<'a> Graph<'a> {
     }
 
     /// The one index of a constant.
-    pub fn index(self, outlet: OutletId) -> Option<usize> {
+    pub fn index(self, outlet: OutletId) -> Option<i64> {
         let index = self.tensor(outlet)?.cast_to::<i64>().ok()?;
         let index = index.to_plain_array_view::<i64>().ok()?;
-        let only = *index.first().filter(|_| index.len() == 1)?;
-        usize::try_from(only).ok()
+        index.first().copied().filter(|_| index.len() == 1)
     }
 
     /// What a slice, or a look-up of one index, cuts out of which axis.
@@ -166,6 +165,12 @@ impl<'a> Graph<'a> {
         } else {
             let gather = self.operator::<Gather>(outlet)?;
             let index = self.index(*inputs.get(1)?)?;
+            // Negative ones count from the end.
+            let whole = *self.shape(input)?.get(gather.axis)?;
+            let index = match index {
+                0.. => usize::try_from(index).ok()?,
+                _ => whole.checked_sub(usize::try_from(-index).ok()?)?,
+            };
             (gather.axis, index, index + 1)
         };
         let whole = *self.shape(input)?.get(axis)?;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::onnx::{Feed, OnnxFile};
+use super::onnx::{Feed, Masks, OnnxFile};
 
 const FEED: Feed = Feed {
     size: 24,
@@ -103,7 +103,7 @@ fn refusal(content: &[u8]) -> String {
 fn refusal_in(folder: &Path, content: &[u8]) -> String {
     let path = folder.join("model.onnx");
     std::fs::write(&path, content).unwrap();
-    let error = OnnxFile::open(&path, FEED)
+    let error = OnnxFile::open(&path, FEED, Masks::Ones)
         .and_then(|file| file.text())
         .err()
         .expect("a refusal")
@@ -128,7 +128,7 @@ fn files_that_are_not_models_are_named_so() {
     says(b"<html><body>404</body></html>", &["ONNX"]);
     says(&[0xff; 4096], &["not an ONNX file"]);
     says(&Message::default().number(1, 8).0, &["holds no graph"]);
-    let missing = OnnxFile::open(Path::new("no-such-file.onnx"), FEED);
+    let missing = OnnxFile::open(Path::new("no-such-file.onnx"), FEED, Masks::Ones);
     assert!(missing.err().unwrap().to_string().contains("no-such-file"));
 }
 
@@ -331,6 +331,6 @@ fn a_flipped_byte_never_does_more_than_refuse() {
         broken[at] ^= 1 << rng.below(8);
         std::fs::write(&path, &broken).unwrap();
         // Some flips are harmless; none may end the program.
-        let _ = OnnxFile::open(&path, FEED).and_then(|file| file.text());
+        let _ = OnnxFile::open(&path, FEED, Masks::Ones).and_then(|file| file.text());
     }
 }

@@ -7,33 +7,35 @@ mod floats;
 mod image;
 pub mod layout;
 mod onnx;
+mod operators;
 mod quantised;
 mod settings;
 mod text;
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array1, Array2, Array3, Axis};
+use ndarray::{Array1, Array3, Axis};
 use serde::Serialize;
 use thiserror::Error;
 use tract_core::prelude::*;
 
-use super::bundle::{BundleError, BundleWriter};
+use super::bundle::{BundleError, BundleWriter, replace_about};
 use super::contents::{
     About, Description, Parity, Precision, TOKENIZER, TextDescription, WeightWriter,
 };
 use super::graph::guard::{GraphError, guarded};
 use super::model::{Model, ModelError};
 use super::preprocess::Preprocess;
-use super::text_tower::TextTowerWeights;
+use super::text_tower::{Padding, Pooling, Reading, TextTowerError};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use crate::rng::Rng;
 
 pub use directory::{DirectoryError, Overrides, from_directory, from_files};
 pub use onnx::OnnxError;
-use onnx::{OnnxFile, Tower};
+use onnx::{Feed, Logits, Masks, OnnxFile, Tower};
 use settings::Report;
 pub use settings::SettingsError;
+use text::Texts;
 pub use text::Unrecognised;
 
 /// Below this cosine a bundle is not the model that it was made from.
@@ -42,7 +44,7 @@ pub const LOWEST_PARITY: f32 = 0.99;
 pub const USUAL_LOGIT_SCALE: f32 = 100.0;
 const TEXT_PROBES: usize = 8;
 const IMAGE_PROBES: usize = 4;
-const LOGIT_PROBES: usize = 2;
+const LOGIT_PROBES: usize = 4;
 /// A tokenizer.json of more bytes is kept without the line breaks that it has for people: a megabyte less.
 const LARGE_TOKENIZER: usize = 1 << 20;
 
@@ -210,20 +212,20 @@ pub enum ImportError {
     },
 }
 
-/// What the files hold, before it is written to a bundle.
-struct Parts {
-    /// The image tower as its file has it.
-    image: TypedModel,
-    /// The text tower as its file has it.
-    text: TypedModel,
-    text_weights: TextTowerWeights,
-    /// The image tower as text, and its tensors.
-    image_graph: image::ImageGraph,
-    tokenizer: Tokenizer,
-    logit_scale: f32,
+/// What is known of the text tower once its weights are written.
+struct TextPart {
+    description: TextDescription,
+    reference: TextReference,
 }
 
-/// Makes a bundle, and proves that it computes what the files do.
+/// Sentences without padding, and what the original text tower makes of them.
+type TextReference = Vec<(Vec<u32>, Array1<f32>)>;
+
+/// Pictures as preprocessing yields them, and what the original image tower makes of them.
+type ImageReference = Vec<(Array3<f32>, Array1<f32>)>;
+
+/// Makes a bundle, and proves that it computes what the files do. One tower is in memory at a time, and of that either
+/// the original or what becomes of it.
 ///
 /// # Errors
 /// Files that are damaged or hold no CLIP that can be adapted, and a bundle whose features are not those of the files.
@@ -232,11 +234,28 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         notes: options.notes.clone(),
         origins: options.origins.clone(),
     };
-    let parts = read(options, &mut report)?;
+    let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
+    let mut writer = BundleWriter::default();
+    if options.tokenizer_json.len() > LARGE_TOKENIZER {
+        writer.bytes(TOKENIZER, &tokenizer.to_json_bytes()?);
+    } else {
+        writer.bytes(TOKENIZER, &options.tokenizer_json);
+    }
+    let file = open(&options.text, options, &mut report)?;
+    let text = text_part(options, &file, &tokenizer, &mut writer, &mut report)?;
+    let file = if options.image == options.text {
+        file
+    } else {
+        drop(file);
+        open(&options.image, options, &mut report)?
+    };
+    let logits = logits(options, &file, &tokenizer, &mut report)?;
+    let pictures = image_part(options, file, &mut writer)?;
     let description = Description {
         preprocess: options.preprocess.clone(),
-        logit_scale: parts.logit_scale,
-        text: TextDescription::of(&parts.text_weights),
+        logit_scale: logits.scale,
+        logit_bias: logits.bias,
+        text: text.description,
     };
     let mut about = About {
         name: options.name.clone(),
@@ -246,26 +265,15 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
             text: f32::NAN,
         },
     };
-    let writer = write(options, &parts)?;
-    let Parts {
-        image,
-        text,
-        text_weights,
-        image_graph,
-        ..
-    } = parts;
-    drop((text_weights, image_graph));
-    let model = Model::from_bytes(writer.clone().finish(&description, &about)?)?;
-    about.parity = Parity {
-        image: image_parity(&image, &model)?,
-        text: text_parity(&text, &model)?,
-    };
+    let mut bundle = description.finish(writer, &about)?;
+    let model = Model::from_bytes(&bundle[..])?;
+    about.parity = parity(&model, &pictures, &text.reference)?;
     let Parity { image, text } = about.parity;
     let sound = image >= LOWEST_PARITY && text >= LOWEST_PARITY;
     if !(sound || options.force) {
         return Err(ImportError::Parity { image, text });
     }
-    let bundle = writer.finish(&description, &about)?;
+    replace_about(&mut bundle, &about)?;
     let report = ImportReport {
         name: options.name.clone(),
         fingerprint: model.fingerprint.to_string(),
@@ -277,147 +285,255 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
     Ok((bundle, report))
 }
 
-/// Reads both towers, one file at a time, because a large one takes much memory.
-fn read(options: &ImportOptions, report: &mut Report) -> Result<Parts, ImportError> {
-    let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
-    let feed = onnx::Feed {
+fn feed(options: &ImportOptions) -> Feed {
+    Feed {
         size: options.preprocess.size as usize,
         length: options.context_length,
-    };
-    let file = OnnxFile::open(&options.text, feed)?;
-    note_quantised(&options.text, &file, &mut report.notes);
-    let Tower {
-        original: text,
-        decluttered,
-    } = file.text()?;
-    let (start, end) = (tokenizer.start_token(), tokenizer.end_token());
-    let text_weights = text::recognise(&decluttered, start, end).map_err(|source| {
-        let path = options.text.clone();
-        ImportError::Unrecognised { path, source }
-    })?;
-    let file = if options.image == options.text {
-        file
-    } else {
-        drop(file);
-        let file = OnnxFile::open(&options.image, feed)?;
-        note_quantised(&options.image, &file, &mut report.notes);
-        file
-    };
-    let Tower {
-        original: image,
-        decluttered,
-    } = file.image()?;
-    let logit_scale = match options.logit_scale {
-        Some(scale) => scale,
-        None => logit_scale(&file, feed, &tokenizer, report)?,
-    };
-    drop(file);
-    let image_graph = image::image_graph(decluttered)?;
-    let (rows, known) = (
-        text_weights.token_embedding.dim().0,
-        tokenizer.vocabulary_size(),
-    );
-    if rows > known {
-        report.notes.push(format!(
-            "the text tower has {rows} tokens, the tokenizer knows {known} of them"
-        ));
     }
-    Ok(Parts {
-        image,
-        text,
-        text_weights,
-        image_graph,
-        tokenizer,
-        logit_scale,
-    })
 }
 
-/// The bundle of all parts, still without description and name.
-fn write(options: &ImportOptions, parts: &Parts) -> Result<BundleWriter, ImportError> {
-    let mut writer = BundleWriter::default();
-    if options.tokenizer_json.len() > LARGE_TOKENIZER {
-        writer.bytes(TOKENIZER, &parts.tokenizer.to_json_bytes()?);
-    } else {
-        writer.bytes(TOKENIZER, &options.tokenizer_json);
-    }
-    let mut towers = WeightWriter {
-        bundle: &mut writer,
-        precision: options.precision,
-    };
-    towers.text(&parts.text_weights);
-    let (graph, tensors) = &parts.image_graph;
-    towers.image(graph, tensors).map_err(ImportError::Tensor)?;
-    Ok(writer)
-}
-
-fn note_quantised(path: &Path, file: &OnnxFile, notes: &mut Vec<String>) {
+fn open(
+    path: &Path,
+    options: &ImportOptions,
+    report: &mut Report,
+) -> Result<OnnxFile, ImportError> {
+    let file = OnnxFile::open(path, feed(options), Masks::Ones)?;
     if file.quantised > 0 {
-        notes.push(format!(
+        report.notes.push(format!(
             "{} is already quantised ({} constants): weights keep their integers where eight symmetric bits hold them, \
              and activations stay floats",
             path.display(),
             file.quantised
         ));
     }
+    Ok(file)
 }
 
-/// s as a file with both towers has it, or the usual one.
-fn logit_scale(
+/// Recognises the text tower, writes its weights, and runs the original.
+fn text_part(
+    options: &ImportOptions,
     file: &OnnxFile,
-    feed: onnx::Feed,
+    tokenizer: &Tokenizer,
+    writer: &mut BundleWriter,
+    report: &mut Report,
+) -> Result<TextPart, ImportError> {
+    let Tower {
+        mut original,
+        decluttered,
+    } = file.text()?;
+    let texts = Texts {
+        start_token: tokenizer.start_token(),
+        end_token: tokenizer.end_token(),
+        padding: options.padding.unwrap_or(0),
+        takes_mask: file.takes_mask,
+    };
+    let weights = text::recognise(&decluttered, texts).map_err(|source| {
+        let path = options.text.clone();
+        ImportError::Unrecognised { path, source }
+    })?;
+    drop(decluttered);
+    let description = TextDescription::of(&weights);
+    let (rows, known) = (weights.token_embedding.dim().0, tokenizer.vocabulary_size());
+    let length = weights.positions.nrows();
+    fits(tokenizer, rows)?;
+    WeightWriter {
+        bundle: writer,
+        precision: options.precision,
+    }
+    .text(&weights);
+    drop(weights);
+    if rows > known {
+        report.notes.push(format!(
+            "the text tower has {rows} tokens, the tokenizer knows {known} of them"
+        ));
+    }
+    note_reading(&description, options, report);
+    let hides = matches!(
+        description.reading,
+        Reading::Whole {
+            padding: Padding::Hidden,
+            ..
+        }
+    );
+    if hides && file.takes_mask {
+        original = OnnxFile::open(&options.text, feed(options), Masks::Given)?
+            .text()?
+            .original;
+    }
+    let words = Words {
+        tokenizer,
+        vocabulary: rows,
+        padding: texts.padding,
+    };
+    let filled_with = match description.reading {
+        Reading::Causal => tokenizer.end_token(),
+        Reading::Whole { .. } => texts.padding,
+    };
+    let reference = text_reference(original, &words, length, filled_with)?;
+    Ok(TextPart {
+        description,
+        reference,
+    })
+}
+
+/// That a text tower with `rows` tokens has one for each that the tokeniser knows.
+fn fits(tokenizer: &Tokenizer, rows: usize) -> Result<(), ImportError> {
+    for token in tokenizer.sequence([]) {
+        if token as usize >= rows {
+            let (text, vocabulary) = (0, rows);
+            let error = TextTowerError::Token {
+                text,
+                token,
+                vocabulary,
+            };
+            return Err(ModelError::from(error).into());
+        }
+    }
+    let known = tokenizer.vocabulary_size();
+    if known > rows {
+        let what = format!("the tokenizer knows {known} tokens, the text tower {rows}");
+        return Err(ModelError::Mismatch(what).into());
+    }
+    Ok(())
+}
+
+/// How texts are read goes to the report, and so does a padding token that no file says but that is seen.
+fn note_reading(text: &TextDescription, options: &ImportOptions, report: &mut Report) {
+    const WHAT: &str = "text tower reads";
+    let Reading::Whole { padding, pooling } = text.reading else {
+        let value = "each token those before it; the feature at the end token";
+        report.origins.push(Origin::given(WHAT, value));
+        return;
+    };
+    let at = match pooling {
+        Pooling::End => "at the end token",
+        Pooling::Last => "at the last token",
+        Pooling::Mean => "as the mean of all tokens",
+    };
+    let seen = match padding {
+        Padding::Hidden => "padding is hidden".to_owned(),
+        Padding::Token(token) => format!("padding (token {token}) is seen"),
+    };
+    let value = format!("each token all others; {seen}; the feature {at}");
+    report.origins.push(Origin::given(WHAT, value));
+    if let (Padding::Token(token), None) = (padding, options.padding) {
+        report.notes.push(format!(
+            "no file tells the padding token, which this text tower sees: {token} is taken"
+        ));
+        let origin = Origin::guessed("padding token", token.to_string());
+        report.origins.push(origin);
+    }
+}
+
+/// Runs the original image tower, and writes what becomes of it.
+fn image_part(
+    options: &ImportOptions,
+    file: OnnxFile,
+    writer: &mut BundleWriter,
+) -> Result<ImageReference, ImportError> {
+    let Tower {
+        original,
+        decluttered,
+    } = file.image()?;
+    drop(file);
+    let reference = image_reference(original, options.preprocess.size as usize)?;
+    let (graph, tensors) = image::image_graph(decluttered)?;
+    let mut towers = WeightWriter {
+        bundle: writer,
+        precision: options.precision,
+    };
+    towers.image(&graph, tensors).map_err(ImportError::Tensor)?;
+    Ok(reference)
+}
+
+/// s and the bias as they are asked for, as a file with both towers has them, or the usual ones.
+fn logits(
+    options: &ImportOptions,
+    file: &OnnxFile,
     tokenizer: &Tokenizer,
     report: &mut Report,
-) -> Result<f32, ImportError> {
+) -> Result<Logits, ImportError> {
+    if let Some(scale) = options.logit_scale {
+        let bias = options.logit_bias;
+        return Ok(Logits { scale, bias });
+    }
+    let feed = feed(options);
     let mut rng = Rng::new(1);
+    let words = Words {
+        tokenizer,
+        vocabulary: tokenizer.vocabulary_size(),
+        padding: options.padding.unwrap_or(0),
+    };
     let probes = (0..LOGIT_PROBES).map(|probe| {
         let pixels = probe_picture(&mut rng, [3, feed.size, feed.size], probe);
-        let sequence = probe_tokens(&mut rng, tokenizer, feed.length, probe);
+        let sequence = words.sequence(&mut rng, feed.length, probe);
         (
             pixels.insert_axis(Axis(0)).into_tensor(),
             padded(&sequence, feed.length, tokenizer.end_token()),
         )
     });
-    let found = file.logit_scale(probes.collect())?;
     const WHAT: &str = "logit scale";
-    match found {
-        Some(scale) => {
-            report.notes.push(format!(
-                "the logit scale is {scale}, as the graph multiplies cosines with it"
-            ));
-            let file = file.path().to_owned();
-            let value = format!("{scale}, found by running it");
-            report.origins.push(Origin::read(WHAT, value, file));
-        }
-        None => {
-            report.notes.push(format!(
-                "no file tells the logit scale: {USUAL_LOGIT_SCALE} is taken, as OpenAI's and most other models have it"
-            ));
-            let origin = Origin::guessed(WHAT, USUAL_LOGIT_SCALE.to_string());
-            report.origins.push(origin);
-        }
-    }
-    Ok(found.unwrap_or(USUAL_LOGIT_SCALE))
+    let Some(mut found) = file.logits(probes.collect())? else {
+        report.notes.push(format!(
+            "no file tells the logit scale: {USUAL_LOGIT_SCALE} is taken, as OpenAI's and most other models have it"
+        ));
+        let origin = Origin::guessed(WHAT, USUAL_LOGIT_SCALE.to_string());
+        report.origins.push(origin);
+        return Ok(Logits {
+            scale: USUAL_LOGIT_SCALE,
+            bias: options.logit_bias,
+        });
+    };
+    let bias = found
+        .bias
+        .map_or(String::new(), |bias| format!(", and {bias} is added"));
+    report.notes.push(format!(
+        "the logit scale is {}, as the graph multiplies cosines with it{bias}",
+        found.scale
+    ));
+    let value = format!("{}{bias}, found by running it", found.scale);
+    let file = file.path().to_owned();
+    report.origins.push(Origin::read(WHAT, value, file));
+    found.bias = options.logit_bias.or(found.bias);
+    Ok(found)
 }
 
-/// The lowest cosine between what the original image tower and the bundle's make of random pictures.
-fn image_parity(original: &TypedModel, model: &Model) -> Result<f32, ImportError> {
+/// The lowest cosines between what the originals and what the bundle's towers make of pictures and sentences.
+fn parity(
+    model: &Model,
+    pictures: &ImageReference,
+    sentences: &[(Vec<u32>, Array1<f32>)],
+) -> Result<Parity, ImportError> {
+    let mut image = f32::INFINITY;
+    for (pixels, expected) in pictures {
+        let found = model.image.encode(pixels).map_err(ModelError::from)?;
+        image = image.min(cosine(expected, &found));
+    }
+    let sequences: Vec<Vec<u32>> = sentences.iter().map(|(ids, _)| ids.clone()).collect();
+    let found = model.text.encode(&sequences).map_err(ModelError::from)?;
+    let mut text = f32::INFINITY;
+    for ((_, expected), found) in sentences.iter().zip(found.outer_iter()) {
+        text = text.min(cosine(expected, &found.to_owned()));
+    }
+    Ok(Parity { image, text })
+}
+
+/// What the original image tower makes of random pictures.
+fn image_reference(original: TypedModel, size: usize) -> Result<ImageReference, ImportError> {
     let plan = guarded("prepare the original image tower", || {
-        original.clone().into_runnable()
+        original.into_runnable()
     })?;
     let mut rng = Rng::new(0);
-    let mut lowest = f32::INFINITY;
+    let mut reference = Vec::with_capacity(IMAGE_PROBES);
     for probe in 0..IMAGE_PROBES {
-        let pixels = probe_picture(&mut rng, model.image.shape(), probe);
+        let pixels = probe_picture(&mut rng, [3, size, size], probe);
         let input = pixels.clone().insert_axis(Axis(0)).into_tensor();
-        let expected = guarded("run the original image tower", || {
+        let features = guarded("run the original image tower", || {
             onnx::vector(&plan.run(tvec!(input.into()))?[0])
         })?;
-        lowest = lowest.min(cosine(
-            &expected,
-            &model.image.encode(&pixels).map_err(ModelError::from)?,
-        ));
+        reference.push((pixels, features));
     }
-    Ok(lowest)
+    Ok(reference)
 }
 
 /// Pixels as preprocessing yields them: from noise to smooth shades.
@@ -434,40 +550,68 @@ fn probe_picture(
     })
 }
 
-/// The lowest cosine between what the original text tower and the bundle's make of random sentences.
-fn text_parity(original: &TypedModel, model: &Model) -> Result<f32, ImportError> {
+/// What the original text tower makes of random sentences, filled up with the token `filled_with`, or with a mask where
+/// it takes one.
+fn text_reference(
+    original: TypedModel,
+    words: &Words,
+    length: usize,
+    filled_with: u32,
+) -> Result<TextReference, ImportError> {
+    let kinds = guarded("type the original text tower", || {
+        let inputs = original.input_outlets()?.iter();
+        inputs
+            .map(|&input| Ok(original.outlet_fact(input)?.datum_type))
+            .collect::<TractResult<Vec<_>>>()
+    })?;
     let plan = guarded("prepare the original text tower", || {
-        original.clone().into_runnable()
+        original.into_runnable()
     })?;
-    let length = model.text.context_length();
-    let end = model.tokenizer.end_token();
     let mut rng = Rng::new(0);
-    let sequences: Vec<Vec<u32>> = (0..TEXT_PROBES)
-        .map(|probe| probe_tokens(&mut rng, &model.tokenizer, length, probe * probe))
-        .collect();
-    let found: Array2<f32> = model.text.encode(&sequences).map_err(ModelError::from)?;
-    let kind = guarded("type the original text tower", || {
-        Ok(original.input_fact(0)?.datum_type)
-    })?;
-    let mut lowest = f32::INFINITY;
-    for (sequence, found) in sequences.iter().zip(found.outer_iter()) {
-        let ids = padded(sequence, length, end);
-        let expected = guarded("run the original text tower", || {
-            let ids = ids.cast_to_dt(kind)?.into_owned();
-            onnx::vector(&plan.run(tvec!(ids.into()))?[0])
+    let mut reference = Vec::with_capacity(TEXT_PROBES);
+    for probe in 0..TEXT_PROBES {
+        let sequence = words.sequence(&mut rng, length, probe * probe);
+        let ids = padded(&sequence, length, filled_with);
+        let seen = padded(&vec![1; sequence.len()], length, 0);
+        let features = guarded("run the original text tower", || {
+            let inputs = [&ids, &seen].into_iter().zip(&kinds);
+            let inputs =
+                inputs.map(|(input, kind)| Ok(input.cast_to_dt(*kind)?.into_owned().into()));
+            onnx::vector(&plan.run(inputs.collect::<TractResult<_>>()?)?[0])
         })?;
-        lowest = lowest.min(cosine(&expected, &found.to_owned()));
+        reference.push((sequence, features));
     }
-    Ok(lowest)
+    Ok(reference)
 }
 
-/// A sentence of random words, at least `words + 1` of them where there is room.
-fn probe_tokens(rng: &mut Rng, tokenizer: &Tokenizer, length: usize, words: usize) -> Vec<u32> {
-    let (start, end) = (tokenizer.start_token(), tokenizer.end_token());
-    let words = length.saturating_sub(2).min(1 + words);
-    let word = |_| rng.below(start.min(end).max(1) as usize) as u32;
-    let words = (0..words).map(word);
-    [start].into_iter().chain(words).chain([end]).collect()
+/// What random sentences are made of.
+struct Words<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Tokens that the text tower has rows for.
+    vocabulary: usize,
+    padding: u32,
+}
+
+impl Words<'_> {
+    /// A sentence of random words, at least `words + 1` of them where there is room.
+    fn sequence(&self, rng: &mut Rng, length: usize, words: usize) -> Vec<u32> {
+        let (start, end) = (self.tokenizer.start_token(), self.tokenizer.end_token());
+        let around = self.tokenizer.sequence([]).len();
+        let words = length.saturating_sub(around).min(1 + words);
+        // CLIP's special tokens are the last ones; others' are anywhere.
+        let word = |_| match start {
+            Some(start) => rng.below(start.min(end).max(1) as usize) as u32,
+            None if self.vocabulary <= 2 => 0,
+            None => loop {
+                let word = rng.below(self.vocabulary) as u32;
+                if word != end && word != self.padding {
+                    break word;
+                }
+            },
+        };
+        let words: Vec<u32> = (0..words).map(word).collect();
+        self.tokenizer.sequence(words)
+    }
 }
 
 /// Token ids `[1, length]`, filled up with `padding`.

@@ -11,7 +11,7 @@ use tract_onnx::pb;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, InferenceModelExt};
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::{check, floats, quantised};
+use super::{check, floats, operators, quantised};
 use crate::clip::graph::guard::{self, GraphError, guarded};
 
 /// The largest message of Protobuf.
@@ -86,6 +86,15 @@ pub struct Feed {
     pub length: usize,
 }
 
+/// What becomes of a mask that a file takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Masks {
+    /// It hides nothing, once and for all.
+    Ones,
+    /// It is given with every text.
+    Given,
+}
+
 /// What an input is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Role {
@@ -98,6 +107,11 @@ pub enum Role {
 impl Role {
     fn of(name: &str, kind: DatumType) -> Result<Role, String> {
         let name = name.to_lowercase();
+        if name.contains("token_type") || name.contains("segment") {
+            return Err(format!(
+                "is not a CLIP text tower: it takes `{name}`, as BERT does; take a model whose text tower is a CLIP's or a SigLIP's"
+            ));
+        }
         match kind {
             kind if kind.is_float() => Ok(Role::Picture),
             kind if !kind.is_integer() && kind != bool::datum_type() => Err(format!(
@@ -116,6 +130,8 @@ pub struct OnnxFile {
     path: PathBuf,
     model: TypedModel,
     inputs: Vec<(OutletId, Role)>,
+    /// Whether it takes a mask that hides padding.
+    pub takes_mask: bool,
     /// How many of its weights were integers; they are floats now.
     pub quantised: usize,
 }
@@ -166,7 +182,7 @@ pub fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
 
 impl OnnxFile {
     /// Opens and types the file at `path`. Whatever it declares is checked before anything is allocated for it.
-    pub fn open(path: &Path, feed: Feed) -> Result<OnnxFile, OnnxError> {
+    pub fn open(path: &Path, feed: Feed, masks: Masks) -> Result<OnnxFile, OnnxError> {
         let invalid = |what: String| OnnxError::Invalid {
             path: path.to_owned(),
             what,
@@ -183,10 +199,15 @@ impl OnnxFile {
         let onnx = tract_onnx::onnx()
             .with_ignore_output_shapes(true)
             .with_ignore_value_info(true);
-        let known = |operator: &str| onnx.op_register.0.contains_key(operator);
+        let known = |operator: &str| {
+            onnx.op_register.0.contains_key(operator) || operators::is_read(operator)
+        };
         check::check(&proto, folder, &known).map_err(invalid)?;
         if let Some(graph) = &mut proto.graph {
             floats::in_f32(graph, folder).map_err(tract)?;
+        }
+        if let Some(graph) = &mut proto.graph {
+            operators::take_apart(graph, feed.length).map_err(invalid)?;
         }
         let quantised = quantised::dequantise(&mut proto, folder).map_err(invalid)?;
         let parsed = guarded("read the graph", || {
@@ -212,7 +233,7 @@ impl OnnxFile {
         }
         let model = guarded("type the graph", || {
             for (index, input) in roles.iter().enumerate() {
-                fix_input(&mut model, index, input, feed)?;
+                fix_input(&mut model, index, input, feed, masks)?;
             }
             // Constants are no longer inputs; what remains is pictures and tokens.
             let inputs = model.inputs.iter().copied();
@@ -231,6 +252,7 @@ impl OnnxFile {
         Ok(OnnxFile {
             path: path.to_owned(),
             inputs: model.inputs.iter().filter_map(role).collect(),
+            takes_mask: roles.iter().any(|input| input.role == Role::Mask),
             model,
             quantised,
         })
@@ -282,13 +304,21 @@ impl OnnxFile {
         }
     }
 
+    /// Masks that are given.
+    fn masks(&self) -> impl Iterator<Item = OutletId> {
+        let masks = self.inputs.iter().filter(|(_, role)| *role == Role::Mask);
+        masks.map(|(input, _)| *input)
+    }
+
     /// The part of the file that makes features of the one input of the role `wanted`.
     fn tower(&self, wanted: Role) -> Result<Tower, OnnxError> {
         let input = self.input(wanted)?;
-        let output = features(&self.model, input).map_err(|what| self.interface(what))?;
+        let output = self.features(input).map_err(|what| self.interface(what))?;
         let simplified = guarded("simplify the graph", || {
             let mut original = self.model.clone();
-            original.set_input_outlets(&[input])?;
+            let mut inputs = vec![input];
+            inputs.extend(self.masks().filter(|_| wanted == Role::Tokens));
+            original.set_input_outlets(&inputs)?;
             original.select_output_outlets(&[output])?;
             original.compact()?;
             let mut decluttered = original.clone().into_decluttered()?;
@@ -301,9 +331,64 @@ impl OnnxFile {
         simplified.map_err(|source| self.tract(source))
     }
 
-    /// What a file with both towers multiplies cosines with, found by running it: `probes` are pictures `[1, 3, size,
-    /// size]` and token ids. Nothing where no output holds logits, or they are not a multiple of the cosines.
-    pub fn logit_scale(&self, probes: Vec<(Tensor, Tensor)>) -> Result<Option<f32>, OnnxError> {
+    /// The output of shape `[1, e]` that depends on `input` alone, and masks; where there are several, the only one that
+    /// is called an embedding, features or pooled.
+    fn features(&self, input: OutletId) -> Result<OutletId, String> {
+        let model = &self.model;
+        let name = |outlet: &OutletId| {
+            let label = model
+                .outlet_label(*outlet)
+                .unwrap_or(&model.node(outlet.node).name);
+            label.to_lowercase()
+        };
+        let outputs = model.outputs.iter().filter(|outlet| {
+            let fact = model.outlet_fact(**outlet).ok();
+            let shape = fact.and_then(|fact| {
+                fact.shape
+                    .as_concrete()
+                    .filter(|_| fact.datum_type.is_float())
+            });
+            matches!(shape, Some([1, width]) if *width > 1) && self.depends_on(**outlet) == [input]
+        });
+        let outputs: Vec<OutletId> = outputs.copied().collect();
+        let named: Vec<_> = outputs
+            .iter()
+            .filter(|at| {
+                ["embed", "feature", "pool"]
+                    .iter()
+                    .any(|word| name(at).contains(word))
+            })
+            .collect();
+        match (&outputs[..], &named[..]) {
+            (&[output], _) | (_, &[&output]) => Ok(output),
+            _ => {
+                let all: Vec<_> = model.outputs.iter().map(name).collect();
+                if all.iter().all(|name| name.contains("logit")) {
+                    return Err(format!(
+                        "has logits only ({}), but the features of both towers are needed; export them as further outputs \
+                     (text_embeds, image_embeds), or the towers as files of their own",
+                        all.join(", ")
+                    ));
+                }
+                Err(format!(
+                    "has no output of shape [1, width] that is surely the features, only {}",
+                    all.join(", ")
+                ))
+            }
+        }
+    }
+
+    /// The inputs that a value depends on, but for masks.
+    fn depends_on(&self, outlet: OutletId) -> Vec<OutletId> {
+        let masks: Vec<OutletId> = self.masks().collect();
+        let mut all = sources(&self.model, outlet);
+        all.retain(|input| !masks.contains(input));
+        all
+    }
+
+    /// What a file with both towers makes of cosines, found by running it: `probes` are pictures `[1, 3, size, size]` and
+    /// token ids. Nothing where no output holds logits, or they are not a multiple of the cosines, with or without a bias.
+    pub fn logits(&self, probes: Vec<(Tensor, Tensor)>) -> Result<Option<Logits>, OnnxError> {
         let (Ok(picture), Ok(tokens)) = (self.input(Role::Picture), self.input(Role::Tokens))
         else {
             return Ok(None);
@@ -320,7 +405,7 @@ impl OnnxFile {
             };
             depends == both && model.outlet_fact(*outlet).is_ok_and(single)
         });
-        let towers = [picture, tokens].map(|input| features(model, input).ok());
+        let towers = [picture, tokens].map(|input| self.features(input).ok());
         let (Some(logits), [Some(image), Some(text)]) = (logits, towers) else {
             return Ok(None);
         };
@@ -337,17 +422,47 @@ impl OnnxFile {
                 let outputs = plan.run(tvec!(pixels.into(), ids.into()))?;
                 let [logit, a, b] = [0, 1, 2].map(|index| vector(&outputs[index]));
                 let (logit, a, b) = (logit?, a?, b?);
-                points.push((a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt(), logit[0]));
+                points.push([a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt(), logit[0]]);
             }
             Ok(points)
         });
         let points = points.map_err(|source| self.tract(source))?;
-        let squares: f32 = points.iter().map(|(cosine, _)| cosine * cosine).sum();
-        let scale = points.iter().map(|(c, logit)| c * logit).sum::<f32>() / squares;
-        let fits = |&(c, logit): &(f32, f32)| {
-            (c * scale - logit).abs() <= 1e-3 * (logit.abs() + scale.abs() * 0.1)
-        };
-        Ok((scale.is_finite() && scale > 0.0 && points.iter().all(fits)).then_some(scale))
+        Ok(Logits::through(&points))
+    }
+}
+
+/// What becomes of a cosine: `scale * cosine + bias`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logits {
+    pub scale: f32,
+    pub bias: Option<f32>,
+}
+
+impl Logits {
+    /// The line through points of cosine and logit, through zero if one fits.
+    fn through(points: &[[f32; 2]]) -> Option<Logits> {
+        let sum =
+            |of: &dyn Fn(f32, f32) -> f32| points.iter().map(|&[c, logit]| of(c, logit)).sum();
+        let squares: f32 = sum(&|c, _| c * c);
+        let scale = sum(&|c, logit| c * logit) / squares;
+        let count = points.len() as f32;
+        let (mean, middle) = (sum(&|c, _| c) / count, sum(&|_, logit| logit) / count);
+        let steep: f32 = sum(&|c, logit| (c - mean) * (logit - middle));
+        let steep = steep / sum(&|c, _| (c - mean) * (c - mean));
+        let lines = [
+            Logits { scale, bias: None },
+            Logits {
+                scale: steep,
+                bias: Some(middle - steep * mean),
+            },
+        ];
+        lines.into_iter().find(|line| {
+            let fits = |&[c, logit]: &[f32; 2]| {
+                let found = c * line.scale + line.bias.unwrap_or(0.0);
+                (found - logit).abs() <= 1e-3 * (logit.abs() + line.scale.abs() * 0.1)
+            };
+            line.scale.is_finite() && line.scale > 0.0 && points.iter().all(fits)
+        })
     }
 }
 
@@ -421,6 +536,7 @@ fn fix_input(
     index: usize,
     &Input { role, kind, .. }: &Input,
     feed: Feed,
+    masks: Masks,
 ) -> TractResult<()> {
     if role == Role::Picture {
         return model.set_input_fact(
@@ -445,6 +561,9 @@ fn fix_input(
         Role::Positions => tract_ndarray::Array2::from_shape_fn(shape, |(_, at)| at as i64),
         Role::Picture | Role::Tokens => return Ok(()),
     };
+    if role == Role::Mask && masks == Masks::Given {
+        return Ok(());
+    }
     let value = value
         .into_tensor()
         .cast_to_dt(kind)?
@@ -453,41 +572,6 @@ fn fix_input(
     let node = model.inputs[index].node;
     model.node_mut(node).op = Box::new(Const::new(value)?);
     Ok(())
-}
-
-/// The output of shape `[1, e]` that depends on `input` alone; where there are several, the only one that is called an
-/// embedding or features.
-fn features(model: &TypedModel, input: OutletId) -> Result<OutletId, String> {
-    let name = |outlet: &OutletId| {
-        let label = model
-            .outlet_label(*outlet)
-            .unwrap_or(&model.node(outlet.node).name);
-        label.to_lowercase()
-    };
-    let outputs = model.outputs.iter().filter(|outlet| {
-        let fact = model.outlet_fact(**outlet).ok();
-        let shape = fact.and_then(|fact| {
-            fact.shape
-                .as_concrete()
-                .filter(|_| fact.datum_type.is_float())
-        });
-        matches!(shape, Some([1, width]) if *width > 1) && sources(model, **outlet) == [input]
-    });
-    let outputs: Vec<OutletId> = outputs.copied().collect();
-    let named: Vec<_> = outputs
-        .iter()
-        .filter(|at| name(at).contains("embed") || name(at).contains("feature"))
-        .collect();
-    match (&outputs[..], &named[..]) {
-        (&[output], _) | (_, &[&output]) => Ok(output),
-        _ => {
-            let all: Vec<_> = model.outputs.iter().map(name).collect();
-            Err(format!(
-                "has no output of shape [1, width] that is surely the features, only {}",
-                all.join(", ")
-            ))
-        }
-    }
 }
 
 /// The inputs of the model that a value depends on.

@@ -1,6 +1,8 @@
 use super::*;
 use crate::clip::image_tower::Fused;
+use crate::clip::text_tower::{Padding, Pooling, Reading};
 use crate::clip::tokenizer::CLIP_MERGES;
+use ndarray::Array2;
 use std::path::Path;
 
 const VOCABULARY: usize = 530;
@@ -20,6 +22,15 @@ struct Expected {
     gradient: Option<Gradient>,
     /// The token that fills texts up, where the tower sees it.
     padding: Option<u32>,
+    /// Whether texts have a start token.
+    #[serde(default = "yes")]
+    start: bool,
+    /// Of a file with both towers, for each text.
+    logits: Option<Vec<f32>>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What PyTorch derives of a text tower.
@@ -55,10 +66,12 @@ fn fixture(case: &str) -> (ImportOptions, Expected) {
         name: case.to_owned(),
         image: file("visual.onnx", &expected.image_from),
         text: file("textual.onnx", &expected.text_from),
-        tokenizer_json: Tokenizer::clip(CLIP_MERGES, VOCABULARY)
-            .unwrap()
-            .to_json_bytes()
-            .unwrap(),
+        tokenizer_json: if expected.start {
+            let clip = Tokenizer::clip(CLIP_MERGES, VOCABULARY).unwrap();
+            clip.to_json_bytes().unwrap()
+        } else {
+            std::fs::read(folder("siglip").join("tokenizer.json")).unwrap()
+        },
         preprocess: Preprocess::clip(expected.size as u32),
         logit_scale: Some(100.0),
         logit_bias: None,
@@ -139,6 +152,10 @@ macro_rules! exporters {
             assert!(float.0 >= 0.99999 && float.1 >= 0.99999, "f32: {float:?}");
             let mean = text.iter().sum::<f32>() / text.len() as f32;
             assert!(image >= 0.995 && mean >= 0.995, "int8: image {image}, text {text:?}");
+            let (model, _) = imported(&fixture($case).0);
+            if model.text.reading() != Reading::Causal {
+                return;
+            }
             let (features, gradient) = errors_of_sharing($case);
             assert!(
                 features <= 1e-5 && gradient <= 1e-5,
@@ -171,6 +188,8 @@ exporters! {
         "transformers, both towers in one file, normalised embeddings";
     transformers_vit_b_16: "hf-vit-b16",
         "transformers, as ViT-B/16: image tower wider and deeper than the text tower, other head count, small patches";
+    transformers_dynamo_opset_23: "hf-attention23",
+        "transformers, dynamo exporter, opset 23: attention as one operator";
     open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
         "open_clip, TorchScript exporter, opset 17, fused in_proj, QuickGELU";
     open_clip_dynamo_gelu: "openclip-gelu-dynamo18",
@@ -191,6 +210,73 @@ exporters! {
         "open_clip, image tower as MobileCLIP-S1 (`timm` FastViT), dynamo exporter; text tower of another model";
     siglip_image: "siglip-image",
         "transformers, SigLIP's image tower (attention pooling); text tower of another model";
+    mobileclip_s1: "mobileclip-s1",
+        "open_clip, as MobileCLIP-S1 and MobileCLIP2: text tower not causal, dynamo exporter, opset 18, padding seen";
+    siglip: "siglip",
+        "transformers, as SigLIP and SigLIP 2: text tower not causal, pooled at the last token, SDPA, opset 17";
+    siglip_dynamo: "siglip-dynamo",
+        "transformers, as SigLIP, dynamo exporter, opset 18";
+    siglip_in_one_file: "siglip-combined",
+        "transformers, as SigLIP, both towers in one file, with logit scale and bias";
+    siglip_of_open_clip: "openclip-siglip",
+        "open_clip, as SigLIP: text tower not causal, pooled at the last token, projection with bias";
+    whole_texts_by_their_mean: "whole-mean",
+        "a text tower that is not causal, pooled by the mean of all tokens";
+    whole_texts_with_a_mask: "whole-mask",
+        "a text tower that is not causal, padding hidden by an attention mask, pooled at the end token";
+    whole_texts_with_a_mask_of_their_own: "whole-own-mask",
+        "the same, the mask made of the ids in the graph";
+}
+
+#[test]
+fn how_texts_are_read_is_recognised() {
+    let whole = |padding, pooling| Reading::Whole { padding, pooling };
+    for (case, reading) in [
+        ("hf-dynamo18", Reading::Causal),
+        ("mobileclip-b", Reading::Causal),
+        ("mobileclip-s1", whole(Padding::Token(0), Pooling::End)),
+        ("siglip", whole(Padding::Token(1), Pooling::Last)),
+        ("siglip-combined", whole(Padding::Token(1), Pooling::Last)),
+        ("openclip-siglip", whole(Padding::Token(1), Pooling::Last)),
+        ("whole-mean", whole(Padding::Token(1), Pooling::Mean)),
+        ("whole-mask", whole(Padding::Hidden, Pooling::End)),
+        ("whole-own-mask", whole(Padding::Hidden, Pooling::End)),
+    ] {
+        assert_eq!(
+            imported(&fixture(case).0).0.text.reading(),
+            reading,
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn logits_of_a_siglip_are_scaled_and_shifted_as_its_graph_has_them() {
+    let (mut options, expected) = fixture("siglip-combined");
+    options.logit_scale = None;
+    let (model, report) = imported(&options);
+    assert!(
+        (model.logit_scale / 4.7f32.exp() - 1.0).abs() < 1e-3,
+        "{}",
+        model.logit_scale
+    );
+    assert!(
+        (model.logit_bias.unwrap() + 16.5).abs() < 0.05,
+        "{:?}",
+        model.logit_bias
+    );
+    assert!(
+        report.notes.iter().any(|note| note.contains("is added")),
+        "{:?}",
+        report.notes
+    );
+    let image = model.image.encode(&picture(SIZE)).unwrap();
+    let texts = model.text.encode(&expected.sequences).unwrap();
+    let image = &image / image.dot(&image).sqrt();
+    for (text, logit) in texts.outer_iter().zip(expected.logits.unwrap()) {
+        let found = model.logit(text.dot(&image));
+        assert!((found - logit).abs() < 0.05, "{found} {logit}");
+    }
 }
 
 /// onnxruntime quantises the activations of these files, too; the bundle does not. So even floats differ a little.
@@ -219,6 +305,8 @@ quantised! {
         "onnxruntime `quantize_dynamic`, QUInt8, per tensor (open_clip)";
     quantised_dynamically_quint8_per_channel: "dynamic-uint8-channel",
         "onnxruntime `quantize_dynamic`, QUInt8, per channel (transformers)";
+    tinyclip_in_uint8: "tinyclip-uint8",
+        "as the public files of TinyCLIP: uint8 with zero points, tables of tokens and positions too, a scalar scale for patches";
     quantised_statically_qdq: "static-qdq",
         "onnxruntime `quantize_static`, QDQ, QInt8, per tensor (transformers)";
     quantised_statically_qdq_per_channel: "static-qdq-channel",
@@ -261,7 +349,17 @@ fn gradients_of_imported_text_towers_are_those_of_pytorch() {
     let matrix = |rows: &[Vec<f32>]| {
         Array2::from_shape_fn((rows.len(), rows[0].len()), |(row, at)| rows[row][at])
     };
-    for case in ["hf-dynamo18", "openclip-quick-ts17", "openai-ts14"] {
+    for case in [
+        "hf-dynamo18",
+        "openclip-quick-ts17",
+        "openai-ts14",
+        "mobileclip-s1",
+        "siglip",
+        "openclip-siglip",
+        "whole-mean",
+        "whole-mask",
+        "whole-own-mask",
+    ] {
         let (options, expected) = fixture(case);
         let model = imported(&options).0;
         let known = expected.gradient.unwrap();
@@ -326,12 +424,7 @@ fn a_text_tower_that_is_not_clips_is_refused_by_part_and_node() {
             "QuickGELU or GELU",
             "/text_model/encoder/layers.1/mlp",
         ),
-        (
-            "refused-siglip",
-            "causal mask",
-            "/encoder/layers.0/self_attn",
-        ),
-        ("refused-mobileclip", "causal mask", "resblocks.1/attn"),
+        ("refused-bert", "not a CLIP text tower", "LayerNorm"),
         (
             "refused-no-projection",
             "the projection to the joint space",

@@ -1,6 +1,7 @@
-//! Recognises a causal text transformer in a decluttered graph by its data flow, from the features back to the token
+//! Recognises a text transformer, causal or not, in a decluttered graph by its data flow, from the features back to the token
 //! table, and takes its weights out. Whatever is read here is a proposal: parity with the original decides.
 
+mod attention;
 mod layers;
 
 use ndarray::{Array1, Array2, Axis};
@@ -9,22 +10,47 @@ use tract_core::internal::*;
 use tract_core::ops::array::Gather;
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::math::{Add, Div, Mul};
-use tract_core::ops::nn::Softmax;
+use tract_core::ops::nn::Reduce;
 
-use crate::clip::graph::{Graph, activation_from};
-use crate::clip::text_tower::{BlockWeights, LinearWeights, NormWeights, TextTowerWeights};
+use crate::clip::graph::{Cut, Graph, activation_from};
+use crate::clip::text_tower::{
+    BlockWeights, LinearWeights, NormWeights, Padding, Pooling, Reading, TextTowerWeights,
+};
 use crate::ops::Activation;
 use layers::{LinearLayer, NormLayer, linear, norm};
 
-/// What stands where a part of a text tower was expected.
+/// Why a text tower cannot be taken apart.
 #[derive(Debug, Error)]
-#[error(
-    "the text tower is not one that can be adapted: expected {expected} at node `{node}` ({operator})"
-)]
-pub struct Unrecognised {
-    expected: String,
-    node: String,
-    operator: String,
+#[non_exhaustive]
+pub enum Unrecognised {
+    /// What stands where a part was expected.
+    #[error(
+        "the text tower is not one that can be adapted: expected {expected} at node `{node}` ({operator})"
+    )]
+    Part {
+        expected: String,
+        node: String,
+        operator: String,
+    },
+    /// BERT's order of layers.
+    #[error(
+        "not a CLIP text tower: its layer norms stand after the sums, as in BERT (at node `{node}`); take a model whose \
+         text tower is a CLIP's or a SigLIP's"
+    )]
+    PostNorm { node: String },
+}
+
+/// What is known of a text tower beside its graph.
+#[derive(Clone, Copy)]
+pub struct Texts {
+    /// What texts start with, where there is such a token.
+    pub start_token: Option<u32>,
+    /// What they end with.
+    pub end_token: u32,
+    /// What fills them up.
+    pub padding: u32,
+    /// Whether the file takes a mask that hides padding.
+    pub takes_mask: bool,
 }
 
 /// The most values between the two linear layers of an MLP that are looked at.
@@ -46,6 +72,18 @@ struct AttentionBranch {
     value: LinearLayer,
     out: LinearLayer,
     heads: usize,
+    sight: Sight,
+}
+
+/// What a token sees of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// What stands before it.
+    Before,
+    /// All of it, and its padding.
+    All,
+    /// All of it, and no padding.
+    AllButPadding,
 }
 
 /// The residual stream at one sum: what it was before, and the branch that is added.
@@ -60,6 +98,7 @@ struct ResidualSum {
 struct Stack {
     blocks: Vec<BlockWeights>,
     heads: usize,
+    sight: Sight,
     activation: Activation,
     tokens: OutletId,
     positions: OutletId,
@@ -70,19 +109,16 @@ struct Recogniser<'a> {
     /// Length of the sequence, and the width of a token.
     length: usize,
     width: usize,
+    texts: Texts,
 }
 
 /// Takes the weights of the text tower out of `model`, whose one input is `[1, length]` token ids and whose one output
 /// is `[1, e]` features.
-pub fn recognise(
-    model: &TypedModel,
-    start_token: u32,
-    end_token: u32,
-) -> Result<TextTowerWeights, Unrecognised> {
+pub fn recognise(model: &TypedModel, texts: Texts) -> Result<TextTowerWeights, Unrecognised> {
     let graph = Graph(model);
     let (&[input], &[output]) = (&model.inputs[..], &model.outputs[..]) else {
         let (inputs, outputs) = (model.inputs.len(), model.outputs.len());
-        return Err(Unrecognised {
+        return Err(Unrecognised::Part {
             expected: "one input and one output".into(),
             node: "graph".into(),
             operator: format!("{inputs} inputs, {outputs} outputs"),
@@ -92,6 +128,7 @@ pub fn recognise(
         graph,
         length: graph.volume(input).unwrap_or(0),
         width: 0,
+        texts,
     };
     if this.length == 0 {
         return Err(this.unrecognised("a sequence of at least one token", input));
@@ -102,8 +139,9 @@ pub fn recognise(
         this.unrecognised(expected, output)
     })?;
     this.width = projection.weight.ncols();
-    let (final_norm, stream) = this.pooled_norm(projection.input)?;
+    let (final_norm, stream, pooling) = this.pooled_norm(projection.input)?;
     let stack = this.stack(stream)?;
+    let reading = this.reading(stack.sight, pooling, output)?;
     let other = |norm: &NormWeights| norm.epsilon != final_norm.epsilon;
     let mut blocks = stack.blocks.iter();
     if blocks.any(|block| other(&block.norm1) || other(&block.norm2)) {
@@ -118,15 +156,16 @@ pub fn recognise(
         projection: (projection.weight * projection.scale).into(),
         heads: stack.heads,
         activation: stack.activation,
-        start_token,
-        end_token,
+        start_token: texts.start_token,
+        end_token: texts.end_token,
+        reading,
     })
 }
 
 impl Recogniser<'_> {
     fn unrecognised(&self, expected: &str, at: OutletId) -> Unrecognised {
         let node = self.graph.node(at);
-        Unrecognised {
+        Unrecognised::Part {
             expected: expected.into(),
             node: node.name.clone(),
             operator: node.op.name().into_owned(),
@@ -146,38 +185,95 @@ impl Recogniser<'_> {
         }
     }
 
-    /// The final norm and the pooling at the end token, in either order: the norm, and the residual stream.
-    fn pooled_norm(&self, pooled: OutletId) -> Result<(NormLayer, OutletId), Unrecognised> {
+    /// The final norm and the pooling, in either order: the norm, the residual stream, and where the feature is read.
+    fn pooled_norm(
+        &self,
+        pooled: OutletId,
+    ) -> Result<(NormLayer, OutletId, Option<Pooling>), Unrecognised> {
         let before = norm(self.graph, pooled);
         let mut at = before.as_ref().map_or(pooled, |norm| norm.input);
+        let mut pooling = Some(Pooling::End);
         while self.graph.volume(at) != Some(self.length * self.width) {
-            let inputs = &self.graph.node(at).inputs;
+            let node = self.graph.node(at);
+            if let Some(cut) = self.of_sequence(at) {
+                // Whether a tower may be read elsewhere is asked last: BERT's is read at the first token.
+                let last = cut.start + 1 == self.length;
+                pooling = last.then_some(Pooling::Last);
+            } else if node.op_is::<Reduce>() {
+                pooling = Some(Pooling::Mean);
+            }
+            let inputs = &node.inputs;
             let float = inputs
                 .iter()
                 .copied()
                 .find(|&input| self.graph.is_float(input) && !self.graph.is_constant(input));
             at = float.ok_or_else(|| {
-                self.unrecognised("the pooling of one row of the sequence", pooled)
+                self.unrecognised(
+                    "the pooling of one row of the sequence, or of their mean",
+                    pooled,
+                )
             })?;
         }
-        let found = before.map(|norm| (norm, at)).or_else(|| {
+        if pooling == Some(Pooling::Mean) && before.is_some() {
+            return Err(self.unrecognised("the final layer norm before the mean", pooled));
+        }
+        let found = before.map(|norm| (norm, at, pooling)).or_else(|| {
             let norm = norm(self.graph, at)?;
             let input = norm.input;
-            Some((norm, input))
+            Some((norm, input, pooling))
         });
         found.ok_or_else(|| self.unrecognised("the final layer norm", at))
+    }
+
+    /// One row that is cut out of the whole sequence.
+    fn of_sequence(&self, at: OutletId) -> Option<Cut> {
+        let cut = self.graph.cut(at)?;
+        let whole = *self.graph.shape(cut.input)?.get(cut.axis)?;
+        (whole == self.length && cut.length == 1).then_some(cut)
+    }
+
+    /// How texts are read, of what their tokens see and where the feature comes from.
+    fn reading(
+        &self,
+        sight: Sight,
+        pooling: Option<Pooling>,
+        output: OutletId,
+    ) -> Result<Reading, Unrecognised> {
+        let expected = "pooling at the end token, at the last one or by the mean";
+        let pooling = pooling.ok_or_else(|| self.unrecognised(expected, output))?;
+        let hidden = sight == Sight::AllButPadding || self.texts.takes_mask;
+        let padding = if hidden {
+            Padding::Hidden
+        } else {
+            Padding::Token(self.texts.padding)
+        };
+        match (sight, pooling) {
+            (Sight::Before, Pooling::End) => Ok(Reading::Causal),
+            (Sight::Before, _) => {
+                Err(self.unrecognised("pooling at the end token of a causal tower", output))
+            }
+            (_, Pooling::Last | Pooling::Mean) if hidden => {
+                Err(self.unrecognised("pooling at the end token where padding is hidden", output))
+            }
+            _ => Ok(Reading::Whole { padding, pooling }),
+        }
     }
 
     /// Follows the residual stream from the last block down to the sum of tokens and positions.
     fn stack(&self, stream: OutletId) -> Result<Stack, Unrecognised> {
         let graph = self.graph;
         let (mut blocks, mut activation, mut heads) = (Vec::new(), None, None);
+        let mut sight = None;
         let mut stream = graph.behind(stream);
         let (tokens, positions) = loop {
             if let Some(operands) = graph.with_constant::<Add>(stream) {
                 break operands;
             }
             let sum = self.residual_sum(stream)?;
+            if norm(graph, sum.trunk).is_some() {
+                let node = graph.node(sum.trunk).name.clone();
+                return Err(Unrecognised::PostNorm { node });
+            }
             let mlp = self.mlp(sum.last)?;
             if *activation.get_or_insert(mlp.activation) != mlp.activation {
                 return Err(self.unrecognised("the activation of the other blocks", sum.branch));
@@ -189,17 +285,22 @@ impl Recogniser<'_> {
                 let expected = "the number of heads of the other blocks";
                 return Err(self.unrecognised(expected, sum.branch));
             }
+            if *sight.get_or_insert(attention.sight) != attention.sight {
+                let expected = "attention that sees as much as that of the other blocks";
+                return Err(self.unrecognised(expected, sum.branch));
+            }
             self.starts_at(attention.norm.input, sum.trunk)?;
             blocks.push(self.block(attention, mlp));
             stream = sum.trunk;
         };
-        let (Some(heads), Some(activation)) = (heads, activation) else {
+        let (Some(heads), Some(activation), Some(sight)) = (heads, activation, sight) else {
             return Err(self.unrecognised("whole blocks of attention and MLP", stream));
         };
         blocks.reverse();
         Ok(Stack {
             blocks,
             heads,
+            sight,
             activation,
             tokens,
             positions,
@@ -287,108 +388,6 @@ impl Recogniser<'_> {
             }
             _ => Err(self.unrecognised("QuickGELU or GELU", to)),
         }
-    }
-
-    fn attention(&self, out: LinearLayer) -> Result<AttentionBranch, Unrecognised> {
-        let graph = self.graph;
-        let mixed = graph.behind(out.input);
-        let operands = self.variable_product(mixed, "the product of attention and values")?;
-        let [probabilities, values] = match operands {
-            [a, b] if graph.operator::<Softmax>(graph.behind(a)).is_some() => [graph.behind(a), b],
-            [a, b] => [graph.behind(b), a],
-        };
-        let (scores, heads) = self.masked_scores(probabilities)?;
-        let (scores, scale) = match graph.scaled(scores) {
-            Some((input, factor)) => (graph.behind(input), factor),
-            None => (scores, 1.0),
-        };
-        let [queries, keys] = self.queries_and_keys(scores)?;
-        let mut query = self.linear(queries, "queries")?;
-        let (key, value) = (self.linear(keys, "keys")?, self.linear(values, "values")?);
-        if query.input != key.input || key.input != value.input {
-            return Err(self.unrecognised("queries, keys and values of one layer norm", queries));
-        }
-        // The tower divides scores by the root of a head's width; whatever the export does otherwise goes to the queries.
-        let usual = ((query.weight.nrows() / heads.max(1)) as f32).sqrt();
-        query.scale *= scale * key.scale * usual;
-        if (query.scale - 1.0).abs() < 1e-5 {
-            query.scale = 1.0;
-        }
-        Ok(AttentionBranch {
-            norm: self.norm(query.input)?,
-            query,
-            key: LinearLayer { scale: 1.0, ..key },
-            value,
-            out,
-            heads,
-        })
-    }
-
-    /// The scores that a softmax makes probabilities of once they are masked, and the number of heads.
-    fn masked_scores(&self, probabilities: OutletId) -> Result<(OutletId, usize), Unrecognised> {
-        let graph = self.graph;
-        if graph.operator::<Softmax>(probabilities).is_none() {
-            return Err(self.unrecognised("the softmax of attention", probabilities));
-        }
-        let masked = graph.behind(graph.node(probabilities).inputs[0]);
-        let (scores, mask) = graph
-            .with_constant::<Add>(masked)
-            .ok_or_else(|| self.unrecognised("a constant causal mask", masked))?;
-        if !self.is_causal(mask) {
-            return Err(self.unrecognised("a causal mask", mask));
-        }
-        let heads = graph.volume(masked).unwrap_or(1) / (self.length * self.length);
-        Ok((graph.behind(scores), heads))
-    }
-
-    fn queries_and_keys(&self, scores: OutletId) -> Result<[OutletId; 2], Unrecognised> {
-        let graph = self.graph;
-        let [first, second] = self.variable_product(scores, "the product of queries and keys")?;
-        // The softmax runs over keys: they are the operand that has the last axis of the scores.
-        let keys_first = graph.operator::<EinSum>(scores).is_some_and(|einsum| {
-            let last = graph.shape(scores).map_or(0, <[_]>::len).saturating_sub(1);
-            let axis = einsum.axes.axis((InOut::Out(0), last));
-            axis.is_ok_and(|axis| !axis.inputs[0].is_empty())
-        });
-        Ok(if keys_first {
-            [second, first]
-        } else {
-            [first, second]
-        })
-    }
-
-    fn variable_product(
-        &self,
-        at: OutletId,
-        expected: &str,
-    ) -> Result<[OutletId; 2], Unrecognised> {
-        let inputs = self
-            .graph
-            .operator::<EinSum>(at)
-            .map(|_| &self.graph.node(at).inputs[..]);
-        match inputs {
-            Some(&[a, b]) if !self.graph.is_constant(a) && !self.graph.is_constant(b) => Ok([a, b]),
-            _ => Err(self.unrecognised(expected, at)),
-        }
-    }
-
-    /// Whether a constant adds nothing on and below the diagonal, and practically minus infinity above.
-    fn is_causal(&self, mask: OutletId) -> bool {
-        let Some(mask) = self
-            .graph
-            .constant(mask)
-            .filter(|mask| mask.len() == self.length * self.length)
-        else {
-            return false;
-        };
-        mask.iter().enumerate().all(|(i, &value)| {
-            let (row, column) = (i / self.length, i % self.length);
-            if column <= row {
-                value.abs() < 1e-6
-            } else {
-                value < -1e4
-            }
-        })
     }
 
     fn token_table(&self, tokens: OutletId) -> Result<Array2<f32>, Unrecognised> {

@@ -21,8 +21,9 @@ fn weights() -> TextTowerWeights {
         projection_bias: None,
         heads: transformer.heads,
         activation: transformer.activation,
-        start_token: 48,
+        start_token: Some(48),
         end_token: 49,
+        reading: Reading::Causal,
     }
 }
 
@@ -46,7 +47,7 @@ impl TextTower {
         };
         for (start, suffix) in starts().zip(suffixes) {
             let own = start + 1 + n;
-            let ids = [self.start_token];
+            let ids = [self.start_token.unwrap()];
             self.fill(rows.slice_mut(s![start..start + 1, ..]), 0, &ids)
                 .unwrap();
             rows.slice_mut(s![start + 1..own, ..]).assign(context);
@@ -243,6 +244,107 @@ fn a_small_budget_takes_several_passes_and_changes_nothing() {
     }
 }
 
+/// Every way of reading whole texts.
+fn whole_readings() -> impl Iterator<Item = Reading> {
+    [Padding::Hidden, Padding::Token(7)]
+        .into_iter()
+        .flat_map(|padding| {
+            [Pooling::End, Pooling::Last, Pooling::Mean]
+                .map(|pooling| Reading::Whole { padding, pooling })
+        })
+}
+
+#[test]
+fn whole_texts_after_a_prompt_are_the_texts_in_one_piece_whatever_the_memory() {
+    for reading in whole_readings() {
+        for start in [Some(48), None] {
+            let tower = TextTower::new(TextTowerWeights {
+                start_token: start,
+                reading,
+                ..weights()
+            })
+            .unwrap();
+            let context = [3, 1, 4];
+            let suffixes = vec![vec![5, 9, 49], vec![2, 49], vec![6, 5, 3, 5, 49]];
+            let whole: Vec<Vec<u32>> = suffixes
+                .iter()
+                .map(|suffix| [start.as_slice(), &context, suffix].concat())
+                .collect();
+            let plain = tower.encode(&whole).unwrap();
+            let rows = tower.token_rows(&context).unwrap();
+            let d_features = matrix(&mut Rng::new(34), 3, 24, 1.0);
+            let found = tower.class_features(rows.view(), &suffixes).unwrap();
+            assert!(error(&found, &plain) < 1e-5, "{reading:?}");
+            let mut gradients = Vec::new();
+            for memory in [DEFAULT_MEMORY, 0] {
+                let (found, tape) = tower.forward(rows.view(), &suffixes, memory).unwrap();
+                assert!(error(&found, &plain) < 1e-5, "{reading:?}");
+                gradients.push(tower.backward(&tape, d_features.view()));
+            }
+            assert!(error(&gradients[1], &gradients[0]) < 1e-5, "{reading:?}");
+            let expected = match reading {
+                Reading::Whole {
+                    padding: Padding::Token(_),
+                    ..
+                } => 3 * 12,
+                _ => whole.iter().map(Vec::len).sum(),
+            };
+            assert_eq!(tower.rows(3, &suffixes), expected);
+        }
+    }
+}
+
+/// Along the gradient itself, the loss falls as fast as the gradient says.
+#[test]
+fn gradients_of_whole_texts_match_finite_differences() {
+    for reading in whole_readings() {
+        let tower = TextTower::new(TextTowerWeights {
+            reading,
+            ..weights()
+        })
+        .unwrap();
+        let context = tower.token_rows(&[3, 1, 4]).unwrap();
+        let suffixes = vec![vec![5, 9, 49], vec![2, 49], vec![6, 5, 3, 5, 49]];
+        let towards = matrix(&mut Rng::new(35), 3, 24, 1.0);
+        let loss = |context: &Array2<f32>| {
+            let features = tower.class_features(context.view(), &suffixes).unwrap();
+            let products = features.iter().zip(&towards);
+            products
+                .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                .sum::<f64>()
+        };
+        let (_, tape) = tower
+            .forward(context.view(), &suffixes, DEFAULT_MEMORY)
+            .unwrap();
+        let gradient = tower.backward(&tape, towards.view());
+        let norm = gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
+        let step = &gradient * (0.01 / norm);
+        let slope = (loss(&(&context + &step)) - loss(&(&context - &step))) / 0.02;
+        let relative = (slope / f64::from(norm) - 1.0).abs();
+        assert!(relative < 5e-3, "{reading:?}: {relative:e}");
+    }
+}
+
+#[test]
+fn whole_texts_that_are_too_long_or_empty_are_refused_by_number() {
+    let tower = TextTower::new(TextTowerWeights {
+        reading: whole_readings().last().unwrap(),
+        ..weights()
+    })
+    .unwrap();
+    let message = |texts: &[Vec<u32>]| tower.encode(texts).unwrap_err().to_string();
+    assert!(message(&[vec![48, 49], vec![]]).starts_with("text 1 has no tokens"));
+    assert!(message(&[vec![1; 13]]).starts_with("text 0 takes 13 tokens, but the model reads 12"));
+    assert_eq!(tower.encode(&[]).unwrap().dim(), (0, 24));
+    let padding = refusal(|w| {
+        w.reading = Reading::Whole {
+            padding: Padding::Token(50),
+            pooling: Pooling::End,
+        }
+    });
+    assert!(padding.contains("token 50"), "{padding}");
+}
+
 #[test]
 fn passes_hold_every_text_once_and_keep_to_the_limit() {
     for (lengths, held, limit) in [
@@ -252,10 +354,9 @@ fn passes_hold_every_text_once_and_keep_to_the_limit() {
         (vec![], 5, 8),
         (vec![2; 7], 0, 0),
     ] {
-        let texts: Vec<Vec<u32>> = lengths.iter().map(|&n| vec![0; n]).collect();
-        let cut = passes(&texts, held, limit);
+        let cut = passes(&lengths, held, limit);
         let covered: Vec<usize> = cut.iter().cloned().flatten().collect();
-        assert_eq!(covered, (0..texts.len()).collect::<Vec<_>>());
+        assert_eq!(covered, (0..lengths.len()).collect::<Vec<_>>());
         for (index, pass) in cut.iter().enumerate() {
             let rows: usize = lengths[pass.clone()].iter().sum();
             let held = if index == 0 { held } else { 0 };

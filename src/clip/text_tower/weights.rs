@@ -1,6 +1,7 @@
 //! The weights of a text tower, and whether they fit each other.
 
 use ndarray::{Array1, Array2};
+use serde::{Deserialize, Serialize};
 
 use super::{BlockWeights, LinearWeights, NormWeights, RowTable, TextTowerError};
 use crate::ops::{Activation, Matrix};
@@ -24,10 +25,42 @@ pub struct TextTowerWeights {
     pub heads: usize,
     /// Of every MLP.
     pub activation: Activation,
-    /// What every text starts with.
-    pub start_token: u32,
-    /// What every text ends with; the feature is read there.
+    /// What every text starts with, where a model has such a token.
+    pub start_token: Option<u32>,
+    /// What every text ends with.
     pub end_token: u32,
+    /// Who sees whom, and where the feature is read.
+    pub reading: Reading,
+}
+
+/// How a tower reads a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reading {
+    /// Every token sees those before it, and the feature is read at the end token: CLIP.
+    #[default]
+    Causal,
+    /// Every token sees every other: MobileCLIP, SigLIP.
+    Whole { padding: Padding, pooling: Pooling },
+}
+
+/// What fills a text up to the context length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Padding {
+    /// Nothing that the feature depends on: a text is as long as it is.
+    Hidden,
+    /// This token, which every other sees.
+    Token(u32),
+}
+
+/// Where the feature of a text is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pooling {
+    /// At the end token.
+    End,
+    /// At the last token, padding or not.
+    Last,
+    /// As the mean of all tokens, padding or not.
+    Mean,
 }
 
 impl TextTowerWeights {
@@ -58,7 +91,15 @@ impl TextTowerWeights {
 
     fn check_tokens(&self) -> Result<(), TextTowerError> {
         let (vocabulary, _) = self.token_embedding.dim();
-        for (text, token) in [self.start_token, self.end_token].into_iter().enumerate() {
+        let padding = match self.reading {
+            Reading::Whole {
+                padding: Padding::Token(token),
+                ..
+            } => Some(token),
+            _ => None,
+        };
+        let special = [self.start_token, Some(self.end_token), padding];
+        for (text, token) in special.into_iter().flatten().enumerate() {
             if token as usize >= vocabulary {
                 return Err(TextTowerError::Token {
                     text,

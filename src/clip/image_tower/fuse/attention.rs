@@ -119,7 +119,7 @@ fn piece(
     let &[pieces, index] = &graph.node(outlet).inputs[..] else {
         return None;
     };
-    let index = graph.index(index)?;
+    let index = usize::try_from(graph.index(index)?).ok()?;
     let &[count, ..] = graph.f32_shape(pieces)? else {
         return None;
     };
