@@ -107,7 +107,8 @@ pub fn mjpeg(bytes: &[u8]) {
     let split = |piece: usize| {
         let mut splitter = mjpeg::Splitter::default();
         let pieces = stream.chunks(piece);
-        let pictures: Vec<Vec<u8>> = pieces.flat_map(|bytes| splitter.push(bytes)).collect();
+        let mut pictures: Vec<Vec<u8>> = pieces.flat_map(|bytes| splitter.push(bytes)).collect();
+        pictures.extend(splitter.finish());
         assert!(
             pictures
                 .iter()
@@ -140,7 +141,8 @@ pub fn picture(bytes: &[u8]) {
 pub fn http_answer(bytes: &[u8]) {
     let mut total = 0;
     let _ = http::read_answer(bytes, &mut |picture| total += picture.len());
-    assert!(total <= bytes.len());
+    // A picture that lacks its end marker gets one; the shortest has 100 bytes.
+    assert!(total <= bytes.len() + bytes.len() / 50);
 }
 
 /// A label file: what is accepted keeps its promises, and reads the same once it is written down again.

@@ -55,7 +55,7 @@ fn an_input_without_a_picture_is_a_failure_in_a_sentence() {
 #[test]
 fn cameras_that_cannot_be_are_wrong_usage() {
     let dir = with_labels();
-    for camera in ["/dev/null", "https://10.0.0.1/", "webcam", "dir:"] {
+    for camera in ["/dev/null", "ftp://10.0.0.1/", "webcam", "dir:"] {
         watch(&dir, camera).ends(2);
     }
     watch(&dir, "0 --format 640").ends(2);

@@ -1,9 +1,9 @@
 //! The flags that every command with a `--camera` has, and the camera that they name: its address from the command line or a
 //! file, and its login from the address, that file, systemd or the environment.
 
-use super::usage;
+use super::{Context, usage};
 use crate::files;
-use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Login};
+use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Fingerprint, Login, Trust};
 use crate::masked::{mask_urls, masked};
 use anyhow::Context as _;
 use std::ffi::OsString;
@@ -31,6 +31,12 @@ pub struct CameraArguments {
     /// What to ask a camera for [default: 640x480@30]
     #[arg(long, value_name = "WxH@FPS")]
     format: Option<CaptureFormat>,
+    /// The SHA-256 of the certificate that an https camera shows, where it signs its own
+    #[arg(long, value_name = "SHA256", conflicts_with = "insecure_tls")]
+    fingerprint: Option<Fingerprint>,
+    /// Take any certificate of an https camera: whoever is between it and this box can then see and change everything
+    #[arg(long)]
+    insecure_tls: bool,
     /// Give a camera up that has sent nothing for so long
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
     pub camera_timeout: Duration,
@@ -68,8 +74,29 @@ impl CameraArguments {
         };
         Ok(Some(Camera {
             source,
-            options: CameraOptions::within(self.camera_timeout).with_format(self.format),
+            options: CameraOptions::within(self.camera_timeout)
+                .with_format(self.format)
+                .with_trust(self.trust()),
         }))
+    }
+}
+
+impl CameraArguments {
+    fn trust(&self) -> Trust {
+        match self.fingerprint {
+            Some(fingerprint) => Trust::Fingerprint(fingerprint),
+            None if self.insecure_tls => Trust::Anyone,
+            None => Trust::Authorities,
+        }
+    }
+
+    /// Says once what is risky.
+    pub fn warn(&self, context: &Context) {
+        if self.insecure_tls {
+            context.output.warn(
+                "--insecure-tls: the camera's certificate is not looked at; --fingerprint SHA256 trusts this one and no other",
+            );
+        }
     }
 }
 

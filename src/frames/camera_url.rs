@@ -25,7 +25,7 @@ impl fmt::Debug for Login {
 }
 
 /// The schemes that cameras are read by.
-const SCHEMES: [&str; 1] = ["http"];
+const SCHEMES: [&str; 2] = ["http", "https"];
 
 impl CameraUrl {
     /// Reads an address.

@@ -1,5 +1,7 @@
 //! Why pictures cannot be had from where they should come from.
 
+use super::content::Content;
+use super::options::Fingerprint;
 use crate::masked::{ShownUrl, masked};
 use std::io;
 use std::path::PathBuf;
@@ -27,6 +29,11 @@ pub enum FramesError {
         "\"{0}\" is not a capture format; write width, height and pictures a second, as in 640x480@30"
     )]
     Format(String),
+    /// Not a fingerprint of a certificate.
+    #[error(
+        "\"{0}\" is not a certificate's fingerprint; write the 64 hexadecimal digits of its SHA-256"
+    )]
+    Fingerprint(String),
     /// Not a demo condition.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -56,6 +63,16 @@ pub enum FramesError {
     /// Standard input that failed.
     #[error("standard input cannot be read ({0})")]
     Stdin(io::Error),
+    /// Standard input that holds something else.
+    #[error("standard input has sent {}", nothing_usable(*bytes, *guess))]
+    StdinContent {
+        /// Bytes that were looked at.
+        bytes: u64,
+        /// What it seems to be instead.
+        guess: Option<Content>,
+        /// Whether nothing more will come.
+        ended: bool,
+    },
     /// A panic inside a driver's library.
     #[error("the camera's driver made a mistake")]
     Driver,
@@ -123,14 +140,17 @@ pub enum HttpError {
     /// What answers is not an HTTP server; this is what it sent.
     #[error("the camera does not answer in HTTP ({0})")]
     NotHttp(String),
-    /// The login is missing or wrong.
-    #[error("the camera asks for another name and password: http://USER:PASSWORD@HOST/PATH")]
-    Login,
-    /// Only a digest login is offered.
+    /// No name and password were given.
+    #[error("the camera asks for a name and a password, and none was given")]
+    LoginMissing,
+    /// Those that were given are wrong.
+    #[error("the camera refuses the name and the password that were given")]
+    LoginRefused,
+    /// Only logins of these kinds are offered.
     #[error(
-        "the camera asks for a digest login, which is not supported: allow basic login in its settings"
+        "the camera asks for a login of a kind that is not supported ({0}): allow digest or basic in its settings"
     )]
-    DigestLogin,
+    LoginKind(String),
     /// The answer is an error.
     #[error("the camera answers {}", format!("{status} {reason}").trim_end())]
     Status {
@@ -143,12 +163,12 @@ pub enum HttpError {
     #[error("the camera redirects to {place:?} ({source})")]
     BadRedirect {
         /// Where to, as the camera has it.
-        place: String,
+        place: ShownUrl,
         /// Why it is none.
         source: url::ParseError,
     },
     /// The camera redirects to a scheme that is not supported.
-    #[error("the camera redirects to {0}, and only http is supported")]
+    #[error("the camera redirects to {0}, and only http and https are supported")]
     RedirectScheme(String),
     /// The camera redirects again and again.
     #[error("the camera redirects from one address to another without end")]
@@ -157,14 +177,51 @@ pub enum HttpError {
     #[error("the camera sent nothing")]
     Nothing,
     /// The body is not made of JPEG pictures.
-    #[error("the camera sent {bytes} bytes without a JPEG picture among them")]
+    #[error("the camera sent {}", nothing_usable(*bytes, *guess))]
     NoPicture {
         /// Bytes that were looked at.
         bytes: u64,
+        /// What they seem to be instead.
+        guess: Option<Content>,
     },
+    /// No encrypted connection can be made.
+    #[error("the camera speaks no TLS that is safe, 1.2 or 1.3 ({0})")]
+    Tls(String),
+    /// No authority vouches for it, or it is for another name or time.
+    #[error(
+        "the camera's certificate is not vouched for ({reason}); if the camera signs its own, it is known by its fingerprint {fingerprint}"
+    )]
+    Certificate {
+        /// What TLS says of it.
+        reason: String,
+        /// Its own.
+        fingerprint: Fingerprint,
+    },
+    /// It is not the one that is trusted.
+    #[error("the camera shows a certificate with the fingerprint {fingerprint}, not {pinned}")]
+    OtherCertificate {
+        /// The one that is trusted.
+        pinned: Fingerprint,
+        /// The one that it shows.
+        fingerprint: Fingerprint,
+    },
+    /// This program was built without https.
+    #[error("this program was built without the feature `https`")]
+    NotBuilt,
     /// The stream is over.
     #[error("the camera ended its stream")]
     Ended,
+}
+
+/// What is said of bytes of which none is a picture.
+fn nothing_usable(bytes: u64, guess: Option<Content>) -> String {
+    let amount = match bytes {
+        0..2000 => format!("{bytes} bytes"),
+        2000..2_000_000 => format!("{} KB", bytes / 1000),
+        _ => format!("{} MB", bytes / 1_000_000),
+    };
+    let guess = guess.map(|guess| format!("; {guess}")).unwrap_or_default();
+    format!("{amount} without a JPEG picture among them{guess}")
 }
 
 impl From<io::Error> for HttpError {

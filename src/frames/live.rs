@@ -18,7 +18,7 @@ pub type Capture = dyn Fn(&Sink) -> Result<(), FramesError> + Send + Sync;
 pub struct Timeouts {
     /// An open camera without a frame for so long has hung: it is opened again.
     pub stall: Duration,
-    /// The pause before the first new try; each further one is twice as long, up to [`Timeouts::stall`].
+    /// The pause before the first new try; each further one is twice as long, up to [`Timeouts::stall`] and to 5 s.
     pub pause: Duration,
     /// Without a frame for so long, over all tries, it is given up.
     pub give_up: Duration,
@@ -31,6 +31,15 @@ impl Timeouts {
             stall: Duration::from_secs(5),
             pause: Duration::from_millis(500),
             give_up,
+        }
+    }
+
+    /// Those of a camera on the network: it may take half of the time until it is given up for a picture.
+    pub fn on_network(give_up: Duration) -> Timeouts {
+        let usual = Timeouts::within(give_up);
+        Timeouts {
+            stall: (give_up / 2).max(usual.stall).min(give_up).mul_f32(1.25),
+            ..usual
         }
     }
 }
@@ -58,6 +67,8 @@ pub struct CaptureCounts {
 
 /// Threads that hang in a driver cannot be ended; while so many run, no new one is started.
 const MAX_CAPTURES: usize = 4;
+/// The longest pause before a camera is opened again.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How often a waiting caller looks whether it should stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -74,6 +85,8 @@ pub struct Live {
     reopen: Option<Instant>,
     pause: Duration,
     last_failure: Option<String>,
+    /// Since when no frame has been of use, though frames came.
+    unusable: Option<Instant>,
     taken: u64,
 }
 
@@ -135,6 +148,7 @@ impl Live {
             reopen: None,
             pause: timeouts.pause,
             last_failure: None,
+            unusable: None,
             taken: 0,
         };
         live.open();
@@ -149,6 +163,26 @@ impl Live {
             captured: state.captured,
             dropped: state.captured - self.taken - waiting,
         }
+    }
+
+    /// To be told of each frame that was of use.
+    pub fn usable(&mut self) {
+        self.unusable = None;
+    }
+
+    /// To be told of each frame that was of no use, and why.
+    ///
+    /// # Errors
+    /// [`FramesError::GaveUp`] once no frame has been of use for as long as [`Timeouts::give_up`] allows.
+    pub fn unusable(&mut self, reason: &str) -> Result<(), FramesError> {
+        let since = *self.unusable.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.timeouts.give_up {
+            return Ok(());
+        }
+        Err(FramesError::GaveUp {
+            seconds: self.timeouts.give_up.as_secs_f32(),
+            reason: Some(reason.to_owned()),
+        })
     }
 
     /// Waits for the newest frame, for a failure, or for the end. `stop` is asked many times a second.
@@ -177,6 +211,9 @@ impl Live {
             drop(state);
             match ended {
                 Some(Ok(())) => return Ok(Event::End),
+                Some(Err(error @ FramesError::StdinContent { ended: true, .. })) => {
+                    return Err(error);
+                }
                 Some(Err(error)) => return Ok(self.failed(error.to_string())),
                 None => {}
             }
@@ -203,7 +240,7 @@ impl Live {
         lock(&self.shared.state).current += 1;
         let pause = self.pause;
         self.reopen = Some(Instant::now() + pause);
-        self.pause = (2 * pause).min(self.timeouts.stall);
+        self.pause = (2 * pause).min(self.timeouts.stall).min(MAX_PAUSE);
         self.last_failure = Some(reason.clone());
         Event::Lost { reason, pause }
     }

@@ -1,6 +1,9 @@
 //! Cuts a stream of JPEG pictures (motion JPEG, as cameras and pipes write it) into pictures. It walks each picture's
 //! markers, so that a thumbnail inside one ends nothing, skips whatever lies between pictures, and finds its way again
-//! after garbage. The work is linear in the bytes, whatever they are.
+//! after garbage. It is no stricter than decoders: a picture without its end marker ends where its part of a multipart
+//! stream does, or where the next one begins. The work is linear in the bytes, whatever they are.
+
+use super::content::{Content, guess};
 
 /// Bytes that a picture may have; a longer one is given up as garbage.
 pub const MAX_FRAME_BYTES: usize = 16 << 20;
@@ -11,6 +14,11 @@ const MAX_STEPS_AGAIN: usize = 64;
 
 /// A shorter picture is garbage: the tables alone, without which none can be decoded, take more.
 const MIN_FRAME_BYTES: usize = 100;
+
+/// How much of what lies before a picture is kept, to find the length of its part in it.
+const GAP: usize = 512;
+/// How much of what is no picture is kept, to tell what it is instead.
+const SAMPLE: usize = 4 << 10;
 
 const START_OF_IMAGE: u8 = 0xd8;
 const END_OF_IMAGE: u8 = 0xd9;
@@ -28,6 +36,12 @@ pub struct Splitter {
     steps: usize,
     place: Place,
     skipped: u64,
+    /// The last bytes before the unfinished picture.
+    gap: Vec<u8>,
+    /// Where the unfinished picture's part of a multipart stream ends, if that is known and has not been found wrong.
+    part_end: Option<usize>,
+    /// The first bytes that belonged to no picture.
+    sample: Vec<u8>,
 }
 
 /// Where in a picture the walk is.
@@ -48,6 +62,8 @@ enum Place {
 enum Walk {
     /// The picture ends before this byte.
     Whole(usize),
+    /// The same without its end marker.
+    Endless(usize),
     /// It goes on in bytes that have not come yet.
     Open,
     /// It is not one: look for the next one from this byte on.
@@ -64,11 +80,15 @@ impl Splitter {
                 break;
             }
             match self.walk() {
-                Walk::Whole(end) if end - self.start < MIN_FRAME_BYTES => self.give_up(end),
-                Walk::Whole(end) => {
-                    pictures.push(self.buffer[self.start..end].to_vec());
-                    self.start = end;
-                    self.place = Place::Between;
+                Walk::Whole(end) | Walk::Endless(end) if end - self.start < MIN_FRAME_BYTES => {
+                    self.give_up(end);
+                }
+                Walk::Whole(end) => pictures.push(self.take(end)),
+                Walk::Endless(end) => {
+                    let end = self.without_part_head(end);
+                    let mut picture = self.take(end);
+                    picture.extend([0xff, END_OF_IMAGE]);
+                    pictures.push(picture);
                 }
                 Walk::Broken(next) => self.give_up(next),
                 Walk::Open if self.buffer.len() - self.start > MAX_FRAME_BYTES => {
@@ -81,9 +101,50 @@ impl Splitter {
         pictures
     }
 
+    /// The picture that the end of the stream ends, if it lacks nothing but its end marker.
+    pub fn finish(&mut self) -> Option<Vec<u8>> {
+        let scanned = matches!(self.place, Place::Scan | Place::AfterScan);
+        let end = self.without_part_head(self.buffer.len());
+        if !scanned || end - self.start < MIN_FRAME_BYTES {
+            return None;
+        }
+        let mut picture = self.take(end);
+        picture.extend([0xff, END_OF_IMAGE]);
+        Some(picture)
+    }
+
     /// Bytes that belonged to no whole picture so far.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// What the first bytes that belonged to no picture look like.
+    pub fn guess(&self) -> Option<Content> {
+        guess(&self.sample)
+    }
+
+    /// The unfinished picture, up to `end`.
+    fn take(&mut self, end: usize) -> Vec<u8> {
+        let picture = self.buffer[self.start..end].to_vec();
+        self.start = end;
+        self.place = Place::Between;
+        self.gap.clear();
+        picture
+    }
+
+    /// The end of a picture that ends before `end`, without the head of the next part of a multipart stream: a line that
+    /// begins with two dashes, and lines of text after it.
+    fn without_part_head(&self, end: usize) -> usize {
+        let from = end.saturating_sub(GAP).max(self.start);
+        let tail = &self.buffer[from..end];
+        let text = |byte: &u8| matches!(byte, b'\r' | b'\n' | b'\t' | b' '..=b'~');
+        let mut dashes = tail.windows(3).enumerate().rev();
+        let head = dashes.find(|(at, bytes)| *bytes == b"\n--" && tail[*at..].iter().all(text));
+        match head {
+            Some((at, _)) if at > 0 && tail[at - 1] == b'\r' => from + at - 1,
+            Some((at, _)) => from + at,
+            None => end,
+        }
     }
 
     fn give_up(&mut self, next: usize) {
@@ -92,7 +153,15 @@ impl Splitter {
     }
 
     fn skip_to(&mut self, next: usize) {
-        self.skipped += (next - self.start) as u64;
+        let skipped = &self.buffer[self.start..next];
+        self.skipped += skipped.len() as u64;
+        let room = SAMPLE - self.sample.len();
+        self.sample.extend(&skipped[..skipped.len().min(room)]);
+        self.gap
+            .extend(&skipped[skipped.len().saturating_sub(GAP)..]);
+        if self.gap.len() > 2 * GAP {
+            self.gap.drain(..self.gap.len() - GAP);
+        }
         self.start = next;
     }
 
@@ -102,6 +171,7 @@ impl Splitter {
         if self.start > self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.walked = self.walked.saturating_sub(self.start);
+            self.part_end = self.part_end.map(|end| end.saturating_sub(self.start));
             self.start = 0;
         }
     }
@@ -116,6 +186,8 @@ impl Splitter {
             Some(start) => {
                 self.skip_to(self.start + start);
                 self.walked = self.start + 2;
+                self.part_end = part_length(&self.gap).map(|length| self.start + length);
+                self.gap.clear();
                 self.steps = 0;
                 self.place = Place::Header;
                 true
@@ -130,12 +202,29 @@ impl Splitter {
 
     fn walk(&mut self) -> Walk {
         loop {
-            let ahead = &self.buffer[self.walked..];
+            let limit = self.part_end.unwrap_or(usize::MAX);
+            let walk = self.walk_to(limit.min(self.buffer.len()));
+            // Whether the part ends where it said shows in what follows it.
+            if !matches!(walk, Walk::Open) || self.buffer.len() < limit.saturating_add(2) {
+                return walk;
+            }
+            let scanned = matches!(self.place, Place::Scan | Place::AfterScan);
+            let follows = &self.buffer[limit..limit + 2];
+            if scanned && (follows == b"\r\n" || follows == b"--") {
+                return Walk::Endless(limit);
+            }
+            self.part_end = None;
+        }
+    }
+
+    /// Walks on, looking at nothing from `limit` on.
+    fn walk_to(&mut self, limit: usize) -> Walk {
+        loop {
+            let ahead = &self.buffer[self.walked.min(limit)..limit];
             if self.place == Place::Scan {
-                // Within a scan, 0xff is followed by 0 or a restart marker, or the scan is over.
                 let marker = ahead
                     .windows(2)
-                    .position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xd0..=0xd7));
+                    .position(|pair| pair[0] == 0xff && ends_scan(pair[1]));
                 match marker {
                     Some(marker) => {
                         self.walked += marker;
@@ -148,13 +237,21 @@ impl Splitter {
                 }
                 continue;
             }
+            let scanned = self.place == Place::AfterScan;
             match *ahead {
                 [] | [0xff] => return Walk::Open,
                 // Any number of 0xff may stand before a marker's code.
                 [0xff, 0xff, ..] => self.step(1),
                 [0xff, END_OF_IMAGE, ..] => return Walk::Whole(self.walked + 2),
                 // The next picture begins before this one has ended.
-                [0xff, START_OF_IMAGE, ..] => return Walk::Broken(self.walked),
+                [0xff, START_OF_IMAGE] if scanned => return Walk::Open,
+                [0xff, START_OF_IMAGE, 0xff, ..] if scanned => return Walk::Endless(self.walked),
+                [0xff, START_OF_IMAGE, ..] if !scanned => return Walk::Broken(self.walked),
+                // What stands behind a fill byte is no marker, so it was data.
+                [0xff, code, ..] if scanned && !ends_scan(code) || code == START_OF_IMAGE => {
+                    self.step(2);
+                    self.place = Place::Scan;
+                }
                 [0xff, 0, ..] => return self.broken(),
                 [0xff, 0x01 | 0xd0..=0xd7, ..] => self.step(2),
                 [0xff, _] | [0xff, _, _] => return Walk::Open,
@@ -186,6 +283,29 @@ impl Splitter {
         let again = self.place == Place::Header && self.steps <= MAX_STEPS_AGAIN;
         Walk::Broken(if again { self.start + 2 } else { self.walked })
     }
+}
+
+/// Whether a marker of this code can follow compressed data: the end, another picture, tables, a scan, what applications
+/// put in, or the number of lines. Zero and the restart markers belong to the data, and so do codes that no picture has.
+fn ends_scan(code: u8) -> bool {
+    matches!(code, 0xc4 | 0xd8..=0xdd | 0xe0..=0xef | 0xfe | 0xff)
+}
+
+/// The length that the head of a part says of what follows it, where it ends with an empty line.
+fn part_length(gap: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(gap.rsplit(|byte| !byte.is_ascii()).next()?).ok()?;
+    if !text.ends_with("\r\n\r\n") && !text.ends_with("\n\n") {
+        return None;
+    }
+    let lines = text.lines().rev();
+    let mut values = lines.filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let named = name.trim().eq_ignore_ascii_case("content-length");
+        named.then(|| value.trim().parse::<usize>().ok())?
+    });
+    values
+        .next()
+        .filter(|length| (MIN_FRAME_BYTES..=MAX_FRAME_BYTES).contains(length))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! nothing here knows models or prompts.
 
 mod camera_url;
+mod content;
 pub mod data_set;
 pub mod demo;
 mod error;
@@ -28,6 +29,7 @@ pub mod v4l2;
 pub mod watched_folder;
 
 pub use camera_url::{CameraUrl, Login};
+pub use content::Content;
 pub use data_set::{
     LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
 };
@@ -37,7 +39,7 @@ pub use frame::Frame;
 #[doc(hidden)]
 pub use frame::RawFrame;
 pub use live::CaptureCounts;
-pub use options::{CameraOptions, CaptureFormat};
+pub use options::{CameraOptions, CaptureFormat, Fingerprint, Trust};
 pub use picture::{
     MAX_CAMERA_PIXELS, MAX_PIXELS, PictureError, decode_picture, limit_memory, read_picture,
 };

@@ -1,6 +1,7 @@
 //! How a camera is used: what it is asked for, and how long it is waited for.
 
 use super::FramesError;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,6 +13,59 @@ pub struct CameraOptions {
     pub format: Option<CaptureFormat>,
     /// Without a frame for so long, over all tries to open it, a camera is given up.
     pub timeout: Duration,
+    /// Which https cameras are taken for what they say they are.
+    pub trust: Trust,
+}
+
+/// Which certificates of https cameras are trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that a public authority vouches for.
+    #[default]
+    Authorities,
+    /// This one and no other.
+    Fingerprint(Fingerprint),
+    /// All, whoever shows them.
+    Anyone,
+}
+
+/// The SHA-256 of a certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Fingerprint({self})")
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = FramesError;
+
+    /// Reads 64 hexadecimal digits, with colons between them or without, as openssl and browsers show them.
+    fn from_str(text: &str) -> Result<Fingerprint, FramesError> {
+        let refused = || FramesError::Fingerprint(text.to_owned());
+        let digits = text
+            .rsplit('=')
+            .next()
+            .unwrap_or_default()
+            .replace([':', ' '], "");
+        let mut bytes = [0; 32];
+        if digits.len() != 64 || !digits.is_ascii() {
+            return Err(refused());
+        }
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte =
+                u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| refused())?;
+        }
+        Ok(Fingerprint(bytes))
+    }
 }
 
 impl CameraOptions {
@@ -20,7 +74,13 @@ impl CameraOptions {
         CameraOptions {
             format: None,
             timeout,
+            trust: Trust::default(),
         }
+    }
+
+    /// The same with trust in other https cameras.
+    pub fn with_trust(self, trust: Trust) -> CameraOptions {
+        CameraOptions { trust, ..self }
     }
 
     /// The same with another format.
@@ -72,6 +132,21 @@ impl FromStr for CaptureFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fingerprints_are_read_as_openssl_shows_them() {
+        let plain = "0123456789abcdef".repeat(4);
+        let fingerprint: Fingerprint = plain.parse().unwrap();
+        assert_eq!(fingerprint.to_string(), plain);
+        let pairs: Vec<&str> = (0..32)
+            .map(|index| &plain[2 * index..2 * index + 2])
+            .collect();
+        let shown = format!("sha256 Fingerprint={}", pairs.join(":").to_uppercase());
+        assert_eq!(shown.parse::<Fingerprint>().unwrap(), fingerprint);
+        for text in ["", "01:02", &"g".repeat(64), &"é".repeat(32)] {
+            assert!(text.parse::<Fingerprint>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn formats_are_read_or_refused() {

@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::demo;
 use super::frame::{Frame, RawFrame};
-use super::http;
+use super::http::{self, Patience};
 use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
@@ -166,12 +166,18 @@ impl CameraSource {
             CameraSource::Stdin => {
                 // It cannot be opened anew, so nothing is gained by leaving a silent one.
                 timeouts.stall = timeouts.give_up.max(Duration::from_secs(1));
-                Arc::new(capture_stdin)
+                let quiet = timeouts.stall / 2;
+                Arc::new(move |sink: &Sink| capture_stdin(quiet, sink))
             }
             CameraSource::Http(url) => {
-                // It says what is wrong before it is taken for hanging.
-                let (url, quiet) = (url.clone(), timeouts.stall / 2);
-                Arc::new(move |sink: &Sink| http::capture(&url, quiet, sink))
+                timeouts = Timeouts::on_network(options.timeout);
+                let url = url.clone();
+                let patience = Patience {
+                    // It says what is wrong before it is taken for hanging.
+                    quiet: timeouts.stall.mul_f32(0.8),
+                    trust: options.trust,
+                };
+                Arc::new(move |sink: &Sink| http::capture(&url, patience, sink))
             }
             CameraSource::Index(index) => self.device(*index, options.format)?,
             CameraSource::Device(path) => {
@@ -236,26 +242,47 @@ fn video_index(path: &Path) -> Result<u32, FramesError> {
 }
 
 /// Motion JPEG from standard input, to its end.
-fn capture_stdin(sink: &Sink) -> Result<(), FramesError> {
-    split(io::stdin().lock(), sink)
+fn capture_stdin(quiet: Duration, sink: &Sink) -> Result<(), FramesError> {
+    split(io::stdin().lock(), quiet, sink)
 }
 
-fn split(stream: impl Read, sink: &Sink) -> Result<(), FramesError> {
+/// Splits `stream` to its end. Where bytes come for as long as `quiet` and there is no picture among them, it is something
+/// else.
+fn split(stream: impl Read, quiet: Duration, sink: &Sink) -> Result<(), FramesError> {
     let wanted = || sink.wanted();
     let mut stream = Paced::new(stream, &wanted);
     let mut splitter = Splitter::default();
     let mut bytes = vec![0; 64 << 10];
+    let (opened, mut pictures) = (Instant::now(), 0);
+    let content = |splitter: &Splitter, ended| FramesError::StdinContent {
+        bytes: splitter.skipped(),
+        guess: splitter.guess(),
+        ended,
+    };
     loop {
         let count = match stream.read(&mut bytes) {
-            Ok(0) => return Ok(()),
+            Ok(0) => {
+                if let Some(picture) = splitter.finish() {
+                    pictures += 1;
+                    sink.put(RawFrame::Jpeg(picture));
+                }
+                return match (pictures, splitter.skipped()) {
+                    (0, 1..) => Err(content(&splitter, true)),
+                    _ => Ok(()),
+                };
+            }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(FramesError::Stdin(error)),
         };
         for picture in splitter.push(&bytes[..count]) {
+            pictures += 1;
             if !sink.put(RawFrame::Jpeg(picture)) {
                 return Ok(());
             }
+        }
+        if pictures == 0 && splitter.skipped() > 0 && opened.elapsed() >= quiet {
+            return Err(content(&splitter, false));
         }
     }
 }
@@ -287,7 +314,14 @@ impl Frames {
                 Arrival::Stopped => CameraEvent::End,
             },
             Stream::Live { live, camera } => match live.next(stop)? {
-                Event::Frame(raw, index) => decoded(raw, camera, index),
+                Event::Frame(raw, index) => {
+                    let event = decoded(raw, camera, index);
+                    match &event {
+                        CameraEvent::Problem(problem) => live.unusable(&problem.to_string())?,
+                        _ => live.usable(),
+                    }
+                    event
+                }
                 Event::Lost { reason, pause } => CameraEvent::Problem(CameraProblem::Lost {
                     camera: camera.clone(),
                     reason,
@@ -345,6 +379,7 @@ mod tests {
             "/dev/video0",
             "dir:some/where",
             "http://10.0.0.7:8080/video?size=640x480",
+            "https://cam.local/video",
             "-",
             "demo:clear",
             "demo:peephole",
@@ -382,7 +417,7 @@ mod tests {
     fn an_address_keeps_its_password_to_itself() {
         let camera: CameraSource = "http://admin:secret@cam.local/stream".parse().unwrap();
         assert_eq!(camera.to_string(), "http://cam.local/stream");
-        for text in ["https://cam.local/", "rtsp://cam.local/", "http://"] {
+        for text in ["ftp://cam.local/", "rtmp://cam.local/", "http://"] {
             let message = text.parse::<CameraSource>().unwrap_err().to_string();
             assert!(
                 message.contains("is not the address of a camera"),
@@ -409,7 +444,7 @@ mod tests {
     fn a_stream_is_split_until_its_end() {
         let bytes = include_bytes!("../../tests/fixtures/mjpeg/ffmpeg.mjpeg");
         let live = Live::start(
-            Arc::new(|sink: &Sink| split(&bytes[..], sink)),
+            Arc::new(|sink: &Sink| split(&bytes[..], Duration::MAX, sink)),
             Timeouts::within(Duration::from_secs(30)),
         );
         let mut frames = Frames(Stream::Live {

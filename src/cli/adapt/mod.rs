@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     Retention::new(context).apply_and_tell();
+    arguments.camera.warn(context);
     if arguments.self_training.unlabelled {
         return unlabelled::run(&arguments, context);
     }

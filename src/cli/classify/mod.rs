@@ -99,6 +99,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     }
     let source = if arguments.watches() {
         let camera = arguments.reading.camera(arguments.camera.as_deref())?;
+        arguments.reading.warn(context);
         Source::Camera(camera.ok_or_else(|| {
             usage("say what to look at: pictures and folders, --camera SRC or --camera-config FILE")
         })?)

@@ -1,20 +1,13 @@
-//! What a camera answers: a head, and a body of pictures in any of HTTP's framings.
+//! The body of a camera's answer: pictures in any of HTTP's framings.
 
 use super::HttpError;
+use super::head::Head;
 use crate::frames::mjpeg::Splitter;
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
-/// The longest head of an answer.
-const MAX_HEAD: usize = 16 << 10;
-const MAX_HEADERS: usize = 64;
-
-/// What the head of an answer says.
-pub enum Reply<S> {
-    /// A body follows.
-    Response(Response<S>),
-    /// The same is to be asked there.
-    Redirect(String),
-}
+/// Bytes that may come between two pictures without being told: heads of parts, and what cameras put there.
+const USUAL_GAP: u64 = 16 << 10;
 
 /// The body of an answer.
 pub struct Response<S> {
@@ -36,99 +29,33 @@ enum Framing {
     Chunks(u64),
 }
 
-/// Reads the head of an answer from `stream`.
-///
-/// # Errors
-/// If it is not HTTP, says neither "here" nor "elsewhere", or breaks off.
-pub fn read_head<S: Read>(mut stream: S) -> Result<Reply<S>, HttpError> {
-    let mut bytes = Vec::new();
-    let mut piece = [0; 1024];
-    loop {
-        let count = stream.read(&mut piece)?;
-        bytes.extend_from_slice(&piece[..count]);
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut head = httparse::Response::new(&mut headers);
-        let parsed = head
-            .parse(&bytes)
-            .map_err(|error| HttpError::NotHttp(error.to_string()))?;
-        match parsed {
-            httparse::Status::Complete(end) => {
-                let meaning = Head::of(&head)?;
-                let rest = io::Cursor::new(bytes[end..].to_vec());
-                return Ok(meaning.reply(stream, rest));
-            }
-            httparse::Status::Partial if count == 0 => {
-                return Err(HttpError::NotHttp("it is cut short".into()));
-            }
-            httparse::Status::Partial if bytes.len() > MAX_HEAD => {
-                return Err(HttpError::NotHttp("its head has no end".into()));
-            }
-            httparse::Status::Partial => {}
-        }
-    }
-}
-
-/// What a whole head means.
-enum Head {
-    Body { framing: Framing, single: bool },
-    Redirect(String),
-}
-
-impl Head {
-    fn of(head: &httparse::Response) -> Result<Head, HttpError> {
-        let header = |name: &str| {
-            let mut headers = head.headers.iter();
-            let found = headers.find(|header| header.name.eq_ignore_ascii_case(name));
-            found.map(|header| String::from_utf8_lossy(header.value).trim().to_owned())
-        };
-        let has = |name: &str, part: &str| {
-            header(name).is_some_and(|value| value.to_lowercase().contains(part))
-        };
-        match (head.code.unwrap_or_default(), header("location")) {
-            (200, _) => {}
-            (301 | 302 | 303 | 307 | 308, Some(place)) => return Ok(Head::Redirect(place)),
-            (401, _)
-                if header("www-authenticate").is_none() || has("www-authenticate", "basic") =>
-            {
-                return Err(HttpError::Login);
-            }
-            (401, _) => return Err(HttpError::DigestLogin),
-            (status, _) => {
-                let reason = head.reason.unwrap_or_default().to_owned();
-                return Err(HttpError::Status { status, reason });
-            }
-        }
-        let length = header("content-length").and_then(|length| length.parse().ok());
-        Ok(Head::Body {
-            framing: match length {
-                _ if has("transfer-encoding", "chunked") => Framing::Chunks(0),
+impl<S: Read> Response<S> {
+    /// The body that `head` announces: `rest`, and what comes from `stream`.
+    pub fn new(head: &Head, stream: S, rest: Vec<u8>) -> Response<S> {
+        Response {
+            stream,
+            rest: io::Cursor::new(rest),
+            framing: match head.length {
+                _ if head.chunked => Framing::Chunks(0),
                 Some(length) => Framing::Length(length),
                 None => Framing::ToTheEnd,
             },
-            single: header("content-type")
-                .is_some_and(|kind| kind.to_lowercase().starts_with("image/")),
-        })
-    }
-
-    fn reply<S>(self, stream: S, rest: io::Cursor<Vec<u8>>) -> Reply<S> {
-        match self {
-            Head::Body { framing, single } => Reply::Response(Response {
-                stream,
-                rest,
-                framing,
-                single,
-            }),
-            Head::Redirect(place) => Reply::Redirect(place),
+            single: head.kind.starts_with("image/"),
         }
     }
-}
 
-impl<S: Read> Response<S> {
-    /// Hands all pictures to `put` until it wants no more: false then, and true where the camera is to be asked again.
-    pub fn pictures(&mut self, mut put: impl FnMut(Vec<u8>) -> bool) -> Result<bool, HttpError> {
+    /// Hands all pictures to `put` until it wants no more: false then, and true where the camera is to be asked again, since
+    /// it sends one picture at a time, whatever it calls that. Where bytes come but no picture for as long as `quiet`, the
+    /// camera sends something else.
+    pub fn pictures(
+        &mut self,
+        quiet: Duration,
+        mut put: impl FnMut(Vec<u8>) -> bool,
+    ) -> Result<bool, HttpError> {
         let mut splitter = Splitter::default();
         let mut bytes = [0; 16 << 10];
         let mut pictures = 0;
+        let (mut last, mut skipped) = (Instant::now(), 0);
         loop {
             let count = self.read(&mut bytes)?;
             if count == 0 {
@@ -136,14 +63,26 @@ impl<S: Read> Response<S> {
             }
             for picture in splitter.push(&bytes[..count]) {
                 pictures += 1;
+                (last, skipped) = (Instant::now(), splitter.skipped());
                 if !put(picture) {
                     return Ok(false);
                 }
             }
+            if splitter.skipped() - skipped > USUAL_GAP && last.elapsed() >= quiet {
+                return Err(no_picture(&splitter));
+            }
         }
-        match (pictures, splitter.skipped()) {
-            (0, 0) => Err(HttpError::Nothing),
-            (0, bytes) => Err(HttpError::NoPicture { bytes }),
+        // A picture that lacks its end marker ends with the body.
+        if let Some(picture) = splitter.finish() {
+            pictures += 1;
+            if !put(picture) {
+                return Ok(false);
+            }
+        }
+        match pictures {
+            0 if splitter.skipped() == 0 => Err(HttpError::Nothing),
+            0 => Err(no_picture(&splitter)),
+            1 => Ok(true),
             _ if self.single => Ok(true),
             _ => Err(HttpError::Ended),
         }
@@ -178,6 +117,13 @@ impl<S: Read> Response<S> {
             0 if most > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => Ok(count),
         }
+    }
+}
+
+fn no_picture(splitter: &Splitter) -> HttpError {
+    HttpError::NoPicture {
+        bytes: splitter.skipped(),
+        guess: splitter.guess(),
     }
 }
 
