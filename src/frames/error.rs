@@ -170,6 +170,11 @@ pub enum HttpError {
     /// The camera redirects to a scheme that is not supported.
     #[error("the camera redirects to {0}, and only http and https are supported")]
     RedirectScheme(String),
+    /// The camera redirects to this host.
+    #[error(
+        "the camera redirects to {0}, an address of this machine, of its own link or of a cloud's metadata, where no redirect is followed"
+    )]
+    RedirectPlace(String),
     /// The camera redirects again and again.
     #[error("the camera redirects from one address to another without end")]
     RedirectLoop,

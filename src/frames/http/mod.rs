@@ -123,11 +123,14 @@ impl<'a> Asking<'a> {
         let first = without_login(self.camera.url());
         let mut url = first.clone();
         let (mut redirects, mut logins) = (0, Vec::new());
+        let mut camera = None;
         // A name and a password stay with the camera that they were given for: another address has its own.
         let mut elsewhere: Option<Authentication> = None;
         loop {
             let authentication = elsewhere.as_mut().unwrap_or(&mut self.authentication);
-            let mut connection = Connection::open(&url, self.patience.trust, self.patience.quiet)?;
+            let Patience { quiet, trust } = self.patience;
+            let (mut connection, address) = Connection::open(&url, trust, quiet, camera)?;
+            camera.get_or_insert(address);
             let uri = uri(&url);
             connection.write_all(request_head(&url, &uri, authentication).as_bytes())?;
             connection.flush()?;
