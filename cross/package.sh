@@ -30,7 +30,8 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 install -D -m 755 "$binary" "$root/usr/bin/edge-rlp"
 install -D -m 644 cross/package/edge-rlp-classify@.service -t "$root/lib/systemd/system"
-install -D -m 644 docs/install.md docs/cameras.md -t "$root/usr/share/doc/edge-rlp"
+install -D -m 644 docs/install.md docs/cameras.md docs/shots.md -t "$root/usr/share/doc/edge-rlp"
+cross/sbom.py "$target" >"$root/usr/share/doc/edge-rlp/sbom.cdx.json"
 cat >"$root/usr/share/doc/edge-rlp/copyright" <<'COPYRIGHT'
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: edge-rlp

@@ -438,9 +438,10 @@ const CASES: [Case; 6] = [
             let shots = shots(&ended.home);
             let numbers: Vec<u64> = shots.iter().map(|(number, _)| *number).collect();
             assert!(numbers.is_sorted_by(|a, b| a < b), "{context}: {shots:?}");
-            assert!(shots.len() >= 2, "{context}: {shots:?}");
-            let mut labels = shots.iter().map(|(_, label)| label.as_str());
             let whole = ended.results[0].is_some();
+            let least = 1 + usize::from(whole);
+            assert!(shots.len() >= least, "{context}: {shots:?}");
+            let mut labels = shots.iter().map(|(_, label)| label.as_str());
             assert!(!whole || labels.any(|label| label == "fish"), "{context}");
         },
     },
@@ -479,9 +480,9 @@ fn check(case: &Case, switches: &[(usize, usize)], kill: Option<(usize, usize)>)
     ended.steps
 }
 
-/// Every so many steps, so that each case has about a hundred schedules of each kind.
+/// Every so many steps, so that each case has about fifty schedules with two interruptions.
 fn stride(steps: usize) -> usize {
-    steps.div_ceil(10).max(1)
+    steps.div_ceil(7).max(1)
 }
 
 #[test]
@@ -520,7 +521,7 @@ fn a_process_may_be_killed_at_each_operation_while_others_go_on() {
             let other = (killed + 1) % case.jobs.len();
             for at in 1..=steps[killed] {
                 // Before the other begins, and in the middle of it.
-                for begun in [0, steps[other] / 3, 2 * steps[other] / 3] {
+                for begun in [0, steps[other] / 2] {
                     let switches = [(other, begun), (killed, usize::MAX)];
                     let from = usize::from(begun == 0);
                     check(case, &switches[from..], Some((killed, at)));
