@@ -46,9 +46,18 @@ fn broken_pictures_are_told_and_passed_over() {
 #[test]
 fn an_input_without_a_picture_is_a_failure_in_a_sentence() {
     let dir = with_labels();
-    for input in [&b""[..], b"no pictures here"] {
-        let watched = watch(&dir, "-").input(input);
-        watched.fails(1, "without a picture");
+    for (input, sentence) in [
+        (&b""[..], "without a picture"),
+        (
+            b"no pictures here",
+            "16 bytes without a JPEG picture ... is it text?",
+        ),
+        (
+            b"\0\0\0\x01\x67\x64\0\x1f",
+            "8 bytes without a JPEG picture ... rpicam-vid --codec mjpeg",
+        ),
+    ] {
+        watch(&dir, "-").input(input).fails(1, sentence);
     }
 }
 
