@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use crate::clip::{Model, ModelError, TextTower, TextTowerError};
 use crate::prompt::{
-    Calibration, Delta, Label, Prompt, Prototypes, Template, TemplateError, TokenLayout,
+    Calibration, Delta, Label, Prompt, Prototypes, Template, TemplateError, TokenLayout, labels,
 };
 
 /// Why pictures cannot be classified with a model, a prompt and labels.
@@ -354,9 +354,13 @@ impl<'a> Classifier<'a> {
         &self.labels
     }
 
-    /// Which label has this name, as its place in [`Classifier::labels`].
+    /// Which label has this name, or one that reads the same ([`labels::normal`]), as its place in [`Classifier::labels`].
     pub fn class_of(&self, name: &str) -> Option<usize> {
-        self.labels.iter().position(|label| label.name == name)
+        let exact = self.labels.iter().position(|label| label.name == name);
+        exact.or_else(|| {
+            let same = |label: &Label| labels::same_name(&label.name, name);
+            self.labels.iter().position(same)
+        })
     }
 
     /// The labels' text features, `[classes, joint]`, L2-normalised.

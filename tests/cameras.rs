@@ -32,6 +32,53 @@ fn pictures_on_standard_input_are_named_until_it_ends() {
 }
 
 #[test]
+fn every_picture_of_a_pipe_or_a_file_is_named_where_that_is_asked_for() {
+    let dir = with_labels();
+    let stream = STREAM.repeat(4);
+    fs::write(dir.path().join("clip.mjpeg"), &stream).unwrap();
+    let piped = watch(&dir, "- --every-frame").input(&stream).ok();
+    let filed = watch(&dir, "file:clip.mjpeg --every-frame").ok();
+    for watched in [piped, filed] {
+        let answers = watched.lines();
+        let frames: Vec<u64> = answers
+            .iter()
+            .map(|answer| answer["frame"].as_u64().unwrap())
+            .collect();
+        assert_eq!(frames, (0..20).collect::<Vec<_>>());
+        watched.says("20 frames");
+    }
+    watch(&dir, "file:nowhere.mjpeg").fails(1, "nowhere.mjpeg ... cannot be read");
+}
+
+#[test]
+fn a_picture_most_of_whose_scan_is_lost_trains_nothing_and_is_told() {
+    let dir = Directory::with_pictures(4);
+    let whole = fs::read("tests/fixtures/picture/lost/whole.jpg").unwrap();
+    let lost = fs::read("tests/fixtures/picture/lost/tail.jpg").unwrap();
+    fs::write(dir.path().join("pictures/mug/lost.jpg"), &lost).unwrap();
+    let adapted = dir
+        .command("adapt --images pictures --steps 3 --views 1 --force")
+        .ok();
+    adapted.says("% of it is missing: copy it again; skipped");
+    // Of a camera's picture nobody can make another copy.
+    let watched = watch(&dir, "-").input(&[&whole[..], &lost].concat()).ok();
+    watched.says("picture 1: the picture is cut short");
+    assert!(!watched.stderr.contains("again"), "{}", watched.stderr);
+}
+
+#[test]
+fn a_trouble_of_a_camera_that_repeats_is_told_once_and_counted() {
+    let dir = with_labels();
+    let whole = fs::read("tests/fixtures/picture/lost/whole.jpg").unwrap();
+    let lost = fs::read("tests/fixtures/picture/lost/tail.jpg").unwrap();
+    let stream = [lost.repeat(298), whole].concat();
+    let watched = watch(&dir, "- --every-frame").input(&stream).ok();
+    assert_eq!(watched.lines().len(), 1);
+    watched.says("297 more like it");
+    assert!(watched.stderr.lines().count() < 8, "{}", watched.stderr);
+}
+
+#[test]
 fn broken_pictures_are_told_and_passed_over() {
     // The second half of the last picture's data is replaced; what its decoder makes of that is not our concern, only that
     // nothing falls over.

@@ -2,7 +2,9 @@
 //! the person who labels. It decides which are taken; decoding happens later, one picture at a time.
 
 use crate::frames::demo::{self, CLASSES, Purpose, SceneSpec};
-use crate::frames::{FolderError, MAX_PIXELS, PictureError, labelled_folder, read_picture};
+use crate::frames::{
+    FolderError, LeftOut, MAX_PIXELS, PictureError, labelled_folder, read_picture,
+};
 use crate::prompt::Label;
 use crate::prompt::labels::{self, LabelFault, LabelsError};
 use crate::rng::Rng;
@@ -73,6 +75,8 @@ pub struct LabelledPictures {
     pub labels: Vec<Label>,
     /// Folders that are left out because no label has their name: worth a warning.
     pub unused: Vec<PathBuf>,
+    /// Files beside the pictures that people may take for some: worth a warning, too.
+    pub left_out: LeftOut,
     pictures: Vec<(Origin, usize)>,
     /// Where the pictures of each label begin, if their crops depend on their place among those.
     begins: Option<Vec<usize>>,
@@ -100,6 +104,7 @@ impl LabelledPictures {
         let mut pictures =
             LabelledPictures::from_files(labels, found.paths, choice.shots, choice.seed);
         pictures.unused = found.unused;
+        pictures.left_out = found.left_out;
         Ok(pictures)
     }
 
@@ -127,7 +132,10 @@ impl LabelledPictures {
         let mut paths = vec![Vec::new(); labels.len()];
         let mut unused = BTreeSet::new();
         for shot in kept {
-            match labels.iter().position(|label| label.name == shot.label) {
+            match labels
+                .iter()
+                .position(|label| labels::same_name(&label.name, &shot.label))
+            {
                 Some(class) => paths[class].push(shot.path),
                 None => unused.extend(shot.path.parent().map(Path::to_owned)),
             }
@@ -176,6 +184,7 @@ impl LabelledPictures {
         LabelledPictures {
             labels,
             unused: Vec::new(),
+            left_out: LeftOut::default(),
             pictures,
             begins: None,
             unreadable: Mutex::default(),

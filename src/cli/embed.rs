@@ -3,7 +3,7 @@
 
 use super::{Context, Exit, model};
 use crate::clip::Model;
-use crate::frames::{MAX_PIXELS, pictures_in, read_picture};
+use crate::frames::{MAX_PIXELS, read_picture};
 use anyhow::Context as _;
 use ndarray::ArrayView1;
 use serde_json::json;
@@ -28,7 +28,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let pictures = if arguments.image.is_empty() {
         Vec::new()
     } else {
-        pictures_in(&arguments.image)?
+        context.output.pictures_in(&arguments.image)?
     };
     let model = model::open(arguments.model.as_deref(), context)?;
     let mut missing = false;

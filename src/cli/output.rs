@@ -2,13 +2,14 @@
 //! to standard error. Without it, results go to standard output, and progress, warnings and errors to standard
 //! error. Whatever is printed passes through [`crate::visible`], line by line: names and messages come from outside.
 
+use crate::frames::{self, FolderError, LeftOut};
 use crate::masked::mask_urls;
 use crate::visible::{VisibleJson, shown};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
@@ -69,6 +70,23 @@ impl Output {
             self.write(&String::from_utf8_lossy(&line));
         }
         Ok(())
+    }
+
+    /// Warns of files that are not read, and of folders that are left out.
+    pub fn left_out(&self, left_out: &LeftOut) {
+        if !left_out.is_empty() {
+            self.warn(format_args!("left out {left_out}"));
+        }
+    }
+
+    /// The picture files that `paths` mean; what is left out is told.
+    ///
+    /// # Errors
+    /// A path that does not exist or cannot be read, and a folder without pictures.
+    pub fn pictures_in(&self, paths: &[impl AsRef<Path>]) -> Result<Vec<PathBuf>, FolderError> {
+        let found = frames::pictures_in(paths)?;
+        self.left_out(&found.left_out);
+        Ok(found.paths)
     }
 
     /// Warns of folders of pictures that are left out.

@@ -2,7 +2,7 @@
 
 use crate::adapt::pictures::labels_of;
 use crate::adapt::{AdaptError, PicturesError, Split};
-use crate::frames::{FolderError, SplitError, find_split, labelled_folder, read_split};
+use crate::frames::{FolderError, LeftOut, SplitError, find_split, labelled_folder, read_split};
 use crate::prompt::{Label, LabelFault};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,8 @@ pub struct DataSet {
     pub test: Vec<File>,
     /// Folders that are left out because no label has their name: worth a warning.
     pub unused: Vec<PathBuf>,
+    /// Files beside the pictures that people may take for some: worth a warning, too.
+    pub left_out: LeftOut,
 }
 
 /// How to read a data set.
@@ -109,6 +111,7 @@ impl DataSet {
             train: split.train,
             test: split.test,
             unused: Vec::new(),
+            left_out: LeftOut::default(),
         })
     }
 
@@ -121,10 +124,11 @@ impl DataSet {
             None => labels_of(dir, first)?,
         };
         let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
-        let mut unused = Vec::new();
+        let (mut unused, mut left_out) = (Vec::new(), LeftOut::default());
         let mut list = |dir: &Path| -> Result<Vec<File>, FolderError> {
             let found = labelled_folder(dir, &names)?;
             unused.extend(found.unused);
+            left_out.extend(found.left_out);
             let classes = found.paths.into_iter().enumerate();
             Ok(classes
                 .flat_map(|(class, paths)| paths.into_iter().map(move |path| (path, class)))
@@ -147,6 +151,7 @@ impl DataSet {
             train,
             test,
             unused,
+            left_out,
         })
     }
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub enum FramesError {
     /// The name of a camera that has no meaning.
     #[error(
-        "\"{}\" is not a camera; use a number, a device such as /dev/video0, dir:PATH, http://HOST/PATH, - or demo[:CONDITION]",
+        "\"{}\" is not a camera; use a number, a device such as /dev/video0, dir:PATH, file:PATH, http://HOST/PATH, - or demo[:CONDITION]",
         masked(.0)
     )]
     UnknownSource(String),
@@ -50,6 +50,14 @@ pub enum FramesError {
     #[error("{} cannot be watched ({source})", path.display())]
     Folder {
         /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file of motion JPEG that cannot be read.
+    #[error("{} cannot be read ({source})", path.display())]
+    File {
+        /// The file.
         path: PathBuf,
         /// What the system says.
         source: io::Error,

@@ -1,12 +1,38 @@
 //! The picture files in a folder, or in any mixture of files and folders. What they are for is decided above.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// File name extensions taken for pictures, in any case.
-const EXTENSIONS: [&str; 12] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "pbm", "pgm", "ppm", "pnm",
+const EXTENSIONS: [&str; 14] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "pbm", "pgm", "ppm", "pnm", "tif",
+    "tiff",
+];
+/// Those of pictures and films of kinds that are not read: files that people expect to be.
+const NOT_READ: [&str; 31] = [
+    "heic", "heif", "hif", "avif", "jxl", "jp2", "jpx", "psd", "svg", "ico", "tga", "exr", "hdr",
+    "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "raw", "mp4", "mov", "m4v", "avi",
+    "mkv", "webm", "mjpeg", "mjpg", "h264",
+];
+/// Folders that systems and storage devices make: their files are copies and remains, and their names are no labels.
+const SYSTEM: [&str; 14] = [
+    "__MACOSX",
+    "@eaDir",
+    "@tmp",
+    "@Recycle",
+    "@Recently-Snapshot",
+    "#recycle",
+    "#snapshot",
+    "$RECYCLE.BIN",
+    "RECYCLER",
+    "lost+found",
+    "System Volume Information",
+    "FOUND.000",
+    "LOST.DIR",
+    "Network Trash Folder",
 ];
 
 /// Why a folder cannot be used.
@@ -52,42 +78,157 @@ pub enum FolderError {
         folder: PathBuf,
     },
     /// A folder has no picture.
-    #[error("{}: there is no picture in this folder (JPEG, PNG, WebP, BMP, GIF, PNM)", path.display())]
+    #[error(
+        "{}: there is no picture in this folder (JPEG, PNG, WebP, TIFF, BMP, GIF, PNM){}",
+        path.display(),
+        if left_out.is_empty() { String::new() } else { format!(", but {left_out}") }
+    )]
     NoPictures {
         /// The folder.
         path: PathBuf,
+        /// What lies there instead.
+        left_out: LeftOut,
     },
 }
 
+/// What lies in folders of pictures and is not one of them, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// By extension in small letters: as it is first written, and how many files have it.
+    kinds: BTreeMap<String, (String, usize)>,
+    /// By name: how many system folders.
+    system: BTreeMap<String, usize>,
+}
+
+impl LeftOut {
+    /// Whether nothing was left out.
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && self.system.is_empty()
+    }
+
+    /// Counts what `other` counted, too.
+    pub fn extend(&mut self, other: LeftOut) {
+        for (kind, (written, count)) in other.kinds {
+            self.kinds.entry(kind).or_insert((written, 0)).1 += count;
+        }
+        for (name, count) in other.system {
+            *self.system.entry(name).or_default() += count;
+        }
+    }
+
+    fn file(&mut self, path: &Path) {
+        let extension = path.extension().unwrap_or_default().to_string_lossy();
+        let kind = extension.to_lowercase();
+        if NOT_READ.contains(&kind.as_str()) {
+            let written = format!(".{extension}");
+            self.kinds.entry(kind).or_insert((written, 0)).1 += 1;
+        }
+    }
+
+    fn folder(&mut self, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        *self.system.entry(name.into_owned()).or_default() += 1;
+    }
+}
+
+impl fmt::Display for LeftOut {
+    /// For people: `6 files of kinds that are not read: .HEIC (convert them to JPEG, ...); 2 folders of the system (@eaDir)`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files: usize = self.kinds.values().map(|(_, count)| count).sum();
+        if files > 0 {
+            let written: Vec<&str> = self.kinds.values().map(|(kind, _)| kind.as_str()).collect();
+            let (s, are) = if files == 1 {
+                ("", "a kind that is")
+            } else {
+                ("s", "kinds that are")
+            };
+            write!(
+                out,
+                "{files} file{s} of {are} not read: {}",
+                written.join(", ")
+            )?;
+            let advice: Vec<&str> = self.kinds.keys().filter_map(|kind| advice(kind)).collect();
+            if let Some(advice) = advice.first() {
+                write!(out, " ({advice})")?;
+            }
+        }
+        let folders: usize = self.system.values().sum();
+        if folders > 0 {
+            let names: Vec<&str> = self.system.keys().map(String::as_str).collect();
+            let (between, s) = (
+                if files > 0 { "; " } else { "" },
+                if folders == 1 { "" } else { "s" },
+            );
+            write!(
+                out,
+                "{between}{folders} folder{s} of the system or of thumbnails ({})",
+                names.join(", ")
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// How to make files of this kind readable.
+pub(super) fn advice(kind: &str) -> Option<&'static str> {
+    match kind {
+        "heic" | "heif" | "hif" => Some(
+            "convert HEIC to JPEG, as with `heif-convert IN.heic OUT.jpg`, or have the phone take \"most compatible\" pictures",
+        ),
+        "avif" => Some("convert AVIF to PNG, as with `avifdec IN.avif OUT.png`"),
+        "mp4" | "mov" | "m4v" | "avi" | "mkv" | "webm" => {
+            Some("take single pictures out of a film, as with `ffmpeg -i FILM -r 1 %04d.jpg`")
+        }
+        "mjpeg" | "mjpg" => Some("name a film of JPEG pictures with --camera file:FILM"),
+        _ => None,
+    }
+}
+
+/// Picture files, and what was not taken for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FoundPictures {
+    /// The picture files, in order.
+    pub paths: Vec<PathBuf>,
+    /// What lies beside them.
+    pub left_out: LeftOut,
+}
+
 /// The picture files that `paths` mean, in the order given: a file stands for itself, whatever its name; a folder for
-/// the pictures in it and in its sub-folders, sorted by name, hidden ones left out.
+/// the pictures in it and in its sub-folders, sorted by name; hidden ones and those in folders of the system left out.
 ///
 /// # Errors
 /// A path that does not exist or cannot be read, and a folder without pictures.
-pub fn pictures_in(paths: &[impl AsRef<Path>]) -> Result<Vec<PathBuf>, FolderError> {
-    let mut pictures = Vec::new();
+pub fn pictures_in(paths: &[impl AsRef<Path>]) -> Result<FoundPictures, FolderError> {
+    let mut found = FoundPictures::default();
     for path in paths.iter().map(AsRef::as_ref) {
         let kind = fs::metadata(path).map_err(|source| unreadable(path, source))?;
         if !kind.is_dir() {
-            pictures.push(path.to_owned());
+            found.paths.push(path.to_owned());
             continue;
         }
-        let before = pictures.len();
-        collect(path, &mut pictures)?;
-        if pictures.len() == before {
-            return Err(FolderError::NoPictures { path: path.into() });
+        let mut inside = FoundPictures::default();
+        collect(path, &mut inside)?;
+        if inside.paths.is_empty() {
+            return Err(FolderError::NoPictures {
+                path: path.into(),
+                left_out: inside.left_out,
+            });
         }
+        found.paths.extend(inside.paths);
+        found.left_out.extend(inside.left_out);
     }
-    Ok(pictures)
+    Ok(found)
 }
 
-fn collect(folder: &Path, pictures: &mut Vec<PathBuf>) -> Result<(), FolderError> {
+fn collect(folder: &Path, found: &mut FoundPictures) -> Result<(), FolderError> {
     let entries = list(folder)?;
-    pictures.extend(entries.pictures);
+    found.paths.extend(entries.pictures);
+    found.left_out.extend(entries.left_out);
     for folder in entries.folders {
         // A link to a folder could lead round in a circle.
         if !folder.is_symlink() {
-            collect(&folder, pictures)?;
+            collect(&folder, found)?;
         }
     }
     Ok(())
@@ -97,26 +238,38 @@ fn collect(folder: &Path, pictures: &mut Vec<PathBuf>) -> Result<(), FolderError
 pub(super) struct Entries {
     pub folders: Vec<PathBuf>,
     pub pictures: Vec<PathBuf>,
+    pub left_out: LeftOut,
 }
 
 /// Lists `dir`.
 pub(super) fn list(dir: &Path) -> Result<Entries, FolderError> {
     let fail = |source| unreadable(dir, source);
     let (mut folders, mut pictures) = (Vec::new(), Vec::new());
+    let mut left_out = LeftOut::default();
     for entry in fs::read_dir(dir).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
         if hidden(&path) {
             continue;
         }
         if path.is_dir() {
-            folders.push(path);
+            if is_of_system(&path) {
+                left_out.folder(&path);
+            } else {
+                folders.push(path);
+            }
         } else if is_picture(&path) {
             pictures.push(path);
+        } else {
+            left_out.file(&path);
         }
     }
     folders.sort();
     pictures.sort();
-    Ok(Entries { folders, pictures })
+    Ok(Entries {
+        folders,
+        pictures,
+        left_out,
+    })
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> FolderError {
@@ -124,7 +277,15 @@ fn unreadable(path: &Path, source: std::io::Error) -> FolderError {
     FolderError::Read { path, source }
 }
 
-fn hidden(path: &Path) -> bool {
+/// Whether this is a folder that a system or a storage device made, in any case.
+pub(super) fn is_of_system(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    SYSTEM
+        .iter()
+        .any(|system| name.eq_ignore_ascii_case(OsStr::new(system)))
+}
+
+pub(super) fn hidden(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name.as_encoded_bytes().starts_with(b".")
 }
@@ -185,7 +346,7 @@ pub(super) mod tests {
             "none/x.txt",
         ]);
         let at = |name: &str| dir.path().join(name);
-        let list = pictures_in(&[at("odd.name"), at("b")]).unwrap();
+        let list = pictures_in(&[at("odd.name"), at("b")]).unwrap().paths;
         assert_eq!(
             below(dir.path(), &list),
             ["odd.name", "b/1.pgm", "b/2.pgm", "b/in/3.pgm"]
@@ -198,5 +359,50 @@ pub(super) mod tests {
             pictures_in(&[at("none")]),
             Err(FolderError::NoPictures { .. })
         ));
+    }
+
+    #[test]
+    fn files_that_people_expect_to_be_read_are_counted_by_kind() {
+        let dir = folder(&[
+            "1.HEIC",
+            "2.heic",
+            "in/3.HEIC",
+            "4.png",
+            "notes.txt",
+            "5.avif",
+        ]);
+        let found = pictures_in(&[dir.path()]).unwrap();
+        let told = found.left_out.to_string();
+        assert!(
+            told.starts_with("4 files of kinds that are not read: .avif, ."),
+            "{told}"
+        );
+        assert!(told.contains("avifdec"), "{told}");
+        let phone = folder(&["1.HEIC", "2.HEIC", "3.HEIC"]);
+        let message = pictures_in(&[phone.path()]).unwrap_err().to_string();
+        assert!(
+            message.contains("but 3 files of kinds that are not read: .HEIC (convert HEIC to JPEG"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn folders_of_systems_and_thumbnails_hold_no_pictures() {
+        let dir = folder(&[
+            "1.png",
+            "@eaDir/1.png/thumb.jpg",
+            "in/@eaDir/x.jpg",
+            "__MACOSX/._1.png",
+            "$RECYCLE.BIN/2.png",
+            "lost+found/3.png",
+            "System Volume Information/4.png",
+        ]);
+        let found = pictures_in(&[dir.path()]).unwrap();
+        assert_eq!(below(dir.path(), &found.paths), ["1.png"]);
+        let told = found.left_out.to_string();
+        assert!(
+            told.starts_with("6 folders") && told.contains("@eaDir"),
+            "{told}"
+        );
     }
 }

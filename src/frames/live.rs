@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::FramesError;
 use super::frame::RawFrame;
+use super::{Delivery, FramesError};
 
 /// Captures until the stream ends for good (`Ok`) or fails. It hands each frame to the sink, and ends when the sink
 /// wants no more.
@@ -93,6 +93,7 @@ pub struct Live {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    delivery: Delivery,
 }
 
 #[derive(Default)]
@@ -114,9 +115,15 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Hands over a frame, in place of one that nobody has taken. False if no more are wanted.
+    /// Hands over a frame, in place of one that nobody has taken; or, where every frame is wanted, once that one was taken.
+    /// False if no more are wanted.
     pub fn put(&self, frame: RawFrame) -> bool {
         let mut state = lock(&self.shared.state);
+        let every = self.shared.delivery == Delivery::Every;
+        while every && state.newest.is_some() && state.current == self.generation {
+            let waited = self.shared.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
         if state.current != self.generation {
             return false;
         }
@@ -133,14 +140,20 @@ impl Sink {
 }
 
 impl Live {
-    /// Starts to capture.
+    /// Starts to capture, for the newest frames.
     pub fn start(capture: Arc<Capture>, timeouts: Timeouts) -> Live {
+        Live::deliver(capture, timeouts, Delivery::Newest)
+    }
+
+    /// Starts to capture.
+    pub fn deliver(capture: Arc<Capture>, timeouts: Timeouts, delivery: Delivery) -> Live {
         let now = Instant::now();
         let mut live = Live {
             capture,
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 changed: Condvar::new(),
+                delivery,
             }),
             timeouts,
             last_frame: now,
@@ -201,6 +214,8 @@ impl Live {
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             if let Some(frame) = state.newest.take() {
+                // A capture may wait to hand over the next.
+                shared.changed.notify_all();
                 self.taken += 1;
                 self.last_frame = Instant::now();
                 self.pause = self.timeouts.pause;
@@ -238,6 +253,7 @@ impl Live {
     /// Gives the present capture up, and plans the next.
     fn failed(&mut self, reason: String) -> Event {
         lock(&self.shared.state).current += 1;
+        self.shared.changed.notify_all();
         let pause = self.pause;
         self.reopen = Some(Instant::now() + pause);
         self.pause = (2 * pause).min(self.timeouts.stall).min(MAX_PAUSE);
@@ -278,6 +294,7 @@ impl Drop for Live {
     /// Tells the capture to end; one that hangs is left to the end of the process.
     fn drop(&mut self) {
         lock(&self.shared.state).current += 1;
+        self.shared.changed.notify_all();
     }
 }
 
@@ -337,6 +354,32 @@ mod tests {
         let CaptureCounts { captured, dropped } = live.counts();
         assert_eq!((captured, dropped), (100, 99));
         assert!(matches!(live.next(&|| false).unwrap(), Event::End));
+    }
+
+    #[test]
+    fn nothing_is_dropped_where_every_frame_is_wanted() {
+        let capture = |sink: &Sink| {
+            (0..100).for_each(|number| assert!(sink.put(frame(number))));
+            Ok(())
+        };
+        let mut live = Live::deliver(Arc::new(capture), QUICK, Delivery::Every);
+        for number in 0..100 {
+            let Event::Frame(found, index) = live.next(&|| false).unwrap() else {
+                panic!("frame {number} is missing")
+            };
+            assert_eq!((found, index), (frame(number), number.into()));
+            if number % 40 == 0 {
+                // A slow consumer is no reason to take the capture for hanging.
+                thread::sleep(2 * QUICK.stall);
+            }
+        }
+        assert!(matches!(live.next(&|| false).unwrap(), Event::End));
+        let CaptureCounts { captured, dropped } = live.counts();
+        assert_eq!((captured, dropped), (100, 0));
+        // A capture that waits ends with whoever wanted its frames.
+        let shared = Arc::clone(&live.shared);
+        drop(live);
+        assert_eq!(lock(&shared.state).running, 0);
     }
 
     #[test]

@@ -22,7 +22,9 @@ mod pace;
 pub mod picture;
 #[doc(hidden)]
 pub mod reduced;
+mod scan;
 pub mod source;
+mod troubles;
 #[cfg(feature = "camera")]
 pub mod v4l2;
 #[doc(hidden)]
@@ -34,12 +36,12 @@ pub use data_set::{
     LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
 };
 pub use error::{DemoError, DeviceError, FramesError, HttpError};
-pub use folder::{FolderError, pictures_in};
+pub use folder::{FolderError, FoundPictures, LeftOut, pictures_in};
 pub use frame::Frame;
 #[doc(hidden)]
 pub use frame::RawFrame;
 pub use live::CaptureCounts;
-pub use options::{CameraOptions, CaptureFormat, Fingerprint, Trust};
+pub use options::{CameraOptions, CaptureFormat, Delivery, Fingerprint, Trust};
 pub use picture::{
     MAX_CAMERA_PIXELS, MAX_PIXELS, PictureError, decode_picture, limit_memory, read_picture,
 };

@@ -15,6 +15,18 @@ pub struct CameraOptions {
     pub timeout: Duration,
     /// Which https cameras are taken for what they say they are.
     pub trust: Trust,
+    /// Which frames of a stream on standard input are handed over.
+    pub delivery: Delivery,
+}
+
+/// Which frames are handed over where more come than are looked at. What is not live, as a file, always hands over every one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// The newest; older ones are dropped and counted.
+    #[default]
+    Newest,
+    /// Every one: whoever writes the stream waits meanwhile.
+    Every,
 }
 
 /// Which certificates of https cameras are trusted.
@@ -75,6 +87,7 @@ impl CameraOptions {
             format: None,
             timeout,
             trust: Trust::default(),
+            delivery: Delivery::Newest,
         }
     }
 
@@ -86,6 +99,11 @@ impl CameraOptions {
     /// The same with another format.
     pub fn with_format(self, format: Option<CaptureFormat>) -> CameraOptions {
         CameraOptions { format, ..self }
+    }
+
+    /// The same with another choice of frames.
+    pub fn with_delivery(self, delivery: Delivery) -> CameraOptions {
+        CameraOptions { delivery, ..self }
     }
 }
 

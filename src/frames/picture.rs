@@ -6,13 +6,16 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use image::error::UnsupportedErrorKind;
 use image::metadata::Orientation;
 use image::{
     ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
 };
 
+use super::folder::advice;
 use super::jpeg::JpegHeader;
 use super::reduced::{Reduction, decode_reduced};
+use super::scan::share_lost;
 use crate::files;
 
 /// Pixels a picture may have unless the caller says otherwise: 50 megapixels, 150 MB as RGB.
@@ -37,7 +40,7 @@ pub fn limit_memory(bytes: u64) {
 #[non_exhaustive]
 pub enum PictureError {
     /// A picture file cannot be used.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}{}", path.display(), problem.advice())]
     File {
         /// The file.
         path: PathBuf,
@@ -49,17 +52,23 @@ pub enum PictureError {
     #[error("the file cannot be read ({0})")]
     Read(#[from] std::io::Error),
     /// There is not a byte.
-    #[error("the file is empty: take the picture again")]
+    #[error("the file is empty")]
     Empty,
     /// It begins like no format that is read.
     #[error(
-        "this is not a picture in a format that is known: use JPEG, PNG, WebP, BMP, GIF or PNM"
+        "this is not a picture in a format that is known: use JPEG, PNG, WebP, TIFF, BMP, GIF or PNM"
     )]
     UnknownFormat,
+    /// A kind of file that people take for a picture this program reads.
+    #[error("this is {kind}, which is not read: {advice}")]
+    NotRead {
+        /// What it is.
+        kind: &'static str,
+        /// How to make it readable.
+        advice: &'static str,
+    },
     /// It is larger than is allowed.
-    #[error(
-        "the picture has {width} x {height} pixels, more than the {limit} allowed: make it smaller"
-    )]
+    #[error("the picture has {width} x {height} pixels, more than the {limit} allowed")]
     TooManyPixels {
         /// Its width in pixels.
         width: u32,
@@ -69,14 +78,14 @@ pub enum PictureError {
         limit: u64,
     },
     /// The file is longer than any picture.
-    #[error("the file has more than {limit} bytes, too many for a picture: make it smaller")]
+    #[error("the file has more than {limit} bytes, too many for a picture")]
     TooManyBytes {
         /// The most that is allowed.
         limit: u64,
     },
     /// Decoding it takes more memory than is allowed; both in bytes.
     #[error(
-        "the picture of {width} x {height} pixels takes {} MiB of memory to decode, more than the {} allowed: make it smaller, or save it as RGB of 8 bits",
+        "the picture of {width} x {height} pixels takes {} MiB of memory to decode, more than the {} allowed",
         needed.div_ceil(1 << 20),
         limit >> 20
     )]
@@ -91,14 +100,33 @@ pub enum PictureError {
         limit: u64,
     },
     /// It ends early.
-    #[error("the picture is cut short: copy it again")]
+    #[error("the picture is cut short")]
     Truncated,
     /// It cannot be decoded; this is what the decoder says.
-    #[error("the picture is damaged ({0}): save it again")]
+    #[error("the picture is damaged ({0})")]
     Damaged(String),
+    /// So much of it is missing, as a share, that it cannot be used.
+    #[error("the picture is cut short: {:.0} % of it is missing", 100.0 * .0)]
+    Lost(f32),
     /// A picture cannot be encoded; this is what the encoder says.
     #[error("the picture cannot be saved as a JPEG ({0})")]
     Encode(String),
+}
+
+impl PictureError {
+    /// What to do about a file with this problem; nobody can do it to a picture of a camera.
+    fn advice(&self) -> &'static str {
+        match self {
+            PictureError::Empty => ": take the picture again",
+            PictureError::TooManyPixels { .. } | PictureError::TooManyBytes { .. } => {
+                ": make it smaller"
+            }
+            PictureError::TooMuchMemory { .. } => ": make it smaller, or save it as RGB of 8 bits",
+            PictureError::Truncated | PictureError::Lost(_) => ": copy it again",
+            PictureError::Damaged(_) => ": save it again",
+            _ => "",
+        }
+    }
 }
 
 /// Reads a picture file as PIL's `ImageOps.exif_transpose(Image.open(path)).convert("RGB")` does.
@@ -168,6 +196,9 @@ fn max_bytes(pixels: u64) -> u64 {
 fn decode(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     let budget = BUDGET.load(Ordering::Relaxed);
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    if let Some(kind) = not_read(bytes) {
+        return Err(kind);
+    }
     let format = reader.format().ok_or(PictureError::UnknownFormat)?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(budget);
@@ -209,6 +240,12 @@ fn decode(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
             limit: budget,
         }),
     };
+    if let Some(share) = jpeg
+        .filter(|header| header.ends)
+        .and_then(|_| share_lost(bytes))
+    {
+        return Err(PictureError::Lost(share));
+    }
     if let (Some(header), Some(reduction)) = (jpeg, reduction) {
         afford(reduction.bytes(&header, file, width, height))?;
         if !header.ends || !Reduction::may_be_whole(&header, file, width, height) {
@@ -254,6 +291,8 @@ impl Plan {
             (ImageFormat::WebP, _) => 5,
             // Indices, and a frame that is laid over the picture.
             (ImageFormat::Gif, _) => 5,
+            // A strip or tile, which may be all of the picture, before it is put in its place.
+            (ImageFormat::Tiff, _) => decoded,
             _ => 0,
         };
         let converting = if self.color == ColorType::Rgb8 { 0 } else { 3 };
@@ -285,9 +324,31 @@ fn rgb(picture: DynamicImage) -> RgbImage {
     }
 }
 
+/// Pictures and films in the containers of ISO/IEC 14496-12, by the brand that they begin with.
+fn not_read(bytes: &[u8]) -> Option<PictureError> {
+    let brand = bytes
+        .get(8..12)
+        .filter(|_| bytes.get(4..8) == Some(b"ftyp"))?;
+    let (kind, extension) = match brand {
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {
+            ("a HEIC picture", "heic")
+        }
+        b"avif" | b"avis" => ("an AVIF picture", "avif"),
+        _ => ("a film", "mp4"),
+    };
+    let advice = advice(extension)?;
+    Some(PictureError::NotRead { kind, advice })
+}
+
 fn problem(error: ImageError) -> PictureError {
     match error {
-        ImageError::Unsupported(_) => PictureError::UnknownFormat,
+        ImageError::Unsupported(error) => match error.kind() {
+            UnsupportedErrorKind::Format(_) => PictureError::UnknownFormat,
+            _ => PictureError::NotRead {
+                kind: "a picture of a rare form",
+                advice: "save it as JPEG or PNG",
+            },
+        },
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             PictureError::Truncated
         }
@@ -351,11 +412,26 @@ mod tests {
             let right = match kind {
                 "zero" => matches!(*problem, PictureError::Empty),
                 "text" => matches!(*problem, PictureError::UnknownFormat),
-                "bomb" if name.ends_with("jpg") => matches!(*problem, PictureError::Truncated),
+                "bomb" if name.ends_with("jpg") => matches!(*problem, PictureError::Lost(_)),
                 "bomb" => matches!(*problem, PictureError::TooManyPixels { width: 10_000, .. }),
                 _ => matches!(*problem, PictureError::Truncated | PictureError::Damaged(_)),
             };
             assert!(right, "{name}: {problem}");
+        }
+    }
+
+    #[test]
+    fn pictures_of_phones_that_are_not_read_say_how_to_convert_them() {
+        for (brand, words) in [
+            ("heic", "a HEIC picture ... heif-convert"),
+            ("mif1", "a HEIC picture ... JPEG"),
+            ("avif", "an AVIF picture ... avifdec"),
+            ("isom", "a film ... ffmpeg"),
+        ] {
+            let bytes = [b"\0\0\0\x20ftyp", brand.as_bytes(), &[0; 100]].concat();
+            let message = decode_picture(&bytes, MAX_PIXELS).unwrap_err().to_string();
+            let found = words.split(" ... ").all(|part| message.contains(part));
+            assert!(found, "{message}");
         }
     }
 
@@ -382,6 +458,7 @@ mod tests {
             "rgb.webp",
             "palette.bmp",
             "grey.pgm",
+            "rgb.tif",
         ] {
             let bytes = std::fs::read(fixture(name)).unwrap();
             for at in 0..bytes.len() {

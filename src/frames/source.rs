@@ -2,10 +2,11 @@
 //! the demo scenes. [`CameraSource`] is such a name, [`CameraSource::open`] opens it, and [`Frames`] are what comes from it.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::demo;
@@ -15,8 +16,9 @@ use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
 use super::pace::Paced;
+use super::troubles::{Troubles, without_numbers};
 use super::watched_folder::{Arrival, WatchedFolder};
-use super::{CameraUrl, FramesError, Login, PictureError};
+use super::{CameraUrl, Delivery, FramesError, Login, PictureError};
 
 /// The name of a camera, as [`CameraSource::from_str`] reads it and `Display` shows it: never with a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub enum CameraSource {
     Folder(PathBuf),
     /// Motion JPEG on standard input: `-`.
     Stdin,
+    /// Motion JPEG in a file: `file:PATH`. Every picture of it, to its end.
+    File(PathBuf),
     /// A camera on the network: `http://...`.
     Http(CameraUrl),
     /// Drawn scenes under one condition, or several in turn (indices into [`demo::CONDITIONS`]): `demo`,
@@ -58,6 +62,9 @@ impl FromStr for CameraSource {
                 Ok(CameraSource::Folder(path.into()))
             };
         }
+        if let Some(path) = text.strip_prefix("file:").filter(|path| !path.is_empty()) {
+            return Ok(CameraSource::File(path.into()));
+        }
         if text.starts_with("/dev/") {
             return Ok(CameraSource::Device(text.into()));
         }
@@ -85,6 +92,7 @@ impl fmt::Display for CameraSource {
             CameraSource::Device(path) => write!(out, "{}", path.display()),
             CameraSource::Folder(path) => write!(out, "dir:{}", path.display()),
             CameraSource::Stdin => write!(out, "-"),
+            CameraSource::File(path) => write!(out, "file:{}", path.display()),
             CameraSource::Http(url) => write!(out, "{url}"),
             CameraSource::Demo(conditions) => {
                 let names = conditions.iter().map(|&index| demo::CONDITIONS[index].name);
@@ -95,7 +103,12 @@ impl fmt::Display for CameraSource {
 }
 
 /// The frames of a camera, in the order in which they came.
-pub struct Frames(Stream);
+pub struct Frames {
+    stream: Stream,
+    troubles: Troubles,
+    /// How the stream ended, while there is still something to tell of it.
+    ended: Option<Result<(), FramesError>>,
+}
 
 enum Stream {
     /// Drawn when asked for.
@@ -144,6 +157,33 @@ pub enum CameraProblem {
     /// A file of a watched folder cannot be used.
     #[error(transparent)]
     File(PictureError),
+    /// What was told before has happened again.
+    #[error("camera {camera}: {more} more like it: {words}")]
+    Repeated {
+        camera: String,
+        words: String,
+        /// How often, since it was last told.
+        more: u64,
+    },
+}
+
+impl CameraProblem {
+    /// The camera, and what this has in common with others of its kind.
+    pub(super) fn kind(&self) -> (String, String) {
+        match self {
+            CameraProblem::Lost { camera, reason, .. } => (camera.clone(), without_numbers(reason)),
+            CameraProblem::Picture { camera, error, .. } => {
+                (camera.clone(), without_numbers(&error.to_string()))
+            }
+            CameraProblem::File(PictureError::File { path, problem }) => {
+                let folder = path.parent().unwrap_or(path);
+                let camera = format!("dir:{}", folder.display());
+                (camera, without_numbers(&problem.to_string()))
+            }
+            CameraProblem::File(error) => ("dir:".into(), without_numbers(&error.to_string())),
+            CameraProblem::Repeated { camera, words, .. } => (camera.clone(), words.clone()),
+        }
+    }
 }
 
 impl CameraSource {
@@ -154,20 +194,40 @@ impl CameraSource {
     /// If it cannot be one; a camera that is only away for the moment is waited for.
     pub fn open(&self, seed: u64, options: &CameraOptions) -> Result<Frames, FramesError> {
         let mut timeouts = Timeouts::within(options.timeout);
+        let mut delivery = Delivery::Newest;
         let capture: Arc<Capture> = match self {
             CameraSource::Demo(conditions) => {
                 let scenes = demo::stream(conditions.clone(), seed);
-                return Ok(Frames(Stream::Demo(Box::new(scenes))));
+                return Ok(Frames::of(Stream::Demo(Box::new(scenes))));
             }
             CameraSource::Folder(path) => {
                 let folder = WatchedFolder::new(path)?;
-                return Ok(Frames(Stream::Folder { folder, next: 0 }));
+                return Ok(Frames::of(Stream::Folder { folder, next: 0 }));
             }
             CameraSource::Stdin => {
                 // It cannot be opened anew, so nothing is gained by leaving a silent one.
                 timeouts.stall = timeouts.give_up.max(Duration::from_secs(1));
+                delivery = options.delivery;
                 let quiet = timeouts.stall / 2;
                 Arc::new(move |sink: &Sink| capture_stdin(quiet, sink))
+            }
+            CameraSource::File(path) => {
+                // Nothing in it is newer than the rest, and it is not read a second time.
+                delivery = Delivery::Every;
+                timeouts.stall = timeouts.give_up.max(Duration::from_secs(1));
+                let failed = |source| FramesError::File {
+                    path: path.clone(),
+                    source,
+                };
+                let file = File::open(path).map_err(failed)?;
+                let file = Mutex::new(Some(file));
+                let quiet = timeouts.stall / 2;
+                Arc::new(move |sink: &Sink| {
+                    match file.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                        Some(file) => split(file, quiet, sink),
+                        None => Ok(()),
+                    }
+                })
             }
             CameraSource::Http(url) => {
                 timeouts = Timeouts::on_network(options.timeout);
@@ -189,8 +249,8 @@ impl CameraSource {
                 })
             }
         };
-        Ok(Frames(Stream::Live {
-            live: Live::start(capture, timeouts),
+        Ok(Frames::of(Stream::Live {
+            live: Live::deliver(capture, timeouts, delivery),
             camera: self.to_string(),
         }))
     }
@@ -288,12 +348,64 @@ fn split(stream: impl Read, quiet: Duration, sink: &Sink) -> Result<(), FramesEr
 }
 
 impl Frames {
-    /// Waits for the next frame. `stop` is asked many times a second.
+    fn of(stream: Stream) -> Frames {
+        Frames {
+            stream,
+            troubles: Troubles::default(),
+            ended: None,
+        }
+    }
+
+    /// Waits for the next frame. `stop` is asked many times a second. A trouble that repeats is told once, then counted;
+    /// its number is told from time to time and before the end.
     ///
     /// # Errors
     /// If there will be no more frames though the stream has not ended.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, FramesError> {
-        Ok(match &mut self.0 {
+        while self.ended.is_none() {
+            match self.stream.next(stop) {
+                Ok(CameraEvent::Problem(problem)) => {
+                    if let Some(told) = self.troubles.add(problem, Instant::now()) {
+                        return Ok(CameraEvent::Problem(told));
+                    }
+                }
+                Ok(CameraEvent::End) => self.ended = Some(Ok(())),
+                Err(error) => self.ended = Some(Err(error)),
+                Ok(frame) => return Ok(frame),
+            }
+        }
+        match self.repeated() {
+            Some(told) => Ok(CameraEvent::Problem(told)),
+            None => self
+                .ended
+                .take()
+                .unwrap_or(Ok(()))
+                .map(|()| CameraEvent::End),
+        }
+    }
+
+    /// What was counted and not told yet, a kind at a time: for whoever needs no more frames.
+    pub fn repeated(&mut self) -> Option<CameraProblem> {
+        self.troubles.rest()
+    }
+
+    /// How many frames a live camera sent; none where every frame waits to be looked at.
+    pub fn counts(&self) -> Option<CaptureCounts> {
+        match &self.stream {
+            Stream::Live { live, .. } => Some(live.counts()),
+            Stream::Demo(_) | Stream::Folder { .. } => None,
+        }
+    }
+
+    /// Whether the frames are drawn, each when it is asked for.
+    pub fn are_drawn(&self) -> bool {
+        matches!(self.stream, Stream::Demo(_))
+    }
+}
+
+impl Stream {
+    fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, FramesError> {
+        Ok(match self {
             Stream::Demo(_) if stop() => CameraEvent::End,
             Stream::Demo(scenes) => match scenes.next() {
                 Some(frame) => CameraEvent::Frame(Box::new(frame)),
@@ -331,19 +443,6 @@ impl Frames {
             },
         })
     }
-
-    /// How many frames a live camera sent; none where every frame waits to be looked at.
-    pub fn counts(&self) -> Option<CaptureCounts> {
-        match &self.0 {
-            Stream::Live { live, .. } => Some(live.counts()),
-            Stream::Demo(_) | Stream::Folder { .. } => None,
-        }
-    }
-
-    /// Whether the frames are drawn, each when it is asked for.
-    pub fn are_drawn(&self) -> bool {
-        matches!(self.0, Stream::Demo(_))
-    }
 }
 
 fn decoded(raw: RawFrame, camera: &str, index: u64) -> CameraEvent {
@@ -378,6 +477,7 @@ mod tests {
             "17",
             "/dev/video0",
             "dir:some/where",
+            "file:clip.mjpeg",
             "http://10.0.0.7:8080/video?size=640x480",
             "https://cam.local/video",
             "-",
@@ -399,7 +499,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_the_forms_there_are() {
-        for text in ["", "dir:", "-1", "webcam", "99999999999"] {
+        for text in ["", "dir:", "file:", "-1", "webcam", "99999999999"] {
             let message = text.parse::<CameraSource>().unwrap_err().to_string();
             assert!(message.contains("demo[:CONDITION]"), "{message}");
         }
@@ -447,7 +547,7 @@ mod tests {
             Arc::new(|sink: &Sink| split(&bytes[..], Duration::MAX, sink)),
             Timeouts::within(Duration::from_secs(30)),
         );
-        let mut frames = Frames(Stream::Live {
+        let mut frames = Frames::of(Stream::Live {
             live,
             camera: "-".into(),
         });

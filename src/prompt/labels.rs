@@ -132,6 +132,24 @@ pub enum LabelsError {
         /// The label file, or where the labels came from.
         file: String,
     },
+    /// It is a list of another form than one label a line.
+    #[error("{file} looks like {what}: write one label a line, with nothing around it")]
+    OtherForm {
+        /// The label file, or where the labels came from.
+        file: String,
+        /// What it looks like.
+        what: &'static str,
+    },
+    /// There is nothing to tell the only label from.
+    #[error(
+        "{file} gives one label, {label:?}, and there is nothing to tell it from: write one label a line, at least two"
+    )]
+    OneLabel {
+        /// The label file.
+        file: String,
+        /// The label's name.
+        label: String,
+    },
     /// There are more than [`MAX_LABELS`].
     #[error("{file}, line {line}: there are more than {MAX_LABELS} labels; use a shorter list")]
     TooMany {
@@ -210,7 +228,19 @@ pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
         return Err(LabelsError::FileTooLarge { file: file() });
     }
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(text, &file()),
+        Ok(text) => {
+            let mut labels = parse(text, &file())?;
+            match labels.pop() {
+                Some(only) if labels.is_empty() => Err(LabelsError::OneLabel {
+                    file: file(),
+                    label: only.name,
+                }),
+                last => {
+                    labels.extend(last);
+                    Ok(labels)
+                }
+            }
+        }
         Err(error) => {
             let line = 1 + bytes[..error.valid_up_to()]
                 .iter()
@@ -225,13 +255,20 @@ pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
 /// is for the caller to say.
 ///
 /// # Errors
-/// With file and line: a label that cannot be used, is there twice or reads like another; no label, or too many.
+/// With file and line: a label that cannot be used, is there twice or reads like another; no label, or too many; text that is
+/// a list of another form.
 pub fn parse(text: &str, file: &str) -> Result<Vec<Label>, LabelsError> {
     let file = || file.to_owned();
+    let text = text.trim_start_matches('\u{feff}');
+    // Of any system: those of old Macs end with a carriage return alone.
+    let text = &text.replace("\r\n", "\n").replace('\r', "\n");
+    if let Some(what) = other_form(text) {
+        return Err(LabelsError::OtherForm { file: file(), what });
+    }
     let mut labels: Vec<Label> = Vec::new();
     let mut line_of_name = HashMap::new();
     let mut line_of_words = HashMap::new();
-    for (line, text) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+    for (line, text) in (1..).zip(text.lines()) {
         let text = text.trim();
         if text.is_empty() || text.starts_with('#') {
             continue;
@@ -252,7 +289,7 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Label>, LabelsError> {
                 fault,
             }
         })?;
-        if let Some(first_line) = line_of_name.insert(label.name.clone(), line) {
+        if let Some(first_line) = line_of_name.insert(normal(&label.name), line) {
             return Err(LabelsError::Duplicate {
                 file: file(),
                 line,
@@ -260,7 +297,7 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Label>, LabelsError> {
                 label: label.name,
             });
         }
-        if let Some(first_line) = line_of_words.insert(label.words.to_lowercase(), line) {
+        if let Some(first_line) = line_of_words.insert(normal(&label.words), line) {
             let Label { name: label, words } = label;
             return Err(LabelsError::SameWords {
                 file: file(),
@@ -328,6 +365,48 @@ fn check_length(text: &str) -> Result<(), LabelFault> {
         return Err(LabelFault::ControlCharacter);
     }
     Ok(())
+}
+
+/// What lists of labels look like that are not one label a line, if `text` is one of them.
+fn other_form(text: &str) -> Option<&'static str> {
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let all = |of: &dyn Fn(&str) -> bool| !lines.is_empty() && lines.iter().all(|line| of(line));
+    let first = lines.first()?;
+    if first.starts_with('[') || first.starts_with('{') {
+        return Some("JSON");
+    }
+    if first.starts_with('<') {
+        return Some("XML or a page of the web");
+    }
+    if all(&|line| line.starts_with("- ")) {
+        return Some("a list in YAML");
+    }
+    if all(&|line| {
+        line.len() > 1 && line.starts_with('"') && line.trim_end_matches(',').ends_with('"')
+    }) {
+        return Some("a list of quoted texts");
+    }
+    let separated = [
+        (',', "labels with commas between them"),
+        (';', "labels with semicolons between them"),
+        ('\t', "labels with tabs between them"),
+        ('|', "labels with bars between them"),
+    ];
+    let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+    // A comma may be a part of a label, but hardly of the only one, nor of each without a space behind it.
+    let (_, what) = separated
+        .into_iter()
+        .find(|&(separator, _)| match lines[..] {
+            [only] => name(only).contains(separator),
+            _ => all(&|line| {
+                let name = name(line);
+                name.contains(separator) && !name.contains(&format!("{separator} "))
+            }),
+        })?;
+    Some(what)
 }
 
 /// What an invisible character is called.
@@ -445,6 +524,77 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_other_forms_are_told_what_they_look_like() {
+        for (text, what) in [
+            ("mug, bottle, key\n", "commas"),
+            ("mug,bottle,key", "commas"),
+            ("mug;bottle", "semicolons"),
+            ("0,mug\n1,bottle\n", "commas"),
+            ("mug\tbottle\tkey", "tabs"),
+            ("[\"mug\",\"bottle\"]", "JSON"),
+            ("{\n  \"labels\": []\n}", "JSON"),
+            ("- mug\n- bottle\n", "YAML"),
+            ("\"mug\",\n\"bottle\"\n", "quoted"),
+            ("<html>", "XML"),
+        ] {
+            let message = refusal(text);
+            assert!(
+                message.contains("looks like") && message.contains(what),
+                "{text:?}: {message}"
+            );
+            assert!(message.contains("one label a line"), "{message}");
+        }
+        for fine in [
+            "screw, M4\nnut\n",
+            "ok = a closed, red door\nnot ok = an open, red door",
+        ] {
+            assert_eq!(parse(fine, "labels.txt").unwrap().len(), 2, "{fine}");
+        }
+    }
+
+    #[test]
+    fn carriage_returns_alone_end_lines() {
+        let labels = parse("mug\rbottle\rkey", "labels.txt").unwrap();
+        assert_eq!(labels.len(), 3);
+        assert_eq!(
+            (labels[0].name.as_str(), labels[2].words.as_str()),
+            ("mug", "key")
+        );
+        assert!(refusal("mug\r\rmug\r").contains("line 3"));
+    }
+
+    #[test]
+    fn names_that_look_the_same_are_one_name() {
+        // Composed and decomposed, as Macs write the names of folders.
+        assert!(same_name("caf\u{e9}", "Cafe\u{301}"));
+        assert!(same_name("fire_extinguisher", "Fire  Extinguisher"));
+        assert!(!same_name("cup", "cups"));
+        assert!(refusal("caf\u{e9}\ncafe\u{301}\n").contains("already on line 1"));
+        assert!(refusal("mug\nMug\n").contains("already on line 1"));
+        assert_eq!(normal("\u{130}"), normal("i\u{307}"));
+    }
+
+    #[test]
+    fn invisible_characters_and_the_answer_for_none_are_no_labels() {
+        for (label, words) in [
+            ("mu\u{200b}g", "a zero-width space (U+200B)"),
+            ("mug\u{feff}x", "a zero-width no-break space"),
+            ("mu\u{ad}g", "a soft hyphen"),
+            ("Unknown", "none of the labels"),
+            ("unknown = something else", "none of the labels"),
+        ] {
+            let message = refusal(&format!("key\n{label}\n"));
+            assert!(
+                message.contains("line 2") && message.contains(words),
+                "{message}"
+            );
+        }
+        // Prompts that are older than the rule are still read.
+        assert!(Label::of_prompt("unknown", None).is_ok());
+        assert!(Label::of_prompt("a\u{200d}b", None).is_ok());
+    }
+
+    #[test]
     fn limits_hold_at_their_edge() {
         let longest = "x".repeat(MAX_LABEL_BYTES);
         assert!(parse(&longest, "labels.txt").is_ok());
@@ -463,6 +613,9 @@ mod tests {
         assert!(read(&path).unwrap_err().to_string().contains("line 2"));
         std::fs::write(&path, vec![b'#'; MAX_FILE_BYTES as usize + 1]).unwrap();
         assert!(matches!(read(&path), Err(LabelsError::FileTooLarge { .. })));
+        std::fs::write(&path, "cat\n").unwrap();
+        let message = read(&path).unwrap_err().to_string();
+        assert!(message.contains("one label, \"cat\""), "{message}");
         std::fs::write(&path, "cat\ndog\n").unwrap();
         assert_eq!(read(&path).unwrap().len(), 2);
     }

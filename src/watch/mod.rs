@@ -197,7 +197,10 @@ impl<'a> Watch<'a> {
     /// If the camera is given up, or the model refuses a frame.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Event, WatchError> {
         if self.options.frames.is_some_and(|most| self.named >= most) {
-            return Ok(Event::Ended);
+            return Ok(match self.frames.repeated() {
+                Some(problem) => Event::Problem(problem),
+                None => Event::Ended,
+            });
         }
         if std::mem::take(&mut self.resting) {
             rest(self.options.pace, stop);

@@ -31,6 +31,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     }
     let pictures = pictures(&arguments, context)?;
     context.output.unused_folders(&pictures.unused);
+    context.output.left_out(&pictures.left_out);
     let adaptation = Adaptation::open(plan, pictures.labels.clone(), context)?;
     let set = adaptation.features(&pictures, context)?;
     let features_seconds = adaptation.plan.started.elapsed().as_secs_f64();

@@ -8,7 +8,7 @@ use super::camera::{Camera, CameraArguments};
 use super::{Context, Exit, model, usage};
 use crate::classifier::{Classifier, Unknown};
 use crate::clip::Model;
-use crate::frames::{MAX_PIXELS, pictures_in, read_picture};
+use crate::frames::{MAX_PIXELS, read_picture};
 use crate::masked::masked;
 use crate::prompt::{Label, Template, labels};
 use crate::store::LoadedPrompt;
@@ -105,7 +105,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         })?)
     } else {
         addresses_are_cameras(&arguments.paths)?;
-        Source::Files(pictures_in(&arguments.paths)?)
+        Source::Files(context.output.pictures_in(&arguments.paths)?)
     };
     let labels = arguments.labels.as_deref().map(labels::read).transpose()?;
     let prompt = prompt(&arguments, labels.is_some(), context)?;
@@ -256,13 +256,14 @@ fn files(paths: &[PathBuf], classifier: &Classifier, report: &mut Report) -> any
             .parent()
             .and_then(Path::file_name)
             .map(|name| name.to_string_lossy());
-        let truth = folder.filter(|name| classifier.class_of(name).is_some());
+        let class = folder.and_then(|name| classifier.class_of(&name));
+        let truth = class.map(|class| classifier.labels()[class].name.as_str());
         let started = Instant::now();
         let answer = classifier.classify(&picture)?;
         report.picture(&Picture {
             source: &path.to_string_lossy(),
             frame: 0,
-            truth: truth.as_deref(),
+            truth,
             answer: &answer,
             latency: started.elapsed(),
             changed: true,

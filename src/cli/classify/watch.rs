@@ -6,7 +6,7 @@ use crate::classifier::Classifier;
 use crate::cli::camera::Camera;
 use crate::cli::sentence;
 use crate::cli::shots::Retention;
-use crate::frames::{CameraSource, CaptureCounts};
+use crate::frames::{CameraSource, CaptureCounts, Delivery};
 use crate::host::supervisor::Supervisor;
 use crate::watch::{Event, Liveness, Meter, PromptChange, Renewal, Watch, WatchOptions};
 use anyhow::bail;
@@ -34,7 +34,12 @@ pub fn watch<'a>(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let (arguments, context) = (report.arguments, report.context);
-    let mut frames = camera.source.open(LIVE_SEED, &camera.options)?;
+    let options = camera.options.with_delivery(if arguments.every_frame {
+        Delivery::Every
+    } else {
+        Delivery::Newest
+    });
+    let mut frames = camera.source.open(LIVE_SEED, &options)?;
     if arguments.exec.is_some()
         && let Some(label) = classifier
             .labels()

@@ -277,6 +277,7 @@ fn source(
     };
     let source = DataSet::open(&arguments.images, reading)?;
     context.output.unused_folders(&source.unused);
+    context.output.left_out(&source.left_out);
     check_labels(&source.labels)?;
     if configuration.protocol == Protocol::BaseToNew && source.labels.len() < 2 * MIN_LABELS {
         return Err(usage(format!(
@@ -297,6 +298,7 @@ fn targets(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<DataS
         };
         let target = DataSet::open(dir, everything)?;
         context.output.unused_folders(&target.unused);
+        context.output.left_out(&target.left_out);
         Ok(target)
     };
     arguments.target.iter().map(open).collect()

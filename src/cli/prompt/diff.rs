@@ -4,7 +4,7 @@ use crate::classifier::{Classifier, context_rows};
 use crate::cli::output::percent;
 use crate::cli::{Context, Exit, model};
 use crate::clip::Model;
-use crate::frames::{MAX_PIXELS, pictures_in, read_picture};
+use crate::frames::{MAX_PIXELS, read_picture};
 use crate::prompt::{Label, density};
 use crate::store::LoadedPrompt;
 use ndarray::{Array1, Array2};
@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
         context.output.warn(warning);
     }
     let paths = match &arguments.images {
-        Some(dir) => pictures_in(&[dir])?,
+        Some(dir) => context.output.pictures_in(&[dir])?,
         None => Vec::new(),
     };
     let model = model::open_for(arguments.model.as_deref(), Some(&a), context)?;

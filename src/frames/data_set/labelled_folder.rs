@@ -1,24 +1,29 @@
 //! Labelled pictures as people lay them out: one sub-folder a label. How many are enough, and what for, is decided above.
 
-use crate::frames::folder::{FolderError, list};
+use crate::frames::folder::{FolderError, LeftOut, list};
 use crate::frames::picture::{PictureError, read_picture};
+use crate::prompt::labels::same_name;
 use image::RgbImage;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The sub-folder taken in place of a folder that is split into train and test.
 const TRAIN: &str = "train";
+/// Where Frigate keeps what was labelled, beside a `train` of pictures that were not.
+const DATASET: &str = "dataset";
 
 /// The picture files of each label. Nothing is decoded yet, so that a large folder costs only its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LabelledFolder {
-    /// The folder that holds the label folders: the one asked for, or its `train`.
+    /// The folder that holds the label folders: the one asked for, its `train`, or its `dataset`.
     pub root: PathBuf,
     /// The picture files of each label, sorted by name, in the order of the labels.
     pub paths: Vec<Vec<PathBuf>>,
     /// Sub-folders that belong to no label: worth a warning.
     pub unused: Vec<PathBuf>,
+    /// Files beside the pictures, and folders of the system.
+    pub left_out: LeftOut,
 }
 
 impl LabelledFolder {
@@ -43,9 +48,10 @@ impl LabelledFolder {
     }
 }
 
-/// Finds the folder of each label in `dir`, or in `dir/train` when `dir` itself has none of them.
+/// Finds the folder of each label in `dir`, or in `dir/train` or `dir/dataset` when `dir` itself has none of them; the latter
+/// where there is a `train` without sub-folders beside it, as Frigate lays them out.
 ///
-/// A folder with the label's exact name is preferred; otherwise case does not count and an underscore is a space.
+/// A folder with the label's exact name is preferred; otherwise one of the same name by [`crate::prompt::labels::normal`].
 /// Hidden files, files that are not pictures and folders inside a label's folder are ignored.
 ///
 /// # Errors
@@ -55,12 +61,15 @@ pub fn labelled_folder(
     labels: &[impl AsRef<str>],
 ) -> Result<LabelledFolder, FolderError> {
     let labels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
-    let (mut root, mut folders) = (dir.to_owned(), list(dir)?.folders);
-    let train = dir.join(TRAIN);
-    let matched = |label: &&str| !matches(label, &folders).is_empty();
-    if train.is_dir() && !labels.iter().any(matched) {
-        (folders, root) = (list(&train)?.folders, train);
+    let (mut root, mut entries) = (dir.to_owned(), list(dir)?);
+    let matched = |label: &&str| !matches(label, &entries.folders).is_empty();
+    if !labels.iter().any(matched)
+        && let Some(inner) = labelled_inside(dir)?
+    {
+        (entries, root) = (list(&inner)?, inner);
     }
+    let folders = entries.folders;
+    let mut left_out = entries.left_out;
 
     let mut taken: Vec<&PathBuf> = Vec::with_capacity(labels.len());
     for &label in &labels {
@@ -95,18 +104,33 @@ pub fn labelled_folder(
         }
         taken.push(folder);
     }
-    let paths = taken.iter().map(|folder| Ok(list(folder)?.pictures));
-    let paths = paths.collect::<Result<_, FolderError>>()?;
+    let mut paths = Vec::with_capacity(taken.len());
+    for folder in &taken {
+        let inside = list(folder)?;
+        paths.push(inside.pictures);
+        left_out.extend(inside.left_out);
+    }
     let unused = folders.iter().filter(|folder| !taken.contains(folder));
     let unused = unused.cloned().collect();
     Ok(LabelledFolder {
         root,
         paths,
         unused,
+        left_out,
     })
 }
 
-/// The folders a label may mean: the one with its very name, or all that differ in case and underscores only.
+/// The folder inside `dir` that holds label folders in its stead.
+fn labelled_inside(dir: &Path) -> Result<Option<PathBuf>, FolderError> {
+    let (train, dataset) = (dir.join(TRAIN), dir.join(DATASET));
+    let has_folders = |dir: &Path| Ok(dir.is_dir() && !list(dir)?.folders.is_empty());
+    if !has_folders(&train)? && has_folders(&dataset)? {
+        return Ok(Some(dataset));
+    }
+    Ok(Some(train).filter(|train| train.is_dir()))
+}
+
+/// The folders a label may mean: the one with its very name, or all that read the same.
 fn matches<'a>(label: &str, folders: &'a [PathBuf]) -> Vec<&'a PathBuf> {
     let exact = folders
         .iter()
@@ -114,9 +138,7 @@ fn matches<'a>(label: &str, folders: &'a [PathBuf]) -> Vec<&'a PathBuf> {
     if let Some(folder) = exact {
         return vec![folder];
     }
-    let plain = |name: &str| name.replace('_', " ").trim().to_lowercase();
-    let label = plain(label);
-    let same = |folder: &&PathBuf| plain(&name(folder)) == label;
+    let same = |folder: &&PathBuf| same_name(&name(folder), label);
     folders.iter().filter(same).collect()
 }
 
@@ -184,6 +206,36 @@ mod tests {
         let found = labelled_folder(whole.path(), &["train", "plane"]).unwrap();
         assert_eq!(below(whole.path(), &found.paths[0]), ["train/1.pgm"]);
         assert_eq!(below(whole.path(), &found.paths[1]), ["plane/2.pgm"]);
+    }
+
+    #[test]
+    fn a_data_set_of_frigate_is_its_dataset_and_not_its_train() {
+        let dir = folder(&[
+            "dataset/open/1.pgm",
+            "dataset/closed/2.pgm",
+            "train/unlabelled.pgm",
+        ]);
+        let found = labelled_folder(dir.path(), &["closed", "open"]).unwrap();
+        assert_eq!(found.root, dir.path().join("dataset"));
+        assert_eq!(below(dir.path(), &found.paths[1]), ["dataset/open/1.pgm"]);
+        let no_labels: [&str; 0] = [];
+        let found = labelled_folder(dir.path(), &no_labels).unwrap();
+        assert_eq!(found.root, dir.path().join("dataset"));
+        assert_eq!(found.unused.len(), 2);
+    }
+
+    #[test]
+    fn a_folder_that_a_mac_wrote_decomposed_is_the_labels() {
+        let dir = folder(&[
+            "Cafe\u{301}/1.pgm",
+            "fire_Extinguisher/2.pgm",
+            "@eaDir/x.jpg",
+            "Cafe\u{301}/3.HEIC",
+        ]);
+        let found = labelled_folder(dir.path(), &["caf\u{e9}", "fire extinguisher"]).unwrap();
+        assert_eq!(found.counts(), [1, 1]);
+        assert!(found.unused.is_empty(), "{:?}", found.unused);
+        assert!(found.left_out.to_string().contains(".HEIC"));
     }
 
     #[test]
@@ -259,6 +311,6 @@ mod tests {
                 .pictures(MAX_PIXELS)
                 .all(|(_, path, picture)| path == odd && picture.is_ok())
         );
-        assert_eq!(pictures_in(&[dir.path()]).unwrap(), [odd]);
+        assert_eq!(pictures_in(&[dir.path()]).unwrap().paths, [odd]);
     }
 }

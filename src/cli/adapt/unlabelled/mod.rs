@@ -31,7 +31,7 @@ const POOL: usize = 40;
 
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     let plan = arguments.plan(context)?;
-    let mut source = Source::open(arguments)?;
+    let mut source = Source::open(arguments, context)?;
     let labels = match &arguments.labelling.labels {
         Some(file) => labels::read(file)?,
         None if source.is_drawn() => demo_labels(),

@@ -5,7 +5,7 @@ use crate::adapt::drift::ALIKE;
 use crate::adapt::features::{Extraction, encode_crops};
 use crate::cli::{Context, usage};
 use crate::clip::Model;
-use crate::frames::{CameraEvent, Frames, MAX_PIXELS, pictures_in, read_picture};
+use crate::frames::{CameraEvent, Frames, MAX_PIXELS, read_picture};
 use crate::rng::Rng;
 use image::RgbImage;
 use ndarray::{Array1, ArrayView3, ShapeError};
@@ -16,7 +16,7 @@ const SEED: u64 = 2_000_000;
 
 pub enum Source {
     Files(std::vec::IntoIter<PathBuf>),
-    Camera(Frames),
+    Camera(Box<Frames>),
 }
 
 impl Source {
@@ -24,9 +24,9 @@ impl Source {
     ///
     /// # Errors
     /// If it cannot be opened.
-    pub fn open(arguments: &Arguments) -> anyhow::Result<Source> {
+    pub fn open(arguments: &Arguments, context: &Context) -> anyhow::Result<Source> {
         if let Some(folder) = &arguments.pictures.images {
-            let mut paths = pictures_in(&[folder])?;
+            let mut paths = context.output.pictures_in(&[folder])?;
             // Not the first names of the alphabet alone, where there are more than are collected.
             Rng::new(arguments.training.seed).shuffle(&mut paths);
             return Ok(Source::Files(paths.into_iter()));
@@ -38,7 +38,7 @@ impl Source {
         })?;
         let seed = SEED + arguments.training.seed;
         let frames = camera.source.open(seed, &camera.options)?;
-        Ok(Source::Camera(frames))
+        Ok(Source::Camera(Box::new(frames)))
     }
 
     /// Whether it draws its pictures itself, at any rate.
