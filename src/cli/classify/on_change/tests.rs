@@ -107,7 +107,7 @@ fn a_command_that_hangs_is_ended_with_children_in_other_sessions_and_the_next_ch
     let dir = tempfile::tempdir().unwrap();
     let hangs = "echo $EDGE_RLP_LABEL >> $D/out; trap '' TERM; sleep 600 & echo $! >> $D/children; \
                  setsid sh -c 'trap \"\" TERM; echo $$ >> '$D'/children; sleep 600; :' & wait; sleep 600";
-    let (runner, warned) = runner_within(Duration::from_secs(2), dir.path(), hangs);
+    let (runner, warned) = runner_within(Duration::from_secs(5), dir.path(), hangs);
     let (found, children) = (dir.path().join("out"), dir.path().join("children"));
     runner.changed(change("first"));
     wait_for(|| lines(&children).len() == 2);
@@ -123,7 +123,7 @@ fn a_command_that_hangs_is_ended_with_children_in_other_sessions_and_the_next_ch
     runner.finish(true);
     let warned = warned.lock().unwrap();
     assert!(
-        warned[0].contains("2s") && warned[0].contains("1 so far; one change"),
+        warned[0].contains("5s") && warned[0].contains("1 so far; one change"),
         "{warned:?}"
     );
     assert!(warned[1].contains("2 so far"), "{warned:?}");
