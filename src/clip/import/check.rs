@@ -95,7 +95,9 @@ impl Checker<'_> {
                 "" | "ai.onnx" => String::new(),
                 domain => format!(" of {domain}"),
             };
-            let advice = if domain.contains("com.microsoft") {
+            let advice = if node.op_type == "MatMulBnb4" {
+                super::operators::FOUR_BITS
+            } else if domain.contains("com.microsoft") {
                 "export without onnxruntime's graph optimisations"
             } else {
                 "export the model with ONNX's own operators"

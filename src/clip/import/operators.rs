@@ -12,6 +12,9 @@ use super::check::label;
 
 /// Practically minus infinity, as a mask adds it.
 const HIDDEN: f32 = -1e30;
+/// What to do about weights in four bits.
+pub const FOUR_BITS: &str =
+    "its weights have four bits: take the float32, float16 or int8 files of the model";
 /// Operators that pass a mask on as it is.
 const PASSES: [&str; 8] = [
     "Expand",
@@ -98,6 +101,7 @@ fn refusal(node: &NodeProto) -> Option<&'static str> {
         "RotaryEmbedding" => {
             Some("no text tower with rotary positions can be adapted; take a CLIP or a SigLIP")
         }
+        "MatMulNBits" | "MatMulBnb4" | "GatherBlockQuantized" => Some(FOUR_BITS),
         "GroupQueryAttention" | "SkipSimplifiedLayerNormalization" => {
             Some("export the model without onnxruntime's optimiser, or with opset 18")
         }
