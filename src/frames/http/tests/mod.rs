@@ -11,9 +11,9 @@ use std::sync::Arc;
 const STREAM: &[u8] = include_bytes!("../../../../tests/fixtures/mjpeg/ffmpeg-multipart.mjpeg");
 const PICTURES: &[u8] = include_bytes!("../../../../tests/fixtures/mjpeg/ffmpeg.mjpeg");
 const QUICK: Timeouts = Timeouts {
-    stall: Duration::from_millis(150),
+    stall: Duration::from_millis(800),
     pause: Duration::from_millis(5),
-    give_up: Duration::from_millis(1500),
+    give_up: Duration::from_millis(2500),
 };
 
 fn patience(quiet: Duration) -> Patience {
@@ -82,7 +82,8 @@ fn stream(out: &mut TcpStream) -> io::Result<()> {
 }
 
 fn stall(_: &mut TcpStream) -> io::Result<()> {
-    thread::sleep(Duration::from_millis(110));
+    // Longer than it is waited for, and less than twice as long.
+    thread::sleep(Duration::from_millis(600));
     Ok(())
 }
 
