@@ -41,8 +41,6 @@ pub use frame::Frame;
 #[doc(hidden)]
 pub use frame::RawFrame;
 pub use live::CaptureCounts;
-pub use options::{CameraOptions, CaptureFormat, Delivery, Fingerprint, Trust};
-pub use picture::{
-    MAX_CAMERA_PIXELS, MAX_PIXELS, PictureError, decode_picture, limit_memory, read_picture,
-};
+pub use options::{CameraOptions, CaptureFormat, Delivery, Fingerprint, MAX_CAMERA_PIXELS, Trust};
+pub use picture::{MAX_PIXELS, PictureError, decode_picture, limit_memory, read_picture};
 pub use source::{CameraEvent, CameraProblem, CameraSource, Frames};

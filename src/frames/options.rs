@@ -5,6 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Pixels that a picture of a camera may have: the largest sensor that sends motion JPEG has 12.3 million.
+pub const MAX_CAMERA_PIXELS: u64 = 13_000_000;
+
 /// How a camera is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

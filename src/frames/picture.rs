@@ -20,8 +20,6 @@ use crate::files;
 
 /// Pixels a picture may have unless the caller says otherwise: 50 megapixels, 150 MB as RGB.
 pub const MAX_PIXELS: u64 = 50_000_000;
-/// Pixels that a picture of a camera may have: the largest sensor that sends motion JPEG has 12.3 million.
-pub const MAX_CAMERA_PIXELS: u64 = 13_000_000;
 
 /// A picture that is reduced while it is decoded may have so many times the pixels of others: 200 megapixels, for phones.
 const REDUCIBLE: u64 = 4;
@@ -251,7 +249,7 @@ fn decode(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
         if !header.ends || !Reduction::may_be_whole(&header, file, width, height) {
             return Err(PictureError::Truncated);
         }
-        match decode_reduced(bytes, reduction) {
+        match decode_reduced(bytes, reduction).map_err(reduced_problem) {
             Ok(picture) => return Ok(upright(picture.into(), orientation)),
             // The other decoder forgives more.
             Err(error) if pixels > most.pixels => return Err(error),
@@ -264,6 +262,17 @@ fn decode(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     }
     let picture = rgb(DynamicImage::from_decoder(decoder).map_err(problem)?);
     Ok(upright(picture.into(), orientation))
+}
+
+/// What `error` of the decoder that reduces says of a picture.
+fn reduced_problem(error: jpeg_decoder::Error) -> PictureError {
+    match error {
+        jpeg_decoder::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            PictureError::Truncated
+        }
+        jpeg_decoder::Error::Unsupported(_) => PictureError::UnknownFormat,
+        other => PictureError::Damaged(other.to_string()),
+    }
 }
 
 fn upright(mut picture: DynamicImage, orientation: Orientation) -> RgbImage {

@@ -4,10 +4,10 @@
 use std::io::Cursor;
 
 use image::RgbImage;
-use jpeg_decoder::{Decoder, Error, PixelFormat};
+use jpeg_decoder::{Decoder, Error, PixelFormat, UnsupportedFeature};
 
 use super::jpeg::JpegHeader;
-use super::picture::{MAX_CAMERA_PIXELS, PictureError};
+use super::options::MAX_CAMERA_PIXELS;
 
 /// Only larger pictures are reduced: what all smaller ones become stays the same, to the bit.
 const MORE_THAN: u64 = MAX_CAMERA_PIXELS;
@@ -69,31 +69,23 @@ impl Reduction {
 ///
 /// # Errors
 /// Says what is wrong with the bytes, or that they cannot be decoded in this way.
-pub fn decode_reduced(bytes: &[u8], reduction: Reduction) -> Result<RgbImage, PictureError> {
+pub fn decode_reduced(bytes: &[u8], reduction: Reduction) -> Result<RgbImage, Error> {
     let mut decoder = Decoder::new(Cursor::new(bytes));
-    decoder.read_info().map_err(problem)?;
-    let whole = decoder.info().ok_or(PictureError::Truncated)?;
+    decoder.read_info()?;
+    let whole = decoder.info().ok_or_else(truncated)?;
     let asked = |side: u16| u16::try_from(reduction.side(side.into())).unwrap_or(side);
-    let (width, height) = decoder
-        .scale(asked(whole.width), asked(whole.height))
-        .map_err(problem)?;
-    let samples = decoder.decode().map_err(problem)?;
+    let (width, height) = decoder.scale(asked(whole.width), asked(whole.height))?;
+    let samples = decoder.decode()?;
     let rgb = match decoder.info().map(|info| info.pixel_format) {
         Some(PixelFormat::RGB24) => samples,
         Some(PixelFormat::L8) => samples.into_iter().flat_map(|grey| [grey; 3]).collect(),
-        _ => return Err(PictureError::UnknownFormat),
+        _ => return Err(Error::Unsupported(UnsupportedFeature::ComponentCount(4))),
     };
-    RgbImage::from_raw(width.into(), height.into(), rgb).ok_or(PictureError::Truncated)
+    RgbImage::from_raw(width.into(), height.into(), rgb).ok_or_else(truncated)
 }
 
-fn problem(error: Error) -> PictureError {
-    match error {
-        Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            PictureError::Truncated
-        }
-        Error::Unsupported(_) => PictureError::UnknownFormat,
-        other => PictureError::Damaged(other.to_string()),
-    }
+fn truncated() -> Error {
+    Error::Io(std::io::ErrorKind::UnexpectedEof.into())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::super::output::percent;
 use super::Arguments;
 use crate::classifier::Answer;
 use crate::visible::{csv_field, shown};
+use crate::watch::Named;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::fmt::Display;
@@ -28,6 +29,21 @@ pub struct Picture<'a> {
     pub changed: bool,
     /// Whether the camera has frozen.
     pub frozen: bool,
+}
+
+impl<'a> Picture<'a> {
+    /// A frame of a camera.
+    pub fn of(named: &'a Named) -> Picture<'a> {
+        Picture {
+            source: &named.frame.source,
+            frame: named.frame.index,
+            truth: named.truth(),
+            answer: &named.answer,
+            latency: named.latency,
+            changed: named.change.is_some(),
+            frozen: named.frozen,
+        }
+    }
 }
 
 /// Answers on their way to standard output.

@@ -8,10 +8,11 @@ use crate::cli::sentence;
 use crate::cli::shots::Retention;
 use crate::frames::{CameraSource, CaptureCounts, Delivery};
 use crate::host::supervisor::Supervisor;
+use crate::prompt::Label;
 use crate::watch::{Event, Liveness, Meter, PromptChange, Renewal, Watch, WatchOptions};
 use anyhow::bail;
 use std::io::{IsTerminal, stderr};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 /// How often the demo camera shows a scene to people, unless `--every` or `--frames` says otherwise.
@@ -40,31 +41,8 @@ pub fn watch<'a>(
         Delivery::Newest
     });
     let mut frames = camera.source.open(LIVE_SEED, &options)?;
-    if arguments.exec.is_some()
-        && let Some(label) = classifier
-            .labels()
-            .iter()
-            .find(|label| label.name.starts_with('-'))
-    {
-        report.warn(format!(
-            "the label {:?} begins with -: write -- before \"$EDGE_RLP_LABEL\" in the command of --exec, or it is taken for an option",
-            label.name
-        ));
-    }
     let (failures, failed) = mpsc::channel();
-    let on_change = match &arguments.exec {
-        Some(command) => {
-            let job = Job {
-                command: command.clone(),
-                timeout: arguments.exec_timeout,
-            };
-            Some(OnChange::new(job, move |message| {
-                // Nobody listens once watching is over.
-                let _ = failures.send(message);
-            })?)
-        }
-        None => None,
-    };
+    let on_change = on_change(classifier.labels(), failures, report)?;
     let supervisor = Supervisor::starting();
     if matches!(camera.source, CameraSource::Folder(_)) {
         // Nobody may put a picture into a folder for days, and nothing is wrong then.
@@ -91,15 +69,7 @@ pub fn watch<'a>(
             Event::Named(named) => {
                 supervisor.ready();
                 rates.add(named.latency);
-                report.picture(&Picture {
-                    source: &named.frame.source,
-                    frame: named.frame.index,
-                    truth: named.truth(),
-                    answer: &named.answer,
-                    latency: named.latency,
-                    changed: named.change.is_some(),
-                    frozen: named.frozen,
-                })?;
+                report.picture(&Picture::of(&named))?;
                 if let (Some(on_change), Some(change)) = (&on_change, named.change) {
                     on_change.changed(change);
                 }
@@ -131,6 +101,32 @@ pub fn watch<'a>(
         }
     }
     Ok(())
+}
+
+/// The user's command for changes to one of `labels`, if there is one; `failures` hears of what goes wrong with it.
+fn on_change(
+    labels: &[Label],
+    failures: Sender<String>,
+    report: &Report,
+) -> anyhow::Result<Option<OnChange>> {
+    let Some(command) = &report.arguments.exec else {
+        return Ok(None);
+    };
+    if let Some(label) = labels.iter().find(|label| label.name.starts_with('-')) {
+        report.warn(format!(
+            "the label {:?} begins with -: write -- before \"$EDGE_RLP_LABEL\" in the command of --exec, or it is taken for an option",
+            label.name
+        ));
+    }
+    let job = Job {
+        command: command.clone(),
+        timeout: report.arguments.exec_timeout,
+    };
+    let on_change = OnChange::new(job, move |message| {
+        // Nobody listens once watching is over.
+        let _ = failures.send(message);
+    })?;
+    Ok(Some(on_change))
 }
 
 fn options_of(camera: &CameraSource, report: &Report) -> WatchOptions {

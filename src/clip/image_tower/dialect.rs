@@ -43,65 +43,68 @@ fn ours() -> Registry {
     registry
 }
 
-/// NNEF's operators that towers usually have, declared as NNEF does and read as tract does.
+/// NNEF's operators that towers usually have and whose parameters are named: the declarations of its standard, and what reads
+/// them.
+const PRIMITIVES: [(&str, ToTract); 12] = [
+    (
+        "external<? = scalar>(shape: integer[]) -> (output: tensor<?>)",
+        deser::external,
+    ),
+    (
+        "variable<? = scalar>(shape: integer[], label: string) -> (output: tensor<?>)",
+        deser::variable,
+    ),
+    (
+        "reshape<?>(input: tensor<?>, shape: integer[], axis_start: integer = 0, axis_count: integer = -1) \
+         -> (output: tensor<?>)",
+        deser::reshape,
+    ),
+    (
+        "transpose<?>(input: tensor<?>, axes: integer[]) -> (output: tensor<?>)",
+        deser::transpose,
+    ),
+    (
+        "concat<?>(values: tensor<?>[], axis: integer) -> (value: tensor<?>)",
+        deser::concat,
+    ),
+    (
+        "squeeze<?>(input: tensor<?>, axes: integer[]) -> (output: tensor<?>)",
+        deser::squeeze,
+    ),
+    (
+        "unsqueeze<?>(input: tensor<?>, axes: integer[]) -> (output: tensor<?>)",
+        deser::unsqueeze,
+    ),
+    (
+        "matmul(A: tensor<scalar>, B: tensor<scalar>, transposeA: logical = false, transposeB: logical = false) \
+         -> (C: tensor<scalar>)",
+        deser::matmul,
+    ),
+    (
+        "conv(input: tensor<scalar>, filter: tensor<scalar>, bias: tensor<scalar> = 0.0, \
+         border: string = 'constant', padding: (integer,integer)[] = [], stride: integer[] = [], \
+         dilation: integer[] = [], groups: integer = 1) -> (output: tensor<scalar>)",
+        deser::conv,
+    ),
+    (
+        "sum_reduce(input: tensor<scalar>, axes: integer[], normalize: logical = false) \
+         -> (output: tensor<scalar>)",
+        deser::reduce,
+    ),
+    (
+        "max_reduce(input: tensor<scalar>, axes: integer[]) -> (output: tensor<scalar>)",
+        deser::reduce,
+    ),
+    (
+        "softmax(x: tensor<scalar>, axes: integer[] = [1]) -> (y: tensor<scalar>)",
+        deser::softmax,
+    ),
+];
+
+/// All of NNEF's operators that towers usually have.
 fn usual() -> Registry {
     let mut registry = Registry::new("tract_nnef");
-    let primitives: [(&str, ToTract); 12] = [
-        (
-            "external<? = scalar>(shape: integer[]) -> (output: tensor<?>)",
-            deser::external,
-        ),
-        (
-            "variable<? = scalar>(shape: integer[], label: string) -> (output: tensor<?>)",
-            deser::variable,
-        ),
-        (
-            "reshape<?>(input: tensor<?>, shape: integer[], axis_start: integer = 0, axis_count: integer = -1) \
-             -> (output: tensor<?>)",
-            deser::reshape,
-        ),
-        (
-            "transpose<?>(input: tensor<?>, axes: integer[]) -> (output: tensor<?>)",
-            deser::transpose,
-        ),
-        (
-            "concat<?>(values: tensor<?>[], axis: integer) -> (value: tensor<?>)",
-            deser::concat,
-        ),
-        (
-            "squeeze<?>(input: tensor<?>, axes: integer[]) -> (output: tensor<?>)",
-            deser::squeeze,
-        ),
-        (
-            "unsqueeze<?>(input: tensor<?>, axes: integer[]) -> (output: tensor<?>)",
-            deser::unsqueeze,
-        ),
-        (
-            "matmul(A: tensor<scalar>, B: tensor<scalar>, transposeA: logical = false, transposeB: logical = false) \
-             -> (C: tensor<scalar>)",
-            deser::matmul,
-        ),
-        (
-            "conv(input: tensor<scalar>, filter: tensor<scalar>, bias: tensor<scalar> = 0.0, \
-             border: string = 'constant', padding: (integer,integer)[] = [], stride: integer[] = [], \
-             dilation: integer[] = [], groups: integer = 1) -> (output: tensor<scalar>)",
-            deser::conv,
-        ),
-        (
-            "sum_reduce(input: tensor<scalar>, axes: integer[], normalize: logical = false) \
-             -> (output: tensor<scalar>)",
-            deser::reduce,
-        ),
-        (
-            "max_reduce(input: tensor<scalar>, axes: integer[]) -> (output: tensor<scalar>)",
-            deser::reduce,
-        ),
-        (
-            "softmax(x: tensor<scalar>, axes: integer[] = [1]) -> (y: tensor<scalar>)",
-            deser::softmax,
-        ),
-    ];
-    for (declaration, read) in primitives {
+    for (declaration, read) in PRIMITIVES {
         let declaration = parse_fragment_decl(&format!("fragment {declaration}"))
             .expect("a declaration of NNEF's own");
         let (parameters, results) = (&declaration.parameters, &declaration.results);

@@ -59,7 +59,12 @@ pub fn read(
         ));
     }
     report.origins.push(Origin::read(WHAT, value, path.clone()));
-    let padding = padding(configs, given, &found.json, &path, &own, report)?;
+    let files = TokenizerFiles {
+        json: &found.json,
+        path: &path,
+        config: &own,
+    };
+    let padding = padding(configs, given, files, report)?;
     Ok(Found {
         json: found.json,
         padding,
@@ -250,14 +255,22 @@ fn ending(json: &Map<String, Value>, end: &str) -> Value {
     })
 }
 
+/// A tokeniser as it was found.
+struct TokenizerFiles<'a> {
+    /// The content of tokenizer.json.
+    json: &'a [u8],
+    /// That file.
+    path: &'a Path,
+    /// The content of tokenizer_config.json beside it.
+    config: &'a Value,
+}
+
 /// The token that fills texts up: as asked for, as open_clip has it, as the tokeniser's configuration or the tokeniser
 /// itself says.
 fn padding(
     configs: &Configs,
     given: &Overrides,
-    tokenizer_json: &[u8],
-    path: &Path,
-    own: &Value,
+    TokenizerFiles { json, path, config }: TokenizerFiles,
     report: &mut Report,
 ) -> Result<Option<u32>, SettingsError> {
     let mut found = |id: u64, file: Option<PathBuf>| {
@@ -280,18 +293,18 @@ fn padding(
         // open_clip's own tokeniser fills up with zeros, whatever the files of Hugging Face beside it say.
         return found(0, Some(file));
     }
-    let token = own["pad_token"]
+    let token = config["pad_token"]
         .as_str()
-        .or(own["pad_token"]["content"].as_str());
+        .or(config["pad_token"]["content"].as_str());
     if let Some(token) = token {
-        let tokenizer = Tokenizer::from_json(tokenizer_json);
+        let tokenizer = Tokenizer::from_json(json);
         let tokenizer = tokenizer.map_err(|source| unusable(path, source))?;
         if let Some(id) = tokenizer.id(token) {
             let file = path.with_file_name("tokenizer_config.json");
             return found(id.into(), Some(file));
         }
     }
-    let json: Value = serde_json::from_slice(tokenizer_json).unwrap_or_default();
+    let json: Value = serde_json::from_slice(json).unwrap_or_default();
     if let Some(id) = json["padding"]["pad_id"].as_u64() {
         return found(id, Some(path.to_owned()));
     }
