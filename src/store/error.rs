@@ -25,7 +25,12 @@ pub enum StoreError {
     Disk(#[from] DiskError),
     /// What a person set for good cannot be used.
     #[error("{} cannot be used: {fault}", path.display())]
-    Settings { path: PathBuf, fault: String },
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// Why, as the end of a sentence.
+        fault: String,
+    },
     /// Another process kept the writers' lock for too long.
     #[error("{} is in use by another edge-rlp{holder}: wait for it to end and try again", root.display())]
     Locked {

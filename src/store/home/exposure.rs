@@ -7,11 +7,26 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exposure {
     /// It belongs to another account, which can change what it likes.
-    Owner { path: PathBuf, account: u32 },
+    Owner {
+        /// The home folder.
+        path: PathBuf,
+        /// The number of that account.
+        account: u32,
+    },
     /// Others can enter it: mode bits.
-    Home { path: PathBuf, mode: u32 },
+    Home {
+        /// The home folder.
+        path: PathBuf,
+        /// Its mode bits.
+        mode: u32,
+    },
     /// So many shots, or folders of shots, that others can look at, the first among them.
-    Shots { first: PathBuf, count: usize },
+    Shots {
+        /// The first of them.
+        first: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
 }
 
 impl Home {

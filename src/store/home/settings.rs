@@ -20,6 +20,7 @@ const SHORTEST: Duration = Duration::from_secs(60 * 60);
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Settings {
+    /// What is kept of shots.
     pub shots: ShotSettings,
 }
 
