@@ -3,7 +3,7 @@
 #
 #     scripts/isa-test.sh [--whole] [SET...]
 #
-# All sets that it has unless some are named; with --whole all tests of scripts/test.sh instead. Ends with a line a set.
+# All sets that it has unless some are named; with --whole all tests of scripts/test.sh but the doctests instead. Ends with a line a set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -59,7 +59,7 @@ for set in "${sets[@]}"; do
     # Tests of the library hear tract's own switch; those of the command line hear ours, too.
     export TRACT_CPU_ISA="$beyond" EDGE_RLP_INSTRUCTIONS="$name"
     if [ -n "$whole" ]; then
-        tell "$name" "all tests" --no-fail-fast
+        tell "$name" "all tests" --no-fail-fast --lib --bins --tests
     else
         tell "$name" "ops::" --lib ops::
         tell "$name" "an import" --test models an_export_is_imported_told_of_and_used_by_name
