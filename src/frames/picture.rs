@@ -130,7 +130,7 @@ impl PictureError {
 /// Reads a picture file as PIL's `ImageOps.exif_transpose(Image.open(path)).convert("RGB")` does.
 ///
 /// Transparency is dropped, not blended. Of 16 bits the upper 8 are kept; for 16-bit greyscale PIL would clip at 255
-/// instead. Pixels and memory are counted before anything is decoded. A JPEG of more than [`MAX_CAMERA_PIXELS`] is decoded at
+/// instead. Pixels and memory are counted before anything is decoded. A JPEG of more than [`MAX_CAMERA_PIXELS`](super::MAX_CAMERA_PIXELS) is decoded at
 /// a half, a quarter or an eighth of its width and height, the shorter of which stays above 1024 pixels; before that it may
 /// have four times `max_pixels`.
 ///
