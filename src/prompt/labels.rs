@@ -142,7 +142,7 @@ pub enum LabelsError {
     },
     /// There is nothing to tell the only label from.
     #[error(
-        "{file} gives one label, {label:?}, and there is nothing to tell it from: write one label a line, at least two"
+        "{file} gives only one label, {label:?}, and there is nothing to tell it from: write one label a line, at least two"
     )]
     OneLabel {
         /// The label file.
