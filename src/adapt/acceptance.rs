@@ -8,7 +8,7 @@ use crate::prompt::Calibration;
 use crate::rng::Rng;
 use ndarray::Array2;
 
-/// Which pictures train and which judge, as rows of a [`FeatureSet`] in ascending order.
+/// Which pictures train and which judge, as rows of a [`FeatureSet`](super::features::FeatureSet) in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     /// Those that train.
