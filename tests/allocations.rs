@@ -232,7 +232,9 @@ fn a_picture_is_decoded_within_the_budget_or_refused() {
         let (picture, peak) = peak_of(|| decode_picture(&bytes, MAX_PIXELS));
         let limit = match picture {
             Ok(_) => BUDGET - bytes.len(),
-            Err(PictureError::TooMuchMemory { .. }) => 2 * bytes.len() + (1 << 20),
+            Err(PictureError::TooMuchMemory { .. } | PictureError::Lost(_)) => {
+                2 * bytes.len() + (1 << 20)
+            }
             Err(error) => panic!("{format}, {side}: {error}"),
         };
         println!(

@@ -53,6 +53,7 @@ fn every_picture_of_a_pipe_or_a_file_is_named_where_that_is_asked_for() {
 #[test]
 fn a_picture_most_of_whose_scan_is_lost_trains_nothing_and_is_told() {
     let dir = Directory::with_pictures(4);
+    dir.write("labels.txt", "mug\nfish\n");
     let whole = fs::read("tests/fixtures/picture/lost/whole.jpg").unwrap();
     let lost = fs::read("tests/fixtures/picture/lost/tail.jpg").unwrap();
     fs::write(dir.path().join("pictures/mug/lost.jpg"), &lost).unwrap();

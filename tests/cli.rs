@@ -35,7 +35,8 @@ fn adapting_then_classifying_works_without_camera_network_or_earlier_files() {
         assert!(report.get(key).is_some(), "{key} is missing in {report}");
     }
     assert_eq!(report["images"], 48);
-    assert!(report["bytes"].as_u64().unwrap() < 4096);
+    // Class means of twelve labels are most of it.
+    assert!(report["bytes"].as_u64().unwrap() < 16 << 10);
     let file = fs::metadata(report["path"].as_str().unwrap()).unwrap();
     assert_eq!(file.len(), report["bytes"].as_u64().unwrap());
 

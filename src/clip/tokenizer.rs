@@ -258,6 +258,9 @@ fn around(bpe: &tokenizers::Tokenizer) -> Result<(Option<u32>, u32), TokenizerEr
             _ => None,
         }
     });
+    // What is put around a text by its id alone, without a place in the vocabulary, is a file that contradicts itself.
+    let known = |id: u32| bpe.id_to_token(id).is_some();
+    let found = found.filter(|(start, end)| known(*end) && start.is_none_or(known));
     let names = [START_TOKENS.join(" or "), END_TOKENS.join(" or ")].join(", ");
     found.ok_or(TokenizerError::SpecialToken(names))
 }

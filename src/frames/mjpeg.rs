@@ -101,11 +101,12 @@ impl Splitter {
         pictures
     }
 
-    /// The picture that the end of the stream ends, if it lacks nothing but its end marker.
+    /// The picture that the end of the stream ends, if it lacks nothing but its end marker. Without one, all that is left belonged to none.
     pub fn finish(&mut self) -> Option<Vec<u8>> {
         let scanned = matches!(self.place, Place::Scan | Place::AfterScan);
         let end = self.without_part_head(self.buffer.len());
         if !scanned || end - self.start < MIN_FRAME_BYTES {
+            self.skip_to(self.buffer.len());
             return None;
         }
         let mut picture = self.take(end);

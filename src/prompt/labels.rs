@@ -378,7 +378,11 @@ fn other_form(text: &str) -> Option<&'static str> {
     if first.starts_with('[') || first.starts_with('{') {
         return Some("JSON");
     }
-    if first.starts_with('<') {
+    let lower = first.to_lowercase();
+    if ["<?xml", "<!", "<html"]
+        .iter()
+        .any(|start| lower.starts_with(start))
+    {
         return Some("XML or a page of the web");
     }
     if all(&|line| line.starts_with("- ")) {

@@ -75,6 +75,20 @@ impl Plan {
             Replace::File
         }
     }
+
+    /// Looks at where the prompt is to be written, before any work is done for it.
+    ///
+    /// # Errors
+    /// If it could not be written there.
+    pub fn check_out(&self, context: &Context) -> anyhow::Result<()> {
+        let hint = "nothing was begun";
+        match &self.out {
+            Some(path) => (context.home.check_export(path, self.replace())).context(hint),
+            None => context.home.check_writable().with_context(|| {
+                format!("{hint} (--out FILE writes the prompt to a file instead)")
+            }),
+        }
+    }
 }
 
 impl Adaptation {
@@ -84,13 +98,7 @@ impl Adaptation {
     /// If there are fewer than two labels, the prompt could not be written, or the model cannot be used with them.
     pub fn open(plan: Plan, labels: Vec<Label>, context: &Context) -> anyhow::Result<Adaptation> {
         check_labels(&labels)?;
-        let hint = "nothing was begun";
-        match &plan.out {
-            Some(path) => (context.home.check_export(path, plan.replace())).context(hint)?,
-            None => context.home.check_writable().with_context(|| {
-                format!("{hint} (--out FILE writes the prompt to a file instead)")
-            })?,
-        }
+        plan.check_out(context)?;
         let model = model::open(plan.model.as_deref(), context)?;
         let layout = model.layout(&plan.template, &labels)?;
         Ok(Adaptation {

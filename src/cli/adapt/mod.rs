@@ -26,6 +26,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     }
     // All that can be wrong with the flags is found before the first picture is touched.
     let plan = arguments.plan(context)?;
+    plan.check_out(context)?;
     if let Some(source) = taught(&arguments)? {
         return teach(source, &arguments, plan, context);
     }
