@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// If the system cannot map it, as it cannot an empty one.
 pub fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: a map is undefined behaviour only if the file changes under it. None of our commands writes into a file
-    // that has a name of its own: each writes a temporary one and renames it, which leaves a mapped file as it was
-    // (tests/models.rs tries all of them). Should something else write into it all the same, the bytes are only ever
+    // that has a name of its own: each writes a temporary one and renames it, which leaves a mapped file as it was.
+    // Should something else write into it all the same, the bytes are only ever
     // read as plain numbers, within bounds that were checked against the length of the map: they are then other
     // numbers. Should something cut it short, or its disk fail, the system sends SIGBUS at the next read behind the
     // end, before anything is made of it: see `explain_lost_maps`.
