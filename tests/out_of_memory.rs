@@ -179,6 +179,8 @@ fn every_parser_survives_memory_that_is_refused() {
                 match output.status.code() {
                     Some(0) => ended += 1,
                     None if output.status.signal() == Some(6) && told => aborted += 1,
+                    // tract panics where Rust itself aborts.
+                    Some(101) if words.contains("failed to allocate") => aborted += 1,
                     _ => panic!("{context}"),
                 }
             }
