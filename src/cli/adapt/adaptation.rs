@@ -95,10 +95,9 @@ impl Adaptation {
     /// Opens the model and reads the labels with it.
     ///
     /// # Errors
-    /// If there are fewer than two labels, the prompt could not be written, or the model cannot be used with them.
+    /// If there are fewer than two labels, or the model cannot be used with them.
     pub fn open(plan: Plan, labels: Vec<Label>, context: &Context) -> anyhow::Result<Adaptation> {
         check_labels(&labels)?;
-        plan.check_out(context)?;
         let model = model::open(plan.model.as_deref(), context)?;
         let layout = model.layout(&plan.template, &labels)?;
         Ok(Adaptation {

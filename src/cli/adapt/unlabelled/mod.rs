@@ -37,6 +37,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
         None if source.is_drawn() => demo_labels(),
         None => return Err(usage("--unlabelled needs --labels FILE: what may be shown")),
     };
+    plan.check_out(context)?;
     let adaptation = Adaptation::open(plan, labels, context)?;
     let flags = &arguments.self_training;
     let options = SelfTraining {
