@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use unicode_width::UnicodeWidthStr;
 
 /// The two streams and how much to say.
@@ -204,9 +204,32 @@ pub fn aligned<R: AsRef<[String]>>(rows: &[R]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
+/// Seconds since 1970 as a date and a time of day.
+pub fn date(seconds: u64) -> String {
+    // The first second of the year 10000, which RFC 3339 cannot write.
+    const END: u64 = 253_402_300_800;
+    if seconds >= END {
+        return "after the year 9999 UTC".into();
+    }
+    let time = UNIX_EPOCH + Duration::from_secs(seconds);
+    // 2026-01-31T12:59:59Z
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    format!("{} {} UTC", &text[..10], &text[11..16])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), "1970-01-01 00:00 UTC");
+        assert_eq!(date(951_782_400), "2000-02-29 00:00 UTC");
+        assert_eq!(date(1_735_689_599), "2024-12-31 23:59 UTC");
+        assert_eq!(date(4_107_542_399), "2100-02-28 23:59 UTC");
+        assert_eq!(date(4_107_542_400), "2100-03-01 00:00 UTC");
+        assert!(date(u64::MAX).ends_with("UTC"));
+    }
 
     #[test]
     fn tables_are_aligned_whatever_the_script() {

@@ -4,7 +4,6 @@ use crate::cli::output::percent;
 use crate::prompt::{Label, Metrics, Prompt, Region, density};
 use crate::store::{LoadedPrompt, digest};
 use serde_json::{Value, json};
-use std::time::{Duration, UNIX_EPOCH};
 
 /// Everything about a prompt, for machines. `singular_values` and `information_density` are those of the whole
 /// context, null where it was not recorded, as accuracies are where no picture was held out; those that begin with
@@ -70,19 +69,6 @@ pub fn fingerprint(record: &Prompt) -> String {
     blake3::Hash::from(record.model_fingerprint).to_string()
 }
 
-/// Seconds since 1970 as a date and a time of day.
-pub fn date(seconds: u64) -> String {
-    // The first second of the year 10000, which RFC 3339 cannot write.
-    const END: u64 = 253_402_300_800;
-    if seconds >= END {
-        return "after the year 9999 UTC".into();
-    }
-    let time = UNIX_EPOCH + Duration::from_secs(seconds);
-    // 2026-01-31T12:59:59Z
-    let text = humantime::format_rfc3339_seconds(time).to_string();
-    format!("{} {} UTC", &text[..10], &text[11..16])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,15 +87,5 @@ mod tests {
         assert!((value["change_information_density"].as_f64().unwrap() - 1.0).abs() < 1e-6);
         let share = value["information_density"].as_f64().unwrap();
         assert!(share > 0.25 && share < 1.0, "{share}");
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(date(0), "1970-01-01 00:00 UTC");
-        assert_eq!(date(951_782_400), "2000-02-29 00:00 UTC");
-        assert_eq!(date(1_735_689_599), "2024-12-31 23:59 UTC");
-        assert_eq!(date(4_107_542_399), "2100-02-28 23:59 UTC");
-        assert_eq!(date(4_107_542_400), "2100-03-01 00:00 UTC");
-        assert!(date(u64::MAX).ends_with("UTC"));
     }
 }

@@ -1,8 +1,9 @@
 //! `edge-rlp prompt history`: the generations of a prompt that are kept.
 
-use super::describe::{date, description, held_out};
+use super::describe::{description, held_out};
 use crate::cli::Context;
 use crate::cli::output::aligned;
+use crate::cli::output::date;
 use crate::prompt::Prompt;
 use crate::store::Generation;
 use serde_json::json;

@@ -10,8 +10,6 @@ mod remove;
 mod rollback;
 mod show;
 
-pub use describe::date;
-
 use super::{Context, Exit, name_is_usage};
 use std::path::PathBuf;
 

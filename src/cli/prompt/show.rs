@@ -1,7 +1,8 @@
 //! `edge-rlp prompt show`: what is in a prompt and how good it is.
 
-use super::describe::{NOT_MEASURED, date, description, fingerprint};
+use super::describe::{NOT_MEASURED, description, fingerprint};
 use crate::cli::Context;
+use crate::cli::output::date;
 use crate::cli::output::{percent, width};
 use crate::prompt::{Label, Prompt, density, region};
 use crate::store::{LoadedPrompt, digest};

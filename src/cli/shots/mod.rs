@@ -10,7 +10,7 @@ mod show;
 
 pub use purge::Retention;
 
-use super::prompt::date;
+use super::output::date;
 use super::{Context, Exit, name_is_usage};
 use crate::store::Shot;
 use std::time::UNIX_EPOCH;

@@ -15,6 +15,9 @@ pub const LONGEST_SEQUENCE: usize = 4096;
 const MOST_BYTES: u64 = 8 << 30;
 /// Nodes of a graph; the largest exports have some thousands.
 const MOST_NODES: usize = 15_000;
+/// What to do about weights in four bits.
+pub const FOUR_BITS: &str =
+    "its weights have four bits: take the float32, float16 or int8 files of the model";
 /// Numbers in a constant that could be a shape.
 const LONGEST_SHAPE: usize = 16;
 
@@ -96,7 +99,7 @@ impl Checker<'_> {
                 domain => format!(" of {domain}"),
             };
             let advice = if node.op_type == "MatMulBnb4" {
-                super::operators::FOUR_BITS
+                FOUR_BITS
             } else if domain.contains("com.microsoft") {
                 "export without onnxruntime's graph optimisations"
             } else {

@@ -8,13 +8,10 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, type_proto};
 
-use super::check::label;
+use super::check::{FOUR_BITS, label};
 
 /// Practically minus infinity, as a mask adds it.
 const HIDDEN: f32 = -1e30;
-/// What to do about weights in four bits.
-pub const FOUR_BITS: &str =
-    "its weights have four bits: take the float32, float16 or int8 files of the model";
 /// Operators that pass a mask on as it is.
 const PASSES: [&str; 8] = [
     "Expand",
