@@ -64,9 +64,10 @@ impl Chosen {
         for Numbers(numbers) in &self.numbers {
             let found = of_label.iter().any(|shot| numbers.contains(&shot.number));
             let (first, last) = (numbers.start(), numbers.end());
-            let asked = match first == last {
-                true => first.to_string(),
-                false => format!("{first}-{last}"),
+            let asked = if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
             };
             let of = self.label.as_ref();
             let of = of.map_or(String::new(), |label| format!(" of {label:?}"));
