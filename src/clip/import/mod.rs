@@ -8,13 +8,14 @@ mod image;
 pub mod layout;
 mod onnx;
 mod operators;
+mod parity;
 mod quantised;
 mod settings;
 mod text;
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array1, Array3, Axis};
+use ndarray::Axis;
 use serde::Serialize;
 use thiserror::Error;
 use tract_core::prelude::*;
@@ -23,7 +24,7 @@ use super::bundle::{BundleError, BundleWriter, replace_about};
 use super::contents::{
     About, Description, Parity, Precision, TOKENIZER, TextDescription, WeightWriter,
 };
-use super::graph::guard::{GraphError, guarded};
+use super::graph::guard::GraphError;
 use super::model::{Model, ModelError};
 use super::preprocess::Preprocess;
 use super::text_tower::{Padding, Pooling, Reading, TextTowerError};
@@ -33,6 +34,10 @@ use crate::rng::Rng;
 pub use directory::{DirectoryError, Overrides, from_directory, from_files};
 pub use onnx::OnnxError;
 use onnx::{Feed, Logits, Masks, OnnxFile, Tower};
+use parity::{
+    ImageReference, TextReference, Words, image_reference, padded, parity, probe_picture,
+    text_reference,
+};
 use settings::Report;
 pub use settings::SettingsError;
 use text::Texts;
@@ -42,8 +47,6 @@ pub use text::Unrecognised;
 pub const LOWEST_PARITY: f32 = 0.99;
 /// s of OpenAI's and of most other models, for files that do not say it.
 pub const USUAL_LOGIT_SCALE: f32 = 100.0;
-const TEXT_PROBES: usize = 8;
-const IMAGE_PROBES: usize = 4;
 const LOGIT_PROBES: usize = 4;
 /// A tokenizer.json of more bytes is kept without the line breaks that it has for people: a megabyte less.
 const LARGE_TOKENIZER: usize = 1 << 20;
@@ -217,12 +220,6 @@ struct TextPart {
     description: TextDescription,
     reference: TextReference,
 }
-
-/// Sentences without padding, and what the original text tower makes of them.
-type TextReference = Vec<(Vec<u32>, Array1<f32>)>;
-
-/// Pictures as preprocessing yields them, and what the original image tower makes of them.
-type ImageReference = Vec<(Array3<f32>, Array1<f32>)>;
 
 /// Makes a bundle, and proves that it computes what the files do. One tower is in memory at a time, and of that either
 /// the original or what becomes of it.
@@ -496,132 +493,6 @@ fn logits(
     report.origins.push(Origin::read(WHAT, value, file));
     found.bias = options.logit_bias.or(found.bias);
     Ok(found)
-}
-
-/// The lowest cosines between what the originals and what the bundle's towers make of pictures and sentences.
-fn parity(
-    model: &Model,
-    pictures: &ImageReference,
-    sentences: &[(Vec<u32>, Array1<f32>)],
-) -> Result<Parity, ImportError> {
-    let mut image = f32::INFINITY;
-    for (pixels, expected) in pictures {
-        let found = model.image.encode(pixels).map_err(ModelError::from)?;
-        image = image.min(cosine(expected, &found));
-    }
-    let sequences: Vec<Vec<u32>> = sentences.iter().map(|(ids, _)| ids.clone()).collect();
-    let found = model.text.encode(&sequences).map_err(ModelError::from)?;
-    let mut text = f32::INFINITY;
-    for ((_, expected), found) in sentences.iter().zip(found.outer_iter()) {
-        text = text.min(cosine(expected, &found.to_owned()));
-    }
-    Ok(Parity { image, text })
-}
-
-/// What the original image tower makes of random pictures.
-fn image_reference(original: TypedModel, size: usize) -> Result<ImageReference, ImportError> {
-    let plan = guarded("prepare the original image tower", || {
-        original.into_runnable()
-    })?;
-    let mut rng = Rng::new(0);
-    let mut reference = Vec::with_capacity(IMAGE_PROBES);
-    for probe in 0..IMAGE_PROBES {
-        let pixels = probe_picture(&mut rng, [3, size, size], probe);
-        let input = pixels.clone().insert_axis(Axis(0)).into_tensor();
-        let features = guarded("run the original image tower", || {
-            onnx::vector(&plan.run(tvec!(input.into()))?[0])
-        })?;
-        reference.push((pixels, features));
-    }
-    Ok(reference)
-}
-
-/// Pixels as preprocessing yields them: from noise to smooth shades.
-fn probe_picture(
-    rng: &mut Rng,
-    [channels, height, width]: [usize; 3],
-    probe: usize,
-) -> Array3<f32> {
-    let (slant, period) = (rng.range(-1.0, 1.0), rng.range(4.0, 40.0));
-    let noise = 1.0 / (1 + probe) as f32;
-    Array3::from_shape_fn((channels, height, width), |(c, y, x)| {
-        let wave = ((x as f32 + slant * y as f32) / period + c as f32).sin();
-        wave * (1.0 - noise) * 1.5 + noise * rng.normal()
-    })
-}
-
-/// What the original text tower makes of random sentences, filled up with the token `filled_with`, or with a mask where
-/// it takes one.
-fn text_reference(
-    original: TypedModel,
-    words: &Words,
-    length: usize,
-    filled_with: u32,
-) -> Result<TextReference, ImportError> {
-    let kinds = guarded("type the original text tower", || {
-        let inputs = original.input_outlets()?.iter();
-        inputs
-            .map(|&input| Ok(original.outlet_fact(input)?.datum_type))
-            .collect::<TractResult<Vec<_>>>()
-    })?;
-    let plan = guarded("prepare the original text tower", || {
-        original.into_runnable()
-    })?;
-    let mut rng = Rng::new(0);
-    let mut reference = Vec::with_capacity(TEXT_PROBES);
-    for probe in 0..TEXT_PROBES {
-        let sequence = words.sequence(&mut rng, length, probe * probe);
-        let ids = padded(&sequence, length, filled_with);
-        let seen = padded(&vec![1; sequence.len()], length, 0);
-        let features = guarded("run the original text tower", || {
-            let inputs = [&ids, &seen].into_iter().zip(&kinds);
-            let inputs =
-                inputs.map(|(input, kind)| Ok(input.cast_to_dt(*kind)?.into_owned().into()));
-            onnx::vector(&plan.run(inputs.collect::<TractResult<_>>()?)?[0])
-        })?;
-        reference.push((sequence, features));
-    }
-    Ok(reference)
-}
-
-/// What random sentences are made of.
-struct Words<'a> {
-    tokenizer: &'a Tokenizer,
-    /// Tokens that the text tower has rows for.
-    vocabulary: usize,
-    padding: u32,
-}
-
-impl Words<'_> {
-    /// A sentence of random words, at least `words + 1` of them where there is room.
-    fn sequence(&self, rng: &mut Rng, length: usize, words: usize) -> Vec<u32> {
-        let (start, end) = (self.tokenizer.start_token(), self.tokenizer.end_token());
-        let around = self.tokenizer.sequence([]).len();
-        let words = length.saturating_sub(around).min(1 + words);
-        // CLIP's special tokens are the last ones; others' are anywhere.
-        let word = |_| match start {
-            Some(start) => rng.below(start.min(end).max(1) as usize) as u32,
-            None if self.vocabulary <= 2 => 0,
-            None => loop {
-                let word = rng.below(self.vocabulary) as u32;
-                if word != end && word != self.padding {
-                    break word;
-                }
-            },
-        };
-        let words: Vec<u32> = (0..words).map(word).collect();
-        self.tokenizer.sequence(words)
-    }
-}
-
-/// Token ids `[1, length]`, filled up with `padding`.
-fn padded(sequence: &[u32], length: usize, padding: u32) -> Tensor {
-    let ids = (0..length).map(|at| i64::from(sequence.get(at).copied().unwrap_or(padding)));
-    Array1::from_iter(ids).insert_axis(Axis(0)).into_tensor()
-}
-
-fn cosine(a: &Array1<f32>, b: &Array1<f32>) -> f32 {
-    a.dot(b) / (a.dot(a) * b.dot(b)).sqrt()
 }
 
 #[cfg(test)]

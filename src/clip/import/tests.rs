@@ -1,8 +1,9 @@
+use super::parity::cosine;
 use super::*;
 use crate::clip::image_tower::Fused;
 use crate::clip::text_tower::{Padding, Pooling, Reading};
 use crate::clip::tokenizer::CLIP_MERGES;
-use ndarray::Array2;
+use ndarray::{Array1, Array2, Array3};
 use std::path::Path;
 
 const VOCABULARY: usize = 530;
