@@ -1,7 +1,9 @@
 //! What a person sets for good: `config.toml` in the home folder. It is read and never written.
 //!
-//!     [shots]
-//!     keep = "90d"    # shots older than this are removed
+//! ```toml
+//! [shots]
+//! keep = "90d"    # shots older than this are removed
+//! ```
 
 use super::Home;
 use crate::store::StoreError;
