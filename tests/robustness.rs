@@ -350,3 +350,27 @@ fn what_is_not_a_regular_file_is_neither_read_nor_replaced() {
     dir.ok("prompt export default link.rlp --force");
     assert!(link.symlink_metadata().unwrap().is_file());
 }
+
+/// Where Linux has Landlock; `host::sandbox` shows what that holds a process to.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_looks_at_pictures_gives_up_its_rights_unless_it_runs_commands() {
+    use std::io::{BufRead as _, BufReader};
+    let dir = Directory::with_pictures(1);
+    for (exec, given_up) in [(None, "1"), (Some("true"), "0")] {
+        let watch = "classify --camera demo --labels pictures/labels.txt --every 200ms";
+        let mut watch = dir.command(watch);
+        if let Some(command) = exec {
+            watch = watch.arg("--exec").arg(command);
+        }
+        let mut child = watch.start();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.next().is_some(), "it names pictures");
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut lines = status.lines();
+        let rights = lines.find_map(|line| line.strip_prefix("NoNewPrivs:"));
+        assert_eq!(rights.unwrap().trim(), given_up, "{exec:?}");
+    }
+}

@@ -21,6 +21,7 @@ mod shots;
 use crate::frames;
 use crate::host::limits::{self, TooLow};
 use crate::host::memory;
+use crate::host::sandbox::{self, Kept};
 use crate::host::signals;
 use crate::ops::gemm::{hold_to, instruction_sets};
 use crate::store::Home;
@@ -140,6 +141,24 @@ impl Command {
             Command::Classify(arguments) => arguments.nice,
             _ => 0,
         }
+    }
+
+    /// What it keeps of its rights while it reads pictures and models of others; none where it runs commands of the user's, or
+    /// writes where they say.
+    fn kept<'a>(&'a self, home: &'a Path) -> Option<Kept<'a>> {
+        // On the first run there is only the folder that it will be made in.
+        let home = home.ancestors().find(|folder| folder.exists())?;
+        let (folder, programs) = match self {
+            Command::Classify(arguments) if arguments.runs_commands() => return None,
+            Command::Classify(arguments) => (None, arguments.watches()),
+            Command::Embed(_) | Command::Model(_) => (None, false),
+            Command::Eval(arguments) => (arguments.report_folder(), false),
+            _ => return None,
+        };
+        Some(Kept {
+            writable: [home].into_iter().chain(folder).collect(),
+            programs,
+        })
     }
 
     /// What it is called, for others that wait for it.
@@ -266,6 +285,10 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     if let Some(set) = &global.instructions {
         hold_to(set)?;
     }
+    let home = home(global.home)?;
+    if let Some(kept) = command.kept(home.root()) {
+        sandbox::enter(&kept);
+    }
     let threads = threads(global.threads);
     match limits::check(command.need().unwrap_or(&limits::NAMING), threads) {
         Ok(()) => share_threads(threads),
@@ -277,7 +300,7 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     frames::limit_memory(limits::memory_to_keep(PICTURE_MEMORY, threads) as u64);
     let stop = signals::stop_flag();
     let context = Context {
-        home: introduced(home(global.home)?, &command, global.quiet, &stop),
+        home: introduced(home, &command, global.quiet, &stop),
         output: Output::new(global.json, global.quiet, global.verbose),
         threads,
         stop,

@@ -1,11 +1,12 @@
-//! The machine that the program runs on: how hot it is, how much memory it gives, who supervises the program, and which
-//! signals end it.
+//! The machine that the program runs on: how hot it is, how much memory it gives, what the program gives up, who supervises
+//! it, and which signals end it.
 
 pub(crate) mod limits;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod memory;
 pub(crate) mod processes;
+pub(crate) mod sandbox;
 pub(crate) mod signals;
 pub(crate) mod supervisor;
 pub(crate) mod temperature;

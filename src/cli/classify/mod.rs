@@ -81,8 +81,13 @@ pub struct Arguments {
 
 impl Arguments {
     /// Whether it is a camera that is looked at.
-    fn watches(&self) -> bool {
+    pub fn watches(&self) -> bool {
         self.paths.is_empty()
+    }
+
+    /// Whether commands of the user's are run.
+    pub fn runs_commands(&self) -> bool {
+        self.exec.is_some()
     }
 }
 

@@ -78,6 +78,18 @@ pub struct Arguments {
     thumbnails: bool,
 }
 
+impl Arguments {
+    /// The folder that the report is written into.
+    pub fn report_folder(&self) -> Option<&Path> {
+        let folder = self.report.as_deref()?.parent()?;
+        Some(if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
     Holdout,
