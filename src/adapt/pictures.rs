@@ -3,10 +3,10 @@
 
 use crate::frames::demo::{self, CLASSES, Purpose, SceneSpec};
 use crate::frames::{
-    FolderError, LeftOut, MAX_PIXELS, PictureError, labelled_folder, read_picture,
+    FolderError, LeftOut, MAX_PIXELS, PictureError, cut, labelled_folder, read_picture,
 };
-use crate::prompt::Label;
 use crate::prompt::labels::{self, LabelFault, LabelsError};
+use crate::prompt::{Label, Region};
 use crate::rng::Rng;
 use crate::store::{Home, LABELS_FILE, Shot, StoreError};
 use image::RgbImage;
@@ -78,6 +78,8 @@ pub struct LabelledPictures {
     /// Files beside the pictures that people may take for some: worth a warning, too.
     pub left_out: LeftOut,
     pictures: Vec<(Origin, usize)>,
+    /// What is cut out of each picture; each region of one picture is one to learn from.
+    regions: Vec<Region>,
     /// Where the pictures of each label begin, if their crops depend on their place among those.
     begins: Option<Vec<usize>>,
     unreadable: Mutex<Vec<(usize, PictureError)>>,
@@ -186,6 +188,7 @@ impl LabelledPictures {
             unused: Vec::new(),
             left_out: LeftOut::default(),
             pictures,
+            regions: Vec::new(),
             begins: None,
             unreadable: Mutex::default(),
         }
@@ -213,9 +216,14 @@ impl LabelledPictures {
         Ok(LabelledPictures::of(labels, pictures))
     }
 
+    /// The same with `regions` cut out of each picture, every one of them a picture of its label.
+    pub fn cut(self, regions: Vec<Region>) -> LabelledPictures {
+        LabelledPictures { regions, ..self }
+    }
+
     /// How many pictures there are, readable or not.
     pub fn len(&self) -> usize {
-        self.pictures.len()
+        self.pictures.len() * self.regions.len().max(1)
     }
 
     /// Whether there is none.
@@ -228,6 +236,7 @@ impl LabelledPictures {
         match &self.begins {
             None => index,
             Some(begins) => {
+                let index = index / self.regions.len().max(1);
                 let class = self.pictures[index].1;
                 (class << 16) + (index - begins[class])
             }
@@ -236,7 +245,7 @@ impl LabelledPictures {
 
     /// The file of picture `index`; none where it is drawn.
     pub fn file(&self, index: usize) -> Option<&Path> {
-        match &self.pictures[index].0 {
+        match &self.pictures[index / self.regions.len().max(1)].0 {
             Origin::File(path) => Some(path),
             Origin::Scene(_) => None,
         }
@@ -249,8 +258,14 @@ impl LabelledPictures {
 
     /// Picture `index`, decoded or drawn, and its class; none where it cannot be read. Called from several threads.
     pub fn load(&self, index: usize) -> Option<(RgbImage, usize)> {
-        let (source, class) = &self.pictures[index];
-        match source.read() {
+        let parts = self.regions.len().max(1);
+        let (source, class) = &self.pictures[index / parts];
+        let picture = source.read();
+        let picture = match self.regions.get(index % parts) {
+            Some(region) => picture.and_then(|whole| Ok(cut(&whole, region)?)),
+            None => picture,
+        };
+        match picture {
             Ok(picture) => Some((picture, *class)),
             Err(error) => {
                 self.failures().push((index, error));

@@ -15,6 +15,7 @@ mod kernels;
 mod model;
 mod output;
 mod prompt;
+mod regions;
 mod report;
 mod shots;
 

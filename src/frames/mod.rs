@@ -3,6 +3,7 @@
 
 mod camera_url;
 mod content;
+mod cut;
 pub mod data_set;
 pub mod demo;
 mod error;
@@ -32,6 +33,7 @@ pub mod watched_folder;
 
 pub use camera_url::{CameraUrl, Login};
 pub use content::Content;
+pub use cut::cut;
 pub use data_set::{
     LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
 };

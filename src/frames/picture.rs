@@ -17,6 +17,7 @@ use super::jpeg::JpegHeader;
 use super::reduced::{Reduction, decode_reduced};
 use super::scan::share_lost;
 use crate::files;
+use crate::prompt::RegionError;
 
 /// Pixels a picture may have unless the caller says otherwise: 50 megapixels, 150 MB as RGB.
 pub const MAX_PIXELS: u64 = 50_000_000;
@@ -106,6 +107,9 @@ pub enum PictureError {
     /// So much of it is missing, as a share, that it cannot be used.
     #[error("the picture is cut short: {:.0} % of it is missing", 100.0 * .0)]
     Lost(f32),
+    /// A part that is to be cut out of it does not lie in it.
+    #[error(transparent)]
+    Region(#[from] RegionError),
     /// A picture cannot be encoded; this is what the encoder says.
     #[error("the picture cannot be saved as a JPEG ({0})")]
     Encode(String),

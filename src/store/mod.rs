@@ -12,6 +12,7 @@ pub mod format;
 pub mod home;
 #[doc(hidden)]
 pub mod json;
+mod kept_pictures;
 
 #[cfg(test)]
 pub(crate) mod faults;
@@ -26,3 +27,4 @@ pub use format::{decode, digest, encode};
 pub use home::{
     Exposure, Generation, Home, LABELS_FILE, Listed, LoadedPrompt, Saved, Settings, Shot,
 };
+pub use kept_pictures::KeptPictures;

@@ -6,9 +6,12 @@ mod confirmation;
 mod frozen;
 mod hints;
 mod meter;
+pub mod motion;
+mod parts;
 mod renewal;
 mod sharpness;
 mod smoothing;
+mod uncertain;
 
 pub use frozen::Liveness;
 pub(crate) use frozen::{FROZEN_AFTER, FrozenCamera};
@@ -17,8 +20,8 @@ pub(crate) use meter::Meter;
 pub use renewal::{PromptChange, Renewal};
 pub(crate) use sharpness::sharpness;
 pub(crate) use smoothing::Smoothing;
+pub use uncertain::{KeepError, Uncertain};
 
-use confirmation::Confirmation;
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +31,8 @@ use ndarray::Array1;
 use crate::classifier::{Answer, Classifier};
 use crate::clip::ModelError;
 use crate::frames::{CameraEvent, CameraProblem, CaptureCounts, Frame, Frames, FramesError};
+use crate::prompt::{Region, RegionError};
+use parts::Part;
 
 /// Why watching cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +44,46 @@ pub enum WatchError {
     /// The model refuses a frame.
     #[error("{0}")]
     Model(#[from] ModelError),
+    /// A region does not lie in the camera's pictures.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+}
+
+/// When frames are named at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MotionGate {
+    /// How little a change need be.
+    pub sensitivity: motion::Sensitivity,
+    /// The longest time without naming one.
+    pub at_least: Duration,
+}
+
+/// What was saved by naming no frame in which nothing changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Savings {
+    /// Parts of frames that were named.
+    pub named: u64,
+    /// Those that were not.
+    pub still: u64,
+    /// The time it took to name.
+    pub naming: Duration,
+    /// The time it took to look for changes.
+    pub looking: Duration,
+}
+
+impl Savings {
+    /// The share of the time that naming every frame would have taken, in `0..=1`.
+    pub fn share(&self) -> f64 {
+        let each = self.naming.as_secs_f64() / self.named.max(1) as f64;
+        let all = each * (self.named + self.still) as f64;
+        let spent = (self.naming + self.looking).as_secs_f64();
+        (1.0 - spent / all.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
+    }
 }
 
 /// How to watch.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct WatchOptions {
     /// The time in which an answer loses all but 1/e of its weight in the average; zero takes each frame by itself.
@@ -51,8 +92,12 @@ pub struct WatchOptions {
     pub confirm: usize,
     /// The time from the end of one frame's event to the next frame.
     pub pace: Duration,
-    /// How many frames to name at most.
+    /// How many frames to look at at most.
     pub frames: Option<u64>,
+    /// The parts of each frame to name, each by itself; none for all of it.
+    pub regions: Vec<Region>,
+    /// Names a part only where something in it changes; none names every frame.
+    pub motion: Option<MotionGate>,
     /// A live camera that sends the same picture for so long has frozen; none looks out for that.
     pub frozen_after: Option<Duration>,
 }
@@ -63,6 +108,8 @@ pub struct WatchOptions {
 pub enum Event {
     /// A frame was named.
     Named(Box<Named>),
+    /// A frame in which nothing changed, which was not named.
+    Still,
     /// The prompt's file was replaced.
     Prompt(PromptChange),
     /// A live camera has frozen, or moves again.
@@ -77,8 +124,10 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Named {
-    /// The picture as it came.
+    /// The picture as it came, or the region of it that was named.
     pub frame: Frame,
+    /// The region's name; empty for whole pictures, and where it has none.
+    pub region: String,
     /// `[joint]`, L2-normalised, of this frame alone.
     pub feature: Array1<f32>,
     /// Smoothed, where that was asked for.
@@ -146,6 +195,8 @@ pub struct Change {
     pub source: String,
     /// The frame's number in its stream.
     pub frame: u64,
+    /// The region's name; empty for whole pictures, and where it has none.
+    pub region: String,
 }
 
 /// A camera that is being watched.
@@ -154,14 +205,14 @@ pub struct Watch<'a> {
     classifier: Classifier<'a>,
     renewal: Option<Renewal<'a>>,
     options: WatchOptions,
-    smoothing: Smoothing,
+    parts: Vec<Part>,
+    /// How many parts of the frame that waits are done with.
+    done: usize,
+    savings: Savings,
     frozen: Option<FrozenCamera>,
-    confirmation: Confirmation,
-    /// A frame that waits for the event that came before it.
+    /// A frame that waits for the event that came before it, or of which parts are left.
     pending: Option<Box<Frame>>,
     named: u64,
-    /// When the last frame was named.
-    last: Instant,
     /// Whether the last event was a frame's.
     resting: bool,
 }
@@ -181,12 +232,12 @@ impl<'a> Watch<'a> {
             frames,
             classifier,
             renewal,
-            smoothing: Smoothing::new(options.smooth),
-            confirmation: Confirmation::new(options.confirm),
+            parts: Part::all(&options),
+            done: 0,
+            savings: Savings::default(),
             options,
             pending: None,
             named: 0,
-            last: Instant::now(),
             resting: false,
         }
     }
@@ -223,13 +274,55 @@ impl<'a> Watch<'a> {
                 CameraEvent::End => return Ok(Event::Ended),
             },
         };
+        if self.done > 0 {
+            return self.parts_of(frame);
+        }
         if let Some(change) = self.renew() {
             self.pending = Some(frame);
             return Ok(Event::Prompt(change));
         }
-        self.resting = true;
+        self.parts_of(frame)
+    }
+
+    /// Names the next part of `frame` in which something changed.
+    fn parts_of(&mut self, frame: Box<Frame>) -> Result<Event, WatchError> {
+        let at_least = self.options.motion.map(|gate| gate.at_least);
+        while self.done < self.parts.len() {
+            let started = Instant::now();
+            let part = &mut self.parts[self.done];
+            self.done += 1;
+            if !part.is_due(&frame, at_least.unwrap_or_default())? {
+                self.savings.still += 1;
+                self.savings.looking += started.elapsed();
+                continue;
+            }
+            if part.region.is_none() {
+                // The only part there is: nothing need be copied.
+                let named = self.name(*frame)?;
+                self.finish_frame();
+                return Ok(Event::Named(Box::new(named)));
+            }
+            let cut = part.of(&frame)?;
+            let named = self.name(cut)?;
+            if self.done == self.parts.len() {
+                self.finish_frame();
+            } else {
+                self.pending = Some(frame);
+            }
+            return Ok(Event::Named(Box::new(named)));
+        }
+        self.finish_frame();
+        Ok(Event::Still)
+    }
+
+    fn finish_frame(&mut self) {
+        (self.done, self.resting) = (0, true);
         self.named += 1;
-        Ok(Event::Named(Box::new(self.name(*frame)?)))
+    }
+
+    /// What was saved by naming only where something changed.
+    pub fn savings(&self) -> Savings {
+        self.savings
     }
 
     /// How many frames a live camera sent so far; none where every frame waits to be named.
@@ -245,24 +338,31 @@ impl<'a> Watch<'a> {
         Some(change)
     }
 
+    /// Names `frame`, which is that of the part before [`Watch::done`].
     fn name(&mut self, frame: Frame) -> Result<Named, ModelError> {
         let started = Instant::now();
         let feature = self.classifier.model().encode_image(&frame.image)?;
         let answer = self.classifier.answer(feature.view());
         let now = Instant::now();
-        let answer = self
+        let part = &mut self.parts[self.done - 1];
+        let region = part.name().to_owned();
+        let answer = part
             .smoothing
-            .add(answer, now - std::mem::replace(&mut self.last, now));
+            .add(answer, now - std::mem::replace(&mut part.last, now));
         let shown = Shown::of(&answer);
-        let change = self.confirmation.add(&shown).map(|previous| Change {
+        let change = part.confirmation.add(&shown).map(|previous| Change {
             score: answer.best().probability,
             previous,
             shown,
             source: frame.source.clone(),
             frame: frame.index,
+            region: region.clone(),
         });
+        self.savings.named += 1;
+        self.savings.naming += now - started;
         Ok(Named {
             frame,
+            region,
             feature,
             answer,
             latency: now - started,
@@ -314,6 +414,56 @@ mod tests {
             Event::Named(named) => *named,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn each_region_of_a_frame_is_named_by_itself() {
+        let model = Model::embedded().unwrap();
+        let classifier = Classifier::with_prompt(&model, &untrained(&model)).unwrap();
+        let mut frames = demo();
+        let options = WatchOptions {
+            frames: Some(3),
+            regions: ["left=0,0,50,100", "right=50,0,50,100"]
+                .map(|region| region.parse().unwrap())
+                .to_vec(),
+            ..WatchOptions::default()
+        };
+        let mut watch = Watch::new(&mut frames, classifier, None, options);
+        for index in 0..3 {
+            for region in ["left", "right"] {
+                let named = named(watch.next(&|| false).unwrap());
+                assert_eq!((named.frame.index, named.region.as_str()), (index, region));
+                let (width, height) = named.frame.image.dimensions();
+                assert_eq!(2 * width, height, "half of a square");
+                assert_eq!(
+                    named.change.is_some_and(|c| c.previous.is_none()),
+                    index == 0
+                );
+            }
+        }
+        assert!(matches!(watch.next(&|| false).unwrap(), Event::Ended));
+    }
+
+    #[test]
+    fn only_frames_in_which_something_changes_are_named() {
+        let model = Model::embedded().unwrap();
+        let classifier = Classifier::with_prompt(&model, &untrained(&model)).unwrap();
+        let mut frames = demo();
+        let options = WatchOptions {
+            frames: Some(6),
+            regions: vec!["corner=0,0,4,4".parse().unwrap()],
+            motion: Some(MotionGate {
+                sensitivity: motion::Sensitivity::new(1).unwrap(),
+                at_least: Duration::from_secs(600),
+            }),
+            ..WatchOptions::default()
+        };
+        let mut watch = Watch::new(&mut frames, classifier, None, options);
+        assert!(matches!(watch.next(&|| false).unwrap(), Event::Named(_)));
+        while !matches!(watch.next(&|| false).unwrap(), Event::Ended) {}
+        let savings = watch.savings();
+        assert_eq!(savings.named + savings.still, 6);
+        assert!((0.0..=1.0).contains(&savings.share()));
     }
 
     #[test]

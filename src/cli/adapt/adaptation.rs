@@ -13,7 +13,7 @@ use crate::adapt::{
 use crate::clip::{Model, ModelError};
 use crate::host::memory;
 use crate::host::temperature::Pacing;
-use crate::prompt::{FactorsError, Label, Template, TokenLayout};
+use crate::prompt::{FactorsError, Label, Region, Template, TokenLayout};
 use crate::store::atomic::Replace;
 use crate::store::{DiskError, Saved, StoreError};
 use anyhow::Context as _;
@@ -33,6 +33,8 @@ pub struct Plan {
     pub model: Option<String>,
     /// What to call the prompt.
     pub prompt: String,
+    /// The parts of the camera's pictures that are learnt from; none for whole pictures.
+    pub regions: Vec<Region>,
     /// Where to write it instead, outside the home folder.
     pub out: Option<PathBuf>,
     /// Whether to keep the prompt even where it is worse than zero-shot.

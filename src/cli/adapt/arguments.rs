@@ -5,6 +5,7 @@ use super::super::{Context, usage};
 use super::adaptation::Plan;
 use crate::adapt::features::Extraction;
 use crate::adapt::{Answers, Judging, Options, Recipe};
+use crate::cli::regions::RegionArguments;
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::host::limits;
 use crate::prompt::{Template, Tuning};
@@ -56,6 +57,8 @@ pub struct PictureArguments {
     /// NAME, or from a folder of shots that was copied here
     #[arg(long, value_name = "NAME|DIR", group = "source", num_args = 0..=1, default_missing_value = "")]
     pub shots_from: Option<String>,
+    #[command(flatten)]
+    pub regions: RegionArguments,
     /// Pictures to use of each label [default: all of a folder or all shots, 16 of a camera]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     shots: Option<u32>,
@@ -173,6 +176,7 @@ impl Arguments {
             },
             model: self.model.clone(),
             prompt: self.prompt.clone(),
+            regions: self.pictures.regions.regions()?,
             out: self.out.clone(),
             force: self.force,
             started: Instant::now(),

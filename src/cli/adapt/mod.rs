@@ -22,6 +22,11 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     Retention::new(context).apply_and_tell();
     arguments.camera.warn(context);
     if arguments.self_training.unlabelled {
+        if !arguments.pictures.regions.regions()?.is_empty() {
+            return Err(usage(
+                "--unlabelled learns from whole pictures: leave --region out",
+            ));
+        }
         return unlabelled::run(&arguments, context);
     }
     // All that can be wrong with the flags is found before the first picture is touched.
@@ -70,6 +75,11 @@ fn teach(
     plan: Plan,
     context: &Context,
 ) -> anyhow::Result<Exit> {
+    if plan.regions.len() > 1 {
+        return Err(usage(
+            "the view labels one region at a time: give one --region",
+        ));
+    }
     let kept = context.home.shots_folder(&plan.prompt)?.join(LABELS_FILE);
     let drawn = matches!(camera.source, CameraSource::Demo(_));
     let labels = match &arguments.labelling.labels {
@@ -111,8 +121,9 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
             choice,
         )?);
     }
+    let regions = arguments.pictures.regions.regions()?;
     match (&arguments.pictures.images, arguments.camera()?) {
-        (Some(dir), _) => Ok(LabelledPictures::from_folder(dir, choice)?),
+        (Some(dir), _) => Ok(LabelledPictures::from_folder(dir, choice)?.cut(regions)),
         (None, Some(Camera { source, .. })) => {
             let CameraSource::Demo(conditions) = &source else {
                 return Err(usage(format!(
@@ -126,7 +137,7 @@ fn pictures(arguments: &Arguments, context: &Context) -> anyhow::Result<Labelled
                     "camera {source} changes its condition, which is for --watch and classify: name one to learn from"
                 )));
             };
-            Ok(LabelledPictures::from_demo(condition, choice)?)
+            Ok(LabelledPictures::from_demo(condition, choice)?.cut(regions))
         }
         (None, None) => Err(usage(
             "say where pictures come from: --camera SRC, --camera-config FILE, --images DIR or --shots-from",

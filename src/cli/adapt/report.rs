@@ -27,6 +27,7 @@ impl Adaptation {
                     .map(|since| since.as_secs()),
                 ..Provenance::default()
             },
+            regions: self.plan.regions.clone(),
             ..prompt
         })
     }

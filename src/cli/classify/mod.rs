@@ -5,14 +5,16 @@ mod report;
 mod watch;
 
 use super::camera::{Camera, CameraArguments};
+use super::regions::RegionArguments;
 use super::{Context, Exit, model, usage};
 use crate::classifier::{Classifier, Unknown};
 use crate::clip::Model;
-use crate::frames::{MAX_PIXELS, read_picture};
+use crate::frames::{MAX_PIXELS, cut, read_picture};
 use crate::masked::masked;
-use crate::prompt::{Label, Template, labels};
+use crate::prompt::{Label, Region, Template, labels};
 use crate::store::LoadedPrompt;
 use crate::watch::Renewal;
+use image::RgbImage;
 use report::{Picture, Report};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,7 +62,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", conflicts_with = "paths", value_parser = clap::value_parser!(u32).range(1..))]
     confirm: Option<u32>,
     /// Run a command, by sh -c, whenever the label of a camera changes; EDGE_RLP_LABEL, EDGE_RLP_SCORE, EDGE_RLP_PREVIOUS,
-    /// EDGE_RLP_SOURCE and EDGE_RLP_FRAME say what to
+    /// EDGE_RLP_SOURCE, EDGE_RLP_FRAME and EDGE_RLP_REGION say what to
     #[arg(long, value_name = "COMMAND", conflicts_with = "paths")]
     exec: Option<String>,
     /// End the command of --exec after so long, with all that it started; 0s never does
@@ -69,6 +71,18 @@ pub struct Arguments {
     /// Say so when a live camera has sent the very same picture for so long; 0s never does
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "5m")]
     frozen_after: Duration,
+    #[command(flatten)]
+    regions: RegionArguments,
+    /// Name a camera's picture only when something in it changes; with a sensitivity from 1 to 100
+    #[arg(long, value_name = "SENSITIVITY", num_args = 0..=1, default_missing_value = "50", value_parser = clap::value_parser!(u8).range(1..=100), conflicts_with = "paths")]
+    motion: Option<u8>,
+    /// With --motion, name one at least so often
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    at_least: Duration,
+    /// Keep the pictures that a camera's answers were unsure of, or at which the label changed: in a folder, 200 at most,
+    /// or N of them in the home folder
+    #[arg(long, value_name = "DIR|N", conflicts_with = "paths")]
+    keep_uncertain: Option<String>,
     /// Step back behind other programs by so much, from 0 to 19, as `nice` does
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=19))]
     pub nice: u8,
@@ -121,12 +135,17 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         unknown: arguments.threshold.map(Unknown::BelowProbability),
     };
     let classifier = naming.classifier(&model, context)?;
+    let flags = &arguments.regions;
     let mut report = Report::new(&arguments, context);
     match source {
-        Source::Files(paths) => files(&paths, &classifier, &mut report),
+        Source::Files(paths) => {
+            let regions = flags.of_files(naming.prompt.as_ref(), context)?;
+            files(&paths, &regions, &classifier, &mut report)
+        }
         Source::Camera(camera) => {
+            let regions = flags.of_camera(naming.prompt.as_ref(), context)?;
             let renewal = naming.renewal(&arguments, context);
-            watch::watch(&camera, classifier, renewal, &mut report)
+            watch::watch((&camera, regions), classifier, renewal, &mut report)
         }
     }?;
     report.summary();
@@ -245,7 +264,13 @@ fn addresses_are_cameras(paths: &[PathBuf]) -> anyhow::Result<()> {
     }
 }
 
-fn files(paths: &[PathBuf], classifier: &Classifier, report: &mut Report) -> anyhow::Result<()> {
+/// Names each picture, or each of the `regions` of it.
+fn files(
+    paths: &[PathBuf],
+    regions: &[Region],
+    classifier: &Classifier,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     for path in paths {
         if report.context.stopped() {
             break;
@@ -263,17 +288,33 @@ fn files(paths: &[PathBuf], classifier: &Classifier, report: &mut Report) -> any
             .map(|name| name.to_string_lossy());
         let class = folder.and_then(|name| classifier.class_of(&name));
         let truth = class.map(|class| classifier.labels()[class].name.as_str());
-        let started = Instant::now();
-        let answer = classifier.classify(&picture)?;
-        report.picture(&Picture {
-            source: &path.to_string_lossy(),
-            frame: 0,
-            truth,
-            answer: &answer,
-            latency: started.elapsed(),
-            changed: true,
-            frozen: false,
-        })?;
+        let mut name = |picture: &RgbImage, region: &str| {
+            let started = Instant::now();
+            let answer = classifier.classify(picture)?;
+            report.picture(&Picture {
+                source: &path.to_string_lossy(),
+                frame: 0,
+                region,
+                truth,
+                answer: &answer,
+                latency: started.elapsed(),
+                changed: true,
+                frozen: false,
+            })
+        };
+        if regions.is_empty() {
+            name(&picture, "")?;
+        }
+        let mut beyond = None;
+        for region in regions {
+            match cut(&picture, region) {
+                Ok(part) => name(&part, &region.name)?,
+                Err(error) => beyond = Some(error),
+            }
+        }
+        if let Some(error) = beyond {
+            report.skip(&format!("{}: {error}", path.display()));
+        }
     }
     Ok(())
 }

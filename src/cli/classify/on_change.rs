@@ -348,6 +348,7 @@ fn start(command: &str, change: &Change, mark: &str) -> std::io::Result<Child> {
         .env("EDGE_RLP_PREVIOUS", previous)
         .env("EDGE_RLP_SOURCE", &change.source)
         .env("EDGE_RLP_FRAME", change.frame.to_string())
+        .env("EDGE_RLP_REGION", &change.region)
         .env(MARK, mark)
         .stdin(Stdio::null());
     for name in secret_variables() {

@@ -20,6 +20,8 @@ pub struct Picture<'a> {
     pub source: &'a str,
     /// Its number in the camera's stream; 0 of a file.
     pub frame: u64,
+    /// The region of it that was named; empty for all of it.
+    pub region: &'a str,
     /// The label that the folder's name or the demo camera gives, where that is one of those to choose from.
     pub truth: Option<&'a str>,
     pub answer: &'a Answer,
@@ -37,6 +39,7 @@ impl<'a> Picture<'a> {
         Picture {
             source: &named.frame.source,
             frame: named.frame.index,
+            region: &named.region,
             truth: named.truth(),
             answer: &named.answer,
             latency: named.latency,
@@ -56,6 +59,8 @@ pub struct Report<'a> {
     pub dropped: u64,
     /// How fast frames were named, once watching is over.
     pub rates: Option<String>,
+    /// What naming only what changes has saved.
+    pub saved: Option<String>,
     /// Pictures whose right label is known, and how many of those were named so.
     judged: usize,
     right: usize,
@@ -79,6 +84,7 @@ impl<'a> Report<'a> {
             skipped: 0,
             dropped: 0,
             rates: None,
+            saved: None,
             judged: 0,
             right: 0,
             unknown: 0,
@@ -121,6 +127,7 @@ impl<'a> Report<'a> {
         let &Picture {
             source,
             frame,
+            region,
             truth,
             answer,
             latency,
@@ -142,6 +149,7 @@ impl<'a> Report<'a> {
             output.object(&json!({
                 "source": source,
                 "frame": frame,
+                "region": Some(region).filter(|region| !region.is_empty()),
                 "label": label,
                 "score": score,
                 "top": self.top(answer).map(|(label, score)| json!({ "label": label, "score": score })).collect::<Vec<_>>(),
@@ -151,16 +159,23 @@ impl<'a> Report<'a> {
                 "frozen": frozen,
             }))?;
         } else if self.arguments.csv {
-            let (source, label) = (csv_field(source), csv_field(label));
+            let source = match region {
+                "" => csv_field(source),
+                region => csv_field(&format!("{source} {region}")),
+            };
+            let label = csv_field(label);
             output.line(format!(
                 "{source},{frame},{label},{score},{unknown},{latency:.3}"
             ));
         } else if !self.arguments.watches() || self.arguments.every_frame || changed {
-            let place = if self.arguments.watches() {
+            let mut place = if self.arguments.watches() {
                 format!("{source} #{frame}")
             } else {
                 source.to_owned()
             };
+            if !region.is_empty() {
+                place += &format!("  {region}");
+            }
             let scored = |(label, score)| format!("{label} {}", percent(score));
             let mut named: Vec<String> = self.top(answer).map(scored).collect();
             if unknown {
@@ -209,6 +224,9 @@ impl<'a> Report<'a> {
         }
         if self.skipped > 0 {
             words += &format!("; {} could not be read", self.skipped);
+        }
+        if let Some(saved) = &self.saved {
+            words += &format!("; {saved}");
         }
         self.context.output.note(words);
     }

@@ -4,12 +4,18 @@ use super::on_change::{Job, OnChange};
 use super::report::{Picture, Report};
 use crate::classifier::Classifier;
 use crate::cli::camera::Camera;
+use crate::cli::output::percent;
 use crate::cli::sentence;
 use crate::cli::shots::Retention;
+use crate::cli::usage;
 use crate::frames::{CameraSource, CaptureCounts, Delivery};
 use crate::host::supervisor::Supervisor;
-use crate::prompt::Label;
-use crate::watch::{Event, Liveness, Meter, PromptChange, Renewal, Watch, WatchOptions};
+use crate::prompt::{Label, Region};
+use crate::store::KeptPictures;
+use crate::watch::motion::Sensitivity;
+use crate::watch::{
+    Event, Liveness, Meter, MotionGate, PromptChange, Renewal, Uncertain, Watch, WatchOptions,
+};
 use anyhow::bail;
 use std::io::{IsTerminal, stderr};
 use std::sync::mpsc::{self, Sender};
@@ -29,7 +35,7 @@ const LOG_PACE: Duration = Duration::from_secs(60);
 /// # Errors
 /// If the camera cannot be opened, or is given up.
 pub fn watch<'a>(
-    camera: &Camera,
+    (camera, regions): (&Camera, Vec<Region>),
     classifier: Classifier<'a>,
     renewal: Option<Renewal<'a>>,
     report: &mut Report,
@@ -56,10 +62,11 @@ pub fn watch<'a>(
         &mut frames,
         classifier,
         renewal,
-        options_of(&camera.source, report),
+        options_of(&camera.source, regions, report),
     );
     let mut rates = Rates::new();
     let retention = Retention::new(context);
+    let mut uncertain = uncertain(report)?;
     loop {
         match retention.apply() {
             Ok(removed) => removed.into_iter().for_each(|said| report.note(said)),
@@ -70,11 +77,17 @@ pub fn watch<'a>(
                 supervisor.ready();
                 rates.add(named.latency);
                 report.picture(&Picture::of(&named))?;
+                if let Some(uncertain) = &mut uncertain
+                    && let Err(error) = uncertain.offer(&named, Instant::now())
+                {
+                    report.warn(format!("an uncertain picture was not kept: {error}"));
+                }
                 if let (Some(on_change), Some(change)) = (&on_change, named.change) {
                     on_change.changed(change);
                 }
                 rates.report(watch.counts(), report);
             }
+            Event::Still => rates.report(watch.counts(), report),
             Event::Prompt(change) => say(&change, report),
             Event::Liveness(liveness) => {
                 let words = format!("camera {} {liveness}", camera.source);
@@ -94,6 +107,18 @@ pub fn watch<'a>(
         failed.try_iter().for_each(|message| report.warn(message));
     }
     report.rates = Some(in_words(&rates.all, rates.started.elapsed()));
+    if let Some(uncertain) = uncertain.filter(|uncertain| uncertain.count() > 0) {
+        let (count, folder) = (uncertain.count(), uncertain.folder().display());
+        report.note(format!("{count} uncertain pictures were kept in {folder}"));
+    }
+    if arguments.motion.is_some() {
+        let savings = watch.savings();
+        report.saved = Some(format!(
+            "{} not named, for nothing changed in them: {} less processor time for naming",
+            savings.still,
+            percent(savings.share() as f32)
+        ));
+    }
     if let Some(counts) = watch.counts() {
         report.dropped = counts.dropped;
         if counts.captured == 0 && !context.stopped() {
@@ -129,13 +154,39 @@ fn on_change(
     Ok(Some(on_change))
 }
 
-fn options_of(camera: &CameraSource, report: &Report) -> WatchOptions {
+/// Uncertain pictures that are kept at most, and their bytes.
+const UNCERTAIN: usize = 200;
+const UNCERTAIN_BYTES: u64 = 64 << 20;
+
+/// What keeps uncertain pictures, if that is asked for.
+fn uncertain(report: &Report) -> anyhow::Result<Option<Uncertain>> {
+    let Some(place) = &report.arguments.keep_uncertain else {
+        return Ok(None);
+    };
+    let (folder, most) = match place.parse::<usize>() {
+        Ok(0) => return Err(usage("--keep-uncertain 0 keeps nothing: leave it out")),
+        Ok(most) => (report.context.home.root().join("uncertain"), most),
+        Err(_) => (place.into(), UNCERTAIN),
+    };
+    let kept = KeptPictures::new(&folder, most, UNCERTAIN_BYTES);
+    Ok(Some(Uncertain::new(kept)))
+}
+
+fn options_of(camera: &CameraSource, regions: Vec<Region>, report: &Report) -> WatchOptions {
     let (arguments, output) = (report.arguments, &report.context.output);
     let demo = matches!(camera, CameraSource::Demo(_));
     WatchOptions {
         smooth: arguments.smooth.unwrap_or_default(),
         confirm: arguments.confirm.unwrap_or(1) as usize,
         frames: arguments.frames,
+        regions,
+        motion: arguments
+            .motion
+            .and_then(Sensitivity::new)
+            .map(|sensitivity| MotionGate {
+                sensitivity,
+                at_least: arguments.at_least,
+            }),
         frozen_after: Some(arguments.frozen_after).filter(|after| !after.is_zero()),
         pace: match (arguments.every, arguments.frames) {
             (Some(every), _) => every,

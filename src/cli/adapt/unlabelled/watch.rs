@@ -77,7 +77,7 @@ impl Learner<'_> {
                     self.supervisor.ready();
                     drift.add(named.feature);
                 }
-                Event::Prompt(_) => continue,
+                Event::Prompt(_) | Event::Still => continue,
                 Event::Liveness(liveness) => {
                     self.context.output.warn(format!("the camera {liveness}"));
                     continue;

@@ -96,6 +96,7 @@ pub fn run(view: &View, context: &Context) -> anyhow::Result<Exit> {
         let (in_use, controls) = (&in_use, &controls);
         let watcher = Watcher {
             in_use,
+            regions: view.adaptation.plan.regions.clone(),
             earlier: earlier.into_iter(),
             controls,
             events: sender,

@@ -5,6 +5,7 @@ use super::super::super::Context;
 use super::super::adaptation::Adaptation;
 use crate::classifier::Classifier;
 use crate::frames::{CameraOptions, CameraProblem, CameraSource, Frame, MAX_PIXELS, read_picture};
+use crate::prompt::Region;
 use crate::store::Shot;
 use crate::watch::{Event, Named, Watch, WatchOptions, sharpness};
 use ndarray::Array1;
@@ -103,6 +104,8 @@ impl<'a> InUse<'a> {
 /// The camera's thread.
 pub struct Watcher<'a> {
     pub in_use: &'a InUse<'a>,
+    /// The part of the camera's pictures that is shown, labelled and kept; none for all of it.
+    pub regions: Vec<Region>,
     /// Shots that are there already, to be encoded when there is time.
     pub earlier: std::vec::IntoIter<Shot>,
     pub controls: &'a Controls,
@@ -125,7 +128,11 @@ impl Watcher<'_> {
             _ => PACE,
         };
         let classifier = self.in_use.classifier.clone();
-        let mut watch = Watch::new(&mut frames, classifier, None, WatchOptions::default());
+        let options = WatchOptions {
+            regions: self.regions.clone(),
+            ..WatchOptions::default()
+        };
+        let mut watch = Watch::new(&mut frames, classifier, None, options);
         loop {
             let event = watch.next(&|| self.stopped())?;
             let begun = Instant::now();
@@ -135,7 +142,7 @@ impl Watcher<'_> {
                     continue;
                 }
                 Event::Named(named) => ViewEvent::Snapshot(Box::new(Snapshot::from(*named))),
-                Event::Prompt(_) | Event::Liveness(_) => continue,
+                Event::Prompt(_) | Event::Still | Event::Liveness(_) => continue,
                 Event::Problem(problem) => ViewEvent::Problem(problem),
                 Event::Ended => return Ok(()),
             };

@@ -10,6 +10,7 @@ fn change(label: &str) -> Change {
         previous: Some(Shown::Label("before".into())),
         source: "demo:clear".into(),
         frame: 7,
+        region: "door".into(),
     }
 }
 
@@ -47,12 +48,12 @@ fn runner_within(
 #[test]
 fn the_command_finds_the_change_in_its_environment() {
     let dir = tempfile::tempdir().unwrap();
-    let all = "$EDGE_RLP_LABEL,$EDGE_RLP_SCORE,$EDGE_RLP_PREVIOUS,$EDGE_RLP_SOURCE,$EDGE_RLP_FRAME";
+    let all = "$EDGE_RLP_LABEL,$EDGE_RLP_SCORE,$EDGE_RLP_PREVIOUS,$EDGE_RLP_SOURCE,$EDGE_RLP_FRAME,$EDGE_RLP_REGION";
     let (runner, warned) = runner(dir.path(), &format!("echo \"{all}\" > $D/out"));
     runner.changed(change("red mug"));
     runner.finish(false);
     let found = lines(&dir.path().join("out"));
-    assert_eq!(found, ["red mug,0.5,before,demo:clear,7"]);
+    assert_eq!(found, ["red mug,0.5,before,demo:clear,7,door"]);
     assert!(warned.lock().unwrap().is_empty());
 }
 

@@ -1,0 +1,125 @@
+//! A folder of pictures that is bounded in number and bytes: the oldest make room for new ones. `000001.jpg` and so on, so that
+//! the order is known without a clock; whatever else lies there, and what was sorted into sub-folders, is left alone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::file_system::{Access, Disk, FileSystem};
+use super::{StoreError, atomic};
+
+const EXTENSION: &str = ".jpg";
+
+/// A bounded folder of pictures.
+#[derive(Clone)]
+pub struct KeptPictures {
+    files: Arc<dyn FileSystem>,
+    folder: PathBuf,
+    most: usize,
+    most_bytes: u64,
+}
+
+impl std::fmt::Debug for KeptPictures {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} pictures in {}", self.most, self.folder.display())
+    }
+}
+
+impl KeptPictures {
+    /// At most `most` pictures of `most_bytes` together in `folder`, which is made when there is one.
+    pub fn new(folder: &Path, most: usize, most_bytes: u64) -> KeptPictures {
+        KeptPictures {
+            files: Arc::new(Disk),
+            folder: folder.into(),
+            most,
+            most_bytes,
+        }
+    }
+
+    /// Where they lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Keeps `jpeg`, the bytes of a JPEG file, for this account alone, in place of the oldest where there are too many.
+    ///
+    /// # Errors
+    /// If it cannot be written, or has more bytes than all may have.
+    pub fn add(&self, jpeg: &[u8]) -> Result<PathBuf, StoreError> {
+        let failed = StoreError::writing(&self.folder);
+        let wanted = jpeg.len() as u64;
+        if wanted > self.most_bytes {
+            return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
+        }
+        atomic::create_folder(&*self.files, &self.folder, Access::Owner).map_err(failed)?;
+        atomic::clean(&*self.files, &self.folder);
+        let listed = self.files.list(&self.folder);
+        let mut kept: Vec<(u64, PathBuf, u64)> = listed
+            .map_err(StoreError::writing(&self.folder))?
+            .iter()
+            .filter_map(|name| {
+                let number = name.strip_suffix(EXTENSION)?.parse().ok()?;
+                let path = self.folder.join(name);
+                let bytes = self.files.size(&path).ok()?;
+                Some((number, path, bytes))
+            })
+            .collect();
+        kept.sort();
+        let newest = kept.last().map_or(0, |(number, ..)| *number);
+        let mut bytes: u64 = kept.iter().map(|(.., bytes)| bytes).sum();
+        let mut count = kept.len();
+        for (_, path, of) in &kept {
+            if count < self.most.max(1) && bytes + wanted <= self.most_bytes {
+                break;
+            }
+            self.files
+                .remove_file(path)
+                .map_err(StoreError::writing(path))?;
+            (count, bytes) = (count - 1, bytes - of);
+        }
+        let path = self.folder.join(format!("{:06}{EXTENSION}", newest + 1));
+        atomic::write(&*self.files, &path, jpeg, Access::Owner)
+            .map_err(StoreError::writing(&path))?;
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        Disk.list(folder).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_make_room_by_number_and_by_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("in/uncertain");
+        let kept = KeptPictures::new(&folder, 3, 1000);
+        for size in [10, 20, 30, 40] {
+            kept.add(&vec![7; size]).unwrap();
+        }
+        assert_eq!(names(&folder), ["000002.jpg", "000003.jpg", "000004.jpg"]);
+        kept.add(&[7; 950]).unwrap();
+        assert_eq!(names(&folder), ["000004.jpg", "000005.jpg"]);
+        assert!(kept.add(&[7; 1001]).is_err());
+        assert_eq!(names(&folder).len(), 2, "nothing made room for it");
+        // What is not of this folder is left alone.
+        std::fs::create_dir(folder.join("mug")).unwrap();
+        std::fs::write(folder.join("mug/000001.jpg"), "x").unwrap();
+        std::fs::write(folder.join("note.txt"), "x").unwrap();
+        (0..5).for_each(|_| drop(kept.add(&[7; 10]).unwrap()));
+        assert_eq!(names(&folder).len(), 5);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pictures_are_for_this_account_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("uncertain");
+        let path = KeptPictures::new(&folder, 3, 1000).add(&[1]).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+    }
+}
