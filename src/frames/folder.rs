@@ -290,9 +290,17 @@ pub(super) fn hidden(path: &Path) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-/// Whether a file's name is a picture's, and not that of a hidden file, as half-copied ones are.
-pub(super) fn is_picture_name(path: &Path) -> bool {
-    is_picture(path) && !hidden(path)
+/// Whether a path below a folder is that of a picture: neither hidden, as half-copied files are, nor in a folder that is
+/// hidden or of the system.
+pub(super) fn is_picture_below(relative: &Path) -> bool {
+    is_picture(relative) && is_looked_into(relative)
+}
+
+/// Whether neither a path below a folder nor a folder on its way is hidden or of the system.
+pub(super) fn is_looked_into(relative: &Path) -> bool {
+    let ways = relative.ancestors();
+    ways.take_while(|way| !way.as_os_str().is_empty())
+        .all(|way| !hidden(way) && !is_of_system(way))
 }
 
 fn is_picture(path: &Path) -> bool {

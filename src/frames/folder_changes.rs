@@ -1,15 +1,16 @@
-//! The files of a folder that the system says have changed, as far as it can say: file systems shared over a network tell only
-//! of what this machine does.
+//! The files of a folder and of those in it that the system says have changed, as far as it can say: file systems shared over
+//! a network tell only of what this machine does.
 
-use std::collections::HashSet;
-use std::ffi::OsString;
+use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::folder::{is_looked_into, is_picture_below};
 
 /// Names that are kept until somebody asks for them; with more, all files may have changed.
 const MOST_NAMES: usize = 10_000;
@@ -18,15 +19,17 @@ const MOST_NAMES: usize = 10_000;
 pub(super) struct Changes {
     noticed: Arc<Noticed>,
     /// Tells as long as it is kept.
-    _watcher: RecommendedWatcher,
-    /// The folder that it tells of, whatever has its name now.
-    folder: Identity,
+    watcher: RecommendedWatcher,
+    root: PathBuf,
+    /// The folders that it tells of, whatever has their names now.
+    followed: HashMap<PathBuf, Identity>,
 }
 
 /// Files that may have changed.
 pub(super) enum Names {
-    These(Vec<OsString>),
-    /// So many that they were not counted, or the system has lost track.
+    /// Their paths below the folder.
+    These(Vec<PathBuf>),
+    /// So many that they were not counted, or there are new folders, or the system has lost track.
     All,
 }
 
@@ -38,40 +41,63 @@ struct Noticed {
 
 #[derive(Default)]
 struct State {
-    names: HashSet<OsString>,
+    names: HashSet<PathBuf>,
     all: bool,
-    /// The folder itself was changed, moved or removed.
-    gone: bool,
+    /// What is no picture and has lost its name: folders among it are no longer followed.
+    gone: HashSet<PathBuf>,
 }
 
 impl Changes {
-    /// Of the folder at `path`, from now on; none where the system cannot tell of all changes.
-    pub fn of(path: &Path) -> Option<Changes> {
-        if is_shared(path) {
+    /// Of the folder at `root`, and of those in it that are [followed](Changes::follow), from now on; none where the system
+    /// cannot tell of all changes.
+    pub fn of(root: &Path) -> Option<Changes> {
+        if is_shared(root) {
             return None;
         }
-        let folder = identity(path)?;
         let noticed = Arc::new(Noticed::default());
         let of_watcher = Arc::clone(&noticed);
-        let root = path.to_owned();
-        let note = move |event| of_watcher.note(&root, event);
-        let mut watcher = notify::recommended_watcher(note).ok()?;
-        watcher.watch(path, RecursiveMode::NonRecursive).ok()?;
-        Some(Changes {
+        let below = root.to_owned();
+        let note = move |event| of_watcher.note(&below, event);
+        let mut changes = Changes {
             noticed,
-            _watcher: watcher,
-            folder,
-        })
+            watcher: notify::recommended_watcher(note).ok()?,
+            root: root.to_owned(),
+            followed: HashMap::new(),
+        };
+        changes.follow(Path::new("")).then_some(changes)
     }
 
-    /// Whether `path` still names the folder that they are of.
-    pub fn are_of(&self, path: &Path) -> bool {
-        !self.noticed.lock().gone && identity(path) == Some(self.folder)
+    /// Tells of the folder at `relative` below the root, too. False where the system cannot tell of another.
+    pub fn follow(&mut self, relative: &Path) -> bool {
+        let path = self.root.join(relative);
+        let Some(found) = identity(&path) else {
+            // It has gone again.
+            self.followed.remove(relative);
+            return true;
+        };
+        match self.followed.get(relative) {
+            Some(known) if *known == found => return true,
+            // What had the name before tells nothing any more.
+            Some(_) => drop(self.watcher.unwatch(&path)),
+            None => {}
+        }
+        let following = self.watcher.watch(&path, RecursiveMode::NonRecursive);
+        if following.is_ok() {
+            self.followed.insert(relative.to_owned(), found);
+        }
+        following.is_ok() || fs::read_dir(&path).is_err()
     }
 
     /// What may have changed since this was last asked.
-    pub fn take(&self) -> Names {
+    pub fn take(&mut self) -> Names {
         let mut state = self.noticed.lock();
+        for path in std::mem::take(&mut state.gone) {
+            // Another folder may get the name, and even the number.
+            if self.followed.remove(&path).is_some() {
+                let _ = self.watcher.unwatch(&self.root.join(path));
+                state.all = true;
+            }
+        }
         let names = std::mem::take(&mut state.names);
         if std::mem::take(&mut state.all) {
             Names::All
@@ -102,12 +128,21 @@ impl Noticed {
             {
                 return;
             }
-            Ok(event) if event.paths.iter().any(|path| path == root) => {
-                (state.gone, state.all) = (true, true);
-            }
             Ok(event) => {
-                let names = event.paths.iter().filter_map(|path| path.file_name());
-                state.names.extend(names.map(OsString::from));
+                let renamed = EventKind::is_remove(&event.kind)
+                    || matches!(event.kind, EventKind::Modify(ModifyKind::Name(_)));
+                for path in event.paths {
+                    let Ok(below) = path.strip_prefix(root) else {
+                        continue;
+                    };
+                    if is_picture_below(below) {
+                        state.names.insert(below.to_owned());
+                    } else if is_looked_into(below) && path.is_dir() {
+                        state.all = true;
+                    } else if renamed && state.gone.len() < MOST_NAMES {
+                        state.gone.insert(below.to_owned());
+                    }
+                }
             }
             Err(_) => state.all = true,
         }
@@ -128,9 +163,10 @@ impl Noticed {
 }
 
 /// What distinguishes a folder from every other one that gets its name.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
-fn identity(path: &Path) -> Option<Identity> {
+/// That of the folder at `path`; none where there is none.
+pub(super) fn identity(path: &Path) -> Option<Identity> {
     let metadata = fs::metadata(path).ok()?;
     #[cfg(unix)]
     {

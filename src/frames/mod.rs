@@ -8,6 +8,7 @@ pub mod data_set;
 pub mod demo;
 mod error;
 mod folder;
+mod folder_camera;
 mod folder_changes;
 mod frame;
 #[doc(hidden)]

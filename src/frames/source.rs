@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::demo;
+use super::folder_camera::{FolderCamera, FolderEvent};
 use super::frame::{Frame, RawFrame};
 use super::http::{self, Patience};
 use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
@@ -17,7 +18,7 @@ use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
 use super::pace::Paced;
 use super::troubles::{Troubles, without_numbers};
-use super::watched_folder::{Arrival, WatchedFolder};
+use super::watched_folder::Arrival;
 use super::{CameraUrl, Delivery, FramesError, Login, PictureError};
 
 /// The name of a camera, as [`CameraSource::from_str`] reads it and `Display` shows it: never with a password.
@@ -113,8 +114,14 @@ pub struct Frames {
 enum Stream {
     /// Drawn when asked for.
     Demo(Box<dyn Iterator<Item = Frame>>),
+    /// From elsewhere in this program.
+    Given(Box<dyn Iterator<Item = Frame>>),
     /// Every new file.
-    Folder { folder: WatchedFolder, next: u64 },
+    Folder {
+        folder: FolderCamera,
+        camera: String,
+        next: u64,
+    },
     /// Only the newest frame of a stream.
     Live { live: Live, camera: String },
 }
@@ -157,6 +164,16 @@ pub enum CameraProblem {
     /// A file of a watched folder cannot be used.
     #[error(transparent)]
     File(PictureError),
+    /// Another folder has taken the place of a watched one.
+    #[error(
+        "camera {camera}: another folder has this name now, as where a share or a disk comes or goes; it is watched on, and {pictures} older pictures in it are left alone"
+    )]
+    Replaced {
+        /// The camera as it was named.
+        camera: String,
+        /// Pictures in it that are not new.
+        pictures: usize,
+    },
     /// What was told before has happened again.
     #[error("camera {camera}: {more} more like it: {words}")]
     Repeated {
@@ -181,6 +198,7 @@ impl CameraProblem {
                 (camera, without_numbers(&problem.to_string()))
             }
             CameraProblem::File(error) => ("dir:".into(), without_numbers(&error.to_string())),
+            CameraProblem::Replaced { camera, .. } => (camera.clone(), "another folder".into()),
             CameraProblem::Repeated { camera, words, .. } => (camera.clone(), words.clone()),
         }
     }
@@ -201,8 +219,13 @@ impl CameraSource {
                 return Ok(Frames::of(Stream::Demo(Box::new(scenes))));
             }
             CameraSource::Folder(path) => {
-                let folder = WatchedFolder::new(path)?;
-                return Ok(Frames::of(Stream::Folder { folder, next: 0 }));
+                // Decoding a large picture is no silence of the folder.
+                timeouts.stall = (2 * timeouts.stall).min(timeouts.give_up);
+                return Ok(Frames::of(Stream::Folder {
+                    folder: FolderCamera::open(path, timeouts)?,
+                    camera: self.to_string(),
+                    next: 0,
+                }));
             }
             CameraSource::Stdin => {
                 // It cannot be opened anew, so nothing is gained by leaving a silent one.
@@ -356,6 +379,11 @@ impl Frames {
         }
     }
 
+    /// Frames that are at hand, to their end.
+    pub fn given(frames: impl Iterator<Item = Frame> + 'static) -> Frames {
+        Frames::of(Stream::Given(Box::new(frames)))
+    }
+
     /// Waits for the next frame. `stop` is asked many times a second. A trouble that repeats is told once, then counted;
     /// its number is told from time to time and before the end.
     ///
@@ -393,7 +421,7 @@ impl Frames {
     pub fn counts(&self) -> Option<CaptureCounts> {
         match &self.stream {
             Stream::Live { live, .. } => Some(live.counts()),
-            Stream::Demo(_) | Stream::Folder { .. } => None,
+            Stream::Demo(_) | Stream::Given(_) | Stream::Folder { .. } => None,
         }
     }
 
@@ -406,13 +434,17 @@ impl Frames {
 impl Stream {
     fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, FramesError> {
         Ok(match self {
-            Stream::Demo(_) if stop() => CameraEvent::End,
-            Stream::Demo(scenes) => match scenes.next() {
+            Stream::Demo(_) | Stream::Given(_) if stop() => CameraEvent::End,
+            Stream::Demo(frames) | Stream::Given(frames) => match frames.next() {
                 Some(frame) => CameraEvent::Frame(Box::new(frame)),
                 None => CameraEvent::End,
             },
-            Stream::Folder { folder, next } => match folder.next(stop)? {
-                Arrival::Picture(image, path) => {
+            Stream::Folder {
+                folder,
+                camera,
+                next,
+            } => match folder.next(stop)? {
+                FolderEvent::Arrival(Arrival::Picture(image, path)) => {
                     *next += 1;
                     CameraEvent::Frame(Box::new(Frame {
                         image,
@@ -422,8 +454,21 @@ impl Stream {
                         jpeg: None,
                     }))
                 }
-                Arrival::Unusable(error) => CameraEvent::Problem(CameraProblem::File(error)),
-                Arrival::Stopped => CameraEvent::End,
+                FolderEvent::Arrival(Arrival::Unusable(error)) => {
+                    CameraEvent::Problem(CameraProblem::File(error))
+                }
+                FolderEvent::Arrival(Arrival::Replaced(pictures)) => {
+                    CameraEvent::Problem(CameraProblem::Replaced {
+                        camera: camera.clone(),
+                        pictures,
+                    })
+                }
+                FolderEvent::Arrival(Arrival::Stopped) => CameraEvent::End,
+                FolderEvent::Away { reason, pause } => CameraEvent::Problem(CameraProblem::Lost {
+                    camera: camera.clone(),
+                    reason,
+                    pause,
+                }),
             },
             Stream::Live { live, camera } => match live.next(stop)? {
                 Event::Frame(raw, index) => {
