@@ -3,7 +3,7 @@
 
 use crate::frames::demo::{self, CLASSES, Purpose, SceneSpec};
 use crate::frames::{
-    FolderError, LeftOut, MAX_PIXELS, PictureError, cut, labelled_folder, read_picture,
+    FolderError, LeftOut, MAX_PIXELS, PictureError, cut, labelled_folder, read_region,
 };
 use crate::prompt::labels::{self, LabelFault, LabelsError};
 use crate::prompt::{Label, Region};
@@ -253,19 +253,14 @@ impl LabelledPictures {
 
     /// The class of picture `index`.
     pub fn class(&self, index: usize) -> usize {
-        self.pictures[index].1
+        self.pictures[index / self.regions.len().max(1)].1
     }
 
     /// Picture `index`, decoded or drawn, and its class; none where it cannot be read. Called from several threads.
     pub fn load(&self, index: usize) -> Option<(RgbImage, usize)> {
         let parts = self.regions.len().max(1);
         let (source, class) = &self.pictures[index / parts];
-        let picture = source.read();
-        let picture = match self.regions.get(index % parts) {
-            Some(region) => picture.and_then(|whole| Ok(cut(&whole, region)?)),
-            None => picture,
-        };
-        match picture {
+        match source.read(self.regions.get(index % parts)) {
             Ok(picture) => Some((picture, *class)),
             Err(error) => {
                 self.failures().push((index, error));
@@ -289,10 +284,16 @@ impl LabelledPictures {
 }
 
 impl Origin {
-    fn read(&self) -> Result<RgbImage, PictureError> {
+    fn read(&self, region: Option<&Region>) -> Result<RgbImage, PictureError> {
         match self {
-            Origin::File(path) => read_picture(path, MAX_PIXELS),
-            Origin::Scene(scene) => Ok(demo::draw(scene, demo::SIZE)),
+            Origin::File(path) => read_region(path, MAX_PIXELS, region),
+            Origin::Scene(scene) => {
+                let drawn = demo::draw(scene, demo::SIZE);
+                Ok(match region {
+                    Some(region) => cut(&drawn, region)?,
+                    None => drawn,
+                })
+            }
         }
     }
 }

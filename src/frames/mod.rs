@@ -34,7 +34,7 @@ pub mod watched_folder;
 
 pub use camera_url::{CameraUrl, Login};
 pub use content::Content;
-pub use cut::cut;
+pub use cut::{cut, read_region};
 pub use data_set::{
     LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
 };

@@ -73,6 +73,11 @@ pub enum RegionError {
         /// The height of the picture in pixels.
         height: u32,
     },
+    /// It is in pixels, and the picture is one that is reduced while it is decoded.
+    #[error(
+        "the region \"{0}\" is in pixels, and the picture is so large that it is reduced as it is read: write the region in per cent"
+    )]
+    Reduced(String),
     /// Its name cannot be used.
     #[error("the name of the region \"{region}\" cannot be used: {fault}")]
     Name {

@@ -38,6 +38,11 @@ impl Confirmation {
         }
         Some(self.shown.replace(answer.clone()))
     }
+
+    /// Whether the last answer was something else than what is shown, and more are needed.
+    pub fn is_undecided(&self) -> bool {
+        self.candidate.is_some()
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub(crate) use smoothing::Smoothing;
 pub use uncertain::{KeepError, Uncertain};
 
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,12 +74,17 @@ pub struct Savings {
 }
 
 impl Savings {
-    /// The share of the time that naming every frame would have taken, in `0..=1`.
-    pub fn share(&self) -> f64 {
+    /// The time that naming the rest would have taken, less that of looking for changes.
+    pub fn saved(&self) -> Duration {
         let each = self.naming.as_secs_f64() / self.named.max(1) as f64;
-        let all = each * (self.named + self.still) as f64;
-        let spent = (self.naming + self.looking).as_secs_f64();
-        (1.0 - spent / all.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
+        Duration::from_secs_f64(each * self.still as f64).saturating_sub(self.looking)
+    }
+
+    /// [`Savings::saved`] as a share of what naming every frame would have taken, in `0..=1`.
+    pub fn share(&self) -> f64 {
+        let saved = self.saved().as_secs_f64();
+        let all = saved + (self.naming + self.looking).as_secs_f64();
+        saved / all.max(f64::MIN_POSITIVE)
     }
 }
 
@@ -108,8 +114,8 @@ pub struct WatchOptions {
 pub enum Event {
     /// A frame was named.
     Named(Box<Named>),
-    /// A frame in which nothing changed, which was not named.
-    Still,
+    /// A frame in which nothing changed, at least in what is left of its regions: that was not named.
+    Still(Arc<Frame>),
     /// The prompt's file was replaced.
     Prompt(PromptChange),
     /// A live camera has frozen, or moves again.
@@ -124,8 +130,10 @@ pub enum Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Named {
-    /// The picture as it came, or the region of it that was named.
-    pub frame: Frame,
+    /// What was named: the picture as it came, or a region of it.
+    pub frame: Arc<Frame>,
+    /// The picture as it came.
+    pub whole: Arc<Frame>,
     /// The region's name; empty for whole pictures, and where it has none.
     pub region: String,
     /// `[joint]`, L2-normalised, of this frame alone.
@@ -211,7 +219,7 @@ pub struct Watch<'a> {
     savings: Savings,
     frozen: Option<FrozenCamera>,
     /// A frame that waits for the event that came before it, or of which parts are left.
-    pending: Option<Box<Frame>>,
+    pending: Option<Arc<Frame>>,
     named: u64,
     /// Whether the last event was a frame's.
     resting: bool,
@@ -260,6 +268,7 @@ impl<'a> Watch<'a> {
             Some(frame) => frame,
             None => match self.frames.next(stop)? {
                 CameraEvent::Frame(frame) => {
+                    let frame: Arc<Frame> = frame.into();
                     let liveness = self
                         .frozen
                         .as_mut()
@@ -284,40 +293,49 @@ impl<'a> Watch<'a> {
         self.parts_of(frame)
     }
 
-    /// Names the next part of `frame` in which something changed.
-    fn parts_of(&mut self, frame: Box<Frame>) -> Result<Event, WatchError> {
-        let at_least = self.options.motion.map(|gate| gate.at_least);
+    /// Names the next part of `whole` in which something changed.
+    fn parts_of(&mut self, whole: Arc<Frame>) -> Result<Event, WatchError> {
         while self.done < self.parts.len() {
             let started = Instant::now();
             let part = &mut self.parts[self.done];
             self.done += 1;
-            if !part.is_due(&frame, at_least.unwrap_or_default())? {
+            let due = match self.options.motion {
+                Some(gate) => part.is_due(&whole, gate.at_least)?,
+                None => true,
+            };
+            self.savings.looking += started.elapsed();
+            if !due {
                 self.savings.still += 1;
-                self.savings.looking += started.elapsed();
                 continue;
             }
-            if part.region.is_none() {
-                // The only part there is: nothing need be copied.
-                let named = self.name(*frame)?;
-                self.finish_frame();
-                return Ok(Event::Named(Box::new(named)));
-            }
-            let cut = part.of(&frame)?;
-            let named = self.name(cut)?;
+            let frame = part.of(&whole)?;
+            let named = self.name(frame, Arc::clone(&whole))?;
             if self.done == self.parts.len() {
                 self.finish_frame();
             } else {
-                self.pending = Some(frame);
+                self.pending = Some(whole);
             }
             return Ok(Event::Named(Box::new(named)));
         }
         self.finish_frame();
-        Ok(Event::Still)
+        Ok(Event::Still(whole))
     }
 
     fn finish_frame(&mut self) {
         (self.done, self.resting) = (0, true);
         self.named += 1;
+    }
+
+    /// Names other parts of the frames from here on. What is known of a part that stays is kept.
+    pub fn set_regions(&mut self, regions: Vec<Region>) {
+        self.options.regions = regions;
+        let mut before = std::mem::take(&mut self.parts);
+        let kept = |part: Part| match before.iter().position(|old| old.region == part.region) {
+            Some(place) => before.swap_remove(place),
+            None => part,
+        };
+        self.parts = Part::all(&self.options).into_iter().map(kept).collect();
+        self.done = 0;
     }
 
     /// What was saved by naming only where something changed.
@@ -334,21 +352,21 @@ impl<'a> Watch<'a> {
         let (change, classifier) = self.renewal.as_mut()?.look(self.classifier.model())?;
         if let Some(classifier) = classifier {
             self.classifier = classifier;
+            // It may call something else what has not changed.
+            self.parts.iter_mut().for_each(Part::name_anew);
         }
         Some(change)
     }
 
-    /// Names `frame`, which is that of the part before [`Watch::done`].
-    fn name(&mut self, frame: Frame) -> Result<Named, ModelError> {
+    /// Names `frame`, which is that of the part before [`Watch::done`] in `whole`.
+    fn name(&mut self, frame: Arc<Frame>, whole: Arc<Frame>) -> Result<Named, ModelError> {
         let started = Instant::now();
         let feature = self.classifier.model().encode_image(&frame.image)?;
         let answer = self.classifier.answer(feature.view());
         let now = Instant::now();
         let part = &mut self.parts[self.done - 1];
         let region = part.name().to_owned();
-        let answer = part
-            .smoothing
-            .add(answer, now - std::mem::replace(&mut part.last, now));
+        let answer = part.smoothed(answer, now);
         let shown = Shown::of(&answer);
         let change = part.confirmation.add(&shown).map(|previous| Change {
             score: answer.best().probability,
@@ -362,6 +380,7 @@ impl<'a> Watch<'a> {
         self.savings.naming += now - started;
         Ok(Named {
             frame,
+            whole,
             region,
             feature,
             answer,
@@ -385,158 +404,4 @@ pub fn rest(pace: Duration, stop: &dyn Fn() -> bool) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clip::Model;
-    use crate::frames::demo::CLASSES;
-    use crate::frames::{CameraOptions, CameraSource};
-    use crate::prompt::Prompt;
-    use crate::prompt::{Delta, Label, Template};
-    use crate::store::Home;
-    use ndarray::Array2;
-
-    /// A prompt of `model` for all that the demo draws, that was not trained.
-    fn untrained(model: &Model) -> Prompt {
-        let labels = CLASSES.iter().map(|name| Label::new(name, None));
-        let labels = labels.collect::<Result<_, _>>().unwrap();
-        let change = Delta::Full(Array2::zeros((4, model.text.width())));
-        let (name, fingerprint) = (&model.name, model.fingerprint.0);
-        Prompt::new(name, fingerprint, Template::default(), labels, change)
-    }
-
-    fn demo() -> Frames {
-        let source: CameraSource = "demo".parse().unwrap();
-        source.open(5, &CameraOptions::default()).unwrap()
-    }
-
-    fn named(event: Event) -> Named {
-        match event {
-            Event::Named(named) => *named,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn each_region_of_a_frame_is_named_by_itself() {
-        let model = Model::embedded().unwrap();
-        let classifier = Classifier::with_prompt(&model, &untrained(&model)).unwrap();
-        let mut frames = demo();
-        let options = WatchOptions {
-            frames: Some(3),
-            regions: ["left=0,0,50,100", "right=50,0,50,100"]
-                .map(|region| region.parse().unwrap())
-                .to_vec(),
-            ..WatchOptions::default()
-        };
-        let mut watch = Watch::new(&mut frames, classifier, None, options);
-        for index in 0..3 {
-            for region in ["left", "right"] {
-                let named = named(watch.next(&|| false).unwrap());
-                assert_eq!((named.frame.index, named.region.as_str()), (index, region));
-                let (width, height) = named.frame.image.dimensions();
-                assert_eq!(2 * width, height, "half of a square");
-                assert_eq!(
-                    named.change.is_some_and(|c| c.previous.is_none()),
-                    index == 0
-                );
-            }
-        }
-        assert!(matches!(watch.next(&|| false).unwrap(), Event::Ended));
-    }
-
-    #[test]
-    fn only_frames_in_which_something_changes_are_named() {
-        let model = Model::embedded().unwrap();
-        let classifier = Classifier::with_prompt(&model, &untrained(&model)).unwrap();
-        let mut frames = demo();
-        let options = WatchOptions {
-            frames: Some(6),
-            regions: vec!["corner=0,0,4,4".parse().unwrap()],
-            motion: Some(MotionGate {
-                sensitivity: motion::Sensitivity::new(1).unwrap(),
-                at_least: Duration::from_secs(600),
-            }),
-            ..WatchOptions::default()
-        };
-        let mut watch = Watch::new(&mut frames, classifier, None, options);
-        assert!(matches!(watch.next(&|| false).unwrap(), Event::Named(_)));
-        while !matches!(watch.next(&|| false).unwrap(), Event::Ended) {}
-        let savings = watch.savings();
-        assert_eq!(savings.named + savings.still, 6);
-        assert!((0.0..=1.0).contains(&savings.share()));
-    }
-
-    #[test]
-    fn every_frame_is_an_event_and_a_new_label_a_change() {
-        let model = Model::embedded().unwrap();
-        let classifier = Classifier::with_prompt(&model, &untrained(&model)).unwrap();
-        let mut frames = demo();
-        let options = WatchOptions {
-            frames: Some(12),
-            ..WatchOptions::default()
-        };
-        let mut watch = Watch::new(&mut frames, classifier, None, options);
-        let mut before = None;
-        for _ in 0..12 {
-            let named = named(watch.next(&|| false).unwrap());
-            assert!(named.truth().is_some());
-            let shown = Shown::of(&named.answer);
-            match &named.change {
-                Some(change) => {
-                    assert_eq!((&change.previous, &change.shown), (&before, &shown));
-                    assert_eq!(change.frame, named.frame.index);
-                }
-                None => assert_eq!(before.as_ref(), Some(&shown)),
-            }
-            before = Some(shown);
-        }
-        assert!(matches!(watch.next(&|| false), Ok(Event::Ended)));
-        let mut watch = Watch::new(
-            &mut frames,
-            watch_again(&model),
-            None,
-            WatchOptions::default(),
-        );
-        assert!(matches!(watch.next(&|| true), Ok(Event::Ended)));
-    }
-
-    fn watch_again(model: &Model) -> Classifier<'_> {
-        Classifier::with_prompt(model, &untrained(model)).unwrap()
-    }
-
-    #[test]
-    fn a_prompt_that_was_replaced_is_an_event_before_the_frame_that_it_names() {
-        let model = Model::embedded().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::new(dir.path());
-        let prompt = untrained(&model);
-        home.save("shelf", &prompt).unwrap();
-        let loaded = home.load("shelf").unwrap().record;
-        let classifier = Classifier::with_prompt(&model, &loaded).unwrap();
-        let renewal = Renewal::new(&home, "shelf", loaded).every(Duration::ZERO);
-        let mut frames = demo();
-        let options = WatchOptions::default();
-        let mut watch = Watch::new(&mut frames, classifier, Some(renewal), options);
-        let next = |watch: &mut Watch| watch.next(&|| false).unwrap();
-        assert_eq!(named(next(&mut watch)).frame.index, 0);
-
-        let mut other = prompt.clone();
-        other.seed += 1;
-        home.save("shelf", &other).unwrap();
-        let event = next(&mut watch);
-        assert!(
-            matches!(event, Event::Prompt(PromptChange::InUse { sequence: 2 })),
-            "{event:?}"
-        );
-        assert_eq!(named(next(&mut watch)).frame.index, 1);
-
-        other.labels.pop();
-        home.save("shelf", &other).unwrap();
-        let event = next(&mut watch);
-        assert!(
-            matches!(event, Event::Prompt(PromptChange::OtherLabels)),
-            "{event:?}"
-        );
-        assert_eq!(named(next(&mut watch)).answer.labels().len(), CLASSES.len());
-    }
-}
+mod tests;

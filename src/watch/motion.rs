@@ -1,5 +1,5 @@
 //! Whether anything in a picture changes: a small grey picture of it is compared with what is usually there, so that nothing
-//! need be named while nothing happens. Light that changes slowly, or all over, is no motion.
+//! need be named while nothing happens. Light that changes slowly is no motion; a lamp that goes on is.
 
 use image::RgbImage;
 
@@ -16,6 +16,8 @@ const SLOW: f32 = 30.0;
 const STEP: f32 = 10.0;
 /// Cells that must differ at a sensitivity of 50, of a thousand.
 const CELLS: f32 = 6.0;
+/// By what all of a picture must have become lighter or darker, as a logarithm, at a sensitivity of 50: by half.
+const LAMP: f32 = 0.4;
 /// A cell that differs by so many times what is asked for is enough by itself.
 const OUTRIGHT: f32 = 2.5;
 
@@ -73,7 +75,9 @@ impl Motion {
             self.named = cells;
             return true;
         }
-        let changed = self.differs(&cells, &self.named) || self.differs(&cells, &self.usual);
+        let lamp = light(&cells, &self.usual).ln().abs() > LAMP * self.sensitivity.scale();
+        let changed =
+            lamp || self.differs(&cells, &self.named) || self.differs(&cells, &self.usual);
         if changed {
             self.named.clone_from(&cells);
             self.usual = cells;
@@ -177,6 +181,17 @@ mod tests {
             seen += usize::from(motion.look(&scene(light, &mut rng), WHOLE));
         }
         assert_eq!(seen, 1, "the first frame alone");
+    }
+
+    #[test]
+    fn a_lamp_that_goes_on_or_off_is_seen_at_once() {
+        let (mut motion, mut rng) = (Motion::new(Sensitivity::default()), Rng::new(4));
+        for light in [1.0, 0.3, 1.1, 0.05, 0.9] {
+            assert!(motion.look(&scene(light, &mut rng), WHOLE), "{light}");
+            for _ in 0..20 {
+                assert!(!motion.look(&scene(light, &mut rng), WHOLE), "{light}");
+            }
+        }
     }
 
     #[test]

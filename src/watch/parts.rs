@@ -1,25 +1,33 @@
 //! The parts of a camera's pictures that are named, each by itself: what it showed last, averaged over time, and whether
 //! anything in it has changed. All of it are plain values of one camera, so that several can be watched at once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::confirmation::Confirmation;
 use super::motion::Motion;
 use super::{Smoothing, WatchOptions};
+use crate::classifier::Answer;
 use crate::frames::{Frame, cut};
 use crate::prompt::{Rectangle, Region, RegionError};
+
+/// The times of smoothing in which an average follows a change: 2 % of what was there before is left.
+const SETTLED: u32 = 4;
 
 /// One part of a camera's pictures.
 pub(super) struct Part {
     /// Where it lies; none for whole pictures.
     pub region: Option<Region>,
-    pub smoothing: Smoothing,
     /// What it is taken to show.
     pub confirmation: Confirmation,
+    smoothing: Smoothing,
     motion: Option<Motion>,
-    /// When it was named last.
-    pub last: Instant,
-    named: bool,
+    /// For so long after a change its average is not what it will be.
+    unsettled: Duration,
+    moved: Option<Instant>,
+    named: Option<Instant>,
+    /// When the average last took something on, or would have taken on the same again.
+    averaged: Instant,
 }
 
 impl Part {
@@ -27,11 +35,13 @@ impl Part {
     pub fn all(options: &WatchOptions) -> Vec<Part> {
         let part = |region: Option<&Region>| Part {
             region: region.cloned(),
-            smoothing: Smoothing::new(options.smooth),
             confirmation: Confirmation::new(options.confirm),
+            smoothing: Smoothing::new(options.smooth),
             motion: options.motion.map(|gate| Motion::new(gate.sensitivity)),
-            last: Instant::now(),
-            named: false,
+            unsettled: options.smooth.saturating_mul(SETTLED),
+            moved: None,
+            named: None,
+            averaged: Instant::now(),
         };
         match &options.regions[..] {
             [] => vec![part(None)],
@@ -39,30 +49,58 @@ impl Part {
         }
     }
 
-    /// Whether there is reason to name it: something in it changes, or it was last named `at_least` before.
+    /// Whether there is reason to name it: something in it changes, a change is not yet told for certain, or it was last
+    /// named `at_least` before.
     pub fn is_due(&mut self, frame: &Frame, at_least: Duration) -> Result<bool, RegionError> {
         let place = self.place(frame)?;
         let Some(motion) = &mut self.motion else {
             return Ok(true);
         };
-        let moved = motion.look(&frame.image, place);
-        let due = moved || !self.named || self.last.elapsed() >= at_least;
-        self.named |= due;
-        Ok(due)
+        let now = Instant::now();
+        if motion.look(&frame.image, place) {
+            self.moved = Some(now);
+            return Ok(true);
+        }
+        let Some(named) = self.named else {
+            return Ok(true);
+        };
+        let unsettled = self.moved.is_some_and(|at| now - at < self.unsettled);
+        if unsettled || self.confirmation.is_undecided() {
+            return Ok(true);
+        }
+        if now - named >= at_least {
+            // Nothing has changed since, so what it shows now counts for all that time.
+            self.averaged = named;
+            return Ok(true);
+        }
+        self.averaged = now;
+        Ok(false)
     }
 
     /// What of `frame` is named.
-    pub fn of(&self, frame: &Frame) -> Result<Frame, RegionError> {
+    pub fn of(&self, frame: &Arc<Frame>) -> Result<Arc<Frame>, RegionError> {
         let Some(region) = &self.region else {
-            return Ok(frame.clone());
+            return Ok(Arc::clone(frame));
         };
-        Ok(Frame {
+        Ok(Arc::new(Frame {
             image: cut(&frame.image, region)?,
             source: frame.source.clone(),
             index: frame.index,
             label: frame.label.clone(),
             jpeg: None,
-        })
+        }))
+    }
+
+    /// `answer`, that of `now`, averaged with those before.
+    pub fn smoothed(&mut self, answer: Answer, now: Instant) -> Answer {
+        self.named = Some(now);
+        let before = std::mem::replace(&mut self.averaged, now);
+        self.smoothing.add(answer, now - before)
+    }
+
+    /// Gives reason to name it, whether something changes or not.
+    pub fn name_anew(&mut self) {
+        self.named = None;
     }
 
     /// What people call it; empty for whole pictures and a region without a name.

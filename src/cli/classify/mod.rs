@@ -9,7 +9,7 @@ use super::regions::RegionArguments;
 use super::{Context, Exit, model, usage};
 use crate::classifier::{Classifier, Unknown};
 use crate::clip::Model;
-use crate::frames::{MAX_PIXELS, cut, read_picture};
+use crate::frames::{MAX_PIXELS, read_region};
 use crate::masked::masked;
 use crate::prompt::{Label, Region, Template, labels};
 use crate::store::LoadedPrompt;
@@ -271,17 +271,14 @@ fn files(
     classifier: &Classifier,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    let mut parts: Vec<Option<&Region>> = regions.iter().map(Some).collect();
+    if parts.is_empty() {
+        parts.push(None);
+    }
     for path in paths {
         if report.context.stopped() {
             break;
         }
-        let picture = match read_picture(path, MAX_PIXELS) {
-            Ok(picture) => picture,
-            Err(error) => {
-                report.skip(&error.to_string());
-                continue;
-            }
-        };
         let folder = path
             .parent()
             .and_then(Path::file_name)
@@ -302,18 +299,15 @@ fn files(
                 frozen: false,
             })
         };
-        if regions.is_empty() {
-            name(&picture, "")?;
-        }
-        let mut beyond = None;
-        for region in regions {
-            match cut(&picture, region) {
-                Ok(part) => name(&part, &region.name)?,
-                Err(error) => beyond = Some(error),
+        let mut unreadable = None;
+        for region in &parts {
+            match read_region(path, MAX_PIXELS, *region) {
+                Ok(part) => name(&part, region.map_or("", |region| &region.name))?,
+                Err(error) => unreadable = Some(error),
             }
         }
-        if let Some(error) = beyond {
-            report.skip(&format!("{}: {error}", path.display()));
+        if let Some(error) = unreadable {
+            report.skip(&error.to_string());
         }
     }
     Ok(())

@@ -80,14 +80,16 @@ pub fn watch<'a>(
                 if let Some(uncertain) = &mut uncertain
                     && let Err(error) = uncertain.offer(&named, Instant::now())
                 {
-                    report.warn(format!("an uncertain picture was not kept: {error}"));
+                    report.warn(format!(
+                        "a picture that is worth labelling was not kept: {error}"
+                    ));
                 }
                 if let (Some(on_change), Some(change)) = (&on_change, named.change) {
                     on_change.changed(change);
                 }
                 rates.report(watch.counts(), report);
             }
-            Event::Still => rates.report(watch.counts(), report),
+            Event::Still(_) => rates.report(watch.counts(), report),
             Event::Prompt(change) => say(&change, report),
             Event::Liveness(liveness) => {
                 let words = format!("camera {} {liveness}", camera.source);
@@ -109,14 +111,18 @@ pub fn watch<'a>(
     report.rates = Some(in_words(&rates.all, rates.started.elapsed()));
     if let Some(uncertain) = uncertain.filter(|uncertain| uncertain.count() > 0) {
         let (count, folder) = (uncertain.count(), uncertain.folder().display());
-        report.note(format!("{count} uncertain pictures were kept in {folder}"));
+        report.note(match count {
+            1 => format!("a picture that is worth labelling was kept in {folder}"),
+            _ => format!("{count} pictures that are worth labelling were kept in {folder}"),
+        });
     }
     if arguments.motion.is_some() {
         let savings = watch.savings();
         report.saved = Some(format!(
-            "{} not named, for nothing changed in them: {} less processor time for naming",
+            "{} not named, for nothing changed in them: {} less time for naming ({:.1} s saved)",
             savings.still,
-            percent(savings.share() as f32)
+            percent(savings.share() as f32),
+            savings.saved().as_secs_f64()
         ));
     }
     if let Some(counts) = watch.counts() {

@@ -12,7 +12,7 @@ use crate::evaluate::{
     EvaluateError, Fitted, Part, PartClasses, Predictor, Trial, TrialResult, base_and_new,
     choose_shots, run as run_trial, test,
 };
-use crate::prompt::{Label, Template, TokenLayout};
+use crate::prompt::{Label, Region, Template, TokenLayout};
 use crate::store::LoadedPrompt;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -85,6 +85,7 @@ impl<'a> Evaluation<'a> {
         let train = extract(
             model,
             &files,
+            &configuration.regions,
             extraction(configuration.views, context),
             context,
         )?;
@@ -92,6 +93,7 @@ impl<'a> Evaluation<'a> {
 
         let mut tests = Tests {
             template: &configuration.template,
+            regions: &configuration.regions,
             model,
             context,
             parts: Vec::new(),
@@ -297,6 +299,7 @@ impl Classes {
 /// The parts of the test as they are put together.
 struct Tests<'a> {
     template: &'a Template,
+    regions: &'a [Region],
     model: &'a Model,
     context: &'a Context,
     parts: Vec<TestPart>,
@@ -309,7 +312,13 @@ impl Tests<'_> {
     /// The features of all test pictures of `data`.
     fn extract(&mut self, data: &DataSet) -> anyhow::Result<Extracted> {
         let extraction = extraction(1, self.context);
-        let tested = extract(self.model, &data.test, extraction, self.context)?;
+        let tested = extract(
+            self.model,
+            &data.test,
+            self.regions,
+            extraction,
+            self.context,
+        )?;
         self.seconds_each = self.seconds_each.max(tested.seconds_each);
         self.skipped += tested.skipped;
         Ok(tested)

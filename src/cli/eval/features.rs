@@ -5,7 +5,8 @@ use crate::adapt::AdaptError;
 use crate::adapt::features::{self, Extraction, FeatureSet, Monitor, Pictures};
 use crate::clip::Model;
 use crate::evaluate::data_set::File;
-use crate::frames::{MAX_PIXELS, PictureError, read_picture};
+use crate::frames::{MAX_PIXELS, PictureError, read_region};
+use crate::prompt::Region;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -20,19 +21,22 @@ pub struct Extracted {
     pub seconds_each: f64,
 }
 
-/// Decodes and encodes each of `files` once.
+/// Decodes and encodes each of `files` once, or each of the `regions` of it.
 pub fn extract(
     model: &Model,
     files: &[File],
+    regions: &[Region],
     extraction: Extraction,
     context: &Context,
 ) -> anyhow::Result<Extracted> {
-    let bar = context.output.progress("pictures", files.len() as u64);
+    let parts = regions.len().max(1);
+    let count = files.len() * parts;
+    let bar = context.output.progress("pictures", count as u64);
     let unreadable: Mutex<Vec<(usize, PictureError)>> = Mutex::default();
     let failures = || unreadable.lock().unwrap_or_else(PoisonError::into_inner);
     let load = |index: usize| {
-        let (path, class) = &files[index];
-        match read_picture(path, MAX_PIXELS) {
+        let (path, class) = &files[index / parts];
+        match read_region(path, MAX_PIXELS, regions.get(index % parts)) {
             Ok(picture) => Some((picture, *class)),
             Err(error) => {
                 failures().push((index, error));
@@ -41,10 +45,7 @@ pub fn extract(
         }
     };
     let started = Instant::now();
-    let pictures = Pictures {
-        count: files.len(),
-        load: &load,
-    };
+    let pictures = Pictures { count, load: &load };
     let monitor = Monitor {
         done: &|count| bar.set_position(count as u64),
         stop: &context.stop,
@@ -55,7 +56,7 @@ pub fn extract(
         return Err(AdaptError::Stopped.into());
     }
     let set = set?;
-    let busy = started.elapsed().as_secs_f64() * extraction.threads.min(files.len()) as f64;
+    let busy = started.elapsed().as_secs_f64() * extraction.threads.min(count) as f64;
     let mut failed = std::mem::take(&mut *failures());
     failed.sort_by_key(|(index, _)| *index);
     for (_, error) in &failed {
@@ -64,7 +65,10 @@ pub fn extract(
     let readable = |index: &usize| failed.iter().all(|(failed, _)| failed != index);
     Ok(Extracted {
         seconds_each: busy / (set.labels.len().max(1) * extraction.views) as f64,
-        files: (0..files.len()).filter(readable).collect(),
+        files: (0..count)
+            .filter(readable)
+            .map(|index| index / parts)
+            .collect(),
         skipped: failed.len(),
         set,
     })

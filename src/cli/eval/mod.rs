@@ -5,12 +5,13 @@ pub(super) mod evaluation;
 mod features;
 pub(super) mod summary;
 
+use super::regions::RegionArguments;
 use super::report::Thumbnails;
 use super::{Context, Exit, model, report, usage};
 use crate::adapt::{MIN_LABELS, check_labels};
 use crate::evaluate::data_set::{DataSet, Reading};
 use crate::evaluate::{FitOptions, Method};
-use crate::prompt::{Template, labels};
+use crate::prompt::{Region, Template, labels};
 use crate::store::LoadedPrompt;
 use crate::store::atomic::{self, Replace};
 use crate::store::file_system::{Access, Disk};
@@ -28,6 +29,8 @@ pub struct Arguments {
     /// One label a line [default: the folder's labels.txt or sub-folders; with --prompt, those it was trained on]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    #[command(flatten)]
+    regions: RegionArguments,
     /// A prompt to judge, by name or file, beside zero-shot
     #[arg(long, value_name = "NAME|FILE")]
     prompt: Option<String>,
@@ -120,6 +123,8 @@ pub struct Configuration {
     /// Views of each picture to train on.
     pub views: usize,
     pub template: Template,
+    /// What is cut out of each picture; each region of one is a picture of its label.
+    pub regions: Vec<Region>,
     pub prompt: Option<(String, LoadedPrompt)>,
 }
 
@@ -155,6 +160,8 @@ impl Configuration {
             None => &Method::ALL,
         };
         let methods = methods(&arguments.methods, default)?;
+        let judged = prompt.as_ref().map(|(_, loaded)| loaded);
+        let regions = arguments.regions.of_files(judged, context)?;
         // Nothing that is drawn by a seed is used.
         let fixed = methods == [Method::ZeroShot];
         Ok(Configuration {
@@ -177,6 +184,7 @@ impl Configuration {
             },
             views: arguments.views as usize,
             template,
+            regions,
             prompt,
         })
     }

@@ -77,7 +77,7 @@ impl Learner<'_> {
                     self.supervisor.ready();
                     drift.add(named.feature);
                 }
-                Event::Prompt(_) | Event::Still => continue,
+                Event::Prompt(_) | Event::Still(_) => continue,
                 Event::Liveness(liveness) => {
                     self.context.output.warn(format!("the camera {liveness}"));
                     continue;

@@ -9,6 +9,7 @@ use crate::prompt::Region;
 use crate::store::Shot;
 use crate::watch::{Event, Named, Watch, WatchOptions, sharpness};
 use ndarray::Array1;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread;
@@ -25,7 +26,7 @@ const VIEW_SEED: u64 = 2_000_000;
 
 /// A frame, and what the model makes of it.
 pub struct Snapshot {
-    pub frame: Frame,
+    pub frame: Arc<Frame>,
     /// `[joint]`, L2-normalised.
     pub feature: Array1<f32>,
     /// The best label and its probability.
@@ -142,7 +143,7 @@ impl Watcher<'_> {
                     continue;
                 }
                 Event::Named(named) => ViewEvent::Snapshot(Box::new(Snapshot::from(*named))),
-                Event::Prompt(_) | Event::Still | Event::Liveness(_) => continue,
+                Event::Prompt(_) | Event::Still(_) | Event::Liveness(_) => continue,
                 Event::Problem(problem) => ViewEvent::Problem(problem),
                 Event::Ended => return Ok(()),
             };

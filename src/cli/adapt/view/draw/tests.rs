@@ -25,7 +25,7 @@ fn state(labels: usize) -> State {
 
 fn snapshot() -> Snapshot {
     Snapshot {
-        frame: demo::stream(vec![0], 1).next().unwrap(),
+        frame: demo::stream(vec![0], 1).next().unwrap().into(),
         feature: Array1::zeros(4),
         guess: (1, 0.931),
         sharpness: 10.0,
