@@ -52,6 +52,7 @@
 // Unsafe code is in `ops` (kernels and the memory they fill) and in `host::memory` (the map of a bundle, the heap) alone;
 // docs/security.md has the argument of each.
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod adapt;
 #[doc(hidden)]

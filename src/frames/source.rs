@@ -177,7 +177,9 @@ pub enum CameraProblem {
     /// What was told before has happened again.
     #[error("camera {camera}: {more} more like it: {words}")]
     Repeated {
+        /// The camera, without its login.
         camera: String,
+        /// What was told the first time.
         words: String,
         /// How often, since it was last told.
         more: u64,

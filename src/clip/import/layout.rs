@@ -82,7 +82,9 @@ pub fn settings() -> impl Iterator<Item = &'static str> {
 /// The names of the two towers, which may be one file, seen from the folder that is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TowerNames {
+    /// The image tower.
     pub image: String,
+    /// The text tower.
     pub text: String,
     /// What their name says of how exact they are.
     pub precision: &'static str,

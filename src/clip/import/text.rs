@@ -28,8 +28,11 @@ pub enum Unrecognised {
         "the text tower is not one that can be adapted: expected {expected} at node `{node}` ({operator})"
     )]
     Part {
+        /// What was expected there.
         expected: String,
+        /// The node's name in the file.
         node: String,
+        /// What it computes instead.
         operator: String,
     },
     /// BERT's order of layers.
@@ -37,7 +40,10 @@ pub enum Unrecognised {
         "not a CLIP text tower: its layer norms stand after the sums, as in BERT (at node `{node}`); take a model whose \
          text tower is a CLIP's or a SigLIP's"
     )]
-    PostNorm { node: String },
+    PostNorm {
+        /// The node's name in the file.
+        node: String,
+    },
 }
 
 /// What is known of a text tower beside its graph.
