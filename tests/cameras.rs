@@ -274,3 +274,12 @@ fn files_with_times(folder: &Path) -> Vec<(PathBuf, SystemTime)> {
     found.sort();
     found
 }
+
+#[test]
+fn uncertain_pictures_are_kept_in_a_folder_that_was_not_there() {
+    let dir = Directory::with_pictures(1);
+    let watch = "classify --camera demo --labels pictures/labels.txt --frames 12 --keep-uncertain kept/here";
+    let ran = dir.ok(watch);
+    let kept = std::fs::read_dir(dir.path().join("kept/here")).unwrap();
+    assert!(kept.count() > 0, "{ran}");
+}

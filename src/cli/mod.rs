@@ -147,17 +147,15 @@ impl Command {
     /// What it keeps of its rights while it reads pictures and models of others; none where it runs commands of the user's, or
     /// writes where they say.
     fn kept<'a>(&'a self, home: &'a Path) -> Option<Kept<'a>> {
-        // On the first run there is only the folder that it will be made in.
-        let home = home.ancestors().find(|folder| folder.exists())?;
         let (folder, programs) = match self {
             Command::Classify(arguments) if arguments.runs_commands() => return None,
-            Command::Classify(arguments) => (None, arguments.watches()),
+            Command::Classify(arguments) => (arguments.keeps_in(), arguments.watches()),
             Command::Embed(_) | Command::Model(_) => (None, false),
             Command::Eval(arguments) => (arguments.report_folder(), false),
             _ => return None,
         };
         Some(Kept {
-            writable: [home].into_iter().chain(folder).collect(),
+            writable: [home].into_iter().chain(folder).map(there).collect(),
             programs,
         })
     }
@@ -329,6 +327,14 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Bench(arguments) => bench::run(arguments, context),
         Command::Doctor => doctor::run(context),
     }
+}
+
+/// The folder, or the one that it will be made in.
+fn there(folder: &Path) -> &Path {
+    let mut above = folder.ancestors();
+    above
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("."))
 }
 
 /// Takes the processor only where nothing more urgent wants it; to be called before threads are started, which inherit it.

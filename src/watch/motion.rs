@@ -55,6 +55,7 @@ pub struct Motion {
 }
 
 impl Motion {
+    /// Nothing was seen yet, so the first frame is a change.
     pub fn new(sensitivity: Sensitivity) -> Motion {
         Motion {
             sensitivity,

@@ -99,6 +99,12 @@ impl Arguments {
         self.paths.is_empty()
     }
 
+    /// The folder of the user's that uncertain pictures are kept in.
+    pub fn keeps_in(&self) -> Option<&Path> {
+        let place = self.keep_uncertain.as_deref()?;
+        place.parse::<usize>().is_err().then(|| Path::new(place))
+    }
+
     /// Whether commands of the user's are run.
     pub fn runs_commands(&self) -> bool {
         self.exec.is_some()
