@@ -207,13 +207,27 @@ pub struct Change {
     pub region: String,
 }
 
+/// A part of a camera's pictures, and what names it.
+#[derive(Clone)]
+pub struct NamedPart<'a> {
+    /// Where it lies; none for whole pictures.
+    pub region: Option<Region>,
+    /// What names it.
+    pub classifier: Classifier<'a>,
+}
+
+/// Who sees each frame as it came.
+type Observer<'a> = dyn Fn(&Arc<Frame>) + 'a;
+
 /// A camera that is being watched.
 pub struct Watch<'a> {
     frames: &'a mut Frames,
-    classifier: Classifier<'a>,
+    /// What names all parts; none where each has its own.
+    classifier: Option<Classifier<'a>>,
     renewal: Option<Renewal<'a>>,
     options: WatchOptions,
-    parts: Vec<Part>,
+    parts: Vec<Part<'a>>,
+    observer: Option<&'a Observer<'a>>,
     /// How many parts of the frame that waits are done with.
     done: usize,
     savings: Savings,
@@ -233,20 +247,45 @@ impl<'a> Watch<'a> {
         renewal: Option<Renewal<'a>>,
         options: WatchOptions,
     ) -> Watch<'a> {
+        let parts = parts_of(&options.regions, &classifier);
+        Watch {
+            classifier: Some(classifier),
+            renewal,
+            ..Watch::of_parts(frames, parts, options)
+        }
+    }
+
+    /// Watches parts of `frames`, each with a classifier of its own, in place of [`WatchOptions::regions`]. Without parts
+    /// nothing is named, and each frame is [`Event::Still`].
+    pub fn of_parts(
+        frames: &'a mut Frames,
+        parts: Vec<NamedPart<'a>>,
+        options: WatchOptions,
+    ) -> Watch<'a> {
         // Drawn scenes and files of a folder are no live camera.
         let live = frames.counts().is_some();
+        let parts = parts.into_iter();
         Watch {
             frozen: options.frozen_after.filter(|_| live).map(FrozenCamera::new),
             frames,
-            classifier,
-            renewal,
-            parts: Part::all(&options),
+            classifier: None,
+            renewal: None,
+            parts: parts.map(|part| Part::new(part, &options)).collect(),
+            observer: None,
             done: 0,
             savings: Savings::default(),
             options,
             pending: None,
             named: 0,
             resting: false,
+        }
+    }
+
+    /// The same, with each frame shown to `observer` as it came, before any part of it is named.
+    pub fn on_frame(self, observer: &'a dyn Fn(&Arc<Frame>)) -> Watch<'a> {
+        Watch {
+            observer: Some(observer),
+            ..self
         }
     }
 
@@ -269,6 +308,9 @@ impl<'a> Watch<'a> {
             None => match self.frames.next(stop)? {
                 CameraEvent::Frame(frame) => {
                     let frame: Arc<Frame> = frame.into();
+                    if let Some(observer) = self.observer {
+                        observer(&frame);
+                    }
                     let liveness = self
                         .frozen
                         .as_mut()
@@ -326,15 +368,22 @@ impl<'a> Watch<'a> {
         self.named += 1;
     }
 
-    /// Names other parts of the frames from here on. What is known of a part that stays is kept.
+    /// Names other parts of the frames from here on, where all have one classifier. What is known of a part that stays is kept.
     pub fn set_regions(&mut self, regions: Vec<Region>) {
-        self.options.regions = regions;
-        let mut before = std::mem::take(&mut self.parts);
-        let kept = |part: Part| match before.iter().position(|old| old.region == part.region) {
-            Some(place) => before.swap_remove(place),
-            None => part,
+        let Some(classifier) = &self.classifier else {
+            return;
         };
-        self.parts = Part::all(&self.options).into_iter().map(kept).collect();
+        let mut before = std::mem::take(&mut self.parts);
+        let kept =
+            |part: NamedPart<'a>| match before.iter().position(|old| old.region == part.region) {
+                Some(place) => before.swap_remove(place),
+                None => Part::new(part, &self.options),
+            };
+        self.parts = parts_of(&regions, classifier)
+            .into_iter()
+            .map(kept)
+            .collect();
+        self.options.regions = regions;
         self.done = 0;
     }
 
@@ -349,11 +398,15 @@ impl<'a> Watch<'a> {
     }
 
     fn renew(&mut self) -> Option<PromptChange> {
-        let (change, classifier) = self.renewal.as_mut()?.look(self.classifier.model())?;
+        let model = self.classifier.as_ref()?.model();
+        let (change, classifier) = self.renewal.as_mut()?.look(model)?;
         if let Some(classifier) = classifier {
-            self.classifier = classifier;
-            // It may call something else what has not changed.
-            self.parts.iter_mut().for_each(Part::name_anew);
+            for part in &mut self.parts {
+                part.classifier = classifier.clone();
+                // It may call something else what has not changed.
+                part.name_anew();
+            }
+            self.classifier = Some(classifier);
         }
         Some(change)
     }
@@ -361,10 +414,10 @@ impl<'a> Watch<'a> {
     /// Names `frame`, which is that of the part before [`Watch::done`] in `whole`.
     fn name(&mut self, frame: Arc<Frame>, whole: Arc<Frame>) -> Result<Named, ModelError> {
         let started = Instant::now();
-        let feature = self.classifier.model().encode_image(&frame.image)?;
-        let answer = self.classifier.answer(feature.view());
-        let now = Instant::now();
         let part = &mut self.parts[self.done - 1];
+        let feature = part.classifier.model().encode_image(&frame.image)?;
+        let answer = part.classifier.answer(feature.view());
+        let now = Instant::now();
         let region = part.name().to_owned();
         let answer = part.smoothed(answer, now);
         let shown = Shown::of(&answer);
@@ -388,6 +441,18 @@ impl<'a> Watch<'a> {
             change,
             frozen: self.frozen.as_ref().is_some_and(FrozenCamera::is_frozen),
         })
+    }
+}
+
+/// `regions`, all named by one classifier; the whole picture where there are none.
+fn parts_of<'a>(regions: &[Region], classifier: &Classifier<'a>) -> Vec<NamedPart<'a>> {
+    let part = |region: Option<&Region>| NamedPart {
+        region: region.cloned(),
+        classifier: classifier.clone(),
+    };
+    match regions {
+        [] => vec![part(None)],
+        regions => regions.iter().map(|region| part(Some(region))).collect(),
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::confirmation::Confirmation;
 use super::motion::Motion;
-use super::{Smoothing, WatchOptions};
-use crate::classifier::Answer;
+use super::{NamedPart, Smoothing, WatchOptions};
+use crate::classifier::{Answer, Classifier};
 use crate::frames::{Frame, cut};
 use crate::prompt::{Rectangle, Region, RegionError};
 
@@ -15,7 +15,9 @@ use crate::prompt::{Rectangle, Region, RegionError};
 const SETTLED: u32 = 4;
 
 /// One part of a camera's pictures.
-pub(super) struct Part {
+pub(super) struct Part<'a> {
+    /// What names it.
+    pub classifier: Classifier<'a>,
     /// Where it lies; none for whole pictures.
     pub region: Option<Region>,
     /// What it is taken to show.
@@ -30,11 +32,12 @@ pub(super) struct Part {
     averaged: Instant,
 }
 
-impl Part {
-    /// Those that the options ask for: the whole picture where they name no region.
-    pub fn all(options: &WatchOptions) -> Vec<Part> {
-        let part = |region: Option<&Region>| Part {
-            region: region.cloned(),
+impl<'a> Part<'a> {
+    /// One that was never named.
+    pub fn new(part: NamedPart<'a>, options: &WatchOptions) -> Part<'a> {
+        Part {
+            classifier: part.classifier,
+            region: part.region,
             confirmation: Confirmation::new(options.confirm),
             smoothing: Smoothing::new(options.smooth),
             motion: options.motion.map(|gate| Motion::new(gate.sensitivity)),
@@ -42,10 +45,6 @@ impl Part {
             moved: None,
             named: None,
             averaged: Instant::now(),
-        };
-        match &options.regions[..] {
-            [] => vec![part(None)],
-            regions => regions.iter().map(|region| part(Some(region))).collect(),
         }
     }
 

@@ -317,3 +317,40 @@ fn regions_can_be_changed_while_a_camera_is_watched() {
     let whole = named(watch.next(&|| false).unwrap());
     assert!(Arc::ptr_eq(&whole.frame, &whole.whole));
 }
+
+#[test]
+fn parts_are_named_by_classifiers_of_their_own_and_every_frame_is_seen() {
+    let model = Model::embedded().unwrap();
+    let whole = untrained(&model);
+    let mut two = whole.clone();
+    two.labels.truncate(2);
+    let part = |region: Option<&str>, prompt: &Prompt| NamedPart {
+        region: region.map(|region| region.parse().unwrap()),
+        classifier: Classifier::with_prompt(&model, prompt).unwrap(),
+    };
+    let parts = vec![part(None, &whole), part(Some("left=0,0,50,100"), &two)];
+    let options = || WatchOptions {
+        frames: Some(2),
+        ..WatchOptions::default()
+    };
+    let seen = std::cell::RefCell::new(Vec::new());
+    let observer = |frame: &Arc<Frame>| seen.borrow_mut().push(frame.index);
+    let mut frames = demo();
+    let watch = Watch::of_parts(&mut frames, parts, options());
+    let mut watch = watch.on_frame(&observer);
+    for _ in 0..2 {
+        let first = named(watch.next(&|| false).unwrap());
+        assert_eq!(
+            (first.region.as_str(), first.answer.labels().len()),
+            ("", CLASSES.len())
+        );
+        let second = named(watch.next(&|| false).unwrap());
+        assert_eq!(
+            (second.region.as_str(), second.answer.labels().len()),
+            ("left", 2)
+        );
+    }
+    assert_eq!(*seen.borrow(), [0, 1]);
+    let mut unnamed = Watch::of_parts(&mut frames, Vec::new(), options());
+    assert!(matches!(unnamed.next(&|| false), Ok(Event::Still(frame)) if frame.index == 2));
+}
