@@ -1,6 +1,10 @@
 //! The central noun: a frozen [`Model`], a [`Prompt`] (or the plain template) and labels, ready to name pictures. What the
 //! text tower makes of a prompt and what an answer's scores mean is written here and nowhere else.
 
+mod distance;
+
+pub use distance::Distance;
+
 use std::sync::Arc;
 
 use image::RgbImage;

@@ -5,6 +5,7 @@ use super::region::check_regions;
 use super::{Delta, Label, Prototypes, Region, Template, Tuning};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most context tokens of a prompt; known text towers read 77 at most.
 pub const MAX_TOKENS: usize = 1024;
@@ -130,6 +131,19 @@ pub struct Provenance {
     pub sequence: u64,
     /// The generation this one brings back, if it came from a rollback.
     pub restores: Option<u64>,
+}
+
+impl Provenance {
+    /// Of this machine and this moment, after an adaptation that took so long.
+    pub fn here(took: Duration) -> Provenance {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        Provenance {
+            device: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            seconds: took.as_secs_f32(),
+            created_unix: since.map(|since| since.as_secs()),
+            ..Provenance::default()
+        }
+    }
 }
 
 /// A prompt that was trained for another model than the one it is to be used with.

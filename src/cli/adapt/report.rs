@@ -7,7 +7,7 @@ use crate::adapt::{Evidence, Judgement, Outcome, Verdict};
 use crate::prompt::{Label, Prompt, Provenance, density};
 use crate::store::Saved;
 use serde_json::json;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 impl Adaptation {
     /// The prompt file's content; the adaptation began at `begun`.
@@ -18,15 +18,7 @@ impl Adaptation {
     ) -> anyhow::Result<Prompt> {
         let prompt = outcome.prompt(&self.task(), &self.plan.template, &self.plan.options)?;
         Ok(Prompt {
-            provenance: Provenance {
-                device: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-                seconds: begun.elapsed().as_secs_f32(),
-                created_unix: SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .ok()
-                    .map(|since| since.as_secs()),
-                ..Provenance::default()
-            },
+            provenance: Provenance::here(begun.elapsed()),
             regions: self.plan.regions.clone(),
             ..prompt
         })

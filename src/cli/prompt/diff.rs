@@ -1,13 +1,13 @@
 //! `edge-rlp prompt diff`: how far two prompts of one model are from each other, and where they answer differently.
 
-use crate::classifier::{Classifier, context_rows};
+use crate::classifier::{Classifier, Distance, context_rows};
 use crate::cli::output::percent;
 use crate::cli::{Context, Exit, model};
 use crate::clip::Model;
 use crate::frames::{MAX_PIXELS, read_picture};
 use crate::prompt::{Label, density};
 use crate::store::LoadedPrompt;
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -77,9 +77,9 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
         &model.name,
         &model.fingerprint.0,
     )?;
+    let distance = Distance::between(&model, &a.record, &b.record)?;
     let a = Side::new(&arguments.a, &a, &model)?;
     let b = Side::new(&arguments.b, &b, &model)?;
-    let distance = Distance::of(&a, &b);
     let predictions = Predictions::of(&a, &b, &paths, context)?;
 
     let mut object = json!({
@@ -107,47 +107,6 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
         0 => Exit::Done,
         _ => Exit::NothingAccepted,
     })
-}
-
-/// How far apart two prompts are. None where their templates have not as many tokens, or no label is in both.
-struct Distance {
-    /// Frobenius norm of the difference of the contexts.
-    euclidean: Option<f32>,
-    /// Cosine of the two changes.
-    cosine: Option<f32>,
-    /// Mean cosine of the text features of the labels that both have.
-    text_cosine: Option<f32>,
-}
-
-impl Distance {
-    fn of(a: &Side, b: &Side) -> Distance {
-        let alike = a.context.dim() == b.context.dim();
-        let norm = |table: &Array2<f32>| table.iter().map(|x| x * x).sum::<f32>().sqrt();
-        let cosine = || {
-            let product: f32 = (&a.change * &b.change).sum();
-            let norms = norm(&a.change) * norm(&b.change);
-            (norms > 0.0).then(|| product / norms)
-        };
-        let shared: Vec<f32> = a
-            .labels()
-            .iter()
-            .enumerate()
-            .filter_map(|(row, label)| {
-                let other = b.classifier.class_of(&label.name)?;
-                Some(
-                    a.classifier
-                        .texts()
-                        .row(row)
-                        .dot(&b.classifier.texts().row(other)),
-                )
-            })
-            .collect();
-        Distance {
-            euclidean: alike.then(|| norm(&(&a.context - &b.context))),
-            cosine: alike.then(cosine).flatten(),
-            text_cosine: Array1::from_vec(shared).mean(),
-        }
-    }
 }
 
 /// A picture that the two prompts name differently.
