@@ -45,6 +45,7 @@
 //! | [`adapt`] | which pictures are taken, training, and whether the result may stay |
 //! | [`evaluate`] | data sets, protocols, and methods to compare with |
 //! | [`watch`] | from a camera's frames to typed events |
+//! | `serve` | many cameras in one process, a page and an API, with the feature `serve` |
 //! | [`cli`] | the commands |
 //!
 //! Arrays are [`ndarray`]'s and pictures are [`image`]'s, in the versions that are re-exported here.
@@ -76,6 +77,8 @@ pub mod prompt;
 pub(crate) mod reach;
 #[doc(hidden)]
 pub mod rng;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod store;
 pub(crate) mod visible;
 pub mod watch;

@@ -17,6 +17,8 @@ mod output;
 mod prompt;
 mod regions;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod shots;
 
 use crate::frames;
@@ -98,6 +100,9 @@ enum Command {
     Adapt(adapt::Arguments),
     /// Name what pictures show
     Classify(classify::Arguments),
+    /// Watch many cameras in one process, with a web page to teach them and an API
+    #[cfg(feature = "serve")]
+    Serve(serve::Arguments),
     /// Judge a prompt, or compare methods of adapting, on labelled pictures
     Eval(eval::Arguments),
     /// List, show and roll back prompts
@@ -126,6 +131,8 @@ impl Command {
     fn need(&self) -> Option<&'static limits::Need> {
         match self {
             Command::Adapt(_) | Command::Eval(_) | Command::Bench(_) => Some(&limits::TRAINING),
+            #[cfg(feature = "serve")]
+            Command::Serve(_) => Some(&limits::TRAINING),
             Command::Classify(_) | Command::Embed(_) | Command::Model(_) => Some(&limits::NAMING),
             Command::Prompt(_)
             | Command::Shots(_)
@@ -165,6 +172,8 @@ impl Command {
         match self {
             Command::Adapt(_) => "adapt",
             Command::Classify(_) => "classify",
+            #[cfg(feature = "serve")]
+            Command::Serve(_) => "serve",
             Command::Eval(_) => "eval",
             Command::Prompt(_) => "prompt",
             Command::Shots(_) => "shots",
@@ -317,6 +326,8 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match command {
         Command::Adapt(arguments) => adapt::run(arguments, context),
         Command::Classify(arguments) => classify::run(arguments, context),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(arguments, context),
         Command::Eval(arguments) => eval::run(arguments, context),
         Command::Prompt(command) => prompt::run(command, context),
         Command::Shots(command) => shots::run(command, context),

@@ -238,7 +238,7 @@ impl StoreError {
     }
 
     /// That `path` cannot be read, for `map_err`.
-    pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    pub(crate) fn reading(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
         |source| {
             let path = path.to_owned();
             DiskError::Read { path, source }.into()
@@ -246,7 +246,7 @@ impl StoreError {
     }
 
     /// That `path`, which lies in the home folder, cannot be written, for `map_err`.
-    pub(super) fn writing(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    pub(crate) fn writing(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
         |source| {
             let path = path.to_owned();
             DiskError::WriteHome { path, source }.into()

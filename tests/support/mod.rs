@@ -7,6 +7,8 @@
 #![allow(dead_code)]
 
 pub mod models;
+#[cfg(unix)]
+pub mod serve;
 pub mod server;
 
 use edge_rlp::frames::demo::{self, CLASSES, Purpose};

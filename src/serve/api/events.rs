@@ -1,0 +1,84 @@
+//! Events as a stream (server-sent events).
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use axum::response::sse::{self, KeepAlive, Sse};
+use futures_util::{Stream, stream};
+use serde::Deserialize;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Problem, State};
+use crate::serve::events::Event;
+
+/// How often something is sent, so that a listener that is gone is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What there is to listen for.
+const KINDS: [&str; 7] = [
+    "named", "change", "camera", "training", "prompt", "shot", "recent",
+];
+
+/// Which events.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Their kinds, with commas between them; all where nothing is said.
+    kinds: Option<String>,
+    /// Of this camera alone, and all that are of none.
+    camera: Option<String>,
+}
+
+/// All events from now on. Where a listener was too slow, `lost` says how many it missed.
+pub async fn stream(
+    server: State,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
+    let Query(wanted) = wanted?;
+    let kinds: BTreeSet<String> = match &wanted.kinds {
+        Some(kinds) => kinds
+            .split(',')
+            .map(|kind| kind.trim().to_owned())
+            .collect(),
+        None => KINDS.map(str::to_owned).into(),
+    };
+    if let Some(other) = kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+        let known = KINDS.join(", ");
+        return Err(Problem::refused(format!(
+            "there are no events {other:?}: the kinds are {known}"
+        )));
+    }
+    let listener = (server.common.events.listen(), kinds, wanted.camera);
+    let events = stream::unfold(listener, |(mut events, kinds, camera)| async move {
+        let event = next(&mut events, &kinds, camera.as_deref()).await?;
+        Some((Ok(event), (events, kinds, camera)))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+async fn next(
+    events: &mut Receiver<Arc<Event>>,
+    kinds: &BTreeSet<String>,
+    camera: Option<&str>,
+) -> Option<sse::Event> {
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(missed)) => {
+                let said = format!("{{\"missed\":{missed}}}");
+                return Some(sse::Event::default().event("lost").data(said));
+            }
+            Err(RecvError::Closed) => return None,
+        };
+        let of_other = |of: &str| camera.is_some_and(|camera| camera != of);
+        if !kinds.contains(event.kind()) || event.camera().is_some_and(of_other) {
+            continue;
+        }
+        let data = serde_json::to_string(&*event).unwrap_or_default();
+        return Some(sse::Event::default().event(event.kind()).data(data));
+    }
+}

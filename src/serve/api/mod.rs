@@ -1,0 +1,111 @@
+//! The routes of the API and the page, and what they answer: JSON as the commands print it, errors as problem details, events
+//! as a stream. What a handler computes or waits for runs on threads of its own, never on that of the connections.
+
+mod cameras;
+mod events;
+mod page;
+mod pictures;
+mod problem;
+mod prompts;
+mod recent;
+mod shots;
+
+pub use problem::Problem;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, Uri};
+use axum::routing::{MethodRouter, get, post, put};
+
+use super::Server;
+use problem::blocking;
+
+/// The longest body of a request, in bytes, but for pictures.
+const MAX_BODY: usize = 1 << 20;
+/// Of a picture that is sent.
+const MAX_PICTURE: usize = 32 << 20;
+
+/// What every handler is given.
+type State = axum::extract::State<Arc<Server>>;
+
+/// The paths of the API below `/api/v1`, and what answers there.
+fn paths() -> Vec<(&'static str, MethodRouter<Arc<Server>>)> {
+    vec![
+        ("/cameras", get(cameras::list)),
+        (
+            "/cameras/{camera}",
+            get(cameras::show).put(cameras::put).delete(cameras::remove),
+        ),
+        (
+            "/cameras/{camera}/regions/{region}",
+            put(cameras::put_region).delete(cameras::remove_region),
+        ),
+        ("/cameras/{camera}/snapshot.jpg", get(pictures::snapshot)),
+        ("/cameras/{camera}/stream.mjpeg", get(pictures::stream)),
+        ("/events", get(events::stream)),
+        ("/prompts", get(prompts::list)),
+        ("/prompts/{prompt}/labels", put(prompts::put_labels)),
+        ("/prompts/{prompt}/labels/rename", post(prompts::rename)),
+        (
+            "/prompts/{prompt}/training",
+            get(prompts::training)
+                .post(prompts::train)
+                .delete(prompts::cancel),
+        ),
+        ("/prompts/{prompt}/training/accept", post(prompts::accept)),
+        ("/prompts/{prompt}/training/reject", post(prompts::reject)),
+        ("/prompts/{prompt}/history", get(prompts::history)),
+        ("/prompts/{prompt}/rollback", post(prompts::rollback)),
+        ("/prompts/{prompt}/diff", get(prompts::diff)),
+        (
+            "/prompts/{prompt}/shots",
+            get(shots::list)
+                .post(shots::upload)
+                .patch(shots::relabel_all)
+                .delete(shots::remove_label)
+                .layer(DefaultBodyLimit::max(MAX_PICTURE)),
+        ),
+        ("/prompts/{prompt}/shots/capture", post(shots::capture)),
+        ("/prompts/{prompt}/shots/undo", post(shots::undo)),
+        (
+            "/prompts/{prompt}/shots/{id}",
+            get(shots::picture)
+                .patch(shots::relabel)
+                .delete(shots::remove),
+        ),
+        ("/recent", get(recent::list).delete(recent::remove_all)),
+        ("/recent/label", post(recent::label)),
+        ("/recent/{id}", get(recent::picture).delete(recent::remove)),
+    ]
+}
+
+/// Everything that is served.
+pub fn routes(server: Arc<Server>) -> Router {
+    let mut api = Router::new();
+    for (path, methods) in paths() {
+        api = api.route(path, methods);
+    }
+    Router::new()
+        .nest("/api/v1", api)
+        .merge(page::routes())
+        .fallback(nothing)
+        .method_not_allowed_fallback(other_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(server)
+}
+
+async fn nothing(uri: Uri) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing at {}", uri.path()),
+    )
+}
+
+async fn other_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this cannot be done here with that method",
+    )
+}

@@ -1,0 +1,180 @@
+//! The newest picture of a camera, and what viewers get of it: encoded when the first asks, once for all who want the same
+//! size.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fast_image_resize::images::Image;
+use fast_image_resize::{PixelType, Resizer};
+use image::RgbImage;
+use image::codecs::jpeg::JpegEncoder;
+
+use crate::frames::{Frame, PictureError, cut};
+use crate::prompt::Region;
+
+/// The quality of the JPEGs that viewers get, of 100.
+const QUALITY: u8 = 80;
+/// The sizes of one picture that are kept.
+const SIZES: usize = 8;
+
+/// The bytes of a JPEG file.
+pub type Jpeg = Arc<[u8]>;
+
+/// A picture of a camera.
+pub struct Picture {
+    frame: Arc<Frame>,
+    /// Its number since the camera was added, from 1.
+    pub number: u64,
+    /// When it came, in seconds since 1970.
+    pub at: f64,
+    encoded: Mutex<HashMap<View, Jpeg>>,
+}
+
+/// What a viewer wants to see of a picture.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// The region as text; none for all of it.
+    region: Option<String>,
+    /// At most so many pixels wide; none as it is.
+    width: Option<u32>,
+}
+
+impl Picture {
+    /// Of what came from a camera.
+    pub fn new(frame: Arc<Frame>, number: u64, at: f64) -> Picture {
+        Picture {
+            frame,
+            number,
+            at,
+            encoded: Mutex::default(),
+        }
+    }
+
+    /// As it came.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// What lies in `region` as a JPEG to be kept, which loses next to nothing; all of it where there is none.
+    ///
+    /// # Errors
+    /// If the region reaches beyond the picture.
+    pub fn shot(&self, region: Option<&Region>) -> Result<Vec<u8>, PictureError> {
+        let Some(region) = region else {
+            return self.frame.to_jpeg();
+        };
+        let part = Frame {
+            image: cut(&self.frame.image, region)?,
+            source: self.frame.source.clone(),
+            index: self.frame.index,
+            label: self.frame.label.clone(),
+            jpeg: None,
+        };
+        part.to_jpeg()
+    }
+
+    /// A JPEG of `region`, or of all of it, at most `width` pixels wide.
+    ///
+    /// # Errors
+    /// If the region reaches beyond the picture, or it cannot be encoded.
+    pub fn jpeg(&self, region: Option<&Region>, width: Option<u32>) -> Result<Jpeg, PictureError> {
+        let view = View {
+            region: region.map(Region::to_string),
+            width: width.filter(|width| *width < self.frame.image.width()),
+        };
+        // Whoever wants the same waits for it.
+        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(jpeg) = encoded.get(&view) {
+            return Ok(Arc::clone(jpeg));
+        }
+        let jpeg: Jpeg = self.encode(region, view.width)?.into();
+        if encoded.len() < SIZES {
+            encoded.insert(view, Arc::clone(&jpeg));
+        }
+        Ok(jpeg)
+    }
+
+    fn encode(&self, region: Option<&Region>, width: Option<u32>) -> Result<Vec<u8>, PictureError> {
+        let image = &self.frame.image;
+        match (region, width) {
+            // Most cameras send JPEGs: nothing need be encoded.
+            (None, None) if self.frame.jpeg.is_some() => self.frame.to_jpeg(),
+            (None, None) => encoded(image),
+            (None, Some(width)) => encoded(&narrower(image, width)),
+            (Some(region), width) => {
+                let part = cut(image, region)?;
+                match width.filter(|width| *width < part.width()) {
+                    Some(width) => encoded(&narrower(&part, width)),
+                    None => encoded(&part),
+                }
+            }
+        }
+    }
+}
+
+fn encoded(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, QUALITY)
+        .encode_image(image)
+        .map_err(|error| PictureError::Encode(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// `image` at a width of `width` pixels, which is less than it has.
+pub fn narrower(image: &RgbImage, width: u32) -> RgbImage {
+    let (from_width, from_height) = image.dimensions();
+    let height = (u64::from(from_height) * u64::from(width) / u64::from(from_width.max(1))).max(1);
+    let height = u32::try_from(height).unwrap_or(from_height);
+    let resized = (|| {
+        let from = Image::from_vec_u8(
+            from_width,
+            from_height,
+            image.as_raw().clone(),
+            PixelType::U8x3,
+        )
+        .ok()?;
+        let mut to = Image::new(width, height, PixelType::U8x3);
+        Resizer::new().resize(&from, &mut to, None).ok()?;
+        RgbImage::from_raw(width, height, to.into_vec())
+    })();
+    // What cannot be resized is no picture, and is shown as it is.
+    resized.unwrap_or_else(|| image.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::decode_picture;
+    use crate::frames::demo;
+
+    fn picture() -> Picture {
+        Picture::new(demo::stream(vec![0], 3).next().unwrap().into(), 1, 0.0)
+    }
+
+    #[test]
+    fn a_picture_is_encoded_once_for_all_who_want_the_same() {
+        let picture = picture();
+        let first = picture.jpeg(None, Some(50)).unwrap();
+        let again = picture.jpeg(None, Some(50)).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        let small = decode_picture(&first, 1 << 20).unwrap();
+        assert_eq!(small.width(), 50);
+        let whole = picture.jpeg(None, None).unwrap();
+        let wider = picture.jpeg(None, Some(100_000)).unwrap();
+        assert!(Arc::ptr_eq(&whole, &wider), "nothing is made larger");
+    }
+
+    #[test]
+    fn a_region_is_what_lies_in_it() {
+        let picture = picture();
+        let region: Region = "a=25,25,50,50".parse().unwrap();
+        let (width, height) = picture.frame().image.dimensions();
+        let jpeg = picture.jpeg(Some(&region), None).unwrap();
+        let part = decode_picture(&jpeg, 1 << 20).unwrap();
+        assert_eq!(part.dimensions(), (width / 2, height / 2));
+        let shot = decode_picture(&picture.shot(Some(&region)).unwrap(), 1 << 20).unwrap();
+        assert_eq!(shot.dimensions(), part.dimensions());
+        let beyond: Region = "b=0,0,9000,9000px".parse().unwrap();
+        assert!(picture.jpeg(Some(&beyond), None).is_err());
+    }
+}

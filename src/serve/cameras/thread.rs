@@ -1,0 +1,319 @@
+//! The thread of one camera: it opens the camera, watches it, and begins again after a pause where that ends badly.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::naming::{Namer, Stamp, stamp};
+use super::state::{Named, Phase, top};
+use super::{CameraView, Common};
+use crate::frames::{CaptureCounts, Frame, Frames};
+use crate::serve::config::WHOLE;
+use crate::serve::events::{Change, Event, now};
+use crate::serve::recent::Keeper;
+use crate::watch::{self, Liveness, NamedPart, Shown, Watch, WatchError, rest};
+
+/// The pause before a camera that failed is opened again: the first, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often rates are reckoned, and files of prompts looked at that other programs may change.
+const LOOK: Duration = Duration::from_secs(2);
+/// Demo scenes of no other command.
+const SEED: u64 = 3_000_000;
+
+/// Starts the thread of a camera; none where the system gives no more threads, which its state then says.
+pub fn start(view: Arc<CameraView>, common: Arc<Common>) -> Option<JoinHandle<()>> {
+    let name = format!("camera {}", view.config.name);
+    let run = {
+        let view = Arc::clone(&view);
+        move || live(&view, &common)
+    };
+    match thread::Builder::new().name(name).spawn(run) {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            let mut state = view.locked();
+            state.state = Phase::Failed;
+            state.error = Some(format!("no thread for it could be started ({error})"));
+            None
+        }
+    }
+}
+
+/// How a camera that did not fail ended.
+enum End {
+    /// It was asked to.
+    Stopped,
+    /// Its stream is over.
+    Stream,
+}
+
+fn live(view: &CameraView, common: &Common) {
+    let mut pause = PAUSE.0;
+    let stopped = || view.stop.load(Ordering::Relaxed);
+    while !stopped() {
+        let session = Session {
+            view,
+            common,
+            frozen: Cell::new(false),
+        };
+        let begun = Instant::now();
+        let ended = catch_unwind(AssertUnwindSafe(|| session.run()));
+        let said = match ended {
+            Ok(Ok(End::Stopped)) => return,
+            Ok(Ok(End::Stream)) => {
+                session.phase(Phase::Ended, None);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "this program has a fault here; the other cameras go on".into(),
+        };
+        // One that was well for a while begins anew.
+        if begun.elapsed() > 2 * PAUSE.1 {
+            pause = PAUSE.0;
+        }
+        let seconds = pause.as_secs();
+        session.phase(
+            Phase::Failed,
+            Some(format!("{said}; trying again in {seconds} s")),
+        );
+        rest(pause, &stopped);
+        pause = (2 * pause).min(PAUSE.1);
+    }
+}
+
+struct Session<'a> {
+    view: &'a CameraView,
+    common: &'a Common,
+    /// Whether it sends the same picture again and again.
+    frozen: Cell<bool>,
+}
+
+impl Session<'_> {
+    /// Opens the camera and watches it until it is to end.
+    fn run(&self) -> Result<End, WatchError> {
+        let config = &self.view.config;
+        self.phase(Phase::Starting, None);
+        let mut frames = config.source().open(seed(&config.name), &config.options)?;
+        loop {
+            self.view.renew.store(false, Ordering::Relaxed);
+            let stamp = stamp(config, &self.common.home);
+            let namers = self.namers();
+            if let Some(end) = self.watch(&mut frames, &namers, &stamp)? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// What names the regions now; what stands in the way is told in their states.
+    fn namers(&self) -> Vec<Namer> {
+        let mut namers = Vec::new();
+        for region in &self.view.config.regions {
+            let (error, namer) = match Namer::of(region, self.common) {
+                Ok(namer) => (None, namer),
+                Err(error) => (Some(error), None),
+            };
+            let mut state = self.view.locked();
+            if let Some(state) = state.region_mut(&region.name) {
+                state.error = error;
+                state.generation = namer.as_ref().and_then(Namer::generation);
+                state.labels = Vec::new();
+            }
+            namers.extend(namer);
+        }
+        namers
+    }
+
+    fn parts<'n>(&self, namers: &'n [Namer]) -> Vec<NamedPart<'n>> {
+        let mut parts = Vec::new();
+        for namer in namers {
+            let mut state = self.view.locked();
+            let Some(state) = state.region_mut(&namer.region.name) else {
+                continue;
+            };
+            match namer.classifier() {
+                Ok(classifier) => {
+                    let labels = classifier.labels().iter();
+                    state.labels = labels.map(|label| label.name.clone()).collect();
+                    parts.push(NamedPart {
+                        region: namer.region.region(),
+                        classifier,
+                    });
+                }
+                Err(error) => state.error = Some(error.to_string()),
+            }
+        }
+        parts
+    }
+
+    /// Watches until the end, or until what names the regions is to be made anew.
+    fn watch(
+        &self,
+        frames: &mut Frames,
+        namers: &[Namer],
+        stamp_before: &[Stamp],
+    ) -> Result<Option<End>, WatchError> {
+        let view = self.view;
+        let skipped = Cell::new(false);
+        let stop = || {
+            let skip = view.skip.swap(false, Ordering::Relaxed);
+            skipped.set(skipped.get() || skip);
+            skip || view.stop.load(Ordering::Relaxed) || view.renew.load(Ordering::Relaxed)
+        };
+        let parts = self.parts(namers);
+        self.tell();
+        let observer = |frame: &Arc<Frame>| {
+            view.show(frame);
+            self.arrived();
+        };
+        let watch = Watch::of_parts(frames, parts, view.config.watch_options());
+        let mut watch = watch.on_frame(&observer);
+        let mut rate = Rate::new(view);
+        let mut keepers = HashMap::new();
+        loop {
+            match watch.next(&stop)? {
+                watch::Event::Named(named) => self.named(&named, &mut keepers),
+                watch::Event::Liveness(Liveness::Frozen(_)) => {
+                    self.frozen.set(true);
+                    let said = "it sends the very same picture again and again";
+                    self.phase(Phase::Stalled, Some(said.into()));
+                }
+                watch::Event::Liveness(Liveness::Moving(_)) => {
+                    self.frozen.set(false);
+                    self.phase(Phase::Live, None);
+                }
+                watch::Event::Problem(problem) => self.problem(&problem.to_string()),
+                watch::Event::Ended if view.stop.load(Ordering::Relaxed) => {
+                    return Ok(Some(End::Stopped));
+                }
+                watch::Event::Ended if view.renew.load(Ordering::Relaxed) => return Ok(None),
+                watch::Event::Ended if skipped.take() => {}
+                watch::Event::Ended => return Ok(Some(End::Stream)),
+                watch::Event::Still(_) | watch::Event::Prompt(_) => {}
+            }
+            if rate.reckon(view, watch.counts()) {
+                self.tell();
+                if stamp(&view.config, &self.common.home) != stamp_before {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// A picture came: the camera is live, whatever was wrong before, unless it is the same one for long.
+    fn arrived(&self) {
+        let state = self.view.locked().state;
+        if state != Phase::Live && !self.frozen.get() {
+            self.phase(Phase::Live, None);
+        }
+    }
+
+    fn problem(&self, said: &str) {
+        self.phase(Phase::Stalled, Some(said.to_owned()));
+    }
+
+    fn phase(&self, phase: Phase, error: Option<String>) {
+        {
+            let mut state = self.view.locked();
+            if state.state == phase && state.error == error {
+                return;
+            }
+            state.state = phase;
+            state.error = error;
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let state = self.view.state();
+        self.common.events.send(Event::Camera(state));
+    }
+
+    fn named(&self, found: &watch::Named, keepers: &mut HashMap<String, Keeper>) {
+        let camera = &self.view.config.name;
+        let region = match found.region.as_str() {
+            "" => WHOLE,
+            region => region,
+        };
+        let named = Named {
+            camera: camera.clone(),
+            region: region.to_owned(),
+            at: now(),
+            label: Some(Shown::of(&found.answer)),
+            probability: found.answer.best().probability,
+            top: top(&found.answer),
+            latency_ms: found.latency.as_secs_f64() * 1e3,
+        };
+        self.view.latency.add(found.latency);
+        let change = found.change.as_ref().map(|change| Change {
+            camera: camera.clone(),
+            region: region.to_owned(),
+            at: named.at,
+            from: change.previous.clone(),
+            to: change.shown.clone(),
+            probability: change.score,
+        });
+        if let Some(state) = self.view.locked().region_mut(region) {
+            state.named(&named, change.clone());
+        }
+        let keeper = keepers
+            .entry(region.to_owned())
+            .or_insert_with(|| self.common.recent.keeper(camera, region));
+        match keeper.offer(found) {
+            Ok(Some(kept)) => self.common.events.send(Event::Recent(kept)),
+            Ok(None) => {}
+            Err(error) => {
+                let said = format!("pictures worth labelling cannot be kept: {error}");
+                if let Some(state) = self.view.locked().region_mut(region) {
+                    state.error = Some(said);
+                }
+            }
+        }
+        self.common.events.send(Event::Named(named));
+        if let Some(change) = change {
+            self.common.events.send(Event::Change(change));
+        }
+    }
+}
+
+/// How many pictures are looked at in a second.
+struct Rate {
+    since: Instant,
+    pictures: u64,
+}
+
+impl Rate {
+    fn new(view: &CameraView) -> Rate {
+        Rate {
+            since: Instant::now(),
+            pictures: view.pictures.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reckons it anew if it is time to; whether it was.
+    fn reckon(&mut self, view: &CameraView, counts: Option<CaptureCounts>) -> bool {
+        let elapsed = self.since.elapsed();
+        if elapsed < LOOK {
+            return false;
+        }
+        let pictures = view.pictures.load(Ordering::Relaxed);
+        let mut state = view.locked();
+        state.fps = (pictures - self.pictures) as f32 / elapsed.as_secs_f32();
+        if let Some(counts) = counts {
+            (state.captured, state.dropped) = (counts.captured, counts.dropped);
+        } else {
+            state.captured = pictures;
+        }
+        (self.since, self.pictures) = (Instant::now(), pictures);
+        true
+    }
+}
+
+/// Each camera draws scenes of its own.
+fn seed(name: &str) -> u64 {
+    let hash = blake3::hash(name.as_bytes());
+    let bytes = hash.as_bytes();
+    SEED + u64::from(u16::from_le_bytes([bytes[0], bytes[1]]))
+}

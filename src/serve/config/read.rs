@@ -1,0 +1,382 @@
+//! From the text of `edge-rlp.toml` to a [`Config`]: what each key may be is checked where it stands, so that an error names
+//! its line and column.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::{
+    AccessConfig, CameraConfig, Config, Place, RecentConfig, RegionConfig, ShotsConfig, WHOLE,
+};
+use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Fingerprint, Login, Trust};
+use crate::prompt::region::check_regions;
+use crate::prompt::{Area, Region};
+use crate::store::home::check_name;
+use crate::watch::MotionGate;
+use crate::watch::motion::Sensitivity;
+
+/// The most cameras of one process.
+const MAX_CAMERAS: usize = 64;
+/// The languages that the page speaks.
+const LANGUAGES: [&str; 2] = ["en", "de"];
+/// The prompt of a region that names none.
+const DEFAULT_PROMPT: &str = "default";
+/// Without motion a region is named at least so often.
+const AT_LEAST: Duration = Duration::from_secs(60);
+/// How long a camera may send one picture before it counts as frozen.
+const FROZEN_AFTER: Duration = Duration::from_secs(300);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<Spanned<String>>,
+    language: Option<Spanned<String>>,
+    model: Option<String>,
+    access: Access,
+    shots: Shots,
+    recent: Recent,
+    camera: Vec<Spanned<Camera>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Access {
+    hosts: Vec<Spanned<String>>,
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<PathBuf>>,
+    #[serde(deserialize_with = "duration")]
+    session: Option<Spanned<Duration>>,
+    behind_proxy: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Shots {
+    #[serde(deserialize_with = "duration")]
+    keep_for: Option<Spanned<Duration>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Recent {
+    #[serde(deserialize_with = "duration")]
+    keep_for: Option<Spanned<Duration>>,
+    pictures: Option<Spanned<u64>>,
+    megabytes: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Camera {
+    name: Spanned<String>,
+    source: Spanned<String>,
+    user: Option<String>,
+    password: Option<String>,
+    format: Option<Spanned<String>>,
+    fingerprint: Option<Spanned<String>>,
+    #[serde(default)]
+    insecure_tls: bool,
+    #[serde(default, deserialize_with = "duration")]
+    timeout: Option<Spanned<Duration>>,
+    #[serde(default, deserialize_with = "duration")]
+    every: Option<Spanned<Duration>>,
+    #[serde(default, deserialize_with = "duration")]
+    smooth: Option<Spanned<Duration>>,
+    confirm: Option<Spanned<u64>>,
+    motion: Option<Spanned<u64>>,
+    #[serde(default, deserialize_with = "duration")]
+    at_least: Option<Spanned<Duration>>,
+    #[serde(default, deserialize_with = "duration")]
+    frozen_after: Option<Spanned<Duration>>,
+    prompt: Option<Spanned<String>>,
+    #[serde(default)]
+    region: Vec<Spanned<RegionTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegionTable {
+    name: Spanned<String>,
+    area: Spanned<String>,
+    prompt: Option<Spanned<String>>,
+}
+
+/// What is wrong, and the bytes where it stands.
+type Fault = (Range<usize>, String);
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duration>>, D::Error> {
+    let text = Spanned::<String>::deserialize(from)?;
+    let span = text.span();
+    match humantime::parse_duration(text.get_ref()) {
+        Ok(duration) => Ok(Some(Spanned::new(span, duration))),
+        Err(_) => Err(serde::de::Error::custom(
+            "write a duration as in \"500ms\", \"2s\", \"10m\" or \"30d\"",
+        )),
+    }
+}
+
+/// Reads the text of a configuration.
+///
+/// # Errors
+/// Where something is wrong, and what.
+pub fn parse(text: &str) -> Result<Config, (Place, String)> {
+    let at = |offset: usize| Place::of(text, offset);
+    let file: File = toml::from_str(text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        let words: Vec<&str> = error.message().split_whitespace().collect();
+        (at(offset), words.join(" "))
+    })?;
+    checked(file).map_err(|(span, fault)| (at(span.start), fault))
+}
+
+fn checked(file: File) -> Result<Config, Fault> {
+    let usual = Config::default();
+    let listen = match &file.listen {
+        Some(listen) => listen_address(listen)?,
+        None => usual.listen,
+    };
+    let language = match file.language {
+        Some(language) if LANGUAGES.contains(&language.get_ref().as_str()) => language.into_inner(),
+        Some(language) => {
+            let known = LANGUAGES.join(" and ");
+            let fault = format!("the page speaks {known}, not {:?}", language.get_ref());
+            return Err((language.span(), fault));
+        }
+        None => usual.language,
+    };
+    let mut names = BTreeSet::new();
+    let mut cameras = Vec::new();
+    for camera in file.camera {
+        let span = camera.span();
+        if cameras.len() == MAX_CAMERAS {
+            return Err((span, format!("there are more than {MAX_CAMERAS} cameras")));
+        }
+        let name = camera.get_ref().name.clone();
+        let camera = checked_camera(camera.into_inner())?;
+        if !names.insert(camera.name.clone()) {
+            let fault = format!("two cameras are called {:?}", camera.name);
+            return Err((name.span(), fault));
+        }
+        cameras.push(camera);
+    }
+    Ok(Config {
+        listen,
+        language,
+        model: file.model,
+        access: checked_access(file.access)?,
+        shots: ShotsConfig {
+            keep_for: match file.shots.keep_for {
+                Some(keep) => Some(within(&keep, (DAY / 24, DAY * 36500), "keep_for")?),
+                None => None,
+            },
+        },
+        recent: checked_recent(&file.recent)?,
+        cameras,
+    })
+}
+
+fn listen_address(text: &Spanned<String>) -> Result<SocketAddr, Fault> {
+    let given = text.get_ref();
+    given.parse().map_err(|_| {
+        let fault = format!(
+            "{given:?} is no address to listen at: write it as in \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\""
+        );
+        (text.span(), fault)
+    })
+}
+
+fn checked_access(access: Access) -> Result<AccessConfig, Fault> {
+    for host in &access.hosts {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+        let given = host.get_ref();
+        if given.is_empty() || !given.chars().all(allowed) {
+            let fault = format!("{given:?} is no host: write its name alone, as in \"box.local\"");
+            return Err((host.span(), fault));
+        }
+    }
+    let tls = match (access.certificate, access.key) {
+        (Some(certificate), Some(key)) => Some((certificate.into_inner(), key.into_inner())),
+        (None, None) => None,
+        (Some(one), None) => {
+            return Err((
+                one.span(),
+                "a certificate needs its key: write key = \"FILE\"".into(),
+            ));
+        }
+        (None, Some(one)) => {
+            let fault = "a key needs its certificate: write certificate = \"FILE\"";
+            return Err((one.span(), fault.into()));
+        }
+    };
+    Ok(AccessConfig {
+        hosts: access.hosts.into_iter().map(Spanned::into_inner).collect(),
+        tls,
+        session: match access.session {
+            Some(session) => Some(within(&session, (DAY / 1440, DAY * 90), "session")?),
+            None => None,
+        },
+        behind_proxy: access.behind_proxy,
+    })
+}
+
+fn checked_recent(recent: &Recent) -> Result<RecentConfig, Fault> {
+    let usual = RecentConfig::default();
+    let number = |given: &Option<Spanned<u64>>, usual: u64, most: u64, key: &str| match given {
+        None => Ok(usual),
+        Some(value) if (0..=most).contains(value.get_ref()) => Ok(*value.get_ref()),
+        Some(value) => Err((value.span(), format!("{key} is from 0 to {most}"))),
+    };
+    Ok(RecentConfig {
+        keep_for: match &recent.keep_for {
+            Some(keep) => within(keep, (DAY / 1440, DAY * 36500), "keep_for")?,
+            None => usual.keep_for,
+        },
+        pictures: number(&recent.pictures, usual.pictures as u64, 100_000, "pictures")? as usize,
+        bytes: number(&recent.megabytes, usual.bytes >> 20, 1 << 20, "megabytes")? << 20,
+    })
+}
+
+fn within(
+    given: &Spanned<Duration>,
+    (least, most): (Duration, Duration),
+    key: &str,
+) -> Result<Duration, Fault> {
+    let value = *given.get_ref();
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    let [least, most] = [least, most].map(humantime::format_duration);
+    Err((given.span(), format!("{key} is from {least} to {most}")))
+}
+
+fn checked_camera(camera: Camera) -> Result<CameraConfig, Fault> {
+    let fault = |span: Range<usize>| move |error: String| (span.clone(), error);
+    let name = camera.name.get_ref().clone();
+    check_name(&name, "camera", ".toml")
+        .map_err(|error| fault(camera.name.span())(error.to_string()))?;
+    let source: CameraSource =
+        (camera.source.get_ref().parse()).map_err(|error: crate::frames::FramesError| {
+            fault(camera.source.span())(error.to_string())
+        })?;
+    if source == CameraSource::Stdin {
+        let said = "a camera on standard input is for `classify`: `serve` has none to read";
+        return Err((camera.source.span(), said.into()));
+    }
+    let login = (camera.user.is_some() || camera.password.is_some()).then(|| Login {
+        user: camera.user.clone().unwrap_or_default(),
+        password: camera.password.clone().unwrap_or_default(),
+    });
+    let day = |given: &Option<Spanned<Duration>>, least: Duration, key: &str| match given {
+        Some(given) => within(given, (least, DAY), key).map(Some),
+        None => Ok(None),
+    };
+    let second = Duration::from_secs(1);
+    let frozen_after = day(&camera.frozen_after, Duration::ZERO, "frozen_after")?;
+    Ok(CameraConfig {
+        options: options(&camera)?,
+        every: day(&camera.every, Duration::from_millis(20), "every")?,
+        smooth: day(&camera.smooth, Duration::ZERO, "smooth")?.unwrap_or_default(),
+        confirm: match &camera.confirm {
+            Some(confirm) if !(1..=1000).contains(confirm.get_ref()) => {
+                return Err((confirm.span(), "confirm is from 1 to 1000".into()));
+            }
+            confirm => confirm
+                .as_ref()
+                .map_or(1, |confirm| *confirm.get_ref() as usize),
+        },
+        motion: match &camera.motion {
+            Some(motion) => Some(MotionGate {
+                sensitivity: sensitivity(motion)?,
+                at_least: day(&camera.at_least, second, "at_least")?.unwrap_or(AT_LEAST),
+            }),
+            None => None,
+        },
+        frozen_after: Some(frozen_after.unwrap_or(FROZEN_AFTER)).filter(|after| !after.is_zero()),
+        regions: regions(&camera)?,
+        address: camera.source.into_inner(),
+        login,
+        name,
+        source,
+    })
+}
+
+fn sensitivity(given: &Spanned<u64>) -> Result<Sensitivity, Fault> {
+    let value = u8::try_from(*given.get_ref()).ok();
+    value.and_then(Sensitivity::new).ok_or_else(|| {
+        let fault = "motion is a sensitivity from 1, only large changes, to 100, all but noise";
+        (given.span(), fault.into())
+    })
+}
+
+fn options(camera: &Camera) -> Result<CameraOptions, Fault> {
+    let timeout = match &camera.timeout {
+        Some(timeout) => within(timeout, (Duration::from_secs(1), DAY), "timeout")?,
+        None => CameraOptions::default().timeout,
+    };
+    let format: Option<CaptureFormat> = match &camera.format {
+        Some(format) => Some(read(format)?),
+        None => None,
+    };
+    let fingerprint: Option<Fingerprint> = match &camera.fingerprint {
+        Some(fingerprint) => Some(read(fingerprint)?),
+        None => None,
+    };
+    let trust = match fingerprint {
+        Some(fingerprint) => Trust::Fingerprint(fingerprint),
+        None if camera.insecure_tls => Trust::Anyone,
+        None => Trust::Authorities,
+    };
+    Ok(CameraOptions::within(timeout)
+        .with_format(format)
+        .with_trust(trust))
+}
+
+fn read<T: std::str::FromStr>(given: &Spanned<String>) -> Result<T, Fault>
+where
+    T::Err: std::fmt::Display,
+{
+    (given.get_ref().parse()).map_err(|error: T::Err| (given.span(), error.to_string()))
+}
+
+fn regions(camera: &Camera) -> Result<Vec<RegionConfig>, Fault> {
+    let prompt_of = |given: Option<&Spanned<String>>| match given.or(camera.prompt.as_ref()) {
+        Some(prompt) => check_name(prompt.get_ref(), "prompt", ".rlp")
+            .map(|()| prompt.get_ref().clone())
+            .map_err(|error| (prompt.span(), error.to_string())),
+        None => Ok(DEFAULT_PROMPT.to_owned()),
+    };
+    if camera.region.is_empty() {
+        return Ok(vec![RegionConfig {
+            name: WHOLE.into(),
+            area: None,
+            prompt: prompt_of(None)?,
+        }]);
+    }
+    let mut found: Vec<Region> = Vec::new();
+    let mut configs = Vec::new();
+    for table in &camera.region {
+        let (span, table) = (table.span(), table.get_ref());
+        let area: Area = read::<Region>(&table.area)?.area;
+        let region = Region {
+            name: table.name.get_ref().clone(),
+            area,
+        };
+        if region.name.is_empty() {
+            return Err((table.name.span(), "a region needs a name".into()));
+        }
+        found.push(region);
+        check_regions(&found).map_err(|error| (span, error.to_string()))?;
+        configs.push(RegionConfig {
+            name: table.name.get_ref().clone(),
+            area: Some(area),
+            prompt: prompt_of(table.prompt.as_ref())?,
+        });
+    }
+    Ok(configs)
+}

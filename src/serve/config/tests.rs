@@ -1,0 +1,277 @@
+use super::*;
+use crate::frames::CameraSource;
+use crate::store::faults::{Fault, FaultyDisk, Survival};
+use serde_json::json;
+
+const EXAMPLE: &str = r#"# the shop
+listen = "127.0.0.1:9000"   # only here
+
+[recent]
+keep_for = "2d"
+
+[[camera]]
+name = "door"               # in front
+source = "http://admin:secret@10.0.0.7/video"
+every = "500ms"             # often enough
+smooth = "2s"
+confirm = 3
+motion = 60
+
+[[camera.region]]
+name = "mat"
+area = "10,20,30,40"
+prompt = "mat"
+
+[[camera.region]]
+name = "bell"
+area = "64,96,192,192px"
+
+# the shelf behind the counter
+[[camera]]
+name = "shelf"
+source = "demo"
+prompt = "shelf"
+"#;
+
+fn fault(text: &str) -> String {
+    let (place, fault) = parse(text).unwrap_err();
+    format!("{place}: {fault}")
+}
+
+fn fields(value: serde_json::Value) -> Fields {
+    value.as_object().unwrap().clone()
+}
+
+#[test]
+fn a_configuration_is_read_whole() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
+    let names: Vec<&str> = config
+        .cameras
+        .iter()
+        .map(|camera| camera.name.as_str())
+        .collect();
+    assert_eq!(names, ["door", "shelf"]);
+    let door = config.camera("door").unwrap();
+    assert_eq!(door.every, Some(Duration::from_millis(500)));
+    assert_eq!((door.confirm, door.smooth), (3, Duration::from_secs(2)));
+    assert!(door.motion.is_some() && door.has_password());
+    assert!(!door.source.to_string().contains("secret"));
+    assert_eq!(door.region("mat").unwrap().prompt, "mat");
+    assert_eq!(door.region("bell").unwrap().prompt, "default");
+    let shelf = config.camera("shelf").unwrap();
+    assert!(matches!(shelf.source, CameraSource::Demo(_)));
+    assert_eq!(shelf.regions[0].name, WHOLE);
+    assert_eq!(config.prompts(), ["default", "mat", "shelf"]);
+    assert_eq!(config.recent.keep_for, Duration::from_secs(2 * 24 * 3600));
+    assert_eq!(parse("").unwrap(), Config::default());
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_line_and_column() {
+    let camera = "[[camera]]\nname = \"a\"\nsource = \"demo\"\n";
+    let with = |line: &str| fault(&format!("{camera}{line}\n"));
+    for (found, place, says) in [
+        (fault("listen = 8080"), "line 1, column 10", "invalid type"),
+        (
+            fault("listen = \"box\""),
+            "line 1, column 10",
+            "0.0.0.0:8080",
+        ),
+        (
+            fault("\n  colour = 1"),
+            "line 2, column 3",
+            "unknown field `colour`",
+        ),
+        (
+            fault("[[camera]]\nname = \"a\""),
+            "line 1",
+            "missing field `source`",
+        ),
+        (fault("language = \"fr\""), "line 1, column 12", "en and de"),
+        (with("every = \"soon\""), "line 4", "500ms"),
+        (
+            with("every = \"1ms\""),
+            "line 4, column 9",
+            "every is from 20ms",
+        ),
+        (with("motion = 101"), "line 4, column 10", "from 1"),
+        (with("confirm = 0"), "line 4, column 11", "from 1 to 1000"),
+        (with("format = \"big\""), "line 4, column 10", "640x480@30"),
+        (with("fingerprint = \"ab\""), "line 4, column 15", ""),
+        (
+            with("prompt = \"a/b\""),
+            "line 4, column 10",
+            "cannot name a prompt",
+        ),
+        (
+            with("[[camera.region]]\nname = \"x\"\narea = \"0,0,200%,1\""),
+            "line 6, column 8",
+            "beyond 100 per cent",
+        ),
+        (
+            with(
+                "[[camera.region]]\nname = \"x\"\narea = \"0,0,9,9\"\n[[camera.region]]\nname = \"x\"\narea = \"1,1,9,9\"",
+            ),
+            "line 7",
+            "two regions",
+        ),
+        (
+            with(camera),
+            "line 5, column 8",
+            "two cameras are called \"a\"",
+        ),
+        (
+            fault("[[camera]]\nname = \"é/é\"\nsource = \"demo\""),
+            "line 2, column 8",
+            "cannot name a camera",
+        ),
+        (
+            fault("[[camera]]\nname = \"é\"\nsource = \"-\""),
+            "line 3, column 10",
+            "standard input",
+        ),
+        (
+            fault("[access]\ncertificate = \"c.pem\""),
+            "line 2, column 15",
+            "needs its key",
+        ),
+        (
+            fault("[access]\nhosts = [\"a b\"]"),
+            "line 2, column 10",
+            "no host",
+        ),
+        (fault("[recent]\npictures = -1"), "line 2, column 12", ""),
+        (fault("[[camera]\n"), "line 1", ""),
+    ] {
+        assert!(found.starts_with(place), "{found} is not at {place}");
+        assert!(found.contains(says), "{found}");
+        assert!(!found.contains('\n'), "{found}");
+    }
+}
+
+fn file(disk: &FaultyDisk, text: &str) -> ConfigFile {
+    disk.create_dir("/box".as_ref(), Access::Owner).unwrap();
+    disk.write_synced(
+        "/box/edge-rlp.toml".as_ref(),
+        text.as_bytes(),
+        Access::Owner,
+    )
+    .unwrap();
+    ConfigFile::with_files("/box/edge-rlp.toml", Arc::new(disk.clone()))
+}
+
+fn content(disk: &FaultyDisk) -> String {
+    String::from_utf8(disk.read("/box/edge-rlp.toml".as_ref(), MAX_BYTES).unwrap()).unwrap()
+}
+
+#[test]
+fn changes_leave_comments_and_everything_else_as_it_is() {
+    let disk = FaultyDisk::default();
+    let file = file(&disk, EXAMPLE);
+    let area = share([0.25, 0.5, 0.25, 0.5]).unwrap();
+    file.edit(|document| put_region(document, "door", "mat", area, None))
+        .unwrap();
+    let expected = EXAMPLE.replace("\"10,20,30,40\"", "\"25,50,25,50%\"");
+    assert_eq!(content(&disk), expected);
+
+    let source = "http://admin:secret@10.0.0.7/video";
+    let changed = fields(json!({ "source": source, "every": "1s", "smooth": "2s", "motion": 60 }));
+    let config = file
+        .edit(|document| put_camera(document, "door", &changed))
+        .unwrap();
+    let door = config.camera("door").unwrap();
+    assert_eq!((door.confirm, door.regions.len()), (1, 2));
+    let expected = expected
+        .replace("\"500ms\" ", "\"1s\" ")
+        .replace("confirm = 3\n", "");
+    assert_eq!(content(&disk), expected);
+
+    file.edit(|document| remove_camera(document, "door"))
+        .unwrap();
+    assert!(
+        content(&disk).contains("# the shelf behind the counter\n[[camera]]\nname = \"shelf\"")
+    );
+    let added = fields(json!({ "source": "demo:fog" }));
+    file.edit(|document| put_camera(document, "yard", &added))
+        .unwrap();
+    file.edit(|document| put_region(document, "yard", "gate", area, Some("gate")))
+        .unwrap();
+    let config = file
+        .edit(|document| remove_region(document, "yard", "gate"))
+        .unwrap();
+    assert_eq!(config.camera("yard").unwrap().regions[0].name, WHOLE);
+}
+
+#[test]
+fn a_change_that_would_be_wrong_changes_nothing() {
+    let disk = FaultyDisk::default();
+    let file = file(&disk, EXAMPLE);
+    let refused = |value: serde_json::Value| {
+        let fields = fields(value);
+        let error = file.edit(|document| put_camera(document, "door", &fields));
+        assert_eq!(content(&disk), EXAMPLE);
+        error.unwrap_err().to_string()
+    };
+    assert!(refused(json!({})).contains("missing field `source`"));
+    assert!(refused(json!({ "source": "nowhere" })).contains("nowhere"));
+    assert!(refused(json!({ "source": "demo", "colour": "red" })).contains("colour"));
+    assert!(refused(json!({ "source": { "a": 1 } })).contains("source: a text"));
+    let missing = file
+        .edit(|document| remove_camera(document, "none"))
+        .unwrap_err();
+    assert_eq!(missing.to_string(), "there is no camera \"none\"");
+    assert!(share([0.5, 0.5, 0.0, 0.1]).is_none() && share([-0.1, 0.0, 0.1, 0.1]).is_none());
+    assert!(share([f64::NAN, 0.0, 1.0, 1.0]).is_none());
+}
+
+#[test]
+fn a_configuration_that_was_written_in_one_line_can_be_changed_too() {
+    let disk = FaultyDisk::default();
+    let file = file(&disk, "camera = [{ name = \"a\", source = \"demo\" }]\n");
+    let area = share([0.0, 0.0, 0.5, 0.5]).unwrap();
+    let config = file
+        .edit(|document| put_region(document, "a", "b", area, None))
+        .unwrap();
+    assert_eq!(config.camera("a").unwrap().regions[0].name, "b");
+}
+
+/// Every write fails once, or the power goes: the file is the old one or the new one, and a change that was confirmed is there.
+#[test]
+fn the_configuration_is_whole_wherever_its_writing_is_cut() {
+    let changed = fields(json!({ "source": "demo:fog" }));
+    let change = |file: &ConfigFile| file.edit(|document| put_camera(document, "new", &changed));
+    let whole = FaultyDisk::default();
+    let undisturbed = file(&whole, EXAMPLE);
+    whole.count_from_here();
+    change(&undisturbed).unwrap();
+    let new = content(&whole);
+    let mut tried = 0;
+    for k in 1..=whole.operations() + 1 {
+        for survival in Survival::all() {
+            for kind in [Fault::PowerCut, Fault::FailOnce, Fault::FailFromThere] {
+                let disk = FaultyDisk::default();
+                let file = file(&disk, EXAMPLE);
+                // What was there was safe before.
+                disk.sync_dir("/box".as_ref()).unwrap();
+                disk.sync_dir("/".as_ref()).unwrap();
+                disk.count_from_here();
+                disk.fault_at(k, kind);
+                let done = change(&file).is_ok();
+                match kind {
+                    Fault::PowerCut => disk.restart(survival),
+                    _ => disk.heal(),
+                }
+                let found = content(&disk);
+                assert!(
+                    found == new || (found == EXAMPLE && !done),
+                    "{k} {kind:?}: {found}"
+                );
+                change(&file).unwrap();
+                assert_eq!(content(&disk), new);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 50, "{tried}");
+}

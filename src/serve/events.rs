@@ -1,0 +1,214 @@
+//! What happens in the process, as one stream that anybody may listen to: the page by server-sent events, a broker, a test.
+//! Listeners that are slow lose events; nothing waits for them. Whatever an event says can be asked for, too, so a listener
+//! that lost some asks anew.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::sync::broadcast::{self, Receiver, Sender};
+
+use super::cameras::{CameraState, Named};
+use super::training::TrainingState;
+use crate::watch::Shown;
+
+/// How many events a listener may be behind.
+const BACKLOG: usize = 1024;
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Event {
+    /// A region was named. There are as many of these as there are pictures.
+    Named(Named),
+    /// A region shows something else than before.
+    Change(Change),
+    /// A camera was added or changed, or is in another state than before; also now and then, for its rates.
+    Camera(CameraState),
+    /// A camera is gone from the configuration.
+    CameraGone {
+        /// Its name.
+        camera: String,
+        /// Always true.
+        gone: bool,
+    },
+    /// How far a training is.
+    Training(TrainingState),
+    /// A prompt or its labels changed.
+    Prompt(PromptChange),
+    /// Shots of a prompt came, went or have another label.
+    Shot(ShotChange),
+    /// A picture that is worth labelling was kept, or is gone.
+    Recent(RecentChange),
+}
+
+impl Event {
+    /// What the stream of events calls it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Named(_) => "named",
+            Event::Change(_) => "change",
+            Event::Camera(_) | Event::CameraGone { .. } => "camera",
+            Event::Training(_) => "training",
+            Event::Prompt(_) => "prompt",
+            Event::Shot(_) => "shot",
+            Event::Recent(_) => "recent",
+        }
+    }
+}
+
+impl Event {
+    /// The camera that it is of; none where it is of none.
+    pub fn camera(&self) -> Option<&str> {
+        match self {
+            Event::Named(named) => Some(&named.camera),
+            Event::Change(change) => Some(&change.camera),
+            Event::Camera(state) => Some(&state.name),
+            Event::CameraGone { camera, .. } => Some(camera),
+            Event::Recent(change) => Some(&change.camera),
+            Event::Training(_) | Event::Prompt(_) | Event::Shot(_) => None,
+        }
+    }
+}
+
+/// A region shows something else than before.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    /// The camera's name.
+    pub camera: String,
+    /// The region's name.
+    pub region: String,
+    /// When, in seconds since 1970.
+    pub at: f64,
+    /// What it showed before; none at the start.
+    #[serde(serialize_with = "optional_shown")]
+    pub from: Option<Shown>,
+    /// What it shows.
+    #[serde(serialize_with = "shown")]
+    pub to: Shown,
+    /// How probable the nearest label is, in `0..=1`.
+    pub probability: f32,
+}
+
+/// What became of a prompt.
+#[derive(Clone, Debug, Serialize)]
+pub struct PromptChange {
+    /// Its name.
+    pub prompt: String,
+    /// What happened.
+    pub what: PromptAct,
+    /// The generation in use; none where there is none yet.
+    pub generation: Option<u64>,
+}
+
+/// What can happen to a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PromptAct {
+    /// It was trained and accepted.
+    Accepted,
+    /// An earlier generation is in use again.
+    Restored,
+    /// Its file was changed by another program.
+    Replaced,
+    /// Its labels changed.
+    Labels,
+}
+
+/// What became of shots.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShotChange {
+    /// The prompt that they are of.
+    pub prompt: String,
+    /// What happened.
+    pub what: ShotAct,
+    /// Which.
+    pub ids: Vec<String>,
+    /// Their label, the new one where they were moved.
+    pub label: String,
+    /// How many shots that label has now.
+    pub shots: usize,
+}
+
+/// What can happen to shots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShotAct {
+    /// They were kept.
+    Added,
+    /// They have another label.
+    Moved,
+    /// They are gone for good.
+    Removed,
+}
+
+/// What became of a picture that is worth labelling.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecentChange {
+    /// The camera that it is of.
+    pub camera: String,
+    /// Which.
+    pub id: String,
+    /// Whether it is gone.
+    pub gone: bool,
+}
+
+/// As JSON has what a region shows: a label's name, or `unknown`.
+pub fn shown<S: serde::Serializer>(shown: &Shown, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(shown)
+}
+
+/// As [`shown`]; nothing is null.
+pub fn optional_shown<S: serde::Serializer>(
+    shown: &Option<Shown>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match shown {
+        Some(shown) => to.collect_str(shown),
+        None => to.serialize_none(),
+    }
+}
+
+/// Now, in seconds since 1970, to the millisecond.
+pub fn now() -> f64 {
+    seconds(SystemTime::now())
+}
+
+/// A time in seconds since 1970, to the millisecond.
+pub fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as f64 / 1e3
+}
+
+/// Where events are sent to and listened for.
+#[derive(Clone)]
+pub struct Events {
+    sender: Sender<Arc<Event>>,
+}
+
+impl Default for Events {
+    fn default() -> Events {
+        Events {
+            sender: broadcast::channel(BACKLOG).0,
+        }
+    }
+}
+
+impl Events {
+    /// Sends `event` to all who listen.
+    pub fn send(&self, event: Event) {
+        // Nobody listening is no failure.
+        let _ = self.sender.send(Arc::new(event));
+    }
+
+    /// All events from now on.
+    pub fn listen(&self) -> Receiver<Arc<Event>> {
+        self.sender.subscribe()
+    }
+
+    /// Whether anybody listens.
+    pub fn is_heard(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+}
