@@ -45,6 +45,7 @@
 //! | [`adapt`] | which pictures are taken, training, and whether the result may stay |
 //! | [`evaluate`] | data sets, protocols, and methods to compare with |
 //! | [`watch`] | from a camera's frames to typed events |
+//! | `mqtt` | those events as reports to a broker, with the feature `mqtt` |
 //! | `serve` | many cameras in one process, a page and an API, with the feature `serve` |
 //! | [`cli`] | the commands |
 //!
@@ -70,6 +71,8 @@ pub mod frames;
 pub mod host;
 #[doc(hidden)]
 pub mod masked;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod ops;

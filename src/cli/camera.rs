@@ -14,6 +14,8 @@ use std::time::Duration;
 /// Where a camera's name and password may stand, so that they are in no list of processes.
 pub const USER: &str = "EDGE_RLP_CAMERA_USER";
 pub const PASSWORD: &str = "EDGE_RLP_CAMERA_PASSWORD";
+/// Where a broker's password may stand.
+pub const BROKER_PASSWORD: &str = "EDGE_RLP_MQTT_PASSWORD";
 /// What a camera's file calls its address, and the options of the service that reads the same file.
 const ADDRESS: &str = "CAMERA";
 const OPTIONS: &str = "OPTIONS";
@@ -201,8 +203,10 @@ fn credential() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// # Errors
+/// If others than the file's owner and group can get at it.
 #[cfg(unix)]
-fn closed_to_others(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
+pub fn closed_to_others(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mode = metadata.permissions().mode() & 0o777;
     anyhow::ensure!(
@@ -214,7 +218,7 @@ fn closed_to_others(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn closed_to_others(_: &Path, _: &Metadata) -> anyhow::Result<()> {
+pub fn closed_to_others(_: &Path, _: &Metadata) -> anyhow::Result<()> {
     Ok(())
 }
 
@@ -280,7 +284,7 @@ pub fn secret_variables() -> Vec<OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
     let secret = |name: &OsString| {
         let name = name.to_string_lossy();
-        name == PASSWORD || name.starts_with(ARGUMENT)
+        name == PASSWORD || name == BROKER_PASSWORD || name.starts_with(ARGUMENT)
     };
     names.filter(secret).collect()
 }

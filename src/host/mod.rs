@@ -2,6 +2,8 @@
 //! it, and which signals end it.
 
 pub(crate) mod limits;
+#[cfg(feature = "mqtt")]
+pub(crate) mod machine;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod memory;

@@ -6,6 +6,7 @@
 //!     let answers = dir.command("classify pictures --json").arg("a name with spaces.png").ends(3).lines();
 #![allow(dead_code)]
 
+pub mod broker;
 pub mod models;
 #[cfg(unix)]
 pub mod serve;

@@ -1,5 +1,10 @@
 //! `edge-rlp classify`: names what pictures show, from files, folders or a camera, with a prompt or zero-shot.
 
+#[cfg(feature = "mqtt")]
+mod broker;
+#[cfg(not(feature = "mqtt"))]
+#[path = "no_broker.rs"]
+mod broker;
 mod on_change;
 mod report;
 mod watch;
@@ -14,6 +19,7 @@ use crate::masked::masked;
 use crate::prompt::{Label, Region, Template, labels};
 use crate::store::LoadedPrompt;
 use crate::watch::Renewal;
+use broker::BrokerArguments;
 use image::RgbImage;
 use report::{Picture, Report};
 use std::path::{Path, PathBuf};
@@ -91,6 +97,8 @@ pub struct Arguments {
     csv: bool,
     #[command(flatten, next_help_heading = "Camera")]
     reading: CameraArguments,
+    #[command(flatten, next_help_heading = "MQTT")]
+    broker: BrokerArguments,
 }
 
 impl Arguments {
@@ -150,8 +158,22 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         }
         Source::Camera(camera) => {
             let regions = flags.of_camera(naming.prompt.as_ref(), context)?;
+            #[cfg(feature = "mqtt")]
+            let reporting = arguments.broker.start(
+                broker::Watched {
+                    camera: &camera,
+                    regions: &regions,
+                    classifier: &classifier,
+                    every: arguments.every,
+                    prompt: naming.in_use(&arguments),
+                },
+                context,
+            )?;
+            #[cfg(not(feature = "mqtt"))]
+            let reporting = None;
             let renewal = naming.renewal(&arguments, context);
-            watch::watch((&camera, regions), classifier, renewal, &mut report)
+            let looked_at = (&camera, regions);
+            watch::watch(looked_at, classifier, renewal, (&mut report, reporting))
         }
     }?;
     report.summary();
@@ -214,6 +236,17 @@ impl Naming {
             Some(rule) => classifier.with_unknown(rule),
             None => classifier,
         })
+    }
+
+    /// What pictures are named with, for those that are told.
+    #[cfg(feature = "mqtt")]
+    fn in_use(&self, arguments: &Arguments) -> crate::mqtt::PromptInUse {
+        let name = |_: &LoadedPrompt| arguments.prompt.as_deref().unwrap_or(DEFAULT).to_owned();
+        let prompt = self.prompt.as_ref();
+        crate::mqtt::PromptInUse {
+            name: prompt.map(name),
+            generation: prompt.map(|prompt| prompt.record.provenance.sequence),
+        }
     }
 
     /// What looks out for another prompt while a camera is watched.

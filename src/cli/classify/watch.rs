@@ -1,5 +1,6 @@
 //! `classify --camera`: what watching a camera yields goes to the report, and changes of label to the user's command.
 
+use super::broker::Reporting;
 use super::on_change::{Job, OnChange};
 use super::report::{Picture, Report};
 use crate::classifier::Classifier;
@@ -38,7 +39,7 @@ pub fn watch<'a>(
     (camera, regions): (&Camera, Vec<Region>),
     classifier: Classifier<'a>,
     renewal: Option<Renewal<'a>>,
-    report: &mut Report,
+    (report, mut reporting): (&mut Report, Option<Reporting>),
 ) -> anyhow::Result<()> {
     let (arguments, context) = (report.arguments, report.context);
     let options = camera.options.with_delivery(if arguments.every_frame {
@@ -72,7 +73,21 @@ pub fn watch<'a>(
             Ok(removed) => removed.into_iter().for_each(|said| report.note(said)),
             Err(error) => report.warn(sentence(&error)),
         }
-        match watch.next(&stop)? {
+        let event = match watch.next(&stop) {
+            Ok(event) => event,
+            Err(error) => {
+                if let Some(mut reporting) = reporting {
+                    reporting.given_up(&error.to_string());
+                    tell(reporting.finish(), report);
+                }
+                return Err(error.into());
+            }
+        };
+        if let Some(reporting) = &mut reporting {
+            reporting.report(&event);
+            tell(reporting.news(), report);
+        }
+        match event {
             Event::Named(named) => {
                 supervisor.ready();
                 rates.add(named.latency);
@@ -108,6 +123,9 @@ pub fn watch<'a>(
         on_change.finish(context.stopped());
         failed.try_iter().for_each(|message| report.warn(message));
     }
+    if let Some(reporting) = reporting {
+        tell(reporting.finish(), report);
+    }
     report.rates = Some(in_words(&rates.all, rates.started.elapsed()));
     if let Some(uncertain) = uncertain.filter(|uncertain| uncertain.count() > 0) {
         let (count, folder) = (uncertain.count(), uncertain.folder().display());
@@ -132,6 +150,17 @@ pub fn watch<'a>(
         }
     }
     Ok(())
+}
+
+/// Says what there is to say of a broker: warnings, and what else there is.
+fn tell(news: impl IntoIterator<Item = (bool, String)>, report: &Report) {
+    for (is_warning, words) in news {
+        if is_warning {
+            report.warn(words);
+        } else {
+            report.note(words);
+        }
+    }
 }
 
 /// The user's command for changes to one of `labels`, if there is one; `failures` hears of what goes wrong with it.
