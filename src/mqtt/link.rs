@@ -403,6 +403,10 @@ fn error5(error: v5::ConnectionError) -> LinkError {
 }
 
 fn of_network(error: &io::Error) -> LinkError {
+    // In TLS 1.3 a client learns after the handshake that its certificate is wanted, or not taken.
+    if let Some(error) = error.get_ref().and_then(|of| of.downcast_ref()) {
+        return of_handshake(error);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => LinkError::Lost("nothing listens there".into()),
         io::ErrorKind::UnexpectedEof
@@ -421,10 +425,7 @@ fn of_network(error: &io::Error) -> LinkError {
 
 fn of_tls(error: &rumqttc::TlsError) -> LinkError {
     match error {
-        rumqttc::TlsError::Io(error) => match error.get_ref().and_then(|of| of.downcast_ref()) {
-            Some(error) => of_handshake(error),
-            None => of_network(error),
-        },
+        rumqttc::TlsError::Io(error) => of_network(error),
         rumqttc::TlsError::TLS(error) => of_handshake(error),
         error => LinkError::Refused(format!("no encrypted connection comes about ({error})")),
     }

@@ -47,9 +47,12 @@ struct State {
     /// Client, user and password of each CONNECT.
     logins: Vec<(String, Option<String>, Option<String>)>,
     stopped: bool,
+    /// How many have connected.
+    connections: usize,
 }
 
 struct Client {
+    number: usize,
     id: String,
     stream: TcpStream,
     filters: Vec<String>,
@@ -342,8 +345,10 @@ fn connection(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
             return None;
         }
     }
-    {
+    let number = {
         let mut state = state.lock().unwrap();
+        state.connections += 1;
+        let number = state.connections;
         state.clients.retain(|other| {
             let same = other.id == id;
             if same {
@@ -352,22 +357,21 @@ fn connection(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
             !same
         });
         state.clients.push(Client {
+            number,
             id: id.clone(),
             stream: stream.try_clone().ok()?,
             filters: Vec::new(),
         });
         stream.write_all(&[0x20, 2, 0, 0]).ok()?;
-    }
+        number
+    };
     let stuck = manner == Manner::Stuck && !id.starts_with("rlp-ask");
     if stuck {
         thread::sleep(Duration::from_secs(60));
     }
     let clean = packets(&mut stream, &id, state).is_some();
-    let own = stream.peer_addr().ok();
     let mut state = state.lock().unwrap();
-    state
-        .clients
-        .retain(|client| own.is_some() && client.stream.peer_addr().ok() != own);
+    state.clients.retain(|client| client.number != number);
     if let (false, false, Some((Some(topic), Some(payload)))) = (clean, state.stopped, will) {
         let message = Published {
             topic,
