@@ -492,13 +492,11 @@ fn the_login_arrives_and_a_password_is_nowhere_else() {
         broker.retained("edge-rlp/shop/demo/status").as_deref(),
         Some("offline")
     );
-    let state = broker.retained("edge-rlp/shop/demo/picture/state");
+    let state = broker.retained("edge-rlp/shop/demo/whole/state");
     let labels = ["mug", "fish", "unknown"];
     assert!(labels.contains(&&*state.unwrap()));
     assert!(
-        broker
-            .retained("edge-rlp/shop/demo/picture/image")
-            .is_none(),
+        broker.retained("edge-rlp/shop/demo/whole/image").is_none(),
         "pictures are asked for"
     );
 }

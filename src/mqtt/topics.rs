@@ -7,7 +7,7 @@ use super::MqttError;
 /// The first level of all topics.
 pub const PREFIX: &str = "edge-rlp";
 /// What a camera's whole picture is called where a region's name stands.
-pub const WHOLE: &str = "picture";
+pub const WHOLE: &str = "whole";
 /// The most bytes of a name: a topic has 65,535 at most, and people read them.
 const MOST_BYTES: usize = 200;
 
