@@ -176,12 +176,29 @@ pub fn one_arena() {
     }
 }
 
+/// Gives what was freed back to the system, after work that took much and is over.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: only what is free is given back.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// The memory that this process has now, in bytes, where the system says (Linux).
+pub fn resident() -> Option<u64> {
+    status("VmRSS:")
+}
+
 /// The most memory that this process ever had, in bytes, where the system says (Linux).
 pub fn peak() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// A figure of this process, in bytes.
+fn status(figure: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(figure))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(1024 * kibibytes)
 }
