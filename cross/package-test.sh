@@ -88,7 +88,7 @@ INIT
 if [ "$name" = amd64 ]; then
     inside sh /root/inside.sh install >>"$log" 2>&1
     {
-        inside systemd-analyze verify /lib/systemd/system/edge-rlp-classify@.service 2>&1 &&
+        inside systemd-analyze verify /lib/systemd/system/edge-rlp-classify@.service /lib/systemd/system/edge-rlp.service 2>&1 &&
             echo "ok systemd finds nothing wrong with the unit" || echo "FAIL systemd finds something wrong with the unit"
         inside systemd-analyze security --offline=yes /lib/systemd/system/edge-rlp-classify@.service 2>/dev/null | tail -1 || true
     } >>"$log"

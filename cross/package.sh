@@ -4,7 +4,7 @@
 #     cross/package.sh TARGET [BINARY]
 #
 # BINARY is target/cross/TARGET/dist/edge-rlp unless given. The package needs adduser and the glibc that the binary was linked
-# with, and brings the systemd unit edge-rlp-classify@.service, which runs as an account of its own.
+# with, and brings the systemd units edge-rlp-classify@.service and edge-rlp.service, which run as an account of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cross/toolchain.sh
@@ -29,8 +29,8 @@ root="$(mktemp -d)"
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 install -D -m 755 "$binary" "$root/usr/bin/edge-rlp"
-install -D -m 644 cross/package/edge-rlp-classify@.service -t "$root/lib/systemd/system"
-install -D -m 644 docs/install.md docs/cameras.md docs/shots.md -t "$root/usr/share/doc/edge-rlp"
+install -D -m 644 cross/package/edge-rlp-classify@.service cross/package/edge-rlp.service -t "$root/lib/systemd/system"
+install -D -m 644 docs/install.md docs/cameras.md docs/shots.md docs/serve.md -t "$root/usr/share/doc/edge-rlp"
 cross/sbom.py "$target" >"$root/usr/share/doc/edge-rlp/sbom.cdx.json"
 cat >"$root/usr/share/doc/edge-rlp/copyright" <<'COPYRIGHT'
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

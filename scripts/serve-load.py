@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Load on `edge-rlp serve`, all of it on this machine: fake cameras that send motion JPEG over HTTP, viewers of moving
+pictures, and clients of the API.
+
+    scripts/serve-load.py --binary target/release/edge-rlp --cameras 16 --viewers 8 --clients 50 --seconds 600
+
+Needs Python and Pillow. Prints a table: how long naming took (from the process's own histogram, which tells buckets), how long
+the API took, what viewers got, what was lost, and the memory along the way. Exit code 1 where something was lost: a
+request that failed, a camera that is not live, a viewer whose stream ended.
+"""
+
+import argparse, asyncio, io, json, os, random, re, subprocess, sys, tempfile, time
+
+
+def pictures(width, height, count):
+    from PIL import Image, ImageDraw
+
+    made = []
+    for index in range(count):
+        picture = Image.effect_noise((width, height), 30).convert("RGB")
+        draw = ImageDraw.Draw(picture)
+        for _ in range(6):
+            x, y = random.randrange(width), random.randrange(height)
+            colour = tuple(random.randrange(256) for _ in range(3))
+            draw.ellipse([x, y, x + 120, y + 90], fill=colour)
+        out = io.BytesIO()
+        picture.save(out, "JPEG", quality=85)
+        made.append(out.getvalue())
+    return made
+
+
+async def cameras(made, rate):
+    async def send(reader, writer):
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
+            index = random.randrange(len(made))
+            while True:
+                jpeg = made[index % len(made)]
+                writer.write(b"--b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg) + jpeg + b"\r\n")
+                await writer.drain()
+                index += 1
+                await asyncio.sleep(1 / rate)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+
+    server = await asyncio.start_server(send, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]
+
+
+class Load:
+    def __init__(self, port):
+        self.port, self.failed, self.latencies, self.frames, self.events = port, [], [], [], 0
+
+    async def request(self, path):
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nConnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(-1), 30)
+        writer.close()
+        self.latencies.append(time.monotonic() - began)
+        if b" 200 " not in answer[:20]:
+            raise RuntimeError(f"{path}: {answer[:60]!r}")
+        return answer.split(b"\r\n\r\n", 1)[1]
+
+    async def client(self, names, until):
+        paths = ["/api/v1/cameras", "/api/v1/prompts", "/api/v1/recent?limit=5", "/metrics", "/healthz"]
+        while time.monotonic() < until:
+            await asyncio.sleep(random.uniform(0.5, 1.5))
+            path = random.choice(paths + [f"/api/v1/cameras/{random.choice(names)}/snapshot.jpg?width=320"])
+            try:
+                await self.request(path)
+            except Exception as error:
+                self.failed.append(str(error))
+
+    async def viewer(self, name, until):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        path = f"/api/v1/cameras/{name}/stream.mjpeg?fps=10&width=640"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n\r\n".encode())
+        count, began = 0, time.monotonic()
+        while time.monotonic() < until:
+            try:
+                part = await asyncio.wait_for(reader.read(1 << 16), 15)
+            except asyncio.TimeoutError:
+                part = b""
+            if not part:
+                self.failed.append(f"the stream of {name} ended")
+                break
+            count += part.count(b"Content-Type: image/jpeg")
+        self.frames.append(count / (time.monotonic() - began))
+        writer.close()
+
+
+def quantile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
+
+
+def histogram(metrics):
+    """Cumulated counts of all cameras by the upper end of the bucket."""
+    found = {}
+    for end, count in re.findall(r'edge_rlp_naming_seconds_bucket\{[^}]*le="([^"]+)"\} (\d+)', metrics):
+        found[float(end.replace("+Inf", "inf"))] = found.get(float(end.replace("+Inf", "inf")), 0) + int(count)
+    return found
+
+
+def between(before, after, share):
+    """The quantile in a bucket, its ends in milliseconds."""
+    counts = {end: after[end] - before.get(end, 0) for end in after}
+    wanted, low = share * counts[float("inf")], 0.0
+    for end in sorted(counts):
+        if counts[end] >= wanted:
+            return f"{1000 * low:.0f} to {1000 * end:.0f} ms"
+        low = end
+    return "?"
+
+
+def figure(metrics, name):
+    return sum(float(value) for value in re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+]+)$", metrics, re.M))
+
+
+async def run(arguments):
+    server, camera_port = await cameras(pictures(arguments.width, arguments.height, 20), arguments.rate)
+    names = [f"cam{index}" for index in range(arguments.cameras)]
+    with tempfile.TemporaryDirectory() as home:
+        with open(f"{home}/edge-rlp.toml", "w") as file:
+            for name in names:
+                file.write(f'[[camera]]\nname = "{name}"\nsource = "http://127.0.0.1:{camera_port}/{name}"\nevery = "20ms"\nprompt = "load"\n\n')
+        os.makedirs(f"{home}/shots/load")
+        with open(f"{home}/shots/load/labels.txt", "w") as file:
+            file.write("mug\nfish\nkey\ntree\nhouse\nempty\n")
+        process = subprocess.Popen([arguments.binary, "serve", "--home", home, "--listen", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+        try:
+            line = ""
+            while "://" not in line:
+                line = process.stderr.readline()
+                if not line:
+                    sys.exit("it did not start")
+            asyncio.get_running_loop().run_in_executor(None, process.stderr.read)
+            load = Load(int(re.search(r":(\d+)/", line).group(1)))
+            print(f"{arguments.cameras} cameras of {arguments.width} x {arguments.height} at {arguments.rate}/s, {arguments.viewers} viewers, {arguments.clients} clients, {arguments.seconds} s", flush=True)
+            while any(camera["state"] != "live" for camera in json.loads(await load.request("/api/v1/cameras"))):
+                await asyncio.sleep(0.5)
+            await asyncio.sleep(5)
+            load.latencies.clear()
+            first = (await load.request("/metrics")).decode()
+            until = time.monotonic() + arguments.seconds
+            memory = []
+
+            async def remember():
+                while time.monotonic() < until:
+                    memory.append(figure((await load.request("/metrics")).decode(), "edge_rlp_resident_memory_bytes"))
+                    await asyncio.sleep(max(1, arguments.seconds / 20))
+
+            work = [load.client(names, until) for _ in range(arguments.clients)]
+            work += [load.viewer(names[index % len(names)], until) for index in range(arguments.viewers)]
+            await asyncio.gather(remember(), *work)
+            last = (await load.request("/metrics")).decode()
+            states = json.loads(await load.request("/api/v1/cameras"))
+        finally:
+            process.terminate()
+            process.wait(20)
+    dead = [camera["name"] for camera in states if camera["state"] != "live"]
+    before, after = histogram(first), histogram(last)
+    named = after[float("inf")] - before[float("inf")]
+    rows = [
+        ("pictures named, a second and camera", f"{named / arguments.seconds / arguments.cameras:.2f}"),
+        ("dropped of those sent", f"{(figure(last, 'edge_rlp_frames_dropped_total') - figure(first, 'edge_rlp_frames_dropped_total')) / max(1, figure(last, 'edge_rlp_frames_captured_total') - figure(first, 'edge_rlp_frames_captured_total')):.1%}"),
+        ("naming, median", between(before, after, 0.5)),
+        ("naming, 95 %", between(before, after, 0.95)),
+        ("naming, 99 %", between(before, after, 0.99)),
+        ("requests", str(len(load.latencies))),
+        ("requests, median", f"{1000 * quantile(load.latencies, 0.5):.0f} ms"),
+        ("requests, 95 %", f"{1000 * quantile(load.latencies, 0.95):.0f} ms"),
+        ("requests, 99 %", f"{1000 * quantile(load.latencies, 0.99):.0f} ms"),
+        ("pictures that a viewer got, a second", f"{sum(load.frames) / max(1, len(load.frames)):.1f}"),
+        ("failed", str(len(load.failed))),
+        ("cameras that are not live", str(len(dead))),
+        ("memory at the start, highest, at the end", " / ".join(f"{value / 1e6:.0f} MB" for value in (memory[0], max(memory), memory[-1]))),
+    ]
+    print("\n| | |\n|---|---|")
+    for name, value in rows:
+        print(f"| {name} | {value} |")
+    for failure in load.failed[:5]:
+        print(failure)
+    return 1 if load.failed or dead else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default="target/release/edge-rlp")
+    parser.add_argument("--cameras", type=int, default=16)
+    parser.add_argument("--viewers", type=int, default=8)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--rate", type=float, default=5)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--height", type=int, default=480)
+    sys.exit(asyncio.run(run(parser.parse_args())))
