@@ -158,6 +158,8 @@ impl Command {
             Command::Classify(arguments) if arguments.runs_commands() => return None,
             Command::Classify(arguments) => (arguments.keeps_in(), arguments.watches()),
             Command::Embed(_) | Command::Model(_) => (None, false),
+            #[cfg(feature = "serve")]
+            Command::Serve(arguments) => (arguments.folder(), false),
             Command::Eval(arguments) => (arguments.report_folder(), false),
             _ => return None,
         };

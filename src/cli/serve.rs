@@ -2,12 +2,19 @@
 
 use super::output::Output;
 use super::{Context, Exit, usage};
-use crate::host::signals;
 use crate::host::supervisor::Supervisor;
+use crate::host::{memory, signals};
+use crate::serve::access::{self, AccessError, PasswordFile, Scope, TokenFile};
 use crate::serve::config::{ConfigFile, FILE_NAME};
 use crate::serve::{self, Message, ServeError, Settings, Signals};
+use anyhow::{Context as _, bail};
+use ratatui::crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers, read};
+use ratatui::crossterm::terminal;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal, stdin};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 #[derive(clap::Args)]
@@ -20,16 +27,51 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Only check the file
-    #[arg(long)]
+    #[arg(long, group = "other")]
     check: bool,
+    /// Set the password that other machines need, typed or from standard input
+    #[arg(long, group = "other")]
+    set_password: bool,
+    /// Make a token for a machine, and print it: it is not kept anywhere else
+    #[arg(long, value_name = "NAME", group = "other")]
+    new_token: Option<String>,
+    /// What the token may do: read, label, admin
+    #[arg(
+        long,
+        value_name = "SCOPE",
+        requires = "new_token",
+        value_delimiter = ',',
+        default_value = "read"
+    )]
+    scopes: Vec<String>,
+}
+
+impl Arguments {
+    /// Where the configuration is written to, where it is named.
+    pub fn folder(&self) -> Option<&Path> {
+        let folder = self.config.as_deref()?.parent()?;
+        Some(if folder == Path::new("") {
+            Path::new(".")
+        } else {
+            folder
+        })
+    }
 }
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let usual = || context.home.root().join(FILE_NAME);
+    if arguments.set_password {
+        return set_password(context);
+    }
+    if let Some(name) = &arguments.new_token {
+        return new_token(name, &arguments.scopes, context);
+    }
     let config = arguments.config.unwrap_or_else(usual);
     if arguments.check {
         return check(&config, context);
     }
+    // Threads of cameras would else take addresses of their own.
+    memory::one_arena();
     let settings = Settings {
         config,
         listen: arguments.listen,
@@ -42,24 +84,24 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         reload: &|| reload.swap(false, Ordering::Relaxed),
         alive: &|| supervisor.alive(),
         say: &|message| {
-            if matches!(message, Message::Ready(_)) {
+            if matches!(message, Message::Ready { .. }) {
                 supervisor.ready();
             }
             say(&message, &context.output);
         },
     };
     match serve::run(&settings, &signals) {
-        Err(error @ (ServeError::Config(_) | ServeError::Reachable(_))) => Err(usage(error)),
+        Err(error @ (ServeError::Config(_) | ServeError::Tls(_))) => Err(usage(error)),
         served => Ok(served.map(|()| Exit::Done)?),
     }
 }
 
-fn check(path: &PathBuf, context: &Context) -> anyhow::Result<Exit> {
+fn check(path: &Path, context: &Context) -> anyhow::Result<Exit> {
     if !path.exists() {
         return Err(usage(format!("{}: there is no such file", path.display())));
     }
     let config = ConfigFile::new(path).read().map_err(usage)?;
-    context.output.object(&serde_json::json!({
+    context.output.object(&json!({
         "config": path.display().to_string(),
         "cameras": config.cameras.iter().map(|camera| &camera.name).collect::<Vec<_>>(),
         "prompts": config.prompts(),
@@ -74,9 +116,105 @@ fn check(path: &PathBuf, context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+fn set_password(context: &Context) -> anyhow::Result<Exit> {
+    let password = typed("password: ")?;
+    if stdin().is_terminal() && typed("the same again: ")? != password {
+        bail!("the two are not the same: nothing was changed");
+    }
+    let file = PasswordFile::open(&context.home.root().join(access::FOLDER));
+    // One that is damaged is replaced.
+    let file = match file {
+        Err(AccessError::Damaged { path, .. }) => {
+            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+            PasswordFile::open(&context.home.root().join(access::FOLDER))
+        }
+        file => file,
+    };
+    file?.set(&password).map_err(short_is_usage)?;
+    context
+        .output
+        .note("the password is set; a process that serves takes it with the next sign-in");
+    Ok(Exit::Done)
+}
+
+fn short_is_usage(error: AccessError) -> anyhow::Error {
+    match error {
+        AccessError::Short | AccessError::Name(_) => usage(error),
+        error => error.into(),
+    }
+}
+
+fn new_token(name: &str, scopes: &[String], context: &Context) -> anyhow::Result<Exit> {
+    let scope = |name: &String| match name.as_str() {
+        "read" => Ok(Scope::Read),
+        "label" => Ok(Scope::Label),
+        "admin" => Ok(Scope::Admin),
+        other => Err(usage(format!(
+            "there is no scope {other:?}: the scopes are read, label and admin"
+        ))),
+    };
+    let scopes: BTreeSet<Scope> = scopes.iter().map(scope).collect::<Result<_, _>>()?;
+    let tokens = TokenFile::open(&context.home.root().join(access::FOLDER))?;
+    let token = tokens.add(name, scopes.clone()).map_err(short_is_usage)?;
+    let object = json!({ "name": name, "scopes": scopes, "token": token });
+    context.output.object(&object)?;
+    context.output.line(token);
+    context
+        .output
+        .note("a process that serves knows it after SIGHUP (systemctl reload edge-rlp)");
+    Ok(Exit::Done)
+}
+
+/// A line from standard input, which a terminal does not show.
+fn typed(prompt: &str) -> anyhow::Result<String> {
+    if !stdin().is_terminal() {
+        let mut line = String::new();
+        stdin().read_line(&mut line)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    eprint!("{prompt}");
+    terminal::enable_raw_mode()?;
+    let line = typed_unseen();
+    terminal::disable_raw_mode()?;
+    eprintln!();
+    Ok(line?)
+}
+
+fn typed_unseen() -> io::Result<String> {
+    let mut line = String::new();
+    loop {
+        let Event::Key(key) = read()? else {
+            continue;
+        };
+        if key.kind == KeyEventKind::Release {
+            continue;
+        }
+        let control = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Enter => return Ok(line),
+            KeyCode::Char('c' | 'd') if control => return Err(io::ErrorKind::Interrupted.into()),
+            KeyCode::Char(letter) => line.push(letter),
+            KeyCode::Backspace => drop(line.pop()),
+            _ => {}
+        }
+    }
+}
+
 fn say(message: &Message, output: &Output) {
     match message {
-        Message::Ready(address) => output.note(format!("the page is at http://{address}/")),
+        Message::Ready { address, https } => {
+            let scheme = if *https { "https" } else { "http" };
+            output.note(format!("the page is at {scheme}://{address}/"));
+        }
+        Message::Password(password) => {
+            // With --quiet it would be lost.
+            super::output::print_error(format_args!(
+                "the password for other machines is {password}: it is said this once; `edge-rlp serve --set-password` sets another"
+            ));
+        }
+        Message::Readable => output.warn(
+            "the password and the pictures cross the network readable for all in it: name a certificate and its key under [access], or put a proxy with https before it (docs/security.md)",
+        ),
         Message::Reloaded => output.note("the configuration was read again"),
         Message::Failed(said) => output.warn(said),
     }

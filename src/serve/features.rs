@@ -18,8 +18,6 @@ use crate::adapt::{AdaptError, LabelledPictures, PicturesError};
 use crate::clip::{Model, ModelError};
 use crate::store::Home;
 
-/// Views a picture that are trained on, as `adapt` has them.
-pub const VIEWS: usize = 4;
 /// Entries that are kept at most: a view is about 1 KiB.
 const MOST: usize = 20_000;
 

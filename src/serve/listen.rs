@@ -1,8 +1,9 @@
-//! Takes connections and serves each with the routes: how many there may be at once, and how long one may take to say what it
-//! wants.
+//! Takes connections and serves each with the routes: how many there may be at once, how long one may take to say what it
+//! wants, and, with a certificate, unreadable to all between.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,9 +11,14 @@ use axum::extract::ConnectInfo;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 /// Connections at once: viewers, listeners and others.
 const MAX_CONNECTIONS: usize = 256;
@@ -20,11 +26,88 @@ const MAX_CONNECTIONS: usize = 256;
 const HEAD: Duration = Duration::from_secs(15);
 /// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 32 << 10;
+/// How long a client may take until both sides agree on keys.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be taken: files may have run out.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Why there is no https.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read, or holds no PEM of its kind.
+    #[error("{}: {fault}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
+    /// The two do not fit each other, or are of a kind that is not spoken.
+    #[error("certificate and key cannot be used: {0}")]
+    Pair(#[from] rustls::Error),
+}
+
+/// A certificate and its key, which may be replaced while connections are served.
+pub struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    config: RwLock<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    /// Of two PEM files.
+    ///
+    /// # Errors
+    /// If one cannot be read, or they do not fit each other.
+    pub fn open(certificate: &Path, key: &Path) -> Result<Tls, TlsError> {
+        Ok(Tls {
+            config: RwLock::new(Arc::new(read(certificate, key)?)),
+            certificate: certificate.into(),
+            key: key.into(),
+        })
+    }
+
+    /// Reads both files again: certificates end.
+    ///
+    /// # Errors
+    /// As [`Tls::open`]; what was in use stays in use.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let config = Arc::new(read(&self.certificate, &self.key)?);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        TlsAcceptor::from(Arc::clone(&config))
+    }
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let failed = |path: &Path, fault: String| TlsError::File {
+        path: path.into(),
+        fault,
+    };
+    let chain: Vec<CertificateDer> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| failed(certificate, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(failed(certificate, "it holds no certificate in PEM".into()));
+    }
+    let private =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// Serves `routes` to all who connect, until it is dropped.
-pub async fn serve(listener: TcpListener, routes: Router) {
+pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Arc<Tls>>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok((stream, from)) = listener.accept().await else {
@@ -36,9 +119,17 @@ pub async fn serve(listener: TcpListener, routes: Router) {
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let routes = routes.clone();
+        let (routes, tls) = (routes.clone(), tls.clone());
         tokio::spawn(async move {
-            connection(stream, from, routes).await;
+            match tls {
+                None => connection(stream, from, routes).await,
+                Some(tls) => {
+                    let accepted = timeout(HANDSHAKE, tls.acceptor().accept(stream)).await;
+                    if let Ok(Ok(stream)) = accepted {
+                        connection(stream, from, routes).await;
+                    }
+                }
+            }
             drop(permit);
         });
     }

@@ -13,10 +13,10 @@
 //! | [`models`] | each model once in memory |
 //! | [`api`] | routes, and what they answer |
 //! | `page` | the page: HTML, CSS, JavaScript, texts |
-//! | `access` | who may come in |
+//! | [`access`] | who may come in |
 //! | `listen` | connections |
 
-mod access;
+pub mod access;
 pub mod api;
 pub mod cameras;
 pub mod config;
@@ -29,21 +29,25 @@ mod page;
 pub mod recent;
 pub mod shots;
 pub mod training;
+pub mod viewers;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use access::{Access, AccessError};
 use cameras::{Cameras, Common};
 use config::{Config, ConfigError, ConfigFile};
 use events::Events;
 use features::Features;
+use listen::{Tls, TlsError};
 use models::Models;
 use recent::Recent;
 use shots::Shots;
 use training::Training;
+use viewers::Viewers;
 
 use crate::store::Home;
 
@@ -65,11 +69,12 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
-    /// An address that others can reach.
-    #[error(
-        "{0} can be reached from other machines, which this version does not serve yet: listen at 127.0.0.1 or [::1]"
-    )]
-    Reachable(SocketAddr),
+    /// Nobody can be told apart.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// There is no https.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system gives no threads.
     #[error("the web server cannot be started ({0})")]
     Start(io::Error),
@@ -97,6 +102,13 @@ pub struct Server {
     pub features: Arc<Features>,
     /// Trainings.
     pub training: Arc<Training>,
+    /// Who may come in.
+    pub access: Arc<Access>,
+    /// Moving pictures and streams of events that are open.
+    pub viewers: Viewers,
+    /// Where it is served.
+    pub address: SocketAddr,
+    tls: Option<Arc<Tls>>,
     /// The configuration's file.
     pub file: ConfigFile,
     config: RwLock<Arc<Config>>,
@@ -110,11 +122,17 @@ impl Server {
     /// Reads the configuration, and starts nothing yet.
     ///
     /// # Errors
-    /// If the configuration cannot be used.
-    pub fn new(settings: &Settings) -> Result<Server, ConfigError> {
+    /// If the configuration, the certificate or what is kept of the password cannot be used.
+    pub fn new(settings: &Settings) -> Result<Server, ServeError> {
         let file = ConfigFile::new(&settings.config);
         let config = file.read()?;
         let home = settings.home.clone();
+        let address = settings.listen.unwrap_or(config.listen);
+        let access = Access::new(home.root(), address, &config.access)?;
+        let tls = match &config.access.tls {
+            Some((certificate, key)) => Some(Arc::new(Tls::open(certificate, key)?)),
+            None => None,
+        };
         let common = Arc::new(Common {
             recent: Recent::new(home.root(), config.recent.clone()),
             models: Models::new(home.clone()),
@@ -127,6 +145,10 @@ impl Server {
             shots: Shots::new(common.home.clone(), common.events.clone()),
             features: Arc::default(),
             training: Arc::default(),
+            access: Arc::new(access),
+            viewers: Viewers::default(),
+            address,
+            tls,
             common,
             file,
             config: RwLock::new(Arc::new(config)),
@@ -158,9 +180,13 @@ impl Server {
     /// Reads the configuration's file again and brings it into use; what is in use stays where it cannot be.
     ///
     /// # Errors
-    /// If it cannot be used.
-    pub fn reload(&self) -> Result<(), ConfigError> {
+    /// If it, the certificate or what is kept of the password cannot be used.
+    pub fn reload(&self) -> Result<(), ServeError> {
         let config = self.file.read()?;
+        self.access.reload()?;
+        if let Some(tls) = &self.tls {
+            tls.reload()?;
+        }
         self.apply(config);
         Ok(())
     }
@@ -183,7 +209,16 @@ pub struct Signals<'a> {
 #[non_exhaustive]
 pub enum Message {
     /// It serves.
-    Ready(SocketAddr),
+    Ready {
+        /// Where.
+        address: SocketAddr,
+        /// Whether nobody between can read it.
+        https: bool,
+    },
+    /// The password that was made, which is said this once.
+    Password(String),
+    /// A password is taken, and everybody between can read it.
+    Readable,
     /// The configuration was read again.
     Reloaded,
     /// Something failed, and all else goes on.
@@ -196,10 +231,7 @@ pub enum Message {
 /// If the configuration cannot be used, or the address cannot be listened at.
 pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
     let server = Arc::new(Server::new(settings)?);
-    let address = settings.listen.unwrap_or(server.config().listen);
-    if !is_loopback(address.ip()) {
-        return Err(ServeError::Reachable(address));
-    }
+    let address = server.address;
     let failed = |source| ServeError::Listen { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
@@ -209,12 +241,20 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
         .max_blocking_threads(16)
         .build()
         .map_err(ServeError::Start)?;
+    if let Some(password) = server.access.first_password()? {
+        (signals.say)(Message::Password(password));
+    }
+    let https = server.tls.is_some();
+    if server.access.takes_password() && !https && !server.config().access.behind_proxy {
+        (signals.say)(Message::Readable);
+    }
     server.apply(Config::clone(&server.config()));
     let routes = api::routes(Arc::clone(&server));
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-        let serving = tokio::spawn(listen::serve(listener, routes));
-        (signals.say)(Message::Ready(bound));
+        let serving = tokio::spawn(listen::serve(listener, routes, server.tls.clone()));
+        let address = bound;
+        (signals.say)(Message::Ready { address, https });
         attend(&server, signals).await;
         serving.abort();
         Ok::<_, ServeError>(())
@@ -270,9 +310,4 @@ fn purge(server: &Server) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Whether only this machine reaches an address.
-fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }

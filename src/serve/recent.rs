@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ const FOLDER: &str = "recent";
 const SEPARATOR: char = '~';
 /// The longest description that is read.
 const MAX_BYTES: u64 = 4096;
+/// So long after a picture its description is there, or will never be.
+const DESCRIBED: Duration = Duration::from_secs(10);
 /// The longest picture that is read.
 const MAX_PICTURE: u64 = 64 << 20;
 
@@ -128,10 +130,15 @@ impl Recent {
                 continue;
             }
             let folder = self.folder.join(&camera);
-            for number in self.names(&folder)?.iter().filter_map(|name| number(name)) {
+            let names = self.names(&folder)?;
+            for number in names.iter().filter_map(|name| number(name)) {
+                // One that is only being kept is described in a moment.
+                let Some(about) = self.about(&folder, number) else {
+                    continue;
+                };
                 found.push(RecentPicture {
                     id: format!("{camera}{SEPARATOR}{number}"),
-                    about: self.about(&folder, number),
+                    about,
                     camera: camera.clone(),
                 });
             }
@@ -153,9 +160,12 @@ impl Recent {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::reading(&path)(error)),
             Ok(jpeg) => {
+                let Some(about) = self.about(&folder, number) else {
+                    return Ok(None);
+                };
                 let picture = RecentPicture {
                     id: id.to_owned(),
-                    about: self.about(&folder, number),
+                    about,
                     camera,
                 };
                 Ok(Some((picture, jpeg)))
@@ -239,23 +249,28 @@ impl Recent {
         fine.then(|| (self.folder.join(camera), camera.to_owned(), digits))
     }
 
-    /// What is known of a picture; where its description is gone, when it was written.
-    fn about(&self, folder: &Path, number: &str) -> About {
+    /// What is known of a picture; where its description is gone for good, when it was written. None while it may still be
+    /// described.
+    fn about(&self, folder: &Path, number: &str) -> Option<About> {
         let described = || {
             let bytes = self
                 .files
                 .read(&folder.join(format!("{number}.json")), MAX_BYTES);
             serde_json::from_slice(&bytes.ok()?).ok()
         };
-        described().unwrap_or_else(|| {
-            let written = self.files.modified(&folder.join(format!("{number}.jpg")));
-            About {
+        described().or_else(|| {
+            let written = self
+                .files
+                .modified(&folder.join(format!("{number}.jpg")))
+                .ok()?;
+            let age = written.elapsed().unwrap_or_default();
+            (age > DESCRIBED).then(|| About {
                 region: String::new(),
-                at: seconds(written.unwrap_or(SystemTime::UNIX_EPOCH)),
+                at: seconds(written),
                 label: Shown::Unknown.to_string(),
                 probability: 0.0,
                 reason: Reason::Uncertain,
-            }
+            })
         })
     }
 

@@ -9,6 +9,8 @@
 pub mod broker;
 pub mod models;
 #[cfg(unix)]
+pub mod openapi;
+#[cfg(unix)]
 pub mod serve;
 pub mod server;
 

@@ -118,7 +118,9 @@ impl Served {
         let mut stream = self.open(method, path, headers, body);
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
-        answer(&bytes)
+        let answer = answer(&bytes);
+        super::openapi::check(method, path, &answer);
+        answer
     }
 
     /// Sends a request; what comes back is read by the caller.
@@ -168,7 +170,7 @@ impl Served {
                 return found;
             }
             assert!(
-                begun.elapsed() < Duration::from_secs(90),
+                begun.elapsed() < Duration::from_secs(300),
                 "{path}: {found:#} {}",
                 self.said()
             );

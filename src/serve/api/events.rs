@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::pictures::too_many;
 use super::{Problem, State};
 use crate::serve::events::Event;
 
@@ -52,10 +53,11 @@ pub async fn stream(
             "there are no events {other:?}: the kinds are {known}"
         )));
     }
-    let listener = (server.common.events.listen(), kinds, wanted.camera);
-    let events = stream::unfold(listener, |(mut events, kinds, camera)| async move {
+    let open = server.viewers.enter().ok_or_else(too_many)?;
+    let listener = (server.common.events.listen(), kinds, wanted.camera, open);
+    let events = stream::unfold(listener, |(mut events, kinds, camera, open)| async move {
         let event = next(&mut events, &kinds, camera.as_deref()).await?;
-        Some((Ok(event), (events, kinds, camera)))
+        Some((Ok(event), (events, kinds, camera, open)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }

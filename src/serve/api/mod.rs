@@ -3,12 +3,17 @@
 
 mod cameras;
 mod events;
+mod guard;
+mod metrics;
 mod page;
 mod pictures;
 mod problem;
 mod prompts;
 mod recent;
+mod session;
 mod shots;
+#[cfg(test)]
+mod tests;
 
 pub use problem::Problem;
 
@@ -16,8 +21,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::Server;
 use problem::blocking;
@@ -76,6 +84,15 @@ fn paths() -> Vec<(&'static str, MethodRouter<Arc<Server>>)> {
                 .delete(shots::remove),
         ),
         ("/recent", get(recent::list).delete(recent::remove_all)),
+        (
+            "/session",
+            get(session::show)
+                .post(session::sign_in)
+                .delete(session::sign_out),
+        ),
+        ("/tokens", get(session::tokens).post(session::add_token)),
+        ("/tokens/{token}", delete(session::remove_token)),
+        ("/openapi.json", get(openapi)),
         ("/recent/label", post(recent::label)),
         ("/recent/{id}", get(recent::picture).delete(recent::remove)),
     ]
@@ -89,11 +106,22 @@ pub fn routes(server: Arc<Server>) -> Router {
     }
     Router::new()
         .nest("/api/v1", api)
+        .route("/metrics", get(metrics::metrics))
+        .route("/healthz", get(metrics::alive))
+        .route("/readyz", get(metrics::ready))
         .merge(page::routes())
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Arc::clone(&server), guard::guard))
         .with_state(server)
+}
+
+/// What the routes take and answer, for programs: kept by hand, and held to what they do by a test.
+const OPENAPI: &str = include_str!("openapi.json");
+
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI)
 }
 
 async fn nothing(uri: Uri) -> Problem {

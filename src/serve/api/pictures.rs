@@ -19,6 +19,7 @@ use super::cameras::found;
 use super::{Problem, State, blocking};
 use crate::prompt::Region;
 use crate::serve::cameras::{CameraView, Jpeg, Picture};
+use crate::serve::viewers::Viewing;
 
 /// What separates the pictures of a stream.
 const BOUNDARY: &str = "edge-rlp-picture";
@@ -116,6 +117,7 @@ struct Viewer {
     pace: Duration,
     next: Instant,
     sent: u64,
+    _open: Viewing,
 }
 
 /// A moving picture of a camera.
@@ -137,6 +139,7 @@ pub async fn stream(
         pace: Duration::from_secs_f32(1.0 / rate),
         next: Instant::now(),
         sent: 0,
+        _open: server.viewers.enter().ok_or_else(too_many)?,
         camera,
     };
     let parts = stream::unfold(viewer, |viewer| async move {
@@ -149,6 +152,14 @@ pub async fn stream(
         (header::CACHE_CONTROL, "no-store".into()),
     ];
     Ok((headers, Body::from_stream(parts)).into_response())
+}
+
+/// There are as many viewers as one box serves.
+pub fn too_many() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many moving pictures and event streams are open: close one",
+    )
 }
 
 impl Viewer {

@@ -16,7 +16,7 @@ use crate::prompt::{Label, Prompt, Region};
 use crate::serve::Server;
 use crate::serve::events::{Event, PromptAct, PromptChange};
 use crate::serve::shots::{LabelCount, label};
-use crate::serve::training::{Stage, TrainingState};
+use crate::serve::training::{How, Stage, TrainingState};
 use crate::store::{Generation, LoadedPrompt, MissingError};
 
 /// A prompt, trained or not.
@@ -187,13 +187,16 @@ pub async fn train(
     Path(prompt): Path<String>,
 ) -> Result<(StatusCode, Json<TrainingState>), Problem> {
     server.common.home.prompt_path(&prompt)?;
-    let regions = regions_of(&server, &prompt);
+    let how = How {
+        regions: regions_of(&server, &prompt),
+        config: server.config().training,
+    };
     let server = Arc::clone(&server);
     blocking(move || {
         let common = &server.common;
         let begun = server
             .training
-            .start(&prompt, regions, common, &server.features)?;
+            .start(&prompt, how, common, &server.features)?;
         Ok((StatusCode::ACCEPTED, Json(begun)))
     })
     .await

@@ -61,6 +61,19 @@ pub enum Phase {
     Failed,
 }
 
+impl Phase {
+    /// As JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Live => "live",
+            Phase::Stalled => "stalled",
+            Phase::Ended => "ended",
+            Phase::Failed => "failed",
+        }
+    }
+}
+
 /// A region at this moment.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]

@@ -46,6 +46,8 @@ pub struct Config {
     pub shots: ShotsConfig,
     /// What is kept of pictures that are worth labelling.
     pub recent: RecentConfig,
+    /// How prompts are trained.
+    pub training: TrainingConfig,
     /// The cameras, in the order of the file.
     pub cameras: Vec<CameraConfig>,
 }
@@ -84,6 +86,28 @@ pub struct RecentConfig {
     pub bytes: u64,
 }
 
+/// `[training]`: how prompts are trained, beside watching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrainingConfig {
+    /// How much it steps back behind the cameras, as `nice` does.
+    pub nice: u8,
+    /// Views of each picture to train on: itself and random crops.
+    pub views: usize,
+    /// Training steps at most; none for as many as `adapt` takes.
+    pub steps: Option<usize>,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> TrainingConfig {
+        TrainingConfig {
+            nice: 10,
+            views: 4,
+            steps: None,
+        }
+    }
+}
+
 impl Default for RecentConfig {
     fn default() -> RecentConfig {
         RecentConfig {
@@ -104,6 +128,7 @@ impl Default for Config {
             access: AccessConfig::default(),
             shots: ShotsConfig::default(),
             recent: RecentConfig::default(),
+            training: TrainingConfig::default(),
             cameras: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::{
-    AccessConfig, CameraConfig, Config, Place, RecentConfig, RegionConfig, ShotsConfig, WHOLE,
+    AccessConfig, CameraConfig, Config, Place, RecentConfig, RegionConfig, ShotsConfig,
+    TrainingConfig, WHOLE,
 };
 use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Fingerprint, Login, Trust};
 use crate::prompt::region::check_regions;
@@ -41,6 +42,7 @@ struct File {
     access: Access,
     shots: Shots,
     recent: Recent,
+    training: Training,
     camera: Vec<Spanned<Camera>>,
 }
 
@@ -69,6 +71,14 @@ struct Recent {
     keep_for: Option<Spanned<Duration>>,
     pictures: Option<Spanned<u64>>,
     megabytes: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Training {
+    nice: Option<Spanned<u64>>,
+    views: Option<Spanned<u64>>,
+    steps: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +187,7 @@ fn checked(file: File) -> Result<Config, Fault> {
             },
         },
         recent: checked_recent(&file.recent)?,
+        training: checked_training(&file.training)?,
         cameras,
     })
 }
@@ -227,19 +238,41 @@ fn checked_access(access: Access) -> Result<AccessConfig, Fault> {
 
 fn checked_recent(recent: &Recent) -> Result<RecentConfig, Fault> {
     let usual = RecentConfig::default();
-    let number = |given: &Option<Spanned<u64>>, usual: u64, most: u64, key: &str| match given {
-        None => Ok(usual),
-        Some(value) if (0..=most).contains(value.get_ref()) => Ok(*value.get_ref()),
-        Some(value) => Err((value.span(), format!("{key} is from 0 to {most}"))),
-    };
     Ok(RecentConfig {
         keep_for: match &recent.keep_for {
             Some(keep) => within(keep, (DAY / 1440, DAY * 36500), "keep_for")?,
             None => usual.keep_for,
         },
-        pictures: number(&recent.pictures, usual.pictures as u64, 100_000, "pictures")? as usize,
-        bytes: number(&recent.megabytes, usual.bytes >> 20, 1 << 20, "megabytes")? << 20,
+        pictures: number(&recent.pictures, 0..=100_000, "pictures")?
+            .map_or(usual.pictures, |pictures| pictures as usize),
+        bytes: number(&recent.megabytes, 0..=1 << 20, "megabytes")?
+            .map_or(usual.bytes, |megabytes| megabytes << 20),
     })
+}
+
+fn checked_training(training: &Training) -> Result<TrainingConfig, Fault> {
+    let usual = TrainingConfig::default();
+    let steps = number(&training.steps, 1..=100_000, "steps")?;
+    Ok(TrainingConfig {
+        nice: number(&training.nice, 0..=19, "nice")?.map_or(usual.nice, |nice| nice as u8),
+        views: number(&training.views, 1..=64, "views")?
+            .map_or(usual.views, |views| views as usize),
+        steps: steps.map(|steps| steps as usize),
+    })
+}
+
+fn number(
+    given: &Option<Spanned<u64>>,
+    range: RangeInclusive<u64>,
+    key: &str,
+) -> Result<Option<u64>, Fault> {
+    match given {
+        Some(value) if !range.contains(value.get_ref()) => {
+            let fault = format!("{key} is from {} to {}", range.start(), range.end());
+            Err((value.span(), fault))
+        }
+        value => Ok(value.as_ref().map(|value| *value.get_ref())),
+    }
 }
 
 fn within(

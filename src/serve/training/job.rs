@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Lacking, Stage, TrainingState, Work};
+use super::{How, Lacking, Stage, TrainingState, Work};
 use crate::adapt::features::{Extraction, Monitor};
 use crate::adapt::{
     self, Answers, Comparison, Judgement, Options, Outcome, Progress, Task, check_pictures,
@@ -15,19 +15,17 @@ use crate::adapt::{
 use crate::clip::text_tower::DEFAULT_MEMORY;
 use crate::host::temperature::Pacing;
 use crate::host::{limits, memory};
-use crate::prompt::{Label, Prompt, Provenance, Region, Template, Tuning};
+use crate::prompt::{Label, Prompt, Provenance, Template, Tuning};
 use crate::serve::cameras::Common;
-use crate::serve::features::{Features, Lesson, VIEWS, model_of};
+use crate::serve::features::{Features, Lesson, model_of};
 
-/// How much it steps back behind the cameras, as `nice` does.
-const NICE: i32 = 10;
 /// How often it says how far it is.
 const TELL: Duration = Duration::from_millis(250);
 
 /// What to train.
 pub struct Job {
     pub prompt: String,
-    pub regions: Vec<Region>,
+    pub how: How,
     pub common: Arc<Common>,
     pub features: Arc<Features>,
     pub stop: Arc<AtomicBool>,
@@ -42,14 +40,18 @@ impl Job {
     /// # Errors
     /// In words for people; whatever they are where it was stopped.
     pub fn run(&self, tell: &Tell) -> Result<(TrainingState, Prompt), String> {
-        step_back();
+        let nice = self.how.config.nice;
+        step_back(nice);
         // Products of this thread run on threads that step back as well.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(rayon::current_num_threads())
-            .start_handler(|_| step_back())
+            .start_handler(move |_| step_back(nice))
             .build()
             .map_err(|error| error.to_string())?;
-        pool.install(|| self.train(tell))
+        let trained = pool.install(|| self.train(tell));
+        // The cameras go on for months with what is left.
+        memory::give_back();
+        trained
     }
 
     fn train(&self, tell: &Tell) -> Result<(TrainingState, Prompt), String> {
@@ -68,8 +70,8 @@ impl Job {
             .map_err(|error| error.to_string())?;
         let task = Task::new(&lesson.model, labels, &layout).map_err(|error| error.to_string())?;
         let mut options = Options::of(Tuning::Rlp).with_answers(Answers::Best);
+        options.recipe.steps = self.how.config.steps.unwrap_or(options.recipe.steps);
         options.memory = limits::memory_to_keep(DEFAULT_MEMORY, rayon::current_num_threads());
-        memory::keep_freed();
         let mut pacing = Pacing::begin();
         let told = Every::new(TELL);
         let mut progress = |report: &adapt::StepReport| {
@@ -90,7 +92,7 @@ impl Job {
             .prompt(&task, &template, &options)
             .map_err(|error| error.to_string())?;
         prompt.provenance = Provenance::here(begun.elapsed());
-        prompt.regions.clone_from(&self.regions);
+        prompt.regions.clone_from(&self.how.regions);
         Ok((self.judged(&lesson, &outcome, begun), prompt))
     }
 
@@ -120,7 +122,7 @@ impl Job {
             done: &done,
             stop: &self.stop,
         };
-        let mut extraction = Extraction::new(VIEWS, 0);
+        let mut extraction = Extraction::new(self.how.config.views, 0);
         extraction.threads = rayon::current_num_threads();
         self.features
             .lesson(home, model, &self.prompt, extraction, monitor)
@@ -184,13 +186,13 @@ impl Job {
 }
 
 /// Steps back behind other threads; a system that does not let a thread do so runs it all the same.
-fn step_back() {
+fn step_back(nice: u8) {
     #[cfg(target_os = "linux")]
     {
-        let _ = rustix::process::nice(NICE);
+        let _ = rustix::process::nice(nice.into());
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = NICE;
+    let _ = nice;
 }
 
 /// Says when so much time has gone by since it last did.

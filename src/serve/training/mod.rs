@@ -12,6 +12,7 @@ use std::thread;
 use serde::Serialize;
 
 use super::cameras::Common;
+use super::config::TrainingConfig;
 use super::events::{Event, PromptAct, PromptChange};
 use super::features::Features;
 use crate::prompt::{Prompt, Region};
@@ -112,6 +113,15 @@ pub enum TrainingError {
     Start(std::io::Error),
 }
 
+/// How to train.
+#[derive(Clone, Debug, Default)]
+pub struct How {
+    /// What the shots were cut out of.
+    pub regions: Vec<Region>,
+    /// What the configuration says.
+    pub config: TrainingConfig,
+}
+
 /// The trainings of all prompts.
 #[derive(Default)]
 pub struct Training {
@@ -148,14 +158,14 @@ impl Training {
             .map(|(prompt, _)| prompt.clone())
     }
 
-    /// Starts to train `prompt` on its shots; `regions` is what they were cut out of.
+    /// Starts to train `prompt` on its shots.
     ///
     /// # Errors
     /// If one is under way.
     pub fn start(
         self: &Arc<Self>,
         prompt: &str,
-        regions: Vec<Region>,
+        how: How,
         common: &Arc<Common>,
         features: &Arc<Features>,
     ) -> Result<TrainingState, TrainingError> {
@@ -177,7 +187,7 @@ impl Training {
         self.set(begun.clone(), common);
         let job = job::Job {
             prompt: prompt.to_owned(),
-            regions,
+            how,
             common: Arc::clone(common),
             features: Arc::clone(features),
             stop,

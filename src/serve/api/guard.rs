@@ -1,0 +1,217 @@
+//! What stands before every route: whether the request was meant for this machine, comes from its own page, and from somebody
+//! who may do what it asks for; and what every answer says to browsers. What was changed goes into the log.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, COOKIE, HOST, ORIGIN, REFERRER_POLICY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
+
+use super::{Problem, State};
+use crate::serve::access::{Access, Caller, Entry, Scope};
+use crate::serve::events::now;
+
+/// The cookie of a session; with https it has a name that only https can set.
+pub const COOKIE_NAME: &str = "edge_rlp_session";
+/// How long a change may take, its body included.
+const CHANGE: Duration = Duration::from_secs(180);
+
+/// From where a request comes.
+#[derive(Clone, Copy, Debug)]
+pub struct From(pub IpAddr);
+
+/// Lets a request through to its route, or says why not.
+pub async fn guard(server: State, mut request: Request, next: Next) -> Response {
+    let access = Arc::clone(&server.access);
+    let connected = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let peer = connected.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip());
+    let from = access.origin(peer, text(request.headers(), "x-forwarded-for"));
+    let changes = !matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("", |path| path.as_str());
+    let did = format!("{} {path}", request.method());
+    let (who, mut answer) = match admitted(&access, &request) {
+        Err((who, problem)) => (who, problem.into_response()),
+        Ok(caller) => {
+            let who = caller
+                .as_ref()
+                .map_or("nobody".into(), |caller| caller.who.clone());
+            request.extensions_mut().insert(From(from));
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            let answer = if changes {
+                let late = || {
+                    Problem::new(StatusCode::REQUEST_TIMEOUT, "this took too long").into_response()
+                };
+                timeout(CHANGE, next.run(request))
+                    .await
+                    .unwrap_or_else(|_| late())
+            } else {
+                next.run(request).await
+            };
+            (who, answer)
+        }
+    };
+    if changes {
+        let status = answer.status().as_u16();
+        let access = Arc::clone(&access);
+        // The answer waits until the line is on the disk; where it cannot be written, the cameras go on all the same.
+        let _ = tokio::task::spawn_blocking(move || {
+            let from = from.to_string();
+            let entry = Entry {
+                at: now(),
+                who: &who,
+                from,
+                did: &did,
+                status,
+            };
+            access.audit.add(&entry)
+        })
+        .await;
+    }
+    tell_browsers(answer.headers_mut());
+    answer
+}
+
+/// Who asks, where that matters.
+fn admitted(access: &Access, request: &Request) -> Result<Option<Caller>, (String, Problem)> {
+    let nobody = |problem| ("nobody".to_owned(), problem);
+    let headers = request.headers();
+    let host = text(headers, HOST.as_str())
+        .or(request.uri().host())
+        .unwrap_or_default();
+    if !access.knows_host(host) {
+        let said = "this is not the name of this machine: call it by its address, or name it in [access] hosts";
+        return Err(nobody(Problem::new(StatusCode::MISDIRECTED_REQUEST, said)));
+    }
+    of_this_page(headers, host, request.method()).map_err(nobody)?;
+    let path = request.uri().path();
+    let Some(scope) = needed(path, request.method()) else {
+        return Ok(None);
+    };
+    let token = text(headers, AUTHORIZATION.as_str())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let Some(caller) = access.caller(cookie(headers), token) else {
+        let said = "a password or a token is needed: sign in at the page, or send Authorization: Bearer TOKEN";
+        return Err(nobody(Problem::new(StatusCode::UNAUTHORIZED, said)));
+    };
+    if !caller.scopes.contains(&scope) {
+        let said = format!(
+            "{} may not do this: it needs the scope {}",
+            caller.who,
+            scope.name()
+        );
+        return Err((caller.who, Problem::new(StatusCode::FORBIDDEN, said)));
+    }
+    Ok(Some(caller))
+}
+
+/// What a request needs to be allowed; none where everybody may.
+fn needed(path: &str, method: &Method) -> Option<Scope> {
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let Some(api) = path.strip_prefix("/api/v1") else {
+        // The page holds nothing of this box, and says no more of it than that it is there.
+        return (path == "/metrics").then_some(Scope::Read);
+    };
+    match api {
+        "/openapi.json" => None,
+        "/session" => (*method == Method::GET).then_some(Scope::Read),
+        _ if api.starts_with("/tokens") => Some(Scope::Admin),
+        _ if reads => Some(Scope::Read),
+        _ if api.starts_with("/cameras") => Some(Scope::Admin),
+        _ => Some(Scope::Label),
+    }
+}
+
+/// Refuses what the page of somebody else has a browser ask for.
+fn of_this_page(headers: &HeaderMap, host: &str, method: &Method) -> Result<(), Problem> {
+    let refused = || {
+        Problem::new(
+            StatusCode::FORBIDDEN,
+            "a page of another site asks for this, which only the page of this box may",
+        )
+    };
+    let site = text(headers, "sec-fetch-site");
+    // A link to the page may stand anywhere.
+    let follows_link =
+        *method == Method::GET && text(headers, "sec-fetch-mode") == Some("navigate");
+    if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) && !follows_link {
+        return Err(refused());
+    }
+    match text(headers, ORIGIN.as_str()) {
+        None => Ok(()),
+        Some(origin) => {
+            let named = origin.split_once("://").map_or("", |(_, host)| host);
+            if named.eq_ignore_ascii_case(host) {
+                Ok(())
+            } else {
+                Err(refused())
+            }
+        }
+    }
+}
+
+/// The session that a browser carries.
+pub fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    all.flat_map(|list| list.split(';')).find_map(|one| {
+        let (name, value) = one.trim().split_once('=')?;
+        let name = name.strip_prefix("__Host-").unwrap_or(name);
+        (name == COOKIE_NAME).then_some(value)
+    })
+}
+
+/// The value of a header that stands there once, as text.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// What every answer says to browsers, unless it says something else.
+fn tell_browsers(headers: &mut HeaderMap) {
+    let says: [(HeaderName, &'static str); 4] = [
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ];
+    for (name, value) in says {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    if headers
+        .get("content-type")
+        .is_some_and(|kind| kind == "application/json")
+    {
+        let name = HeaderName::from_static("cache-control");
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static("no-store"));
+    }
+    headers.remove(WWW_AUTHENTICATE);
+}
