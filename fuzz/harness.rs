@@ -211,3 +211,41 @@ pub fn onnx(bytes: &[u8]) {
         let _ = import(&options(file, sound));
     }
 }
+
+/// A configuration of `serve`: what is read can be changed, what was changed can be read, and what stands beside the change
+/// stays. The same bytes are the host that a request names.
+#[cfg(feature = "serve")]
+pub fn serve_config(bytes: &[u8]) {
+    use edge_rlp::serve::access::Hosts;
+    use edge_rlp::serve::config::{self, ConfigFile};
+    let text = String::from_utf8_lossy(bytes);
+    for loopback in [false, true] {
+        let _ = Hosts::new(loopback, &["box.local".into()]).knows(&text);
+    }
+    let Ok(read) = config::parse(&text) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = ConfigFile::new(folder.path().join("edge-rlp.toml"));
+    std::fs::write(file.path(), text.as_bytes()).unwrap();
+    let area = config::share([0.1, 0.2, 0.3, 0.4]).unwrap();
+    for camera in &read.cameras {
+        let changed =
+            file.edit(|document| config::put_region(document, &camera.name, "fuzz", area, None));
+        let Ok(changed) = changed else {
+            continue;
+        };
+        assert_eq!(
+            changed,
+            config::parse(&std::fs::read_to_string(file.path()).unwrap()).unwrap()
+        );
+        assert_eq!(changed.cameras.len(), read.cameras.len());
+        assert!(
+            changed
+                .camera(&camera.name)
+                .unwrap()
+                .region("fuzz")
+                .is_some()
+        );
+    }
+}

@@ -92,3 +92,9 @@ fn onnx_files() {
         &["tests/fixtures/import/dynamic-int8"],
     );
 }
+
+#[cfg(feature = "serve")]
+#[test]
+fn configurations_of_serve() {
+    replay("serve_config", harness::serve_config, &[]);
+}
