@@ -113,7 +113,7 @@ fn states_attributes_events_pictures_and_devices_arrive_and_the_box_says_goodbye
     door.working();
     door.seen("shelf", seen("full", 0.9), &|| Some(b"jpeg".to_vec()));
     door.changed("shelf", Some("empty"), "full", 0.9);
-    client.show_controls("door", "shelf", "night", 0.35);
+    client.show_controls("door", "shelf", "night", Some(0.35));
     happens(&happenings, |it| {
         matches!(it, Happening::Connected { away: None, .. })
     });
@@ -571,4 +571,99 @@ fn wrong_settings_are_wrong_usage_and_an_absent_broker_is_a_warning() {
     let ran = dir.command(line).args(["--mqtt", &away.url()]).ok();
     ran.says("nothing listens there")
         .says("the newest state is sent once it is back");
+}
+
+#[cfg(all(unix, feature = "serve"))]
+#[test]
+fn serve_reports_on_all_cameras_and_follows_what_is_asked_for_over_the_broker() {
+    use support::serve::Served;
+    let broker = Broker::new();
+    let dir = Directory::new();
+    let config = format!(
+        "[mqtt]\nurl = \"{}\"\nbox = \"shop\"\nsnapshots = true # the owner agreed\n\n\
+         [[camera]]\nname = \"door\"\nsource = \"demo\"\nevery = \"200ms\"\nprompt = \"things\" # what is sold here\n\n\
+         [[camera]]\nname = \"till\"\nsource = \"demo:fog\"\nevery = \"1s\"\n\
+         [[camera.region]]\nname = \"left\"\narea = \"0,0,50,100\"\nprompt = \"things\"\n",
+        broker.url()
+    );
+    let served = Served::start(&dir, &config);
+    let labels = json!({ "labels": ["mug", "fish"] });
+    let put = served.send("PUT", "/api/v1/prompts/things/labels", &labels);
+    assert_eq!(put.status, 200, "{put:?}");
+    let known = ["mug", "fish", "unknown"];
+    for topic in ["door/whole", "till/left"] {
+        broker.wait(topic, |broker| {
+            let label = broker.retained(&format!("edge-rlp/shop/{topic}/state"));
+            label.is_some_and(|label| known.contains(&&*label))
+        });
+    }
+    broker.wait_for("edge-rlp/shop/door/whole/prompt", "things");
+    broker.wait_for("edge-rlp/shop/door/whole/threshold", "None");
+    broker.wait("a picture", |broker| {
+        broker
+            .topics()
+            .iter()
+            .any(|topic| topic == "edge-rlp/shop/till/left/image")
+    });
+    broker.wait("the labels as options", |broker| {
+        let device = broker.retained(DOOR).unwrap_or_default();
+        let device: Value = serde_json::from_str(&device).unwrap_or_default();
+        device["components"]["whole_label"]["options"] == json!(known)
+    });
+
+    broker.publish("edge-rlp/shop/door/whole/threshold/set", b"40", false);
+    broker.wait_for("edge-rlp/shop/door/whole/threshold", "40");
+    broker.publish("edge-rlp/shop/door/whole/prompt/set", b"nowhere", false);
+    broker.publish("edge-rlp/shop/till/left/train", b"PRESS", false);
+    let training = served.until("/api/v1/prompts/things/training", |it| {
+        it["state"] != "idle"
+    });
+    assert_eq!(training["prompt"], "things", "{training}");
+    let file = std::fs::read_to_string(dir.path().join("edge-rlp.toml")).unwrap();
+    assert!(
+        file.contains("threshold = 0.4") && file.contains("# what is sold here"),
+        "{file}"
+    );
+    broker.wait("the refusal", |_| {
+        served.said().contains("there is no prompt \"nowhere\"")
+    });
+
+    assert_eq!(served.delete("/api/v1/cameras/till").status, 204);
+    broker.wait("the till gone", |broker| {
+        !broker.topics().iter().any(|topic| topic.contains("till"))
+    });
+    assert_eq!(served.end(), Some(0));
+    assert_eq!(broker.retained(STATUS).as_deref(), Some("offline"));
+}
+
+#[cfg(all(unix, feature = "serve"))]
+#[test]
+fn what_is_wrong_with_the_broker_of_a_configuration_is_told_with_its_line() {
+    let dir = Directory::new();
+    for (lines, part) in [
+        (
+            "url = \"hub\"",
+            "line 2, column 7: hub is no address of a broker",
+        ),
+        (
+            "url = \"mqtt://hub\"\nversion = 4",
+            "line 3, column 11: version is 3",
+        ),
+        (
+            "url = \"mqtt://hub\"\ncertificate = \"a.pem\"",
+            "line 3, column 15",
+        ),
+        ("url = \"mqtt://hub\"\npage = \"box\"", "line 3, column 8"),
+        ("url = \"mqtt://hub\"\nhost = \"x\"", "line 3"),
+        ("box = \"x\"", "url"),
+    ] {
+        dir.write("edge-rlp.toml", &format!("[mqtt]\n{lines}\n"));
+        dir.fails("serve --config edge-rlp.toml --check", 2, part);
+    }
+    dir.write(
+        "edge-rlp.toml",
+        "[mqtt]\nurl = \"mqtt://me:s3cr3tword@hub\"\n",
+    );
+    let ran = dir.fails("serve --config edge-rlp.toml --check", 2, "chmod 600");
+    assert!(!ran.stderr.contains("s3cr3t"), "{ran}");
 }

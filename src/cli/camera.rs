@@ -203,10 +203,8 @@ fn credential() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// # Errors
-/// If others than the file's owner and group can get at it.
 #[cfg(unix)]
-pub fn closed_to_others(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
+fn closed_to_others(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mode = metadata.permissions().mode() & 0o777;
     anyhow::ensure!(
@@ -218,7 +216,7 @@ pub fn closed_to_others(path: &Path, metadata: &Metadata) -> anyhow::Result<()> 
 }
 
 #[cfg(not(unix))]
-pub fn closed_to_others(_: &Path, _: &Metadata) -> anyhow::Result<()> {
+fn closed_to_others(_: &Path, _: &Metadata) -> anyhow::Result<()> {
     Ok(())
 }
 

@@ -215,6 +215,7 @@ fn say(message: &Message, output: &Output) {
         Message::Readable => output.warn(
             "the password and the pictures cross the network readable for all in it: name a certificate and its key under [access], or put a proxy with https before it (docs/security.md)",
         ),
+        Message::Noted(said) => output.note(said),
         Message::Reloaded => output.note("the configuration was read again"),
         Message::Failed(said) => output.warn(said),
     }

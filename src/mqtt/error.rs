@@ -36,6 +36,24 @@ pub enum MqttError {
         #[source]
         source: io::Error,
     },
+    /// A file holds no password.
+    #[error("{path} holds no password: {reason}")]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file with a password that others can get at.
+    #[error(
+        "{path} holds a password, and has mode {mode:03o}, which lets others at it: `chmod 640` it"
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// A file holds no certificate, or no key.
     #[error("{path} holds no {what} in the PEM form (-----BEGIN ...-----)")]
     Pem {

@@ -66,9 +66,6 @@ impl Index {
         }
         let encoded = serde_json::to_vec(&union).unwrap_or_default();
         let mut messages = vec![Message::retained(plan.root.index(), encoded)];
-        for topic in self.topics.difference(&new.topics) {
-            messages.push(Message::retained(topic, ""));
-        }
         let devices = discovery.map(|prefix| discovery::devices(plan, prefix));
         let devices = devices.unwrap_or_default();
         for (topic, parts) in &self.devices {
@@ -82,6 +79,10 @@ impl Index {
                 let message = discovery::without(device, &gone).to_string();
                 messages.push(Message::retained(topic, message));
             }
+        }
+        // After the devices: nobody listens there any more.
+        for topic in self.topics.difference(&new.topics) {
+            messages.push(Message::retained(topic, ""));
         }
         messages
     }
@@ -129,7 +130,15 @@ mod tests {
         let old = Index::of(&Plan::new(site).unwrap(), Some(DISCOVERY));
         let plan = Plan::new(shop(Scope::Camera)).unwrap();
         let messages = old.to(&plan, Some(DISCOVERY));
-        let device = messages.last().unwrap();
+        let at = |message: &&Message| message.topic.starts_with(DISCOVERY);
+        let device = messages.iter().find(at).unwrap();
+        assert!(
+            messages
+                .last()
+                .unwrap()
+                .topic
+                .starts_with("edge-rlp/shop/door/floor/")
+        );
         let device: Value = serde_json::from_slice(&device.payload).unwrap();
         assert_eq!(
             device["components"]["floor_label"],

@@ -24,7 +24,7 @@ pub use command::{Command, Request};
 pub use discovery::DISCOVERY;
 pub use error::MqttError;
 pub use report::{CameraReporter, PromptInUse, Seen, picture};
-pub use settings::{BrokerAddress, BrokerSettings, Identity, Version};
+pub use settings::{BrokerAddress, BrokerSettings, Identity, Version, password_in};
 pub use site::{Controls, Scope, Site, SiteCamera, SiteRegion};
 pub use topics::WHOLE;
 
@@ -223,7 +223,7 @@ impl Broker {
         let old = Index::of(&state.plan, prefix);
         for message in old.to(&plan, prefix) {
             if message.payload.is_empty() {
-                state.outbox.forget(&message.topic);
+                state.outbox.let_go(&message.topic);
             }
             state.outbox.first(message);
         }
@@ -234,17 +234,17 @@ impl Broker {
         Ok(())
     }
 
-    /// What the controls of a region show: the prompt in use, and the threshold, in `0..=1`.
-    pub fn show_controls(&self, camera: &str, region: &str, prompt: &str, threshold: f32) {
+    /// What the controls of a region show: the prompt in use, and the threshold, in `0..=1`, where one is set.
+    pub fn show_controls(&self, camera: &str, region: &str, prompt: &str, threshold: Option<f32>) {
         let mut state = self.shared.lock();
         let Some(topics) = state.plan.region(camera, region).cloned() else {
             return;
         };
         state.outbox.hold(&topics.prompt(), prompt);
-        let threshold = (f64::from(threshold) * 1000.0).round() / 10.0;
-        state
-            .outbox
-            .hold(&topics.threshold(), threshold.to_string());
+        let percent = threshold.map(|share| (f64::from(share) * 1000.0).round() / 10.0);
+        // Home Assistant's word for a number that is not known.
+        let percent = percent.map_or("None".to_owned(), |percent| percent.to_string());
+        state.outbox.hold(&topics.threshold(), percent);
         drop(state);
         self.shared.wake.notify_one();
     }

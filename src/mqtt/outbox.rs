@@ -60,7 +60,7 @@ pub(super) struct Gap {
 pub(super) struct Outbox {
     /// To be sent before all else, in this order.
     first: VecDeque<Message>,
-    /// What the broker should hold, by topic; empty for what it should forget.
+    /// What the broker should hold, by topic.
     held: BTreeMap<String, Held>,
     /// The topics of what waits, in the order in which they came.
     order: VecDeque<String>,
@@ -104,11 +104,9 @@ impl Outbox {
         }
     }
 
-    /// The broker should hold nothing there any more.
-    pub fn forget(&mut self, topic: &str) {
-        if self.held.contains_key(topic) {
-            self.hold(topic, Vec::new());
-        }
+    /// What the broker holds there is no longer this one's to say.
+    pub fn let_go(&mut self, topic: &str) {
+        self.held.remove(topic);
     }
 
     fn holds(&self, topic: &str, payload: &[u8]) -> bool {
@@ -143,8 +141,6 @@ impl Outbox {
     /// A new connection: everything is to be sent once more, after `first`. What happened too long ago comes back as the gap.
     pub fn connected(&mut self, first: Vec<Message>, now: SystemTime) -> Gap {
         self.first = first.into();
-        // What the broker should forget is forgotten by now, or is among `first`.
-        self.held.retain(|_, held| !held.payload.is_empty());
         for held in self.held.values_mut() {
             held.waits = true;
         }
@@ -179,11 +175,7 @@ impl Outbox {
                 continue;
             };
             held.waits = false;
-            let message = Message::retained(topic, held.payload.clone());
-            if message.payload.is_empty() {
-                self.held.remove(&message.topic);
-            }
-            return Some(message);
+            return Some(Message::retained(topic, held.payload.clone()));
         }
         let event = self.events.pop_front()?;
         Some(Message::passing(event.topic, event.what.to_string()))
@@ -285,8 +277,9 @@ mod tests {
         }
         outbox.hold("a/gone", "x");
         sent(&mut outbox);
-        outbox.forget("a/gone");
-        outbox.forget("a/never");
+        outbox.hold("a/gone", "y");
+        outbox.let_go("a/gone");
+        outbox.let_go("a/never");
         let first = vec![Message::retained("a/owner", "me")];
         outbox.connected(first, SystemTime::now());
         let topics: Vec<String> = sent(&mut outbox)
@@ -300,15 +293,12 @@ mod tests {
     }
 
     #[test]
-    fn what_should_be_forgotten_is_sent_empty_once() {
+    fn what_was_let_go_is_not_sent_though_it_waits() {
         let mut outbox = Outbox::default();
         outbox.hold("a", "x");
-        sent(&mut outbox);
-        outbox.forget("a");
-        assert_eq!(sent(&mut outbox), [("a".to_owned(), String::new())]);
+        outbox.let_go("a");
+        assert_eq!(outbox.next(), None);
         assert!(outbox.topics().is_empty());
-        outbox.forget("a");
-        assert!(outbox.is_empty());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::select;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::claim::{Claimed, claim, close};
 use super::command;
@@ -23,6 +23,8 @@ use super::owner::Owner;
 use super::site::Plan;
 use super::{BrokerSettings, Happening, date};
 
+/// How long Home Assistant is given to take leave of what is gone.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a root that another box has is left alone before it is asked for again.
 const TAKEN: Duration = Duration::from_secs(30);
 
@@ -397,6 +399,7 @@ async fn feed(shared: &Shared, sender: &Sender, feed: Feed, flight: &Flight) {
     }
     let mut skipped = false;
     let mut handed = 0;
+    let mut introduced = false;
     loop {
         let next = shared.lock().outbox.next();
         if let Some(message) = next {
@@ -412,6 +415,13 @@ async fn feed(shared: &Shared, sender: &Sender, feed: Feed, flight: &Flight) {
                     });
                 }
                 continue;
+            }
+            if message.topic.ends_with("/config") {
+                introduced = true;
+            } else if introduced && message.retain && message.payload.is_empty() {
+                // Home Assistant was told just now that this is gone, and takes a moment to listen there no more.
+                introduced = false;
+                sleep(FAREWELL).await;
             }
             *flight.in_hand.borrow_mut() = Some(message.clone());
             if sender.publish(message).await.is_err() {

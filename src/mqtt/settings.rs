@@ -1,15 +1,19 @@
 //! Which broker, and how to speak to it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use url::Url;
 
 use super::MqttError;
+use crate::files;
 use crate::frames::Login;
 use crate::masked::masked;
+
+/// The most bytes of a password.
+const MAX_PASSWORD: u64 = 4096;
 
 /// Where a broker listens. Shown, it is without a login.
 #[derive(Clone, PartialEq, Eq)]
@@ -176,6 +180,40 @@ impl BrokerSettings {
             });
         }
         self
+    }
+}
+
+/// The password that a file holds; its line's end is none of it.
+///
+/// # Errors
+/// If it cannot be read, holds none, or others than its owner and group can get at it.
+pub fn password_in(path: &Path) -> Result<String, MqttError> {
+    let failed = |source| MqttError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let file = files::open(path).map_err(failed)?;
+        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+        if mode & 0o027 != 0 {
+            let path = path.to_owned();
+            return Err(MqttError::Open { path, mode });
+        }
+    }
+    let bytes = files::read(path, MAX_PASSWORD).map_err(failed)?;
+    let none = |reason| MqttError::Password {
+        path: path.to_owned(),
+        reason,
+    };
+    if bytes.len() as u64 > MAX_PASSWORD {
+        return Err(none("it is too long"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| none("it is no text in UTF-8"))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(none("it is empty")),
+        password => Ok(password.to_owned()),
     }
 }
 

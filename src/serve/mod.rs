@@ -14,10 +14,13 @@
 //! | [`api`] | routes, and what they answer |
 //! | `page` | the page: HTML, CSS, JavaScript, texts |
 //! | [`access`] | who may come in |
+//! | `broker` | reports to an MQTT broker, with the feature `mqtt` |
 //! | `listen` | connections |
 
 pub mod access;
 pub mod api;
+#[cfg(feature = "mqtt")]
+mod broker;
 pub mod cameras;
 pub mod config;
 pub mod events;
@@ -221,6 +224,8 @@ pub enum Message {
     Readable,
     /// The configuration was read again.
     Reloaded,
+    /// Something that is good to know.
+    Noted(String),
     /// Something failed, and all else goes on.
     Failed(String),
 }
@@ -249,16 +254,24 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
         (signals.say)(Message::Readable);
     }
     server.apply(Config::clone(&server.config()));
+    #[cfg(feature = "mqtt")]
+    let reports = broker::Reports::start(&server).map_err(ServeError::Start)?;
     let routes = api::routes(Arc::clone(&server));
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let serving = tokio::spawn(listen::serve(listener, routes, server.tls.clone()));
         let address = bound;
         (signals.say)(Message::Ready { address, https });
-        attend(&server, signals).await;
+        attend(&server, signals, &|| {
+            #[cfg(feature = "mqtt")]
+            reports.news().for_each(|message| (signals.say)(message));
+        })
+        .await;
         serving.abort();
         Ok::<_, ServeError>(())
     })?;
+    #[cfg(feature = "mqtt")]
+    reports.stop();
     server.training.stop();
     server.cameras.stop();
     runtime.shutdown_timeout(Duration::from_secs(2));
@@ -266,10 +279,11 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
 }
 
 /// Looks for signals until one says to end.
-async fn attend(server: &Arc<Server>, signals: &Signals<'_>) {
+async fn attend(server: &Arc<Server>, signals: &Signals<'_>, news: &dyn Fn()) {
     let mut purged = None;
     while !(signals.stop)() {
         (signals.alive)();
+        news();
         if (signals.reload)() {
             let reloaded = {
                 let server = Arc::clone(server);

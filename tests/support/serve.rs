@@ -70,7 +70,7 @@ impl Served {
         let begun = Instant::now();
         let host = loop {
             let text = said.lock().unwrap().clone();
-            if let Some((_, rest)) = text.split_once("://") {
+            if let Some((_, rest)) = text.split_once("the page is at http://") {
                 break rest.split('/').next().unwrap().to_owned();
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "{text}");

@@ -1,19 +1,17 @@
 //! `classify --mqtt`: what a camera shows goes to an MQTT broker as well.
 
 use crate::classifier::Classifier;
-use crate::cli::camera::{BROKER_PASSWORD, Camera, closed_to_others};
+use crate::cli::camera::{BROKER_PASSWORD, Camera};
 use crate::cli::{Context, usage};
-use crate::files;
 use crate::frames::{CameraProblem, CameraSource};
 use crate::host::machine;
 use crate::mqtt::{
     Broker, BrokerAddress, BrokerSettings, CameraReporter, DISCOVERY, Happening, Identity,
-    PromptInUse, Reporter, Scope, Site, SiteCamera, SiteRegion, Version, WHOLE,
+    PromptInUse, Reporter, Scope, Site, SiteCamera, SiteRegion, Version, WHOLE, password_in,
 };
 use crate::prompt::Region;
 use crate::watch::{Event, Liveness, PromptChange};
-use anyhow::Context as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -23,7 +21,6 @@ const CREDENTIAL: &str = "mqtt-password";
 const EXPIRES: Duration = Duration::from_secs(60);
 /// How long the last reports may take.
 const LAST: Duration = Duration::from_secs(3);
-const MAX_PASSWORD: u64 = 4096;
 
 /// Which broker, and what it is told.
 #[derive(clap::Args)]
@@ -165,27 +162,12 @@ impl BrokerArguments {
     fn password(&self) -> anyhow::Result<Option<String>> {
         let file = self.mqtt_password_file.clone().or_else(credential);
         match file {
-            Some(path) => read_password(&path).map(Some).map_err(usage),
+            Some(path) => password_in(&path).map(Some).map_err(usage),
             None => Ok(std::env::var(BROKER_PASSWORD)
                 .ok()
                 .filter(|password| !password.is_empty())),
         }
     }
-}
-
-/// A password in a file of its own; the line's end is none of it.
-fn read_password(path: &Path) -> anyhow::Result<String> {
-    let shown = path.display();
-    let file = files::open(path).with_context(|| format!("{shown} cannot be read"))?;
-    closed_to_others(path, &file.metadata()?)?;
-    let bytes =
-        files::read(path, MAX_PASSWORD).with_context(|| format!("{shown} cannot be read"))?;
-    let text = String::from_utf8(bytes).ok();
-    let text = text.filter(|text| text.len() as u64 <= MAX_PASSWORD);
-    let text = text.with_context(|| format!("{shown} holds no password: it is no short text"))?;
-    let password = text.trim_end_matches(['\r', '\n']);
-    anyhow::ensure!(!password.is_empty(), "{shown} is empty");
-    Ok(password.to_owned())
 }
 
 fn credential() -> Option<PathBuf> {

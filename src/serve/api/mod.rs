@@ -8,7 +8,7 @@ mod metrics;
 mod page;
 mod pictures;
 mod problem;
-mod prompts;
+pub(in crate::serve) mod prompts;
 mod recent;
 mod session;
 mod shots;

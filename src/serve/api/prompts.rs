@@ -203,7 +203,7 @@ pub async fn train(
 }
 
 /// What the shots of `prompt` were cut out of; none where that is not the same for all, or the whole picture.
-fn regions_of(server: &Server, prompt: &str) -> Vec<Region> {
+pub fn regions_of(server: &Server, prompt: &str) -> Vec<Region> {
     let config = server.config();
     let regions = config.cameras.iter().flat_map(|camera| &camera.regions);
     let of = regions.filter(|region| region.prompt == prompt);

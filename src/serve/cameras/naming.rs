@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Common;
-use crate::classifier::{Classifier, ClassifierError};
+use crate::classifier::{Classifier, ClassifierError, Unknown};
 use crate::clip::Model;
 use crate::prompt::{Label, LabelsError, Prompt, Template, labels};
 use crate::serve::config::{CameraConfig, RegionConfig};
@@ -61,12 +61,16 @@ impl Namer {
     /// # Errors
     /// If prompt, labels and model do not fit each other.
     pub fn classifier(&self) -> Result<Classifier<'_>, ClassifierError> {
-        match &self.with {
+        let classifier = match &self.with {
             With::Prompt(prompt) => Classifier::with_prompt(&self.model, prompt),
             With::Template(labels) => {
                 Classifier::zero_shot(&self.model, &Template::default(), labels)
             }
-        }
+        }?;
+        Ok(match self.region.threshold {
+            Some(threshold) => classifier.with_unknown(Unknown::BelowProbability(threshold)),
+            None => classifier,
+        })
     }
 
     /// The generation of the prompt; none where nothing was trained.

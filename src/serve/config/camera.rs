@@ -50,6 +50,8 @@ pub struct RegionConfig {
     pub area: Option<Area>,
     /// The prompt that names it.
     pub prompt: String,
+    /// It shows "unknown" where the best label's probability is lower, in `0..=1`; none for what the prompt learnt.
+    pub threshold: Option<f32>,
 }
 
 impl RegionConfig {

@@ -73,6 +73,36 @@ pub fn put_region(
     put_fields(table, &fields, &["name"])
 }
 
+/// Sets one key of a region; of the camera, where that is looked at whole. Everything else stays.
+///
+/// # Errors
+/// If there is no such camera or region.
+pub fn set_in_region(
+    document: &mut DocumentMut,
+    camera: &str,
+    region: &str,
+    (key, new): (&str, toml_edit::Value),
+) -> Result<(), ConfigError> {
+    let table = camera_table(document, camera)?;
+    let table = if table.contains_key("region") {
+        let regions = tables(table, "region")?;
+        let at = position(regions, region).ok_or_else(|| missing("region", region))?;
+        regions
+            .get_mut(at)
+            .ok_or_else(|| missing("region", region))?
+    } else if region == super::WHOLE {
+        table
+    } else {
+        return Err(missing("region", region));
+    };
+    let mut new = new;
+    if let Some(old) = table.get(key).and_then(Item::as_value) {
+        *new.decor_mut() = old.decor().clone();
+    }
+    table[key] = Item::Value(new);
+    Ok(())
+}
+
 /// Removes the region `name` of `camera`.
 ///
 /// # Errors

@@ -2,14 +2,20 @@
 //! read and checked as a whole before anything of it is used; what is wrong with it is said with line and column. Changes
 //! made elsewhere than in an editor go through [`ConfigFile::edit`], which keeps comments and writes atomically.
 
+#[cfg(feature = "mqtt")]
+mod broker;
 mod camera;
 mod edit;
 mod read;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "mqtt")]
+pub use broker::BrokerConfig;
 pub use camera::{CameraConfig, RegionConfig, WHOLE};
-pub use edit::{Fields, put_camera, put_region, remove_camera, remove_region, share};
+pub use edit::{
+    Fields, put_camera, put_region, remove_camera, remove_region, set_in_region, share,
+};
 pub use read::parse;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -48,6 +54,9 @@ pub struct Config {
     pub recent: RecentConfig,
     /// How prompts are trained.
     pub training: TrainingConfig,
+    /// A broker that is reported to.
+    #[cfg(feature = "mqtt")]
+    pub mqtt: Option<BrokerConfig>,
     /// The cameras, in the order of the file.
     pub cameras: Vec<CameraConfig>,
 }
@@ -129,6 +138,8 @@ impl Default for Config {
             shots: ShotsConfig::default(),
             recent: RecentConfig::default(),
             training: TrainingConfig::default(),
+            #[cfg(feature = "mqtt")]
+            mqtt: None,
             cameras: Vec::new(),
         }
     }
@@ -221,7 +232,7 @@ pub enum ConfigError {
     },
     /// It holds a password that others can read.
     #[error(
-        "{} holds the password of a camera, and has mode {mode:03o}, which lets others at it: `chmod 600` it",
+        "{} holds a password, and has mode {mode:03o}, which lets others at it: `chmod 600` it",
         path.display()
     )]
     Open {
@@ -276,7 +287,10 @@ impl ConfigFile {
     /// If it cannot be read, is wrong anywhere, or lets others at a password.
     pub fn read(&self) -> Result<Config, ConfigError> {
         let config = parse(&self.text()?).map_err(|fault| self.fault(fault))?;
-        if config.cameras.iter().any(CameraConfig::has_password) {
+        let secret = config.cameras.iter().any(CameraConfig::has_password);
+        #[cfg(feature = "mqtt")]
+        let secret = secret || config.mqtt.as_ref().is_some_and(BrokerConfig::has_password);
+        if secret {
             self.check_mode()?;
         }
         Ok(config)

@@ -43,6 +43,8 @@ struct File {
     shots: Shots,
     recent: Recent,
     training: Training,
+    #[cfg(feature = "mqtt")]
+    mqtt: Option<super::broker::Mqtt>,
     camera: Vec<Spanned<Camera>>,
 }
 
@@ -105,6 +107,7 @@ struct Camera {
     #[serde(default, deserialize_with = "duration")]
     frozen_after: Option<Spanned<Duration>>,
     prompt: Option<Spanned<String>>,
+    threshold: Option<Spanned<f32>>,
     #[serde(default)]
     region: Vec<Spanned<RegionTable>>,
 }
@@ -115,10 +118,11 @@ struct RegionTable {
     name: Spanned<String>,
     area: Spanned<String>,
     prompt: Option<Spanned<String>>,
+    threshold: Option<Spanned<f32>>,
 }
 
 /// What is wrong, and the bytes where it stands.
-type Fault = (Range<usize>, String);
+pub(super) type Fault = (Range<usize>, String);
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duration>>, D::Error> {
     let text = Spanned::<String>::deserialize(from)?;
@@ -188,6 +192,8 @@ fn checked(file: File) -> Result<Config, Fault> {
         },
         recent: checked_recent(&file.recent)?,
         training: checked_training(&file.training)?,
+        #[cfg(feature = "mqtt")]
+        mqtt: file.mqtt.map(super::broker::checked).transpose()?,
         cameras,
     })
 }
@@ -384,11 +390,19 @@ fn regions(camera: &Camera) -> Result<Vec<RegionConfig>, Fault> {
             .map_err(|error| (prompt.span(), error.to_string())),
         None => Ok(DEFAULT_PROMPT.to_owned()),
     };
+    let threshold_of = |given: Option<&Spanned<f32>>| match given.or(camera.threshold.as_ref()) {
+        Some(given) if !(0.0..=1.0).contains(given.get_ref()) => {
+            let fault = "threshold is a probability from 0 to 1";
+            Err((given.span(), fault.to_owned()))
+        }
+        given => Ok(given.map(|given| *given.get_ref())),
+    };
     if camera.region.is_empty() {
         return Ok(vec![RegionConfig {
             name: WHOLE.into(),
             area: None,
             prompt: prompt_of(None)?,
+            threshold: threshold_of(None)?,
         }]);
     }
     let mut found: Vec<Region> = Vec::new();
@@ -409,6 +423,7 @@ fn regions(camera: &Camera) -> Result<Vec<RegionConfig>, Fault> {
             name: table.name.get_ref().clone(),
             area: Some(area),
             prompt: prompt_of(table.prompt.as_ref())?,
+            threshold: threshold_of(table.threshold.as_ref())?,
         });
     }
     Ok(configs)
