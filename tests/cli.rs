@@ -117,6 +117,14 @@ fn shots_check_names_a_picture_in_the_wrong_folder_first() {
     assert!(first["file"].as_str().unwrap().ends_with("key/wrong.png"));
     let learning = lines.iter().filter(|line| line["kind"] == "learning");
     assert_eq!(learning.count(), 4);
+    // Five of each are too few to tell what more would bring.
+    let advice: Vec<_> = (lines.iter())
+        .filter(|line| line["kind"] == "advice")
+        .collect();
+    let first = advice.iter().filter(|line| line["advice"] == "more");
+    assert_eq!((advice.len(), first.count()), (12, 12));
+    let key = advice.iter().find(|line| line["label"] == "key").unwrap();
+    assert_eq!((&key["pictures"], &key["gain"]), (&2.into(), &().into()));
     dir.fails("shots check", 2, "NAME");
 }
 

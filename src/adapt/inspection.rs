@@ -1,13 +1,20 @@
 //! What labelled pictures say about themselves: which labels look wrong, which pictures are there twice, which of them hurt,
-//! and whether more would help. All of it is in closed form on features that are there already: nothing is trained.
+//! whether more would help, and which of them an answer rests on. All of it is in closed form on features that are there
+//! already: nothing is trained.
+
+mod enough;
+mod why;
+
+pub use enough::{Advice, AtShots, Enough, Wanted, enough};
+pub use why::{Influence, Neighbour, influence, nearest};
 
 use super::acceptance::Split;
 use super::drift::ALIKE;
 use super::features::FeatureSet;
-use super::prototypes::Discriminant;
+use super::prototypes::{Discriminant, Precision};
 use super::{AdaptError, Task};
 use crate::classifier::{best, softmax_rows};
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 
 /// Parts that pictures are divided into: each is looked at by what the others say.
 const PARTS: usize = 8;
@@ -36,7 +43,7 @@ pub struct Suspicion {
 /// If the features are not numbers.
 pub fn suspicions(task: &Task, set: &FeatureSet) -> Result<Vec<Suspicion>, AdaptError> {
     let mut found = Vec::new();
-    for part in parts(task, set)? {
+    for part in Judge::new(task, set)?.parts()? {
         for (row, &picture) in part.scores.outer_iter().zip(&part.pictures) {
             let label = set.labels[picture];
             let mut others = row.to_owned();
@@ -94,25 +101,22 @@ pub fn duplicates(set: &FeatureSet) -> Vec<Duplicate> {
 /// # Errors
 /// If the features are not numbers.
 pub fn harm(task: &Task, set: &FeatureSet) -> Result<Vec<f32>, AdaptError> {
-    let classes = task.labels.len();
     let (features, _) = set.plain();
     let mut harm = vec![0.0; set.labels.len()];
     let mut judged = vec![0usize; set.labels.len()];
-    for part in parts(task, set)? {
-        let shots = set.select(&part.train);
-        let (plain, labels) = shots.plain();
-        let (fitted, precision) = Discriminant::with_precision(plain.view(), &labels, classes)?;
+    for part in Judge::new(task, set)?.parts()? {
+        let held = features.select(Axis(0), &part.pictures);
         let before = losses(&part.scores, set, &part.pictures);
         for &picture in &part.train {
             let label = set.labels[picture];
-            let count = labels.iter().filter(|&&of| of == label).count();
+            let count = part.count(set, label);
             if count < 2 {
                 continue;
             }
-            let without = fitted.without((label, count), features.row(picture), &precision);
-            let texts = part.texts.clone();
-            let held = features.select(Axis(0), &part.pictures);
-            let scores = texts + &(without.scores(held.view()) * STRENGTH);
+            let without =
+                part.fitted
+                    .without((label, count), features.row(picture), &part.precision);
+            let scores = part.scores_of(&without, held.view());
             let after = losses(&scores, set, &part.pictures);
             harm[picture] += before - after;
             judged[picture] += part.pictures.len();
@@ -136,68 +140,111 @@ pub struct Learnt {
 /// # Errors
 /// If the features are not numbers.
 pub fn learning_curve(task: &Task, set: &FeatureSet) -> Result<Vec<Learnt>, AdaptError> {
-    let classes = task.labels.len();
+    let judge = Judge::new(task, set)?;
     let mut curve = Vec::new();
     for share in SHARES {
-        let (mut learnt, mut right, mut judged, mut parts) = (0, 0, 0, 0);
-        for split in Split::parts(&set.labels, classes, PARTS, 0) {
-            let rows = first_of_each(&split.train, &set.labels, share);
-            let part = Part::new(task, set, rows, split.holdout)?;
-            let named = part.scores.outer_iter().map(best);
-            right += named
-                .zip(&part.pictures)
-                .filter(|(named, picture)| *named == set.labels[**picture])
-                .count();
-            learnt += part.train.len();
-            judged += part.pictures.len();
-            parts += 1;
-        }
-        if judged > 0 {
-            curve.push(Learnt {
-                pictures: learnt / parts,
-                accuracy: right as f32 / judged as f32,
-            });
+        let wanted = |total: usize| (share * total as f32).ceil() as usize;
+        if let Some((pictures, accuracy)) = judge.learnt_from(&|rows| rows.to_vec(), &wanted)? {
+            curve.push(Learnt { pictures, accuracy });
         }
     }
     Ok(curve)
+}
+
+/// Pictures that judge each other.
+struct Judge<'a> {
+    set: &'a FeatureSet,
+    /// Logits of the template's texts, `[pictures, classes]`.
+    texts: Array2<f32>,
+    /// Every picture is held out once.
+    splits: Vec<Split>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(task: &Task, set: &'a FeatureSet) -> Result<Judge<'a>, AdaptError> {
+        let (plain, _) = set.plain();
+        let texts = task.text_features(None)? * task.model.logit_scale;
+        Ok(Judge {
+            set,
+            texts: plain.dot(&texts.t()),
+            splits: Split::parts(&set.labels, task.labels.len(), PARTS, 0),
+        })
+    }
+
+    fn parts(&self) -> Result<Vec<Part>, AdaptError> {
+        let splits = self.splits.iter();
+        splits
+            .map(|split| self.part(split.train.clone(), split.holdout.clone()))
+            .collect()
+    }
+
+    /// `pictures`, as those of `train` see them.
+    fn part(&self, train: Vec<usize>, pictures: Vec<usize>) -> Result<Part, AdaptError> {
+        let (shots, labels) = self.set.select(&train).plain();
+        let classes = self.texts.ncols();
+        let (fitted, precision) = Discriminant::with_precision(shots.view(), &labels, classes)?;
+        let (held, _) = self.set.select(&pictures).plain();
+        let texts = self.texts.select(Axis(0), &pictures);
+        let mut part = Part {
+            train,
+            pictures,
+            fitted,
+            precision,
+            scores: Array2::zeros((0, 0)),
+            texts,
+        };
+        part.scores = part.scores_of(&part.fitted, held.view());
+        Ok(part)
+    }
+
+    /// Where of the pictures of each class that can be learnt from, `total`, in `order`, only the first `wanted(total)` are:
+    /// how many those are, on average over the parts, and how many of the others are then named right. None without any.
+    fn learnt_from(
+        &self,
+        order: &dyn Fn(&[usize]) -> Vec<usize>,
+        wanted: &dyn Fn(usize) -> usize,
+    ) -> Result<Option<(usize, f32)>, AdaptError> {
+        let (mut learnt, mut right, mut judged) = (0, 0, 0);
+        for split in &self.splits {
+            let rows = first_of_each(&order(&split.train), &self.set.labels, wanted);
+            let part = self.part(rows, split.holdout.clone())?;
+            let named = part.scores.outer_iter().map(best);
+            right += named
+                .zip(&part.pictures)
+                .filter(|(named, picture)| *named == self.set.labels[**picture])
+                .count();
+            learnt += part.train.len();
+            judged += part.pictures.len();
+        }
+        let parts = self.splits.len().max(1);
+        Ok((judged > 0).then(|| (learnt / parts, right as f32 / judged as f32)))
+    }
 }
 
 /// Some pictures, as the others see them.
 struct Part {
     train: Vec<usize>,
     pictures: Vec<usize>,
+    /// The Gaussians of those that train.
+    fitted: Discriminant,
+    precision: Precision,
     /// Logits of the template's texts, `[pictures, classes]`.
     texts: Array2<f32>,
-    /// With what the Gaussians of the others add.
+    /// With what the Gaussians add.
     scores: Array2<f32>,
 }
 
 impl Part {
-    fn new(
-        task: &Task,
-        set: &FeatureSet,
-        train: Vec<usize>,
-        pictures: Vec<usize>,
-    ) -> Result<Part, AdaptError> {
-        let (shots, labels) = set.select(&train).plain();
-        let fitted = Discriminant::of(shots.view(), &labels, task.labels.len())?;
-        let (held, _) = set.select(&pictures).plain();
-        let texts = held.dot(&task.text_features(None)?.t()) * task.model.logit_scale;
-        Ok(Part {
-            scores: &texts + &(fitted.scores(held.view()) * STRENGTH),
-            train,
-            pictures,
-            texts,
-        })
+    /// With what other Gaussians would add; `held [pictures, joint]` are the features of the pictures.
+    fn scores_of(&self, gaussians: &Discriminant, held: ArrayView2<f32>) -> Array2<f32> {
+        &self.texts + &(gaussians.scores(held) * STRENGTH)
     }
-}
 
-fn parts(task: &Task, set: &FeatureSet) -> Result<Vec<Part>, AdaptError> {
-    let splits = Split::parts(&set.labels, task.labels.len(), PARTS, 0);
-    splits
-        .into_iter()
-        .map(|split| Part::new(task, set, split.train, split.holdout))
-        .collect()
+    /// How many pictures of `class` train.
+    fn count(&self, set: &FeatureSet, class: usize) -> usize {
+        let of = |&&row: &&usize| set.labels[row] == class;
+        self.train.iter().filter(of).count()
+    }
 }
 
 /// The summed loss of `pictures` under `scores [pictures, classes]`.
@@ -208,15 +255,18 @@ fn losses(scores: &Array2<f32>, set: &FeatureSet, pictures: &[usize]) -> f32 {
         .sum()
 }
 
-/// Of `rows`, in order, the first `share` of those of each class, at least one.
-fn first_of_each(rows: &[usize], labels: &[usize], share: f32) -> Vec<usize> {
-    let total = |class: usize| rows.iter().filter(|&&row| labels[row] == class).count();
-    let mut taken = vec![0; labels.iter().max().map_or(0, |most| most + 1)];
+/// Of `rows`, in order, the first `wanted(total)` of those of each class, at least one.
+fn first_of_each(rows: &[usize], labels: &[usize], wanted: &dyn Fn(usize) -> usize) -> Vec<usize> {
+    let classes = labels.iter().max().map_or(0, |most| most + 1);
+    let mut totals = vec![0; classes];
+    for &row in rows {
+        totals[labels[row]] += 1;
+    }
+    let mut taken = vec![0; classes];
     let keep = |&&row: &&usize| {
         let class = labels[row];
-        let wanted = (share * total(class) as f32).ceil() as usize;
         taken[class] += 1;
-        taken[class] <= wanted
+        taken[class] <= wanted(totals[class]).max(1)
     };
     rows.iter().filter(keep).copied().collect()
 }
@@ -230,11 +280,16 @@ mod tests {
     use ndarray::{Array3, s};
 
     /// Twelve pictures each of three labels around three directions, `noise` apart.
-    fn drawn(joint: usize, noise: f32) -> FeatureSet {
+    pub(super) fn drawn(joint: usize, noise: f32) -> FeatureSet {
+        drawn_of(joint, noise, 36)
+    }
+
+    /// The same with `count` pictures of all labels.
+    pub(super) fn drawn_of(joint: usize, noise: f32, count: usize) -> FeatureSet {
         let mut rng = Rng::new(12);
         let centres = Array2::from_shape_simple_fn((3, joint), || rng.normal());
-        let labels: Vec<usize> = (0..36).map(|row| row % 3).collect();
-        let mut features = Array3::zeros((36, 1, joint));
+        let labels: Vec<usize> = (0..count).map(|row| row % 3).collect();
+        let mut features = Array3::zeros((count, 1, joint));
         for (row, &label) in labels.iter().enumerate() {
             let mut feature = features.slice_mut(s![row, 0, ..]);
             feature.assign(&centres.row(label));
@@ -245,7 +300,7 @@ mod tests {
         FeatureSet { features, labels }
     }
 
-    fn with_task(check: impl Fn(&Task, usize)) {
+    pub(super) fn with_task(check: impl Fn(&Task, usize)) {
         let model = Model::embedded().unwrap();
         let labels = ["mug", "key", "fish"].map(|name| Label::new(name, None).unwrap());
         let layout = model.layout(&Template::default(), &labels).unwrap();

@@ -86,6 +86,22 @@ impl Discriminant {
         Ok((fitted, precision))
     }
 
+    /// The same where the mean of `class` is another one, `[joint]`; all zeros for a class without shots. The covariance is
+    /// kept.
+    pub(super) fn with_mean(
+        &self,
+        class: usize,
+        mean: ArrayView1<f32>,
+        precision: &Precision,
+    ) -> Discriminant {
+        let mut other = self.clone();
+        let weight = precision.times(mean.mapv(f64::from)).mapv(|x| x as f32);
+        other.bias[class] = -0.5 * weight.dot(&mean);
+        other.means.row_mut(class).assign(&mean);
+        other.weight.row_mut(class).assign(&weight);
+        other
+    }
+
     /// The same where `feature` is not among the `count` shots of `class`; the covariance is kept.
     pub(super) fn without(
         &self,
@@ -93,15 +109,11 @@ impl Discriminant {
         feature: ArrayView1<f32>,
         precision: &Precision,
     ) -> Discriminant {
-        let mut without = self.clone();
-        let left = (count - 1) as f32;
-        let there = precision.times(feature.mapv(f64::from)).mapv(|x| x as f32);
-        let mean = (&self.means.row(class) * count as f32 - feature) / left;
-        let weight = (&self.weight.row(class) * count as f32 - there) / left;
-        without.bias[class] = -0.5 * weight.dot(&mean);
-        without.means.row_mut(class).assign(&mean);
-        without.weight.row_mut(class).assign(&weight);
-        without
+        let mean = match count {
+            0 | 1 => Array1::zeros(feature.len()),
+            _ => (&self.means.row(class) * count as f32 - feature) / (count - 1) as f32,
+        };
+        self.with_mean(class, mean.view(), precision)
     }
 
     /// Of all views of `shots`.

@@ -2,8 +2,9 @@
 
 use super::count;
 use crate::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
+use crate::adapt::inspection::{self, Wanted};
 use crate::adapt::pictures::Choice;
-use crate::adapt::{LabelledPictures, Task, inspection};
+use crate::adapt::{LabelledPictures, Task};
 use crate::cli::output::{aligned, percent};
 use crate::cli::{Context, Exit, model, usage};
 use crate::clip::Model;
@@ -46,6 +47,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     checked.suspicions(&task, arguments.top, context)?;
     checked.duplicates(arguments.top, context)?;
     checked.learning_curve(&task, context)?;
+    checked.advice(&task, context)?;
     Ok(Exit::Done)
 }
 
@@ -178,6 +180,51 @@ impl Checked<'_> {
         if !points.is_empty() {
             let points = points.join(", ");
             let line = format!("right on shots not learnt from: {points}");
+            context.output.line(line);
+        }
+        Ok(())
+    }
+
+    /// Says of which labels more shots would help, and of which not.
+    fn advice(&self, task: &Task, context: &Context) -> anyhow::Result<()> {
+        let mut plenty = Vec::new();
+        for advice in inspection::enough(task, &self.set)?.advice {
+            let label = self.name(advice.label);
+            let mut object = json!({
+                "kind": "advice",
+                "advice": advice.wanted.name(),
+                "label": label,
+                "accuracy": advice.accuracy,
+            });
+            let line = match advice.wanted {
+                Wanted::More { pictures, gain } => {
+                    object["pictures"] = pictures.into();
+                    object["gain"] = gain.into();
+                    let more = format!("about {} more of {label}", count(pictures));
+                    match gain {
+                        Some(gain) => {
+                            format!("{more} should bring it {:+.0} points", 100.0 * gain)
+                        }
+                        None => format!("{more} first: it has too few to tell"),
+                    }
+                }
+                Wanted::Alike { other } => {
+                    let other = self.name(other);
+                    object["other"] = other.into();
+                    format!("more shots will not help {label}: it looks like {other}")
+                }
+                Wanted::Plenty => {
+                    plenty.push(label);
+                    String::new()
+                }
+            };
+            context.output.object(&object)?;
+            if !line.is_empty() {
+                context.output.line(line);
+            }
+        }
+        if !plenty.is_empty() {
+            let line = format!("enough shots of {}", plenty.join(", "));
             context.output.line(line);
         }
         Ok(())
