@@ -81,7 +81,8 @@ impl Wanted {
 }
 
 /// Whether there are pictures enough, by what they teach each other. What more of a label would bring follows from what half of
-/// them bring less: the error of a mean of `n` pictures falls as `1 / n`.
+/// them bring less: the next doubling is taken to bring as much as the last one. Of Gaussian clouds whose labels overlap, a
+/// doubling brought 0.7 to 2 times of that.
 ///
 /// # Errors
 /// If the features are not numbers.
@@ -146,13 +147,13 @@ struct Loss {
     mean: f32,
     /// The standard error of that.
     error: f32,
-    /// Pictures that taught the whole, on average over the parts; 0 where it could not be told.
-    taught: f32,
+    /// Whether it could be told.
+    told: bool,
 }
 
 impl Loss {
     fn of_half(parts: &[Part], set: &FeatureSet, class: usize) -> Loss {
-        let (mut differences, mut taught) = (Vec::new(), Vec::new());
+        let mut differences = Vec::new();
         for part in parts {
             let of_class = |&&row: &&usize| set.labels[row] == class;
             let own: Vec<usize> = part.train.iter().filter(of_class).copied().collect();
@@ -172,7 +173,6 @@ impl Loss {
             let [one, other] = &halves;
             let rows = whole.iter().zip(one.iter().zip(other));
             differences.extend(rows.map(|(whole, (one, other))| whole - 0.5 * (one + other)));
-            taught.push(own.len() as f32);
         }
         let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
         let (found, count) = (mean(&differences), differences.len());
@@ -180,14 +180,13 @@ impl Loss {
         Loss {
             mean: found,
             error: (mean(&squares) / count.max(1) as f32).sqrt(),
-            taught: mean(&taught),
+            told: count > 0,
         }
     }
 
-    /// What `more` pictures beside `pictures` should bring.
+    /// What `more` pictures beside `pictures` should bring: with twice as many, as much again as the last doubling brought.
     fn gain(&self, pictures: usize, more: usize) -> f32 {
-        let (pictures, more) = (pictures as f32, more as f32);
-        self.mean * (self.taught / pictures) * more / (pictures + more)
+        self.mean * (1.0 + more as f32 / pictures.max(1) as f32).log2()
     }
 }
 
@@ -216,7 +215,7 @@ fn advise(class: usize, named: &Array2<usize>, loss: &Loss, set: &FeatureSet) ->
     let (judged, right) = (row.sum(), row[class]);
     let accuracy = (judged > 0).then(|| right as f32 / judged as f32);
     let more = pictures.clamp(ASKED.0, ASKED.1);
-    let gain = (judged > 0 && loss.taught > 0.0).then(|| loss.gain(pictures, more));
+    let gain = (judged > 0 && loss.told).then(|| loss.gain(pictures, more));
     let sure = loss.mean > loss.error;
     let wrong = judged - right;
     let other = (0..row.len())
@@ -332,7 +331,7 @@ mod tests {
             }
             println!("said {expected:.3}, brought {brought:.3}");
             assert!(expected > 0.0 && brought > 0.0);
-            assert!((expected - brought).abs() < 0.1, "{expected} {brought}");
+            assert!((expected - brought).abs() < 0.07, "{expected} {brought}");
         });
     }
 
