@@ -14,7 +14,7 @@ use crate::serve::page::FILES;
 
 /// What the page may do. Pictures are of this host, or of the user's own device before they are sent.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
-                      form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+                      frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The routes of the page.
 pub fn routes() -> Router<Arc<Server>> {
