@@ -129,7 +129,7 @@ async def run(arguments):
         os.makedirs(f"{home}/shots/load")
         with open(f"{home}/shots/load/labels.txt", "w") as file:
             file.write("mug\nfish\nkey\ntree\nhouse\nempty\n")
-        process = subprocess.Popen([arguments.binary, "serve", "--home", home, "--listen", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([arguments.binary, "serve", "--home", home, "--listen", "127.0.0.1:0", *(["--threads", arguments.threads] if arguments.threads else [])], stderr=subprocess.PIPE, text=True)
         try:
             line = ""
             while "://" not in line:
@@ -193,6 +193,7 @@ if __name__ == "__main__":
     parser.add_argument("--viewers", type=int, default=8)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--threads", help="as edge-rlp has it")
     parser.add_argument("--rate", type=float, default=5)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)

@@ -377,6 +377,29 @@ fn a_prompt_is_taught_trained_accepted_and_rolled_back() {
         (200, Some(0.0))
     );
     assert_eq!(served.get(&path("diff?from=1&to=7")).status, 404);
+    let why = served.get(&path(&format!("why?shot={first}")));
+    assert_eq!(why.status, 200, "{why:?}");
+    let why = why.json();
+    assert_eq!(why["scores"].as_array().unwrap().len(), 2);
+    assert!(why["scores"][0]["after"].is_number());
+    let near = why["nearest"].as_array().unwrap();
+    assert!(
+        near.len() == 7 && near.iter().all(|shot| shot["id"] != first),
+        "{near:?}"
+    );
+    assert_eq!(served.get(&path("why")).status, 422);
+    let enough = served.get(&path("enough")).json();
+    assert!(!enough["advice"].as_array().unwrap().is_empty(), "{enough}");
+    let report = served.get(&path("report"));
+    assert_eq!(
+        report.status,
+        200,
+        "{}",
+        String::from_utf8_lossy(&report.body)
+    );
+    assert!(String::from_utf8_lossy(&report.body).contains("<svg"));
+    assert!(report.headers["content-security-policy"].contains("sandbox"));
+    assert_eq!(served.get("/api/v1/prompts/none/report").status, 404);
     // What the daemon made is what the commands know.
     dir.ok("prompt list").prints("things");
     dir.ok("shots list things").prints("fish");

@@ -109,6 +109,8 @@ pub struct Server {
     pub access: Arc<Access>,
     /// Moving pictures and streams of events that are open.
     pub viewers: Viewers,
+    /// Held while a report is made.
+    pub reporting: Mutex<()>,
     /// Where it is served.
     pub address: SocketAddr,
     tls: Option<Arc<Tls>>,
@@ -150,6 +152,7 @@ impl Server {
             training: Arc::default(),
             access: Arc::new(access),
             viewers: Viewers::default(),
+            reporting: Mutex::default(),
             address,
             tls,
             common,

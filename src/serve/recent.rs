@@ -205,8 +205,9 @@ impl Recent {
     /// If one cannot be removed.
     pub fn remove_all(&self, camera: &str) -> Result<usize, StoreError> {
         let mut removed = 0;
-        for picture in self.list(Some(camera))? {
-            removed += usize::from(self.remove(&picture.id)?);
+        let names = self.names(&self.folder.join(camera))?;
+        for number in names.iter().filter_map(|name| number(name)) {
+            removed += usize::from(self.remove(&format!("{camera}{SEPARATOR}{number}"))?);
         }
         Ok(removed)
     }

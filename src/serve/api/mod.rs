@@ -1,6 +1,7 @@
 //! The routes of the API and the page, and what they answer: JSON as the commands print it, errors as problem details, events
 //! as a stream. What a handler computes or waits for runs on threads of its own, never on that of the connections.
 
+mod advice;
 mod cameras;
 mod events;
 mod guard;
@@ -10,6 +11,7 @@ mod pictures;
 mod problem;
 pub(in crate::serve) mod prompts;
 mod recent;
+mod report;
 mod session;
 mod shots;
 #[cfg(test)]
@@ -64,6 +66,9 @@ fn paths() -> Vec<(&'static str, MethodRouter<Arc<Server>>)> {
         ),
         ("/prompts/{prompt}/training/accept", post(prompts::accept)),
         ("/prompts/{prompt}/training/reject", post(prompts::reject)),
+        ("/prompts/{prompt}/enough", get(advice::enough)),
+        ("/prompts/{prompt}/why", get(advice::why)),
+        ("/prompts/{prompt}/report", get(report::show)),
         ("/prompts/{prompt}/history", get(prompts::history)),
         ("/prompts/{prompt}/rollback", post(prompts::rollback)),
         ("/prompts/{prompt}/diff", get(prompts::diff)),

@@ -14,16 +14,16 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::advice::lesson;
 use super::cameras::found;
 use super::pictures::jpeg_answer;
 use super::{Problem, State, blocking};
-use crate::adapt::features::{Extraction, Monitor};
 use crate::adapt::{Task, inspection};
 use crate::files;
 use crate::prompt::Template;
 use crate::serve::Server;
 use crate::serve::cameras::CameraView;
-use crate::serve::features::{FeaturesError, model_of};
+use crate::serve::features::FeaturesError;
 use crate::serve::shots::ShotInfo;
 
 /// Shots of a burst, and the time that they take.
@@ -79,17 +79,11 @@ pub async fn list(
 
 /// How much likelier another label is for each shot, and which; nothing where there is too little to compare.
 fn suspicions(server: &Server, prompt: &str) -> Result<HashMap<String, (f32, String)>, Problem> {
-    let common = &server.common;
-    let usual = common.usual_model();
-    let model = model_of(&common.home, &common.models, prompt, usual.as_deref())?;
-    let extraction = Extraction::new(1, 0);
-    let lesson = server
-        .features
-        .lesson(&common.home, model, prompt, extraction, Monitor::none());
+    let lesson = lesson(server, prompt);
     let lesson = match lesson {
         Ok(lesson) => lesson,
         Err(FeaturesError::Pictures(_)) => return Ok(HashMap::new()),
-        Err(error) => return Err(Problem::failed(error.to_string())),
+        Err(error) => return Err(error.into()),
     };
     let labels = &lesson.pictures.labels;
     let failed = |error: String| Problem::conflict(error);

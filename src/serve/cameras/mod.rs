@@ -136,6 +136,25 @@ impl CameraView {
     }
 }
 
+/// How cameras share the cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// A picture is named on all cores: the answer is there soonest.
+    AllCores,
+    /// A picture is named on the camera's own thread: most pictures are named.
+    OwnThread,
+}
+
+impl Sharing {
+    /// For so many cameras.
+    fn of(cameras: usize) -> Sharing {
+        match cameras < rayon::current_num_threads() {
+            true => Sharing::AllCores,
+            false => Sharing::OwnThread,
+        }
+    }
+}
+
 /// A camera and its thread.
 struct Running {
     view: Arc<CameraView>,
@@ -187,7 +206,8 @@ impl Cameras {
             }
             let view = Arc::new(CameraView::new(camera.clone()));
             self.common.events.send(Event::Camera(view.state()));
-            let thread = thread::start(Arc::clone(&view), Arc::clone(&self.common));
+            let sharing = Sharing::of(config.cameras.len());
+            let thread = thread::start(Arc::clone(&view), Arc::clone(&self.common), sharing);
             let started = Running { view, thread };
             running.insert(camera.name.clone(), started);
         }

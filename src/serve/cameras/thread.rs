@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::naming::{Namer, Stamp, stamp};
 use super::state::{Named, Phase, top};
-use super::{CameraView, Common};
+use super::{CameraView, Common, Sharing};
 use crate::frames::{CaptureCounts, Frame, Frames};
 use crate::serve::config::WHOLE;
 use crate::serve::events::{Change, Event, now};
@@ -25,11 +25,25 @@ const LOOK: Duration = Duration::from_secs(2);
 const SEED: u64 = 3_000_000;
 
 /// Starts the thread of a camera; none where the system gives no more threads, which its state then says.
-pub fn start(view: Arc<CameraView>, common: Arc<Common>) -> Option<JoinHandle<()>> {
+pub fn start(
+    view: Arc<CameraView>,
+    common: Arc<Common>,
+    sharing: Sharing,
+) -> Option<JoinHandle<()>> {
     let name = format!("camera {}", view.config.name);
     let run = {
         let view = Arc::clone(&view);
-        move || live(&view, &common)
+        move || {
+            if sharing == Sharing::OwnThread {
+                // This thread becomes a pool of its own, in which nothing is parallel.
+                let own = rayon::ThreadPoolBuilder::new()
+                    .num_threads(1)
+                    .use_current_thread();
+                // It lasts as long as the thread; without it the cores are shared all the same, only less well.
+                std::mem::forget(own.build());
+            }
+            live(&view, &common);
+        }
     };
     match thread::Builder::new().name(name).spawn(run) {
         Ok(thread) => Some(thread),

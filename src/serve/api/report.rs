@@ -1,0 +1,137 @@
+//! The report of `eval` on a prompt and its shots: made by `eval` itself, in a process of its own that steps back, so that
+//! whatever it takes is given back and the cameras go on.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+
+use super::{Problem, State, blocking};
+use crate::files;
+use crate::serve::Server;
+use crate::serve::access::FOLDER;
+use crate::store::atomic;
+use crate::store::file_system::{Access, Disk};
+
+/// The report is one page with styles and pictures inside, and no script.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox";
+/// How long it may take.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The report, as it is or made anew where shots or the prompt changed since.
+pub async fn show(server: State, Path(prompt): Path<String>) -> Result<Response, Problem> {
+    let server = Arc::clone(&server);
+    blocking(move || {
+        let page = made(&server, &prompt)?;
+        let headers = [
+            (CONTENT_TYPE, "text/html; charset=utf-8"),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (CACHE_CONTROL, "no-store"),
+        ];
+        Ok((headers, page).into_response())
+    })
+    .await
+}
+
+fn made(server: &Server, prompt: &str) -> Result<Vec<u8>, Problem> {
+    let home = &server.common.home;
+    let file = home.prompt_path(prompt)?;
+    let shots = home.shots_folder(prompt)?;
+    home.load(prompt)?;
+    if home.shots_in(&shots)?.is_empty() {
+        return Err(Problem::conflict(format!(
+            "there are no shots of {prompt} to judge it on"
+        )));
+    }
+    let folder = home.root().join(FOLDER).join("reports");
+    let report = folder.join(format!("{prompt}.html"));
+    // One at a time: each takes what a training takes.
+    let _turn = server
+        .reporting
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !is_newer(&report, &file, &shots) {
+        let failed = |error: std::io::Error| {
+            Problem::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                format!("the report cannot be kept ({error})"),
+            )
+        };
+        atomic::create_folder(&Disk, &folder, Access::Owner).map_err(failed)?;
+        let made = folder.join(format!(".{prompt}.html.tmp"));
+        evaluate(home.root(), prompt, &shots, &made)?;
+        std::fs::rename(&made, &report).map_err(failed)?;
+    }
+    files::read(&report, MAX_BYTES)
+        .map_err(|error| Problem::failed(format!("the report cannot be read ({error})")))
+}
+
+/// Whether `report` was made after the prompt and all its shots.
+fn is_newer(report: &FilePath, prompt: &FilePath, shots: &FilePath) -> bool {
+    let at = |path: &FilePath| path.metadata().and_then(|of| of.modified()).ok();
+    let Some(made) = at(report) else {
+        return false;
+    };
+    let labels = std::fs::read_dir(shots).into_iter().flatten().flatten();
+    let folders: Vec<PathBuf> = labels.map(|entry| entry.path()).collect();
+    let newest = [prompt, shots]
+        .into_iter()
+        .chain(folders.iter().map(PathBuf::as_path));
+    newest.filter_map(at).max().unwrap_or(SystemTime::now()) < made
+}
+
+fn evaluate(home: &FilePath, prompt: &str, shots: &FilePath, to: &FilePath) -> Result<(), Problem> {
+    let failed = |said: String| Problem::failed(format!("the report was not made: {said}"));
+    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let mut child = Command::new(program)
+        .arg("--home")
+        .arg(home)
+        .args([
+            "eval",
+            "--quiet",
+            "--prompt",
+            prompt,
+            "--methods",
+            "zero-shot",
+            "--images",
+        ])
+        .arg(shots)
+        .arg("--report")
+        .arg(to)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST {
+        match child.try_wait() {
+            Ok(None) => std::thread::sleep(Duration::from_millis(50)),
+            Ok(Some(status)) if status.success() => return Ok(()),
+            _ => {
+                let said = child
+                    .wait_with_output()
+                    .map(|output| output.stderr)
+                    .unwrap_or_default();
+                let said = String::from_utf8_lossy(&said)
+                    .trim()
+                    .trim_start_matches("error: ")
+                    .to_owned();
+                return Err(failed(said));
+            }
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(failed(format!(
+        "it took longer than {} min",
+        LONGEST.as_secs() / 60
+    )))
+}
