@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 
-from support import BOX, STATE, STATUS, Listener, Mosquitto, Program, changes, wait
+from support import BOX, STATE, STATUS, Listener, Mosquitto, Program, Served, changes, wait
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 
@@ -132,7 +132,7 @@ def test_a_user_who_may_not_write_there():
     rules = folder / "acl"
     rules.write_text("topic read #\n")
     with Mosquitto(f"acl_file {rules}") as broker, program(broker) as box:
-        wait("the warning", lambda: f"read and write edge-rlp/{BOX}/demo/#" in box.said(), 40)
+        wait("the warning", lambda: f"read and write edge-rlp/{BOX}/demo/#" in box.said())
 
 
 def certificates():
@@ -232,6 +232,22 @@ def test_two_boxes_of_one_name():
             time.sleep(1)
             assert "offline" not in listener.heard(STATUS), "the end of the second is not the first one's"
         assert "same name" not in first.said() and first.end() == 0
+
+
+def test_a_command_waits_for_a_box_that_is_away():
+    config = """[mqtt]\nurl = "{url}"\nbox = "shop"\nversion = {version}\n
+[[camera]]\nname = "demo"\nsource = "demo"\nprompt = "things"\n"""
+    for version in (3, 5):
+        with Mosquitto() as broker:
+            served = lambda: Served(BINARY, config.format(url=broker.url, version=version), {"things": ["cat", "car"]}, home=home)
+            with tempfile.TemporaryDirectory() as home:
+                with served() as box:
+                    wait("online", lambda: broker.retained(f"edge-rlp/{BOX}/status") == "online")
+                    box.end(signal.SIGKILL)
+                wait("offline", lambda: broker.retained(f"edge-rlp/{BOX}/status") == "offline")
+                broker.publish(f"edge-rlp/{BOX}/demo/whole/train", "PRESS")
+                with served() as box:
+                    wait("the command", lambda: "region whole: Train" in box.said())
 
 
 def test_a_box_that_loses_its_power():

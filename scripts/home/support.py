@@ -19,7 +19,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait(what, seen, seconds=20):
+def wait(what, seen, seconds=120):
     """What `seen` returns once that is true."""
     end = time.monotonic() + seconds
     while True:
@@ -163,18 +163,19 @@ class Program:
 class Served:
     """`edge-rlp serve` with this configuration, and prompts that have labels and were not trained."""
 
-    def __init__(self, binary, config, prompts):
+    def __init__(self, binary, config, prompts, home=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="edge-rlp-"))
+        self.home = pathlib.Path(home or self.folder / "home")
         for prompt, labels in prompts.items():
             self.write_labels(prompt, labels)
         self.file = self.folder / "edge-rlp.toml"
         self.file.write_text(config)
         self.err = open(self.folder / "err", "w")
-        command = [binary, "serve", "--config", self.file, "--home", self.folder / "home", "--listen", "127.0.0.1:0"]
+        command = [binary, "serve", "--config", self.file, "--home", self.home, "--listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(command, stdout=self.err, stderr=self.err)
 
     def write_labels(self, prompt, labels):
-        folder = self.folder / "home" / "shots" / prompt
+        folder = self.home / "shots" / prompt
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "labels.txt").write_text("\n".join(labels) + "\n")
 

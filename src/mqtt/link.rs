@@ -21,8 +21,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const CONNECTING: u64 = 10;
 /// How long nothing at all may come of a connection: something is said every [`KEEP_ALIVE`].
 const STALLED: Duration = Duration::from_secs(60);
-/// The largest message that is taken; commands are short.
-const LARGEST_IN: usize = 64 << 10;
+/// The largest message that is taken: the index of a box with many cameras; commands are short.
+const LARGEST_IN: usize = 1 << 20;
 /// The largest message that is sent: pictures are far smaller.
 const LARGEST_OUT: usize = 16 << 20;
 /// Messages on their way that were not acknowledged.
@@ -49,7 +49,7 @@ pub(super) enum LinkError {
     #[error("{0}")]
     Refused(String),
     /// A message has come that is too large to be a command.
-    #[error("a message of {0} bytes has come, and no command has more than {LARGEST_IN}")]
+    #[error("a message of {0} bytes has come, and no more than {LARGEST_IN} are taken")]
     TooLarge(usize),
     /// It is not there, or has gone.
     #[error("{0}")]

@@ -42,6 +42,9 @@ use owner::Owner;
 use session::{Shared, State};
 use site::Plan;
 
+/// How many happenings wait for whoever listens; more are not told.
+const MOST_HAPPENINGS: usize = 256;
+
 /// The program that reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reporter {
@@ -162,7 +165,7 @@ impl Broker {
         let tls = tls::config(&settings)?;
         let mut outbox = Outbox::default();
         session::hold_plan(&mut outbox, &plan, discovery.as_deref());
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(MOST_HAPPENINGS);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default();
         let made_up = format!("{}{}{}", reporter.id, std::process::id(), now.as_nanos());

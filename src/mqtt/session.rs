@@ -25,6 +25,8 @@ use super::{BrokerSettings, Happening, date};
 
 /// How long Home Assistant is given to take leave of what is gone.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How many reasons why a broker is away are told until it is back.
+const MOST_TOLD: usize = 16;
 /// How long a root that another box has is left alone before it is asked for again.
 const TAKEN: Duration = Duration::from_secs(30);
 
@@ -40,7 +42,7 @@ pub(super) struct Shared {
     pub discovery: Option<String>,
     pub state: Mutex<State>,
     pub wake: Notify,
-    pub happenings: mpsc::Sender<Happening>,
+    pub happenings: mpsc::SyncSender<Happening>,
 }
 
 /// What changes.
@@ -76,8 +78,8 @@ impl Shared {
     }
 
     fn say(&self, happening: Happening) {
-        // Nobody may listen any more.
-        let _ = self.happenings.send(happening);
+        // Nobody may listen any more, or be behind by more than anybody will read.
+        let _ = self.happenings.try_send(happening);
     }
 
     fn closing(&self) -> Option<Instant> {
@@ -149,7 +151,7 @@ pub(super) fn run(shared: &Shared, runtime: &Runtime) {
 }
 
 fn tell_once(memory: &mut Memory, what: &str, tell: impl FnOnce()) {
-    if !memory.told.iter().any(|told| told == what) {
+    if memory.told.len() < MOST_TOLD && !memory.told.iter().any(|told| told == what) {
         memory.told.push(what.to_owned());
         tell();
     }

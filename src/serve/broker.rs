@@ -94,11 +94,8 @@ struct Prompts {
 }
 
 fn run(server: &Weak<Server>, stop: &AtomicBool, news: &Sender<Message>) {
-    let Some(listened) = server.upgrade() else {
-        return;
-    };
-    let mut events = listened.common.events.listen();
-    drop(listened);
+    // Nothing is listened to while there is nobody to tell.
+    let mut events = None;
     let mut reporting: Option<Reporting> = None;
     // What could not be used is not tried again before it is changed.
     let mut refused: Option<BrokerConfig> = None;
@@ -128,28 +125,28 @@ fn run(server: &Weak<Server>, stop: &AtomicBool, news: &Sender<Message>) {
                 }
             }
         }
-        loop {
-            match events.try_recv() {
-                Ok(event) => {
-                    if matches!(*event, Event::Prompt(_)) {
-                        prompts.listed = None;
-                    }
-                    if let Some(reporting) = &mut reporting {
+        if let Some(reporting) = &mut reporting {
+            let events = events.get_or_insert_with(|| server.common.events.listen());
+            loop {
+                match events.try_recv() {
+                    Ok(event) => {
+                        if matches!(*event, Event::Prompt(_)) {
+                            prompts.listed = None;
+                        }
                         reporting.report(&event, &server);
                     }
+                    // The newest state comes again with the next picture.
+                    Err(TryRecvError::Lagged(_)) => {}
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 }
-                // The newest state comes again with the next picture.
-                Err(TryRecvError::Lagged(_)) => {}
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Closed) => return,
             }
-        }
-        if let Some(reporting) = &mut reporting {
             reporting.attend(&server, news);
             if reporting.shown.elapsed() >= SITE_PACE {
                 prompts.list(&server, &config);
                 reporting.show(&server, &config, &prompts.names);
             }
+        } else {
+            events = None;
         }
         drop(server);
         thread::sleep(PACE);
