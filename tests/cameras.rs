@@ -4,8 +4,11 @@ mod support;
 
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 use support::{Directory, Invocation};
 
 const STREAM: &[u8] = include_bytes!("fixtures/mjpeg/gstreamer.mjpeg");
@@ -79,6 +82,43 @@ fn a_trouble_of_a_camera_that_repeats_is_told_once_and_counted() {
     assert!(watched.stderr.lines().count() < 8, "{}", watched.stderr);
 }
 
+/// A camera whose pictures of 12 bits nothing decodes kept the watch alive for ever, with a line a picture.
+#[test]
+fn pictures_that_cannot_be_decoded_are_no_sign_of_life() {
+    let mut undecodable = fs::read("tests/fixtures/picture/lost/whole.jpg").unwrap();
+    // The precision that the frame's header tells.
+    let header = undecodable
+        .windows(2)
+        .position(|pair| pair == [0xff, 0xc0])
+        .unwrap();
+    undecodable[header + 4] = 12;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let part = [
+            format!("--frame\r\nContent-Length: {}\r\n\r\n", undecodable.len()).as_bytes(),
+            &undecodable,
+            b"\r\n",
+        ]
+        .concat();
+        for mut connection in listener.incoming().flatten() {
+            let kind = "multipart/x-mixed-replace; boundary=frame";
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n");
+            let mut sent = connection.write_all(head.as_bytes());
+            while sent.is_ok() {
+                thread::sleep(Duration::from_millis(40));
+                sent = connection.write_all(&part);
+            }
+        }
+    });
+    let begun = Instant::now();
+    let camera = format!("http://{address}/video --every-frame --camera-timeout 3s");
+    let watched = watch(&with_labels(), &camera).fails(1, "no picture came for 3 s");
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    watched.says("more like it");
+    assert!(watched.stderr.lines().count() < 8, "{}", watched.stderr);
+}
+
 #[test]
 fn broken_pictures_are_told_and_passed_over() {
     // The second half of the last picture's data is replaced; what its decoder makes of that is not our concern, only that
@@ -117,6 +157,19 @@ fn cameras_that_cannot_be_are_wrong_usage() {
     }
     watch(&dir, "0 --format 640").ends(2);
     watch(&dir, "dir:nowhere").fails(1, "nowhere");
+}
+
+/// `dir:` of a share that was not mounted yet ended at once.
+#[test]
+fn a_folder_that_is_not_there_is_told_and_given_up_in_time() {
+    let dir = with_labels();
+    let begun = Instant::now();
+    let watched = watch(&dir, "dir:share/shots --camera-timeout 2s")
+        .fails(1, "no picture came for 2 s ... share/shots");
+    watched.says("cannot be watched");
+    watched.says("trying again");
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    watch(&dir, "dir:labels.txt --camera-timeout 60s").fails(1, "labels.txt cannot be watched");
 }
 
 #[test]

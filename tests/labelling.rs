@@ -235,6 +235,107 @@ fn from_the_first_key_to_a_prompt_that_classifies_and_the_shots_are_there_again(
 }
 
 #[test]
+fn a_region_is_drawn_moved_learnt_and_remembered_by_the_shots_and_the_prompt() {
+    let dir = directory();
+    let mut person = Person::at(&dir, &TEACH);
+    person.sees("drawn: ");
+    person.press("\t");
+    person.sees("region 25,25,50,50%");
+    person.sees("Enter done");
+    // The picture stays whole, with a frame in it.
+    person.press("++\x1b[A");
+    person.sees("region 25,23,54,54%");
+    person.press("\r");
+    person.sees("shots are of 25,23,54,54%");
+    for _ in 0..4 {
+        person.shoots("mug", "1");
+        person.shoots("fish", "2");
+    }
+    person.sees("8 shots");
+    person.press("\r");
+    person.sees("accuracy on 8 held-out shots");
+    person.press("k");
+    let (code_of_view, told) = person.ends();
+    assert_eq!(code_of_view, 0, "{told}");
+    let shown = dir.ok("prompt show shelf --json").json();
+    assert_eq!(shown["regions"], serde_json::json!(["25,23,54,54%"]));
+    let shot = dir.home().join("shots/shelf/mug/000001.jpg");
+    assert_eq!(image::image_dimensions(shot).unwrap(), (52, 52));
+
+    // Whoever trains on the shots again, and whoever names with the prompt, needs no --region.
+    dir.ok("adapt --shots-from --prompt shelf --views 1 --steps 40 --force")
+        .says("the shots show 25,23,54,54%");
+    dir.ok("classify --camera demo:squeezed --frames 1 --prompt shelf")
+        .says("looking at what the prompt was trained on: 25,23,54,54%");
+    dir.ok("classify --camera demo:squeezed --frames 1 --prompt shelf --region 0,0,50,50")
+        .says("the prompt was trained on 25,23,54,54%, and is used on 0,0,50,50%");
+    let mut again = Person::at(&dir, &TEACH);
+    again.sees("region 25,23");
+    again.press("\x03");
+    again.ends();
+    let mut other = TEACH.to_vec();
+    other.extend(["--region", "0,0,50,50"]);
+    let mut other = Person::at(&dir, &other);
+    other.sees("the shots of earlier show");
+    other.press("\x03");
+    other.ends();
+}
+
+#[test]
+fn pictures_that_classify_was_unsure_of_are_labelled_and_become_shots() {
+    let dir = directory();
+    dir.ok(
+        "classify --camera demo:squeezed --frames 40 --labels labels.txt --keep-uncertain unsure",
+    )
+    .says("kept in ./unsure: `edge-rlp adapt --shots-from ./unsure` labels");
+    // Written no more often than every ten seconds: the rest of what a day keeps.
+    let kept = dir.path().join("unsure/000001.jpg");
+    for number in 2..=5 {
+        std::fs::copy(&kept, dir.path().join(format!("unsure/00000{number}.jpg"))).unwrap();
+    }
+    dir.fails(
+        "adapt --shots-from ./unsure --labels labels.txt",
+        1,
+        "5 pictures wait to be labelled ... terminal",
+    );
+    let arguments = [
+        "adapt",
+        "--shots-from",
+        "./unsure",
+        "--blocks",
+        "--labels",
+        "labels.txt",
+        "--prompt",
+        "shelf",
+        "--views",
+        "1",
+        "--steps",
+        "40",
+    ];
+    let mut person = Person::at(&dir, &arguments);
+    for shots in 1..=4 {
+        person.sees(&format!("00000{shots}.jpg"));
+        person.press(if shots % 2 == 0 { "1" } else { "2" });
+        person.sees(&format!(" {shots} shot"));
+    }
+    person.sees("000005.jpg");
+    // Nobody can say what this is.
+    person.press("\x1b[C");
+    person.sees("that was the last picture that waited");
+    person.press("\r");
+    person.sees("accuracy on");
+    person.press("k");
+    let (code_of_view, told) = person.ends();
+    assert_eq!(code_of_view, 0, "{told}");
+    let left = std::fs::read_dir(dir.path().join("unsure")).unwrap();
+    assert_eq!(
+        left.count(),
+        1,
+        "what was labelled has gone, what was skipped waits"
+    );
+}
+
+#[test]
 fn training_can_be_cancelled_the_size_changed_and_a_signal_gives_the_terminal_back() {
     let dir = directory();
     let mut arguments = TEACH;

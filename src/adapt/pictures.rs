@@ -3,7 +3,8 @@
 
 use crate::frames::demo::{self, CLASSES, Purpose, SceneSpec};
 use crate::frames::{
-    FolderError, LeftOut, MAX_PIXELS, PictureError, cut, labelled_folder, read_region,
+    FolderError, LeftOut, MAX_PIXELS, PictureError, cut, labelled_folder, loose_pictures,
+    read_region,
 };
 use crate::prompt::labels::{self, LabelFault, LabelsError};
 use crate::prompt::{Label, Region};
@@ -51,6 +52,17 @@ pub enum PicturesError {
     NoShots {
         /// Where they would be.
         folder: PathBuf,
+    },
+    /// There are pictures, and none has a label.
+    #[error(
+        "{}: {pictures} pictures wait to be labelled: do it at a terminal with the same command, or sort them into a folder a label",
+        folder.display()
+    )]
+    Unlabelled {
+        /// Where they lie.
+        folder: PathBuf,
+        /// How many there are.
+        pictures: usize,
     },
     /// The demo camera has no object of that name.
     #[error("the demo camera draws no {label:?}: it draws {}", CLASSES.join(", "))]
@@ -121,8 +133,10 @@ impl LabelledPictures {
     ) -> Result<LabelledPictures, PicturesError> {
         let kept = home.shots_in(folder)?;
         if kept.is_empty() {
-            return Err(PicturesError::NoShots {
-                folder: folder.into(),
+            let folder = folder.to_owned();
+            return Err(match loose_pictures(&folder).unwrap_or_default().len() {
+                0 => PicturesError::NoShots { folder },
+                pictures => PicturesError::Unlabelled { folder, pictures },
             });
         }
         let listed = folder.join(LABELS_FILE);

@@ -147,9 +147,14 @@ impl fmt::Display for LeftOut {
                 "{files} file{s} of {are} not read: {}",
                 written.join(", ")
             )?;
-            let advice: Vec<&str> = self.kinds.keys().filter_map(|kind| advice(kind)).collect();
-            if let Some(advice) = advice.first() {
-                write!(out, " ({advice})")?;
+            let mut advices: Vec<&str> = Vec::new();
+            for advice in self.kinds.keys().filter_map(|kind| advice(kind)) {
+                if !advices.contains(&advice) {
+                    advices.push(advice);
+                }
+            }
+            if !advices.is_empty() {
+                write!(out, " ({})", advices.join("; "))?;
             }
         }
         let folders: usize = self.system.values().sum();
@@ -219,6 +224,14 @@ pub fn pictures_in(paths: &[impl AsRef<Path>]) -> Result<FoundPictures, FolderEr
         found.left_out.extend(inside.left_out);
     }
     Ok(found)
+}
+
+/// The picture files that lie in `folder` itself, by name: no hidden ones.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn loose_pictures(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    Ok(list(folder)?.pictures)
 }
 
 fn collect(folder: &Path, found: &mut FoundPictures) -> Result<(), FolderError> {
@@ -385,7 +398,9 @@ pub(super) mod tests {
             told.starts_with("4 files of kinds that are not read: .avif, ."),
             "{told}"
         );
+        // Each with what to do about it, and not the first alone.
         assert!(told.contains("avifdec"), "{told}");
+        assert!(told.contains("heif-convert"), "{told}");
         let phone = folder(&["1.HEIC", "2.HEIC", "3.HEIC"]);
         let message = pictures_in(&[phone.path()]).unwrap_err().to_string();
         assert!(

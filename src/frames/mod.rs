@@ -39,7 +39,7 @@ pub use data_set::{
     LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
 };
 pub use error::{DemoError, DeviceError, FramesError, HttpError};
-pub use folder::{FolderError, FoundPictures, LeftOut, pictures_in};
+pub use folder::{FolderError, FoundPictures, LeftOut, loose_pictures, pictures_in};
 pub use frame::Frame;
 #[doc(hidden)]
 pub use frame::RawFrame;

@@ -385,8 +385,22 @@ fn other_form(text: &str) -> Option<&'static str> {
     {
         return Some("XML or a page of the web");
     }
-    if all(&|line| line.starts_with("- ")) {
-        return Some("a list in YAML");
+    // `names:` above numbers or dashes is what detectors are trained with.
+    if *first == "---"
+        || (lines.len() > 1 && first.ends_with(':'))
+        || all(&|line| line.starts_with("- "))
+    {
+        return Some("YAML");
+    }
+    let numbered = |separator: char| {
+        let numbers = lines.iter().enumerate();
+        numbers.clone().all(|(number, line)| {
+            let rest = line.strip_prefix(&number.to_string());
+            rest.is_some_and(|rest| rest.starts_with(separator))
+        })
+    };
+    if lines.len() > 1 && [' ', ':', '.'].into_iter().any(numbered) {
+        return Some("labels with their numbers before them");
     }
     if all(&|line| {
         line.len() > 1 && line.starts_with('"') && line.trim_end_matches(',').ends_with('"')

@@ -1,13 +1,18 @@
 //! A folder of pictures that is bounded in number and bytes: the oldest make room for new ones. `000001.jpg` and so on, so that
-//! the order is known without a clock; whatever else lies there, and what was sorted into sub-folders, is left alone.
+//! the order is known without a clock; whatever else lies there, and what was sorted into sub-folders, is left alone. A folder
+//! that holds numbered pictures of somebody else is refused: they would be the oldest.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::file_system::{Access, Disk, FileSystem};
-use super::{StoreError, atomic};
+use super::{Home, StoreError, atomic};
 
 const EXTENSION: &str = ".jpg";
+/// Says that the numbered pictures beside it are this program's.
+const MARK: &str = ".edge-rlp";
 
 /// A bounded folder of pictures.
 #[derive(Clone)]
@@ -25,6 +30,11 @@ impl std::fmt::Debug for KeptPictures {
 }
 
 impl KeptPictures {
+    /// Pictures that are kept at most where nobody says how many, and their bytes.
+    pub const MOST: usize = 200;
+    /// The bytes that pictures of one folder may have together.
+    pub const BYTES: u64 = 64 << 20;
+
     /// At most `most` pictures of `most_bytes` together in `folder`, which is made when there is one.
     pub fn new(folder: &Path, most: usize, most_bytes: u64) -> KeptPictures {
         KeptPictures {
@@ -33,6 +43,11 @@ impl KeptPictures {
             most,
             most_bytes,
         }
+    }
+
+    /// Those of a home folder that wait to be labelled: `most` at most, of [`KeptPictures::BYTES`].
+    pub fn uncertain(home: &Home, most: usize) -> KeptPictures {
+        KeptPictures::new(&home.root().join("uncertain"), most, KeptPictures::BYTES)
     }
 
     /// Where they lie.
@@ -52,18 +67,17 @@ impl KeptPictures {
         }
         atomic::create_folder(&*self.files, &self.folder, Access::Owner).map_err(failed)?;
         atomic::clean(&*self.files, &self.folder);
-        let listed = self.files.list(&self.folder);
-        let mut kept: Vec<(u64, PathBuf, u64)> = listed
-            .map_err(StoreError::writing(&self.folder))?
-            .iter()
-            .filter_map(|name| {
-                let number = name.strip_suffix(EXTENSION)?.parse().ok()?;
-                let path = self.folder.join(name);
-                let bytes = self.files.size(&path).ok()?;
-                Some((number, path, bytes))
-            })
-            .collect();
-        kept.sort();
+        let kept = self.kept()?;
+        let mark = self.folder.join(MARK);
+        if self.files.kind(&mark).is_none() {
+            if !kept.is_empty() {
+                return Err(StoreError::writing(&self.folder)(io::Error::other(
+                    "it holds numbered pictures of something else: use a folder of its own",
+                )));
+            }
+            atomic::write(&*self.files, &mark, b"", Access::Owner)
+                .map_err(StoreError::writing(&mark))?;
+        }
         let newest = kept.last().map_or(0, |(number, ..)| *number);
         let mut bytes: u64 = kept.iter().map(|(.., bytes)| bytes).sum();
         let mut count = kept.len();
@@ -81,6 +95,45 @@ impl KeptPictures {
             .map_err(StoreError::writing(&path))?;
         Ok(path)
     }
+
+    /// Removes those that were kept more than `age` before `now`; how many there were.
+    ///
+    /// # Errors
+    /// If one cannot be removed.
+    pub fn remove_older(&self, age: Duration, now: SystemTime) -> Result<usize, StoreError> {
+        if self.files.kind(&self.folder.join(MARK)).is_none() {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        for (_, path, _) in self.kept()? {
+            let kept = self.files.modified(&path).ok();
+            let passed = kept.and_then(|kept| now.duration_since(kept).ok());
+            if passed.is_some_and(|passed| passed > age) {
+                self.files
+                    .remove_file(&path)
+                    .map_err(StoreError::writing(&path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Numbers, files and bytes, oldest first.
+    fn kept(&self) -> Result<Vec<(u64, PathBuf, u64)>, StoreError> {
+        let listed = self.files.list(&self.folder);
+        let mut kept: Vec<(u64, PathBuf, u64)> = listed
+            .map_err(StoreError::writing(&self.folder))?
+            .iter()
+            .filter_map(|name| {
+                let number = name.strip_suffix(EXTENSION)?.parse().ok()?;
+                let path = self.folder.join(name);
+                let bytes = self.files.size(&path).ok()?;
+                Some((number, path, bytes))
+            })
+            .collect();
+        kept.sort();
+        Ok(kept)
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +141,34 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        Disk.list(folder).unwrap()
+        let mut names = Disk.list(folder).unwrap();
+        names.retain(|name| name != MARK);
+        names
+    }
+
+    /// `--keep-uncertain` of a folder of photographs had the oldest of them make room.
+    #[test]
+    fn numbered_pictures_of_somebody_else_are_not_the_oldest() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("000001.jpg"), "a holiday").unwrap();
+        let error = KeptPictures::new(dir.path(), 1, 1000).add(&[7]);
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("a folder of its own"), "{message}");
+        assert_eq!(names(dir.path()), ["000001.jpg"]);
+    }
+
+    #[test]
+    fn pictures_that_are_too_old_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = KeptPictures::new(dir.path(), 9, 1000);
+        (0..3).for_each(|_| drop(kept.add(&[7]).unwrap()));
+        let day = Duration::from_secs(86_400);
+        let now = SystemTime::now();
+        assert_eq!(kept.remove_older(day, now).unwrap(), 0);
+        assert_eq!(kept.remove_older(day, now + 2 * day).unwrap(), 3);
+        assert!(names(dir.path()).is_empty());
+        let nowhere = KeptPictures::new(&dir.path().join("none"), 9, 1000);
+        assert_eq!(nowhere.remove_older(day, now).unwrap(), 0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::adapt::{
 use crate::clip::{Model, ModelError};
 use crate::host::memory;
 use crate::host::temperature::Pacing;
-use crate::prompt::{FactorsError, Label, Region, Template, TokenLayout};
+use crate::prompt::{FactorsError, Label, Prompt, Region, Template, TokenLayout};
 use crate::store::atomic::Replace;
 use crate::store::{DiskError, Saved, StoreError};
 use anyhow::Context as _;
@@ -58,6 +58,8 @@ pub struct Trained {
     pub images: usize,
     /// Pictures that could not be read.
     pub skipped_images: usize,
+    /// The parts of the camera's pictures that it was learnt from.
+    pub regions: Vec<Region>,
     pub seconds: Seconds,
 }
 
@@ -223,6 +225,7 @@ impl Adaptation {
             outcome: outcome.map_err(explained)?,
             images: set.labels.len(),
             skipped_images: 0,
+            regions: self.plan.regions.clone(),
             seconds: Seconds {
                 training: training.elapsed().as_secs_f64(),
                 ..Seconds::default()
@@ -256,7 +259,10 @@ impl Adaptation {
     /// If it cannot be written there. If that is because of the home folder, the prompt is left among the temporary files,
     /// and the error says where.
     pub fn save(&self, trained: &Trained, context: &Context) -> anyhow::Result<Saved> {
-        let record = self.record(&trained.outcome, self.plan.started)?;
+        let record = Prompt {
+            regions: trained.regions.clone(),
+            ..self.record(&trained.outcome, self.plan.started)?
+        };
         if let Some(path) = &self.plan.out {
             let bytes = context.home.export(&record, path, self.plan.replace())?;
             return Ok(Saved {

@@ -12,8 +12,9 @@ use super::camera::Camera;
 use super::shots::Retention;
 use super::{Context, Exit, usage};
 use crate::adapt::pictures::{Choice, LabelledPictures, demo_labels, drawn_class};
-use crate::frames::CameraSource;
-use crate::prompt::labels;
+use crate::frames::{CameraSource, loose_pictures};
+use crate::prompt::region::in_words;
+use crate::prompt::{Region, labels};
 use crate::store::LABELS_FILE;
 use adaptation::{Adaptation, Plan};
 use std::path::PathBuf;
@@ -30,10 +31,14 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         return unlabelled::run(&arguments, context);
     }
     // All that can be wrong with the flags is found before the first picture is touched.
-    let plan = arguments.plan(context)?;
+    let mut plan = arguments.plan(context)?;
     plan.check_out(context)?;
-    if let Some(source) = taught(&arguments)? {
-        return teach(source, &arguments, plan, context);
+    let taught = taught(&arguments, context)?;
+    if plan.regions.is_empty() && (taught.is_some() || arguments.pictures.shots_from.is_some()) {
+        plan.regions = remembered(&arguments, context)?;
+    }
+    if let Some((source, title)) = taught {
+        return teach((source, title), &arguments, plan, context);
     }
     let pictures = pictures(&arguments, context)?;
     context.output.unused_folders(&pictures.unused);
@@ -47,8 +52,31 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     adaptation.finish(&trained, context)
 }
 
-/// The camera whose pictures a person at the terminal is to label, if that is how to learn.
-fn taught(arguments: &Arguments) -> anyhow::Result<Option<Camera>> {
+/// The pictures that a person at the terminal is to label, if that is how to learn, and what they are called: a camera's, or
+/// those of `--shots-from` where none has a label.
+fn taught(
+    arguments: &Arguments,
+    context: &Context,
+) -> anyhow::Result<Option<(view::Source, String)>> {
+    if let Some(from) = &arguments.pictures.shots_from {
+        let folder = shots_folder(from, &arguments.prompt, context)?;
+        let waiting = loose_pictures(&folder).unwrap_or_default();
+        if waiting.is_empty() {
+            return Ok(None);
+        }
+        if context.home.shots_in(&folder)?.is_empty() && view::is_there() {
+            return Ok(Some((
+                view::Source::Kept(waiting),
+                folder.display().to_string(),
+            )));
+        }
+        context.output.warn(format!(
+            "{} pictures in {} are in no folder of a label, and are left out",
+            waiting.len(),
+            folder.display()
+        ));
+        return Ok(None);
+    }
     let Some(camera) = arguments.camera()? else {
         return Ok(None);
     };
@@ -57,7 +85,11 @@ fn taught(arguments: &Arguments) -> anyhow::Result<Option<Camera>> {
         return Ok(None);
     }
     if view::is_there() {
-        return Ok(Some(camera));
+        let title = format!("camera {}", camera.source);
+        return Ok(Some((
+            view::Source::Camera(camera.source, camera.options),
+            title,
+        )));
     }
     if arguments.labelling.view {
         Err(usage(
@@ -68,29 +100,48 @@ fn taught(arguments: &Arguments) -> anyhow::Result<Option<Camera>> {
     }
 }
 
-/// Opens the view in which the pictures of `camera` are labelled.
+/// The parts of a camera's pictures that the shots to learn from are of, where nothing is said: what is noted beside them,
+/// else what the prompt of their name was trained on.
+fn remembered(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<Region>> {
+    let from = arguments.pictures.shots_from.as_deref().unwrap_or_default();
+    let folder = shots_folder(from, &arguments.prompt, context)?;
+    let of_prompt = || {
+        let named = !from.is_empty() && !from.contains(['/', '\\']);
+        let prompt = if named { from } else { &arguments.prompt };
+        Some(context.home.load(prompt).ok()?.record.regions)
+    };
+    let regions = context.home.shot_regions(&folder).or_else(of_prompt);
+    let regions = regions.unwrap_or_default();
+    if !regions.is_empty() {
+        context.output.note(format!(
+            "the shots show {} of a camera's pictures",
+            in_words(&regions)
+        ));
+    }
+    Ok(regions)
+}
+
+/// Opens the view in which the pictures of a source are labelled; it is called `title`.
 fn teach(
-    camera: Camera,
+    (source, title): (view::Source, String),
     arguments: &Arguments,
     plan: Plan,
     context: &Context,
 ) -> anyhow::Result<Exit> {
-    if plan.regions.len() > 1 {
-        return Err(usage(
-            "the view labels one region at a time: give one --region",
-        ));
-    }
     let kept = context.home.shots_folder(&plan.prompt)?.join(LABELS_FILE);
-    let drawn = matches!(camera.source, CameraSource::Demo(_));
+    let drawn = matches!(source, view::Source::Camera(CameraSource::Demo(_), _));
     let labels = match &arguments.labelling.labels {
         Some(file) => labels::read(file)?,
         None if kept.is_file() => labels::read(&kept)?,
         None if drawn => demo_labels(),
-        None => {
-            return Err(usage(
-                "say with --labels FILE what there is to tell apart: one label a line",
-            ));
-        }
+        None => match context.home.load(&plan.prompt) {
+            Ok(loaded) => loaded.record.labels,
+            Err(_) => {
+                return Err(usage(
+                    "say with --labels FILE what there is to tell apart: one label a line",
+                ));
+            }
+        },
     };
     if drawn {
         labels
@@ -99,8 +150,8 @@ fn teach(
     }
     let adaptation = Adaptation::open(plan, labels, context)?;
     let view = view::View {
-        source: camera.source,
-        options: camera.options,
+        source,
+        title,
         adaptation: &adaptation,
         blocks: arguments.labelling.blocks,
     };

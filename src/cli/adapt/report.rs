@@ -19,7 +19,6 @@ impl Adaptation {
         let prompt = outcome.prompt(&self.task(), &self.plan.template, &self.plan.options)?;
         Ok(Prompt {
             provenance: Provenance::here(begun.elapsed()),
-            regions: self.plan.regions.clone(),
             ..prompt
         })
     }

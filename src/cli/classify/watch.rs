@@ -19,6 +19,7 @@ use crate::watch::{
 };
 use anyhow::bail;
 use std::io::{IsTerminal, stderr};
+use std::path::Path;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
@@ -129,10 +130,13 @@ pub fn watch<'a>(
     report.rates = Some(in_words(&rates.all, rates.started.elapsed()));
     if let Some(uncertain) = uncertain.filter(|uncertain| uncertain.count() > 0) {
         let (count, folder) = (uncertain.count(), uncertain.folder().display());
-        report.note(match count {
-            1 => format!("a picture that is worth labelling was kept in {folder}"),
-            _ => format!("{count} pictures that are worth labelling were kept in {folder}"),
-        });
+        let were = match count {
+            1 => "a picture that is worth labelling was".to_owned(),
+            _ => format!("{count} pictures that are worth labelling were"),
+        };
+        report.note(format!(
+            "{were} kept in {folder}: `edge-rlp adapt --shots-from {folder}` labels them"
+        ));
     }
     if arguments.motion.is_some() {
         let savings = watch.savings();
@@ -189,21 +193,21 @@ fn on_change(
     Ok(Some(on_change))
 }
 
-/// Uncertain pictures that are kept at most, and their bytes.
-const UNCERTAIN: usize = 200;
-const UNCERTAIN_BYTES: u64 = 64 << 20;
-
 /// What keeps uncertain pictures, if that is asked for.
 fn uncertain(report: &Report) -> anyhow::Result<Option<Uncertain>> {
     let Some(place) = &report.arguments.keep_uncertain else {
         return Ok(None);
     };
-    let (folder, most) = match place.parse::<usize>() {
+    let kept = match place.parse::<usize>() {
         Ok(0) => return Err(usage("--keep-uncertain 0 keeps nothing: leave it out")),
-        Ok(most) => (report.context.home.root().join("uncertain"), most),
-        Err(_) => (place.into(), UNCERTAIN),
+        Ok(most) => KeptPictures::uncertain(&report.context.home, most),
+        // With a separator, so that it is no name of a prompt to whoever labels them.
+        Err(_) => KeptPictures::new(
+            &Path::new(".").join(place),
+            KeptPictures::MOST,
+            KeptPictures::BYTES,
+        ),
     };
-    let kept = KeptPictures::new(&folder, most, UNCERTAIN_BYTES);
     Ok(Some(Uncertain::new(kept)))
 }
 

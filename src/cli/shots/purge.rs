@@ -3,6 +3,7 @@
 
 use super::count;
 use crate::cli::{Context, Exit, sentence, usage};
+use crate::store::KeptPictures;
 use anyhow::Context as _;
 use serde_json::json;
 use std::cell::Cell;
@@ -103,6 +104,8 @@ impl<'a> Retention<'a> {
         for prompt in home.shots_of()? {
             removed += remove_old(&prompt, age, self.context)?;
         }
+        removed += KeptPictures::uncertain(home, KeptPictures::MOST)
+            .remove_older(age, SystemTime::now())?;
         let age = humantime::format_duration(age);
         Ok((removed > 0).then(|| {
             format!(

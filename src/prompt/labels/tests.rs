@@ -101,6 +101,10 @@ fn lists_of_other_forms_are_told_what_they_look_like() {
         ("[\"mug\",\"bottle\"]", "JSON"),
         ("{\n  \"labels\": []\n}", "JSON"),
         ("- mug\n- bottle\n", "YAML"),
+        ("names:\n  0: mug\n  1: bottle\n", "YAML"),
+        ("# coco\nnames:\n- mug\n", "YAML"),
+        ("0 mug\n1 bottle\n2 key\n", "numbers before them"),
+        ("0: mug\n1: bottle\n", "numbers before them"),
         ("\"mug\",\n\"bottle\"\n", "quoted"),
         ("<html>", "XML"),
     ] {
@@ -113,6 +117,8 @@ fn lists_of_other_forms_are_told_what_they_look_like() {
     }
     for fine in [
         "screw, M4\nnut\n",
+        "1 euro\n2 euro\n",
+        "0 mm\n5 mm\n",
         "ok = a closed, red door\nnot ok = an open, red door",
     ] {
         assert_eq!(parse(fine, "labels.txt").unwrap().len(), 2, "{fine}");

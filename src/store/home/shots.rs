@@ -8,7 +8,8 @@ mod tests;
 
 use super::Home;
 use super::names::check_prompt_name;
-use crate::prompt::{Label, labels};
+use crate::prompt::region::check_regions;
+use crate::prompt::{Label, Region, labels};
 use crate::store::file_system::Access;
 use crate::store::{DiskError, StoreError, atomic};
 use names::{folder_name, label_of};
@@ -19,6 +20,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The file beside the label folders that says in which order and with which words the labels are read.
 pub const LABELS_FILE: &str = "labels.txt";
+/// The file beside them that says which parts of a camera's pictures the shots are, as `--region` has them: one a line.
+pub const REGIONS_FILE: &str = "regions.txt";
+/// More bytes than the regions of a camera take.
+const MOST_REGIONS_BYTES: u64 = 8 << 10;
 /// The folder in the home folder that the shots of all prompts are in.
 pub(super) const SHOTS: &str = "shots";
 /// From 1970 to 2026.
@@ -56,7 +61,7 @@ impl Home {
     pub fn shots_in(&self, folder: &Path) -> Result<Vec<Shot>, StoreError> {
         let mut shots = Vec::new();
         for name in self.names_in(folder)? {
-            if name.starts_with('.') || name == LABELS_FILE {
+            if name.starts_with('.') || name == LABELS_FILE || name == REGIONS_FILE {
                 continue;
             }
             let label_folder = folder.join(&name);
@@ -220,9 +225,11 @@ impl Home {
             let _ = self.files.remove_dir(&inner);
         }
         atomic::clean(&*self.files, &folder);
-        match self.files.remove_file(&folder.join(LABELS_FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result.map_err(StoreError::writing(&folder))?,
+        for file in [LABELS_FILE, REGIONS_FILE] {
+            match self.files.remove_file(&folder.join(file)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(StoreError::writing(&folder))?,
+            }
         }
         self.sync_if_there(&folder)?;
         let _ = self.files.remove_dir(&folder);
@@ -265,15 +272,39 @@ impl Home {
     /// If they cannot be written; then those that were there before still are.
     pub fn keep_shot_labels(&self, name: &str, labels: &[Label]) -> Result<(), StoreError> {
         let folder = self.shots_folder(name)?;
-        let path = folder.join(LABELS_FILE);
-        let text = labels::to_text(labels);
-        let kept = self.files.read(&path, text.len() as u64);
+        self.keep_beside_shots(&folder, LABELS_FILE, &labels::to_text(labels))
+    }
+
+    /// Keeps which parts of a camera's pictures the shots for the prompt `name` are; none for whole pictures.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep_shot_regions(&self, name: &str, regions: &[Region]) -> Result<(), StoreError> {
+        let folder = self.shots_folder(name)?;
+        let lines = regions.iter().map(|region| format!("{region}\n"));
+        self.keep_beside_shots(&folder, REGIONS_FILE, &lines.collect::<String>())
+    }
+
+    /// What [`Home::keep_shot_regions`] kept in a folder of shots; none where it kept nothing that can be read.
+    pub fn shot_regions(&self, folder: &Path) -> Option<Vec<Region>> {
+        let bytes = self
+            .files
+            .read(&folder.join(REGIONS_FILE), MOST_REGIONS_BYTES);
+        let text = String::from_utf8(bytes.ok()?).ok()?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let regions: Vec<Region> = lines.map(|line| line.parse().ok()).collect::<Option<_>>()?;
+        check_regions(&regions).is_ok().then_some(regions)
+    }
+
+    fn keep_beside_shots(&self, folder: &Path, file: &str, text: &str) -> Result<(), StoreError> {
+        let path = folder.join(file);
+        let kept = self.files.read(&path, text.len() as u64 + 1);
         if kept.is_ok_and(|kept| kept == text.as_bytes()) {
             return Ok(());
         }
         let _lock = self.lock_all()?;
-        self.create_folder(&folder, Access::Owner)?;
-        atomic::clean(&*self.files, &folder);
+        self.create_folder(folder, Access::Owner)?;
+        atomic::clean(&*self.files, folder);
         self.write(&path, text.as_bytes(), Access::Owner)
     }
 }

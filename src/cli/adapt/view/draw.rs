@@ -8,6 +8,7 @@ use super::watch::Snapshot;
 use crate::cli::output::percent;
 use crate::visible::shown;
 use crate::watch::Hints;
+use image::RgbImage;
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect, Size};
@@ -27,10 +28,13 @@ const PANEL: u16 = 30;
 /// All that is drawn beside the state.
 pub struct Look<'a> {
     pub prompt: &'a str,
+    /// The camera, or the file that is shown.
     pub source: &'a str,
     /// What guesses are made with.
     pub in_use: &'a str,
     pub snapshot: Option<&'a Snapshot>,
+    /// What is drawn of it: the picture, with the regions' frames where there are regions.
+    pub picture: Option<&'a RgbImage>,
     pub hints: &'a Hints,
     pub depth: Depth,
     /// The picture's real pixels and their place, where the terminal shows them.
@@ -159,7 +163,7 @@ fn bad() -> Style {
 fn title<'a>(state: &State, look: &Look<'a>) -> Paragraph<'a> {
     let shots = state.total();
     let mut words = format!(
-        "{} {shots} shot{} for prompt {} from camera {}",
+        "{} {shots} shot{} for prompt {} from {}",
         if state.paused { " PAUSED" } else { "" },
         if shots == 1 { "" } else { "s" },
         shown(look.prompt),
@@ -171,15 +175,18 @@ fn title<'a>(state: &State, look: &Look<'a>) -> Paragraph<'a> {
     {
         words += &format!(", drawn: {drawn}");
     }
+    if let Some(region) = state.regions.looked_at() {
+        words += &format!(", region {region}");
+    }
     Paragraph::new(words).style(Style::new().add_modifier(Modifier::REVERSED))
 }
 
 fn picture(frame: &mut Frame, look: &Look, place: Rect) {
-    match (look.pixels, look.snapshot) {
+    match (look.pixels, look.picture) {
         (Some((protocol, inside)), _) if place.union(inside) == place => {
             frame.render_widget(Image::new(protocol), inside);
         }
-        (_, Some(snapshot)) => blocks(&snapshot.frame.image, place, look.depth, frame.buffer_mut()),
+        (_, Some(picture)) => blocks(picture, place, look.depth, frame.buffer_mut()),
         (_, None) => frame.render_widget(Paragraph::new("waiting for the camera ..."), place),
     }
 }
@@ -326,6 +333,10 @@ fn keys(state: &State) -> Paragraph<'static> {
     let words = match &state.stage {
         Stage::Training(_) => "Esc cancels".to_owned(),
         Stage::Verdict(_) => "k keep   m more shots   q leave without it".to_owned(),
+        Stage::Looking if state.regions.moving => {
+            "arrows move it  Shift+arrows w n h l + - resize  x none  Tab next  Enter done"
+                .to_owned()
+        }
         Stage::Looking if state.burst_armed => {
             "a label's key: 8 shots in 3 seconds   b off".to_owned()
         }
@@ -424,7 +435,7 @@ fn mistakes<'a>(state: &State, verdict: &Verdict) -> Vec<Line<'a>> {
 }
 
 fn help(frame: &mut Frame, place: Rect) {
-    const LINES: [&str; 14] = [
+    const LINES: [&str; 15] = [
         "1-9, a-z  keep the picture as a shot of that label",
         "0         keep it as a shot of the marked label",
         "b, key    8 shots in 3 seconds: move the thing meanwhile",
@@ -432,6 +443,7 @@ fn help(frame: &mut Frame, place: Rect) {
         "Delete    remove the newest shot of the marked label",
         "↑ ↓       mark a label",
         "space     hold the picture still, and on again",
+        "Tab       label a region of the picture: arrows move it",
         "Enter     train on all shots; 16 of each label do well",
         "q, Ctrl-C leave; shots are kept",
         "",

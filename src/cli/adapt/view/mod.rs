@@ -4,6 +4,7 @@
 
 mod draw;
 mod picture;
+mod regions;
 mod shots;
 mod state;
 mod terminal;
@@ -13,7 +14,6 @@ mod watch;
 use super::super::{Context, Exit};
 use super::adaptation::{Adaptation, Trained};
 use crate::adapt::LabelledPictures;
-use crate::frames::{CameraOptions, CameraSource};
 use crate::store::Shot;
 use crate::watch::{Hints, SharpnessHistory};
 use anyhow::Context as _;
@@ -22,6 +22,7 @@ use ndarray::Array1;
 use picture::Pixels;
 use ratatui::crossterm::event::{Event, KeyEventKind};
 use ratatui_image::protocol::Protocol;
+use regions::Regions;
 use state::{Action, Stage, State};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use train::{Encoded, Training};
 use watch::{Controls, InUse, Snapshot, ViewEvent, Watcher};
 
 pub use terminal::is_there;
+pub use watch::Source;
 
 /// How long the view waits for a key before it looks at everything else.
 const POLL: Duration = Duration::from_millis(30);
@@ -42,8 +44,9 @@ const GONE: &str = "the terminal is gone";
 const PIXEL_PACE: Duration = Duration::from_millis(250);
 /// What the view is opened with.
 pub struct View<'a> {
-    pub source: CameraSource,
-    pub options: CameraOptions,
+    pub source: Source,
+    /// What it is called.
+    pub title: String,
     pub adaptation: &'a Adaptation,
     /// Whether to leave real pixels alone.
     pub blocks: bool,
@@ -57,6 +60,8 @@ struct Kept {
     feature: Option<Array1<f32>>,
     /// Whether it was taken since the view opened.
     ours: bool,
+    /// The file that waited to be labelled, where it was one.
+    origin: Option<PathBuf>,
 }
 
 /// How the view ended.
@@ -85,10 +90,14 @@ pub fn run(view: &View, context: &Context) -> anyhow::Result<Exit> {
             shot,
             feature: None,
             ours: false,
+            origin: None,
         })
     });
     let kept: Vec<Kept> = kept.collect();
     let in_use = InUse::load(adaptation, context)?;
+    let other = view
+        .begin_regions(&folder, context)?
+        .filter(|_| !kept.is_empty());
     let earlier: Vec<Shot> = kept.iter().map(|kept| kept.shot.clone()).collect();
     let controls = Controls::default();
     let (sender, camera) = mpsc::sync_channel(1);
@@ -96,19 +105,24 @@ pub fn run(view: &View, context: &Context) -> anyhow::Result<Exit> {
         let (in_use, controls) = (&in_use, &controls);
         let watcher = Watcher {
             in_use,
-            regions: view.adaptation.plan.regions.clone(),
+            region: view.regions().first().cloned(),
             earlier: earlier.into_iter(),
             controls,
             events: sender,
         };
-        let watcher = scope.spawn(move || watcher.watch(&view.source, &view.options));
+        let watcher = scope.spawn(move || watcher.watch(&view.source));
         let threads = CameraThread {
             in_use,
             controls,
             events: camera,
         };
         let session = Session::new(view, context, kept, threads);
-        let end = session.and_then(|session| session.run(scope));
+        let end = session.and_then(|mut session| {
+            if let Some(other) = other {
+                session.state.warn(other);
+            }
+            session.run(scope)
+        });
         controls.stop.store(true, Ordering::Relaxed);
         // Its panic, if it had one, has been reported.
         let _ = watcher.join();
@@ -175,6 +189,8 @@ struct Session<'a> {
     sharpness: SharpnessHistory,
     /// The number of the last frame that became a shot.
     stored: Option<u64>,
+    /// The label of a shot that is taken as soon as the region that was just chosen is there.
+    waiting: Option<usize>,
     trained: Option<Box<Trained>>,
     encoded: Arc<Encoded>,
     opened: Instant,
@@ -201,6 +217,7 @@ impl<'a> Session<'a> {
         let labels = view.adaptation.labels.iter().enumerate();
         let count = |class| kept.iter().filter(|kept| kept.class == class).count();
         let mut state = State::new(labels.map(|(class, label)| (label.name.clone(), count(class))));
+        state.regions = Regions::new(view.regions().to_vec());
         match kept.len() {
             0 => state.note("press a label's key while the camera shows it; ? for help"),
             count => state.note(format!("{count} shots of earlier are here; ? for help")),
@@ -227,6 +244,7 @@ impl<'a> Session<'a> {
             hints: Hints::default(),
             sharpness: SharpnessHistory::default(),
             stored: None,
+            waiting: None,
             trained: None,
             encoded: Arc::default(),
             opened: Instant::now(),
@@ -236,7 +254,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Until the user or a signal ends it. The terminal is given back when this returns.
+    /// Until the user or a signal ends it. The terminal is given back when this returns. Files that waited to be labelled and
+    /// are shots now go.
     fn run<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> anyhow::Result<End>
     where
         'a: 'scope,
@@ -255,6 +274,11 @@ impl<'a> Session<'a> {
         };
         if let Some((training, _)) = &running {
             training.stop.store(true, Ordering::Relaxed);
+        }
+        if end.is_ok() {
+            let labelled = self.kept.iter().filter_map(|kept| kept.origin.as_ref());
+            // One that stays is shown again, and then known to be nearly the same as a shot.
+            labelled.for_each(|file| drop(std::fs::remove_file(file)));
         }
         end
     }
@@ -304,6 +328,8 @@ impl<'a> Session<'a> {
             Action::Store(class) => self.store(class),
             Action::Undo => self.undo(),
             Action::RemoveNewest(class) => self.remove_newest(class),
+            Action::Look => self.look(),
+            Action::Skip => self.skip(),
             Action::Train => *running = Some(self.train(scope)),
             Action::Cancel => {
                 if let Some((training, _)) = running {
@@ -337,8 +363,12 @@ impl<'a> Session<'a> {
         match event {
             ViewEvent::Snapshot(snapshot) => {
                 self.sharpness.add(snapshot.sharpness);
+                self.state.size = snapshot.whole.image.dimensions();
                 self.snapshot = Some(snapshot);
                 self.hint();
+                if let Some(class) = self.waiting.take() {
+                    self.store(class);
+                }
             }
             ViewEvent::Kept(shot, feature) => {
                 let known = self.kept.iter_mut().find(|kept| kept.shot == shot);
@@ -350,8 +380,11 @@ impl<'a> Session<'a> {
             ViewEvent::Ended(Some(error)) => return Err(error),
             ViewEvent::Ended(None) => {
                 self.ended = true;
-                self.state
-                    .note("the camera's stream has ended; what is shown was its last picture");
+                self.state.note(if self.view.is_live() {
+                    "the camera's stream has ended; what is shown was its last picture"
+                } else {
+                    "that was the last picture that waited; Enter trains on all shots"
+                });
             }
         }
         Ok(())
@@ -383,7 +416,10 @@ impl<'a> Session<'a> {
     ) -> anyhow::Result<()> {
         self.state.stage = Stage::Looking;
         match thread.join() {
-            Ok(Ok((trained, verdict))) => {
+            Ok(Ok((mut trained, verdict))) => {
+                if self.view.is_live() {
+                    trained.regions.clone_from(&self.state.regions.list);
+                }
                 self.trained = Some(Box::new(trained));
                 self.state.stage = Stage::Verdict(verdict);
             }
@@ -404,22 +440,31 @@ impl<'a> Session<'a> {
             ..
         } = self;
         let size = self.screen.terminal.size()?;
-        if let (Some(pixels), Some(snapshot)) = (pixels, snapshot.as_deref()) {
+        let framed = snapshot
+            .as_deref()
+            .filter(|_| !state.regions.list.is_empty())
+            .map(|snapshot| picture::with_frames(&snapshot.whole.image, &state.regions));
+        let whole = snapshot.as_deref().map(|snapshot| &snapshot.whole.image);
+        let picture = framed.as_ref().or(whole);
+        if let (Some(pixels), Some(picture)) = (pixels, picture) {
             let place = draw::picture_place(state, size);
             let fresh = drawn_pixels.as_ref().is_some_and(|(at, _, inside)| {
                 at.elapsed() < PIXEL_PACE && place.union(*inside) == place
             });
             if !fresh {
-                let shown = pixels.picture(&snapshot.frame.image, place);
+                let shown = pixels.picture(picture, place);
                 *drawn_pixels = shown.map(|(protocol, inside)| (Instant::now(), protocol, inside));
             }
         }
-        let source = self.view.source.to_string();
         let look = Look {
             prompt: &self.view.adaptation.plan.prompt,
-            source: &source,
+            source: match &snapshot {
+                Some(waiting) if !self.view.is_live() => &waiting.whole.source,
+                _ => &self.view.title,
+            },
             in_use: &self.camera.in_use.title,
             snapshot: snapshot.as_deref(),
+            picture,
             hints,
             depth: *depth,
             pixels: drawn_pixels

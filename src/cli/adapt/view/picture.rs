@@ -1,8 +1,9 @@
 //! A picture in a terminal: two pixels a cell as half-blocks in as many colours as there are, or its real pixels where the
 //! terminal can show them.
 
+use super::regions::Regions;
 use super::terminal::Depth;
-use image::{DynamicImage, RgbImage, imageops};
+use image::{DynamicImage, Rgb, RgbImage, imageops};
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::cursor;
 use ratatui::layout::{Rect, Size};
@@ -15,6 +16,10 @@ use std::io::{self, IsTerminal};
 
 /// Two pictures of a Kitty terminal take turns, so that one is whole while the other arrives.
 const KITTY_IDS: [u32; 2] = [0x0e_d6e1, 0x0e_d6e2];
+
+/// The frame of the region that is looked at, and those of the others.
+const LOOKED_AT: Rgb<u8> = Rgb([255, 221, 0]);
+const OTHER: Rgb<u8> = Rgb([160, 160, 160]);
 
 /// The largest size of `picture`'s shape, in half-block pixels, that fits into `area`; even in height.
 fn fitted(picture: &RgbImage, area: Rect) -> (u32, u32) {
@@ -54,6 +59,34 @@ pub fn blocks(picture: &RgbImage, area: Rect, depth: Depth, buffer: &mut Buffer)
             }
         }
     }
+}
+
+/// `picture` with frames around regions: the one that is looked at in yellow.
+pub fn with_frames(picture: &RgbImage, regions: &Regions) -> RgbImage {
+    let mut framed = picture.clone();
+    let (width, height) = picture.dimensions();
+    // Two half-blocks of the view, of pictures that fill it.
+    let thick = (width.max(height) / 48).max(1);
+    let others = regions.list.iter().enumerate();
+    let others = others.filter(|(place, _)| *place != regions.current);
+    let looked_at = regions.looked_at().map(|region| (region, LOOKED_AT));
+    let all = others.map(|(_, region)| (region, OTHER)).chain(looked_at);
+    for (region, colour) in all {
+        let Ok(at) = region.within(width, height) else {
+            continue;
+        };
+        let (right, bottom) = (at.x + at.width, at.y + at.height);
+        for (y, x) in (at.y..bottom).flat_map(|y| (at.x..right).map(move |x| (y, x))) {
+            let edge = (x - at.x)
+                .min(right - 1 - x)
+                .min(y - at.y)
+                .min(bottom - 1 - y);
+            if edge < thick {
+                framed.put_pixel(x, y, colour);
+            }
+        }
+    }
+    framed
 }
 
 fn brightness([red, green, blue]: [u8; 3]) -> u32 {
@@ -191,7 +224,6 @@ impl Pixels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::Rgb;
 
     fn drawn(picture: &RgbImage, (width, height): (u16, u16), depth: Depth) -> Buffer {
         let area = Rect::new(0, 0, width, height);
@@ -219,6 +251,21 @@ mod tests {
             drawn(&wide, size, Depth::Palette);
             drawn(&RgbImage::new(1, 300), size, Depth::Sixteen);
         }
+    }
+
+    #[test]
+    fn regions_are_framed_and_the_rest_of_the_picture_stays() {
+        let grey = RgbImage::from_pixel(96, 48, Rgb([90; 3]));
+        let list = ["a=0,0,50,100", "b=50,50,50,50", "c=0,0,500,500px"];
+        let mut regions = Regions::new(list.map(|text| text.parse().unwrap()).to_vec());
+        let framed = with_frames(&grey, &regions);
+        assert_eq!(*framed.get_pixel(0, 0), LOOKED_AT);
+        assert_eq!(*framed.get_pixel(47, 30), LOOKED_AT);
+        assert_eq!(*framed.get_pixel(50, 24), OTHER);
+        assert_eq!(*framed.get_pixel(20, 20), Rgb([90; 3]));
+        assert_eq!(*framed.get_pixel(80, 10), Rgb([90; 3]));
+        regions.current = 1;
+        assert_eq!(*with_frames(&grey, &regions).get_pixel(50, 24), LOOKED_AT);
     }
 
     #[test]

@@ -29,6 +29,10 @@ impl Session<'_> {
             }
             return;
         }
+        if self.view.is_live() && snapshot.region.as_ref() != self.state.regions.looked_at() {
+            self.waiting = Some(class);
+            return;
+        }
         let name = &self.view.adaptation.labels[class].name;
         let home = &self.context.home;
         let jpeg = snapshot.frame.to_jpeg().map_err(|error| error.to_string());
@@ -54,6 +58,7 @@ impl Session<'_> {
             class,
             feature: Some(snapshot.feature.clone()),
             ours: true,
+            origin: (!self.view.is_live()).then(|| snapshot.whole.source.clone().into()),
         });
         self.hint();
         (self.camera.controls.next_scene).store(true, Ordering::Relaxed);

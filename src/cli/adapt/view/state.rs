@@ -1,6 +1,7 @@
 //! What the labelling view knows and what its keys mean: plain data and functions, with no terminal, camera or disk, so
 //! that every key can be tried in a test. Whoever holds it carries out the actions and reports how they went.
 
+use super::regions::Regions;
 use crate::adapt::MIN_SHOTS;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::time::Duration;
@@ -89,6 +90,10 @@ pub enum Action {
     Undo,
     /// Remove the newest shot of this label, of whatever session.
     RemoveNewest(usize),
+    /// Look at another part of the camera's pictures.
+    Look,
+    /// Show the next picture, where they wait to be labelled.
+    Skip,
     Train,
     /// End training without a result.
     Cancel,
@@ -114,6 +119,10 @@ pub struct State {
     pub burst_armed: bool,
     pub help: bool,
     pub message: Option<Message>,
+    /// The parts of the camera's pictures that are labelled.
+    pub regions: Regions,
+    /// The size of the camera's pictures, in pixels.
+    pub size: (u32, u32),
     burst: Option<Burst>,
 }
 
@@ -134,6 +143,8 @@ impl State {
             burst_armed: false,
             help: false,
             message: None,
+            regions: Regions::default(),
+            size: (1, 1),
             burst: None,
         }
     }
@@ -177,6 +188,13 @@ impl State {
             return Action::Nothing;
         }
         match &self.stage {
+            Stage::Looking if self.regions.moving => {
+                if self.regions.key(code, key.modifiers, self.size) {
+                    return Action::Look;
+                }
+                self.note("Enter when the region is right: then keys are labels again");
+                Action::Nothing
+            }
             Stage::Looking => self.key_looking(code, now),
             Stage::Training(_) if code == KeyCode::Esc => Action::Cancel,
             Stage::Training(_) => Action::Nothing,
@@ -196,6 +214,11 @@ impl State {
             KeyCode::Delete => return Action::RemoveNewest(self.selected),
             KeyCode::Char('q') => return Action::Quit,
             KeyCode::Char(' ') => self.paused = !self.paused,
+            KeyCode::Tab => {
+                self.regions.begin(self.size);
+                return Action::Look;
+            }
+            KeyCode::Right => return Action::Skip,
             KeyCode::Char('b') => self.burst_armed = !self.burst_armed,
             KeyCode::Up => self.selected = self.selected.saturating_sub(1),
             KeyCode::Down => self.selected = (self.selected + 1).min(last),
@@ -430,6 +453,21 @@ mod tests {
         assert_eq!(verdict.weakest(|class| [5, 4][class]), Some(1));
         verdict.confusion = vec![vec![0, 0], vec![0, 0]];
         assert_eq!(verdict.weakest(|_| 5), None);
+    }
+
+    #[test]
+    fn keys_move_the_region_until_enter_and_are_labels_again_then() {
+        let mut state = state(&[("mug", 2), ("fish", 2)]);
+        assert_eq!(press(&mut state, KeyCode::Tab), Action::Look);
+        assert_eq!(press(&mut state, KeyCode::Left), Action::Look);
+        let region = state.regions.looked_at().unwrap().to_string();
+        assert_eq!(region, "23,25,50,50%");
+        assert_eq!(letter(&mut state, '1'), Action::Nothing);
+        assert!(state.message.as_ref().unwrap().text.contains("Enter"));
+        assert_eq!(press(&mut state, KeyCode::Enter), Action::Look);
+        assert_eq!(letter(&mut state, '1'), Action::Store(0));
+        assert_eq!(press(&mut state, KeyCode::Right), Action::Skip);
+        assert_eq!(control_c(&mut state), Action::Quit);
     }
 
     #[test]

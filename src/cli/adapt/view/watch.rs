@@ -4,14 +4,17 @@
 use super::super::super::Context;
 use super::super::adaptation::Adaptation;
 use crate::classifier::Classifier;
-use crate::frames::{CameraOptions, CameraProblem, CameraSource, Frame, MAX_PIXELS, read_picture};
+use crate::frames::{
+    CameraOptions, CameraProblem, CameraSource, Frame, Frames, MAX_PIXELS, cut, read_picture,
+};
 use crate::prompt::Region;
 use crate::store::Shot;
 use crate::watch::{Event, Named, Watch, WatchOptions, sharpness};
 use ndarray::Array1;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +29,12 @@ const VIEW_SEED: u64 = 2_000_000;
 
 /// A frame, and what the model makes of it.
 pub struct Snapshot {
+    /// What is labelled: the picture, or the region of it.
     pub frame: Arc<Frame>,
+    /// The picture as it came.
+    pub whole: Arc<Frame>,
+    /// The region that was cut out of it.
+    pub region: Option<Region>,
     /// `[joint]`, L2-normalised.
     pub feature: Array1<f32>,
     /// The best label and its probability.
@@ -35,13 +43,16 @@ pub struct Snapshot {
     pub sharpness: f32,
 }
 
-impl From<Named> for Snapshot {
-    fn from(named: Named) -> Snapshot {
+impl Snapshot {
+    /// What was named, of the `region` of a picture.
+    fn of(named: Named, region: Option<Region>) -> Snapshot {
         let best = named.answer.best();
         Snapshot {
             guess: (best.class, best.probability),
             sharpness: sharpness(&named.frame.image),
             frame: named.frame,
+            whole: named.whole,
+            region,
             feature: named.feature,
         }
     }
@@ -65,6 +76,65 @@ pub struct Controls {
     pub paused: AtomicBool,
     /// The scene that is shown is labelled: draw the next.
     pub next_scene: AtomicBool,
+    /// The region to look at from here on; whole pictures where there is none in it.
+    region: Mutex<Option<Option<Region>>>,
+}
+
+/// Where the pictures come from.
+pub enum Source {
+    Camera(CameraSource, CameraOptions),
+    /// Files that wait to be labelled, each shown until it is.
+    Kept(Vec<PathBuf>),
+}
+
+impl Source {
+    fn open(&self) -> anyhow::Result<(Frames, Duration)> {
+        Ok(match self {
+            Source::Camera(camera, options) => {
+                // A drawn frame is a scene of its own.
+                let pace = match camera {
+                    CameraSource::Demo(_) => SCENE,
+                    _ => PACE,
+                };
+                (camera.open(VIEW_SEED, options)?, pace)
+            }
+            Source::Kept(files) => {
+                let files = files.clone().into_iter().enumerate();
+                let frames = files.filter_map(|(index, path)| kept_frame(index as u64, &path));
+                (Frames::given(frames), Duration::MAX)
+            }
+        })
+    }
+}
+
+/// A picture file as a frame; one that cannot be read is passed over, and stays where it is.
+fn kept_frame(index: u64, path: &Path) -> Option<Frame> {
+    let image = read_picture(path, MAX_PIXELS).ok()?;
+    let jpeg = path.extension().is_some_and(|extension| {
+        extension.eq_ignore_ascii_case("jpg") || extension.eq_ignore_ascii_case("jpeg")
+    });
+    Some(Frame {
+        image,
+        source: path.to_string_lossy().into_owned(),
+        index,
+        label: None,
+        jpeg: jpeg.then(|| std::fs::read(path).ok()).flatten(),
+    })
+}
+
+impl Controls {
+    /// Asks to look at another region, or at whole pictures.
+    pub fn look_at(&self, region: Option<Region>) {
+        *self.asked_region() = Some(region);
+    }
+
+    fn take_region(&self) -> Option<Option<Region>> {
+        self.asked_region().take()
+    }
+
+    fn asked_region(&self) -> MutexGuard<'_, Option<Option<Region>>> {
+        self.region.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What names the pictures meanwhile.
@@ -105,8 +175,8 @@ impl<'a> InUse<'a> {
 /// The camera's thread.
 pub struct Watcher<'a> {
     pub in_use: &'a InUse<'a>,
-    /// The part of the camera's pictures that is shown, labelled and kept; none for all of it.
-    pub regions: Vec<Region>,
+    /// The part of the camera's pictures that is labelled and kept; none for all of it.
+    pub region: Option<Region>,
     /// Shots that are there already, to be encoded when there is time.
     pub earlier: std::vec::IntoIter<Shot>,
     pub controls: &'a Controls,
@@ -115,34 +185,33 @@ pub struct Watcher<'a> {
 
 impl Watcher<'_> {
     /// Watches `source` until the view wants no more, and says why it ended otherwise.
-    pub fn watch(mut self, source: &CameraSource, options: &CameraOptions) {
-        let ended = self.run(source, options);
+    pub fn watch(mut self, source: &Source) {
+        let ended = self.run(source);
         // Nobody listens to the end of a watch that was asked to end.
         let _ = self.events.send(ViewEvent::Ended(ended.err()));
     }
 
-    fn run(&mut self, source: &CameraSource, options: &CameraOptions) -> anyhow::Result<()> {
-        let mut frames = source.open(VIEW_SEED, options)?;
-        // A drawn frame is a scene of its own.
-        let pace = match source {
-            CameraSource::Demo(_) => SCENE,
-            _ => PACE,
-        };
+    fn run(&mut self, source: &Source) -> anyhow::Result<()> {
+        let (mut frames, pace) = source.open()?;
         let classifier = self.in_use.classifier.clone();
         let options = WatchOptions {
-            regions: self.regions.clone(),
+            regions: self.region.clone().into_iter().collect(),
             ..WatchOptions::default()
         };
         let mut watch = Watch::new(&mut frames, classifier, None, options);
         loop {
             let event = watch.next(&|| self.stopped())?;
             let begun = Instant::now();
+            let mut whole = None;
             let event = match event {
                 // A scene of something that is no label: nobody could label it.
                 Event::Named(named) if named.frame.label.is_some() && named.truth().is_none() => {
                     continue;
                 }
-                Event::Named(named) => ViewEvent::Snapshot(Box::new(Snapshot::from(*named))),
+                Event::Named(named) => {
+                    whole = Some(Arc::clone(&named.whole));
+                    ViewEvent::Snapshot(Box::new(Snapshot::of(*named, self.region.clone())))
+                }
                 Event::Prompt(_) | Event::Still(_) | Event::Liveness(_) => continue,
                 Event::Problem(problem) => ViewEvent::Problem(problem),
                 Event::Ended => return Ok(()),
@@ -151,24 +220,65 @@ impl Watcher<'_> {
             if self.events.send(event).is_err() {
                 return Ok(());
             }
-            self.rest(begun, pace)?;
+            while let Some(region) = self.rest(begun, pace)? {
+                self.region = region;
+                watch.set_regions(self.region.clone().into_iter().collect());
+                let Some(whole) = &whole else {
+                    continue;
+                };
+                // What is shown is labelled as it is seen now, not as the next picture will be.
+                let snapshot = Box::new(self.look_again(whole)?);
+                if self.events.send(ViewEvent::Snapshot(snapshot)).is_err() {
+                    return Ok(());
+                }
+            }
         }
+    }
+
+    /// What there is in the region of a picture that was shown already.
+    fn look_again(&self, whole: &Arc<Frame>) -> anyhow::Result<Snapshot> {
+        let frame = match &self.region {
+            None => Arc::clone(whole),
+            Some(region) => Arc::new(Frame {
+                image: cut(&whole.image, region)?,
+                source: whole.source.clone(),
+                index: whole.index,
+                label: whole.label.clone(),
+                jpeg: None,
+            }),
+        };
+        let classifier = &self.in_use.classifier;
+        let feature = classifier.model().encode_image(&frame.image)?;
+        let answer = classifier.answer(feature.view());
+        let best = answer.best();
+        Ok(Snapshot {
+            guess: (best.class, best.probability),
+            sharpness: sharpness(&frame.image),
+            frame,
+            whole: Arc::clone(whole),
+            region: self.region.clone(),
+            feature,
+        })
     }
 
     fn stopped(&self) -> bool {
         self.controls.stop.load(Ordering::Relaxed)
     }
 
-    /// Waits for the time of the next frame; shots of earlier days are encoded meanwhile.
-    fn rest(&mut self, begun: Instant, pace: Duration) -> anyhow::Result<()> {
+    /// Waits for the time of the next frame, or for another region to look at, which is given back then; shots of earlier
+    /// days are encoded meanwhile.
+    fn rest(&mut self, begun: Instant, pace: Duration) -> anyhow::Result<Option<Option<Region>>> {
         loop {
             if self.stopped() {
-                return Ok(());
+                return Ok(None);
+            }
+            if let Some(region) = self.controls.take_region() {
+                return Ok(Some(region));
             }
             let due = begun.elapsed() >= pace || self.controls.next_scene.load(Ordering::Relaxed);
             let encoded = self.encode_one()?;
             if due && !self.controls.paused.load(Ordering::Relaxed) {
-                return Ok(());
+                return Ok(None);
             }
             if !encoded {
                 thread::sleep(POLL);

@@ -1,6 +1,6 @@
 //! Labels as names of folders, and back.
 
-use super::LABELS_FILE;
+use super::{LABELS_FILE, REGIONS_FILE};
 
 /// Names that mean devices on Windows, with any extension.
 const DEVICES: [&str; 22] = [
@@ -13,7 +13,7 @@ const DEVICES: [&str; 22] = [
 pub(super) fn folder_name(label: &str) -> String {
     let lower = label.to_lowercase();
     let stem = lower.split('.').next().unwrap_or_default();
-    let taken = lower == LABELS_FILE || DEVICES.contains(&stem);
+    let taken = [LABELS_FILE, REGIONS_FILE].contains(&&*lower) || DEVICES.contains(&stem);
     let last = label.chars().count().saturating_sub(1);
     let mut name = String::with_capacity(label.len());
     for (place, c) in label.chars().enumerate() {

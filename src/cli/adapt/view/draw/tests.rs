@@ -24,8 +24,11 @@ fn state(labels: usize) -> State {
 }
 
 fn snapshot() -> Snapshot {
+    let frame: std::sync::Arc<_> = demo::stream(vec![0], 1).next().unwrap().into();
     Snapshot {
-        frame: demo::stream(vec![0], 1).next().unwrap().into(),
+        whole: frame.clone(),
+        region: None,
+        frame,
         feature: Array1::zeros(4),
         guess: (1, 0.931),
         sharpness: 10.0,
@@ -42,9 +45,10 @@ fn screen(state: &State, snapshot: Option<&Snapshot>, (width, height): (u16, u16
     };
     let look = Look {
         prompt: "shelf",
-        source: "demo:clear",
+        source: "camera demo:clear",
         in_use: "zero-shot",
         snapshot,
+        picture: snapshot.map(|snapshot| &snapshot.whole.image),
         hints: &hints,
         depth: Depth::True,
         pixels: None,
