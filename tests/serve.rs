@@ -723,3 +723,34 @@ fn every_shot_that_was_confirmed_outlives_a_kill() {
         );
     }
 }
+
+/// A prompt's name with a slash was read as a file anywhere.
+#[test]
+fn a_name_in_a_path_that_is_a_path_reads_nothing_elsewhere() {
+    let dir = Directory::new();
+    let served = Served::start(&dir, "");
+    for end in [
+        "history",
+        "training",
+        "shots",
+        "shots/1.jpg",
+        "enough",
+        "why?shot=1",
+        "report",
+        "diff?from=1&to=2",
+    ] {
+        for name in ["..%2F..%2Fx", "%2Fetc%2Fpasswd", "a.rlp", "..", "a%5Cb"] {
+            let answer = served.get(&format!("/api/v1/prompts/{name}/{end}"));
+            assert_eq!(answer.status, 422, "{name} {end}: {answer:?}");
+            assert!(answer.detail().contains("cannot name a prompt"));
+        }
+        for name in ["%FF", "a%0D%0AX:%20y", "%00"] {
+            let answer = served.get(&format!("/api/v1/prompts/{name}/{end}"));
+            assert_eq!(answer.status, 400, "{name} {end}");
+            answer.detail();
+        }
+    }
+    for name in ["%FF", "%00"] {
+        served.get(&format!("/api/v1/cameras/{name}")).detail();
+    }
+}

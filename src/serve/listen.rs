@@ -1,9 +1,10 @@
 //! Takes connections and serves each with the routes: how many there may be at once, how long one may take to say what it
 //! wants, and, with a certificate, unreadable to all between.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// Connections at once: viewers, listeners and others.
 const MAX_CONNECTIONS: usize = 256;
+/// Of one address, but for this machine: a proxy asks for many.
+const MAX_OF_ONE: usize = 64;
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(15);
 /// The longest head of a request, in bytes.
@@ -109,12 +112,16 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
 /// Serves `routes` to all who connect, until it is dropped.
 pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Arc<Tls>>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let seats = Seats::default();
     loop {
         let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+        let (Ok(permit), Some(seat)) = (
+            Arc::clone(&permits).try_acquire_owned(),
+            Seat::take(&seats, from.ip()),
+        ) else {
             // Closed: whoever is in keeps what it has.
             continue;
         };
@@ -130,8 +137,46 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Arc<Tls>>)
                     }
                 }
             }
-            drop(permit);
+            drop((permit, seat));
         });
+    }
+}
+
+/// How many connections each address has.
+type Seats = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// One connection of an address.
+struct Seat {
+    seats: Seats,
+    of: IpAddr,
+}
+
+impl Seat {
+    /// None where the address has as many as it may.
+    fn take(seats: &Seats, of: IpAddr) -> Option<Seat> {
+        let of = of.to_canonical();
+        let mut taken = seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(of).or_default();
+        if *count >= MAX_OF_ONE && !of.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Seat {
+            seats: Arc::clone(seats),
+            of,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.of);
+            }
+        }
     }
 }
 
@@ -149,4 +194,26 @@ async fn connection(
         .serve_connection(TokioIo::new(stream), service);
     // A client that goes away in the middle is none of our business.
     let _ = served.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_take_all_connections_and_gets_back_what_it_gave_up() {
+        let seats = Seats::default();
+        let other = IpAddr::from([10, 0, 0, 1]);
+        let mut taken: Vec<Seat> = (0..100).filter_map(|_| Seat::take(&seats, other)).collect();
+        assert_eq!(taken.len(), MAX_OF_ONE);
+        assert!(Seat::take(&seats, IpAddr::from([10, 0, 0, 2])).is_some());
+        taken.pop();
+        assert!(Seat::take(&seats, other).is_some());
+        let local: Vec<Seat> = (0..100)
+            .filter_map(|_| Seat::take(&seats, IpAddr::from([127, 0, 0, 1])))
+            .collect();
+        assert_eq!(local.len(), 100);
+        drop((taken, local));
+        assert!(seats.lock().unwrap().is_empty());
+    }
 }

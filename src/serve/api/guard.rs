@@ -13,11 +13,13 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
 
 use super::{Problem, State};
 use crate::serve::access::{Access, Caller, Entry, Scope};
 use crate::serve::events::now;
+use crate::store::home::check_name;
 
 /// The cookie of a session; with https it has a name that only https can set.
 pub const COOKIE_NAME: &str = "edge_rlp_session";
@@ -100,6 +102,7 @@ fn admitted(access: &Access, request: &Request) -> Result<Option<Caller>, (Strin
     }
     of_this_page(headers, host, request.method()).map_err(nobody)?;
     let path = request.uri().path();
+    names(path).map_err(nobody)?;
     let Some(scope) = needed(path, request.method()) else {
         return Ok(None);
     };
@@ -120,6 +123,30 @@ fn admitted(access: &Access, request: &Request) -> Result<Option<Caller>, (Strin
         return Err((caller.who, Problem::new(StatusCode::FORBIDDEN, said)));
     }
     Ok(Some(caller))
+}
+
+/// Refuses names in a path that nothing can have, before any route sees them: what is called a prompt must not be read as a
+/// file elsewhere.
+fn names(path: &str) -> Result<(), Problem> {
+    let Some(api) = path.strip_prefix("/api/v1/") else {
+        return Ok(());
+    };
+    let mut parts = Vec::new();
+    for part in api.split('/') {
+        let unreadable =
+            || Problem::new(StatusCode::BAD_REQUEST, "a name in the path cannot be read");
+        let part = percent_decode_str(part)
+            .decode_utf8()
+            .map_err(|_| unreadable())?;
+        if part.contains(char::is_control) {
+            return Err(unreadable());
+        }
+        parts.push(part);
+    }
+    match &parts[..] {
+        [first, prompt, ..] if first == "prompts" => Ok(check_name(prompt, "prompt", ".rlp")?),
+        _ => Ok(()),
+    }
 }
 
 /// What a request needs to be allowed; none where everybody may.
