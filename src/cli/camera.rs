@@ -3,7 +3,9 @@
 
 use super::{Context, usage};
 use crate::files;
-use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Fingerprint, Login, Trust};
+use crate::frames::{
+    CameraOptions, CameraSource, CaptureFormat, Fingerprint, Login, RtspTransport, Trust,
+};
 use crate::masked::{mask_urls, masked};
 use anyhow::Context as _;
 use std::ffi::OsString;
@@ -39,6 +41,14 @@ pub struct CameraArguments {
     /// Take any certificate of an https camera: whoever is between it and this box can then see and change everything
     #[arg(long)]
     insecure_tls: bool,
+    /// How an rtsp camera sends its packets: tcp loses none, and a few cameras can only do udp
+    #[arg(
+        long,
+        value_name = "tcp|udp",
+        default_value = "tcp",
+        hide_default_value = true
+    )]
+    rtsp_transport: RtspTransport,
     /// Give a camera up that has sent nothing for so long
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
     pub camera_timeout: Duration,
@@ -78,7 +88,8 @@ impl CameraArguments {
             source,
             options: CameraOptions::within(self.camera_timeout)
                 .with_format(self.format)
-                .with_trust(self.trust()),
+                .with_trust(self.trust())
+                .with_transport(self.rtsp_transport),
         }))
     }
 }

@@ -2,7 +2,9 @@
 //! to type against it is added here, for every command alike.
 
 use crate::adapt::PicturesError;
-use crate::frames::{FramesError, SplitError};
+#[cfg(feature = "rtsp")]
+use crate::frames::rtsp::RtspError;
+use crate::frames::{FramesError, HttpError, SplitError};
 use crate::store::{DiskError, ExistsError, MissingError, StoreError};
 use std::error::Error;
 use std::fmt;
@@ -96,16 +98,57 @@ fn store_hint(error: &StoreError) -> Option<String> {
 
 fn frames_hint(error: &FramesError) -> Option<String> {
     Some(match error {
-        FramesError::NotBuilt(_) => {
+        FramesError::NotBuilt(_) | FramesError::NotBuiltRtsp(_) => {
             "use a program built with that feature, or pipe pictures in with --camera -".into()
         }
         FramesError::NotVideo { .. } => "`edge-rlp cameras` lists what there is".into(),
-        FramesError::GaveUp { .. } => "--camera-timeout waits longer".into(),
+        FramesError::GaveUp { cause, .. } => match cause {
+            Some(cause) if !waiting_helps(cause) => return frames_hint(cause),
+            _ => "--camera-timeout waits longer".into(),
+        },
+        FramesError::Http(HttpError::LoginMissing) => LOGIN.into(),
+        FramesError::Http(HttpError::Certificate { .. }) => {
+            "--fingerprint SHA256 trusts that one certificate".into()
+        }
+        #[cfg(feature = "rtsp")]
+        FramesError::Rtsp(RtspError::LoginMissing) => LOGIN.into(),
+        #[cfg(feature = "rtsp")]
+        FramesError::Rtsp(RtspError::Transport | RtspError::NoDatagrams) => {
+            "--rtsp-transport tcp|udp chooses".into()
+        }
         FramesError::Address { .. } => {
-            "give http://HOST/PATH, or pipe the pictures in with --camera -".into()
+            "give rtsp://HOST/PATH or http://HOST/PATH, or pipe the pictures in with --camera -"
+                .into()
         }
         _ => return None,
     })
+}
+
+/// How a camera gets the name and the password that it asks for.
+const LOGIN: &str =
+    "write USER:PASSWORD@ before the camera's host, or put them into a file for --camera-config";
+
+/// Whether what is wrong with a camera may pass by itself; else somebody must change something.
+fn waiting_helps(error: &FramesError) -> bool {
+    match error {
+        FramesError::Http(error) => !matches!(
+            error,
+            HttpError::LoginMissing
+                | HttpError::LoginRefused
+                | HttpError::LoginKind(_)
+                | HttpError::Tls(_)
+                | HttpError::Certificate { .. }
+                | HttpError::OtherCertificate { .. }
+                | HttpError::RedirectScheme(_)
+                | HttpError::RedirectPlace(_)
+                | HttpError::NoPicture { .. }
+                | HttpError::NotBuilt
+        ),
+        #[cfg(feature = "rtsp")]
+        FramesError::Rtsp(error) => error.may_pass(),
+        FramesError::StdinContent { .. } | FramesError::NotBuilt(_) => false,
+        _ => true,
+    }
 }
 
 fn split_hint(error: &SplitError) -> Option<String> {

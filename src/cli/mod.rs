@@ -118,8 +118,8 @@ enum Command {
     Embed(embed::Arguments),
     /// Write a folder of drawn pictures to try everything on without a camera
     Demo(demo::Arguments),
-    /// List the cameras of this machine and what they can send
-    Cameras,
+    /// List the cameras of this machine and what they can send, or say what one on the network sends
+    Cameras(cameras::Arguments),
     /// Measure what this box does with a model: latency, training step, start, memory
     Bench(bench::Arguments),
     /// Look at this box, its cameras, models and prompts, and say what is wrong and how to cure it
@@ -137,7 +137,7 @@ impl Command {
             Command::Prompt(_)
             | Command::Shots(_)
             | Command::Demo(_)
-            | Command::Cameras
+            | Command::Cameras(_)
             | Command::Doctor => None,
         }
     }
@@ -182,7 +182,7 @@ impl Command {
             Command::Model(_) => "model",
             Command::Embed(_) => "embed",
             Command::Demo(_) => "demo",
-            Command::Cameras => "cameras",
+            Command::Cameras(_) => "cameras",
             Command::Bench(_) => "bench",
             Command::Doctor => "doctor",
         }
@@ -336,7 +336,7 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Model(command) => model::run(command, context),
         Command::Embed(arguments) => embed::run(arguments, context),
         Command::Demo(arguments) => demo::run(arguments, context),
-        Command::Cameras => cameras::run(context),
+        Command::Cameras(arguments) => cameras::run(&arguments, context),
         Command::Bench(arguments) => bench::run(arguments, context),
         Command::Doctor => doctor::run(context),
     }

@@ -25,7 +25,7 @@ impl fmt::Debug for Login {
 }
 
 /// The schemes that cameras are read by.
-const SCHEMES: [&str; 2] = ["http", "https"];
+const SCHEMES: [&str; 3] = ["http", "https", "rtsp"];
 
 impl CameraUrl {
     /// Reads an address.
@@ -53,9 +53,18 @@ impl CameraUrl {
         Ok(CameraUrl(url))
     }
 
-    /// The address whole, to ask there.
-    pub(super) fn url(&self) -> &Url {
-        &self.0
+    /// The address without its login.
+    pub(super) fn without_login(&self) -> Url {
+        let mut url = self.0.clone();
+        // Only addresses without a host have no place for these, and those were refused.
+        let _ = url.set_password(None);
+        let _ = url.set_username("");
+        url
+    }
+
+    /// Whether it is one of RTSP.
+    pub(super) fn is_rtsp(&self) -> bool {
+        self.0.scheme() == "rtsp"
     }
 
     /// The login that it holds.
@@ -106,10 +115,7 @@ fn unreadable(text: &str, error: &url::ParseError) -> String {
 
 impl fmt::Display for CameraUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut url = self.0.clone();
-        let _ = url.set_password(None);
-        let _ = url.set_username("");
-        out.write_str(&masked(url.as_str()))
+        out.write_str(&masked(self.without_login().as_str()))
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub enum FramesError {
     /// The name of a camera that has no meaning.
     #[error(
-        "\"{}\" is not a camera; use a number, a device such as /dev/video0, dir:PATH, file:PATH, http://HOST/PATH, - or demo[:CONDITION]",
+        "\"{}\" is not a camera; use a number, a device such as /dev/video0, dir:PATH, file:PATH, rtsp://HOST/PATH, http://HOST/PATH, - or demo[:CONDITION]",
         masked(.0)
     )]
     UnknownSource(String),
@@ -29,6 +29,9 @@ pub enum FramesError {
         "\"{0}\" is not a capture format; write width, height and pictures a second, as in 640x480@30"
     )]
     Format(String),
+    /// Not a way to send.
+    #[error("\"{0}\" is neither tcp nor udp")]
+    Transport(String),
     /// Not a fingerprint of a certificate.
     #[error(
         "\"{0}\" is not a certificate's fingerprint; write the 64 hexadecimal digits of its SHA-256"
@@ -40,6 +43,9 @@ pub enum FramesError {
     /// This program was built without what reads the camera named.
     #[error("camera {0} cannot be read: this program was built without the feature `camera`")]
     NotBuilt(String),
+    /// This program was built without what reads RTSP.
+    #[error("camera {0} cannot be read: this program was built without the feature `rtsp`")]
+    NotBuiltRtsp(String),
     /// A device that is not a camera.
     #[error("{} is neither a /dev/videoN nor a link to one", path.display())]
     NotVideo {
@@ -68,6 +74,10 @@ pub enum FramesError {
     /// A camera on the network that failed.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// A camera that speaks RTSP and failed.
+    #[cfg(feature = "rtsp")]
+    #[error(transparent)]
+    Rtsp(#[from] super::rtsp::RtspError),
     /// Standard input that failed.
     #[error("standard input cannot be read ({0})")]
     Stdin(io::Error),
@@ -87,14 +97,35 @@ pub enum FramesError {
     /// No picture has come within the time that was allowed.
     #[error(
         "no picture came for {seconds} s{}",
-        reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+        cause.as_ref().map(|cause| format!(" ({cause})")).unwrap_or_default()
     )]
     GaveUp {
         /// How long nothing came.
         seconds: f32,
         /// What went wrong last, if anything is known to have.
-        reason: Option<String>,
+        cause: Option<Box<FramesError>>,
     },
+    /// A camera that is open and sends nothing.
+    #[error("no frame for {seconds} s")]
+    Stalled {
+        /// How long nothing came.
+        seconds: f32,
+    },
+    /// What was told of pictures that were of no use, or of a folder that is away.
+    #[error("{0}")]
+    Trouble(String),
+}
+
+impl FramesError {
+    /// Whether a camera refused a name and a password.
+    pub(super) fn is_refused_login(&self) -> bool {
+        match self {
+            FramesError::Http(HttpError::LoginRefused) => true,
+            #[cfg(feature = "rtsp")]
+            FramesError::Rtsp(super::rtsp::RtspError::LoginRefused) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Why a camera of this machine cannot be used.

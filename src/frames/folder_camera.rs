@@ -137,7 +137,7 @@ impl FolderCamera {
             if since.is_some_and(|since| since.elapsed() >= self.timeouts.give_up) {
                 return Err(FramesError::GaveUp {
                     seconds: self.timeouts.give_up.as_secs_f32(),
-                    reason: Some(reason),
+                    cause: Some(Box::new(FramesError::Trouble(reason))),
                 });
             }
             if silent && !std::mem::replace(&mut self.hangs, silent) {

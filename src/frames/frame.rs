@@ -56,6 +56,16 @@ pub enum RawFrame {
         /// `2 * width * height` bytes.
         data: Vec<u8>,
     },
+    /// Three planes one after the other, Y, then U and V of half the width and height (I420, as video codecs have it), in
+    /// the limited range of BT.601, or of BT.709 from 720 rows on.
+    Planar {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+        /// All rows, without gaps.
+        data: Vec<u8>,
+    },
 }
 
 impl RawFrame {
@@ -71,6 +81,11 @@ impl RawFrame {
                 height,
                 data,
             } => yuyv(*width, *height, data),
+            RawFrame::Planar {
+                width,
+                height,
+                data,
+            } => planar(*width, *height, data),
         }
     }
 }
@@ -103,6 +118,48 @@ fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> 
         })
     });
     RgbImage::from_raw(width, height, rgb.collect()).ok_or(PictureError::Truncated)
+}
+
+/// What 219 steps of luma and 224 of chroma come to, in 65,536ths: of Y, V in red, U and V in green, U in blue.
+const BT601: [i32; 5] = [76_309, 104_597, 25_675, 53_279, 132_201];
+const BT709: [i32; 5] = [76_309, 117_489, 13_975, 34_925, 138_438];
+
+fn planar(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MAX_CAMERA_PIXELS {
+        let limit = MAX_CAMERA_PIXELS;
+        return Err(PictureError::TooManyPixels {
+            width,
+            height,
+            limit,
+        });
+    }
+    let (wide, high) = (width as usize, height as usize);
+    let (half_wide, half_high) = (wide.div_ceil(2), high.div_ceil(2));
+    if pixels == 0 || data.len() < wide * high + 2 * half_wide * half_high {
+        return Err(PictureError::Truncated);
+    }
+    let (luma, chroma) = data.split_at(wide * high);
+    let (u, v) = chroma.split_at(half_wide * half_high);
+    let [y_share, v_red, u_green, v_green, u_blue] = if height < 720 { BT601 } else { BT709 };
+    let mut rgb = vec![0; 3 * wide * high];
+    for (row, out) in rgb.chunks_exact_mut(3 * wide).enumerate() {
+        let luma = &luma[row * wide..][..wide];
+        let u = &u[row / 2 * half_wide..][..half_wide];
+        let v = &v[row / 2 * half_wide..][..half_wide];
+        for (column, pixel) in out.chunks_exact_mut(3).enumerate() {
+            let y = y_share * (i32::from(luma[column]) - 16) + (1 << 15);
+            let (u, v) = (
+                i32::from(u[column / 2]) - 128,
+                i32::from(v[column / 2]) - 128,
+            );
+            let channels = [y + v_red * v, y - u_green * u - v_green * v, y + u_blue * u];
+            for (channel, value) in pixel.iter_mut().zip(channels) {
+                *channel = (value >> 16).clamp(0, 255) as u8;
+            }
+        }
+    }
+    RgbImage::from_raw(width, height, rgb).ok_or(PictureError::Truncated)
 }
 
 #[cfg(test)]
@@ -143,6 +200,24 @@ mod tests {
             let mean = apart as f64 / again.as_raw().len() as f64;
             assert!(mean < 3.0, "{orientation}: {mean}");
         }
+    }
+
+    #[test]
+    fn planes_are_bt601_and_too_few_bytes_are_an_error() {
+        // White and black over pure red, whose chroma they share: grey levels alone are looked at there.
+        let data = vec![235, 16, 81, 81, 128, 128];
+        let raw = |data| RawFrame::Planar {
+            width: 2,
+            height: 2,
+            data,
+        };
+        let picture = raw(data.clone()).decode().unwrap();
+        assert_eq!(picture.get_pixel(0, 0).0, [255; 3]);
+        assert_eq!(picture.get_pixel(1, 0).0, [0; 3]);
+        let red = raw(vec![81, 81, 81, 81, 90, 240]).decode().unwrap();
+        let [r, g, b] = red.get_pixel(1, 1).0;
+        assert!(r >= 254 && g <= 1 && b <= 1, "{:?}", red.get_pixel(1, 1));
+        assert!(raw(data[..5].to_vec()).decode().is_err());
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct CaptureCounts {
 const MAX_CAPTURES: usize = 4;
 /// The longest pause before a camera is opened again.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The longest one after a login that was refused.
+const MAX_LOGIN_PAUSE: Duration = Duration::from_secs(60);
 /// How often a waiting caller looks whether it should stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -84,7 +86,7 @@ pub struct Live {
     /// When to open again, and how long the pause is.
     reopen: Option<Instant>,
     pause: Duration,
-    last_failure: Option<String>,
+    last_failure: Option<FramesError>,
     /// Since when no frame has been of use, though frames came.
     unusable: Option<Instant>,
     taken: u64,
@@ -194,7 +196,7 @@ impl Live {
         }
         Err(FramesError::GaveUp {
             seconds: self.timeouts.give_up.as_secs_f32(),
-            reason: Some(reason.to_owned()),
+            cause: Some(Box::new(FramesError::Trouble(reason.to_owned()))),
         })
     }
 
@@ -229,13 +231,13 @@ impl Live {
                 Some(Err(error @ FramesError::StdinContent { ended: true, .. })) => {
                     return Err(error);
                 }
-                Some(Err(error)) => return Ok(self.failed(error.to_string())),
+                Some(Err(error)) => return Ok(self.failed(error)),
                 None => {}
             }
             if self.last_frame.elapsed() >= self.timeouts.give_up {
                 return Err(FramesError::GaveUp {
                     seconds: self.timeouts.give_up.as_secs_f32(),
-                    reason: self.last_failure.take(),
+                    cause: self.last_failure.take().map(Box::new),
                 });
             }
             match self.reopen {
@@ -243,7 +245,7 @@ impl Live {
                 Some(_) => {}
                 None if self.opened.max(self.last_frame).elapsed() >= self.timeouts.stall => {
                     let seconds = self.timeouts.stall.as_secs_f32();
-                    return Ok(self.failed(format!("no frame for {seconds} s")));
+                    return Ok(self.failed(FramesError::Stalled { seconds }));
                 }
                 None => {}
             }
@@ -251,13 +253,18 @@ impl Live {
     }
 
     /// Gives the present capture up, and plans the next.
-    fn failed(&mut self, reason: String) -> Event {
+    fn failed(&mut self, error: FramesError) -> Event {
         lock(&self.shared.state).current += 1;
         self.shared.changed.notify_all();
-        let pause = self.pause;
-        self.reopen = Some(Instant::now() + pause);
+        let mut pause = self.pause;
         self.pause = (2 * pause).min(self.timeouts.stall).min(MAX_PAUSE);
-        self.last_failure = Some(reason.clone());
+        if error.is_refused_login() {
+            // Cameras lock an account after a handful of wrong passwords.
+            pause = pause.max(MAX_LOGIN_PAUSE.min(self.timeouts.give_up / 3));
+        }
+        self.reopen = Some(Instant::now() + pause);
+        let reason = error.to_string();
+        self.last_failure = Some(error);
         Event::Lost { reason, pause }
     }
 
@@ -446,7 +453,13 @@ mod tests {
         while hanging.next(&|| false).is_ok() {}
         assert!(started.load(Ordering::SeqCst) <= MAX_CAPTURES);
 
-        let mut panicking = live(|_| panic!("a driver's mistake (part of a test)"));
+        // A backtrace takes its time.
+        let patient = Timeouts {
+            stall: Duration::from_secs(20),
+            ..QUICK
+        };
+        let panic = |_: &Sink| panic!("a driver's mistake (part of a test)");
+        let mut panicking = Live::start(Arc::new(panic), patient);
         let Event::Lost { reason, .. } = panicking.next(&|| false).unwrap() else {
             panic!("a panic is a failure")
         };

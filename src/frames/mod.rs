@@ -24,6 +24,8 @@ mod pace;
 pub mod picture;
 #[doc(hidden)]
 pub mod reduced;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 mod scan;
 pub mod source;
 mod troubles;
@@ -44,6 +46,8 @@ pub use frame::Frame;
 #[doc(hidden)]
 pub use frame::RawFrame;
 pub use live::CaptureCounts;
-pub use options::{CameraOptions, CaptureFormat, Delivery, Fingerprint, MAX_CAMERA_PIXELS, Trust};
+pub use options::{
+    CameraOptions, CaptureFormat, Delivery, Fingerprint, MAX_CAMERA_PIXELS, RtspTransport, Trust,
+};
 pub use picture::{MAX_PIXELS, PictureError, decode_picture, limit_memory, read_picture};
 pub use source::{CameraEvent, CameraProblem, CameraSource, Frames};

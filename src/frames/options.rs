@@ -20,6 +20,10 @@ pub struct CameraOptions {
     pub trust: Trust,
     /// Which frames of a stream on standard input are handed over.
     pub delivery: Delivery,
+    /// How RTSP cameras are asked to send.
+    pub transport: RtspTransport,
+    /// The time between two pictures that are looked at: where a camera's key frames come as often, they are decoded alone.
+    pub interval: Duration,
 }
 
 /// Which frames are handed over where more come than are looked at. What is not live, as a file, always hands over every one.
@@ -30,6 +34,28 @@ pub enum Delivery {
     Newest,
     /// Every one: whoever writes the stream waits meanwhile.
     Every,
+}
+
+/// How an RTSP camera sends its packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RtspTransport {
+    /// Within the connection, so that none is lost.
+    #[default]
+    Tcp,
+    /// As datagrams, which suits cameras that cannot do otherwise.
+    Udp,
+}
+
+impl FromStr for RtspTransport {
+    type Err = FramesError;
+
+    fn from_str(text: &str) -> Result<RtspTransport, FramesError> {
+        match text {
+            "tcp" => Ok(RtspTransport::Tcp),
+            "udp" => Ok(RtspTransport::Udp),
+            _ => Err(FramesError::Transport(text.to_owned())),
+        }
+    }
 }
 
 /// Which certificates of https cameras are trusted.
@@ -91,12 +117,24 @@ impl CameraOptions {
             timeout,
             trust: Trust::default(),
             delivery: Delivery::Newest,
+            transport: RtspTransport::default(),
+            interval: Duration::ZERO,
         }
     }
 
     /// The same with trust in other https cameras.
     pub fn with_trust(self, trust: Trust) -> CameraOptions {
         CameraOptions { trust, ..self }
+    }
+
+    /// The same with another way for RTSP cameras to send.
+    pub fn with_transport(self, transport: RtspTransport) -> CameraOptions {
+        CameraOptions { transport, ..self }
+    }
+
+    /// The same with another time between two pictures that are looked at.
+    pub fn with_interval(self, interval: Duration) -> CameraOptions {
+        CameraOptions { interval, ..self }
     }
 
     /// The same with another format.

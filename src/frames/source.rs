@@ -34,8 +34,10 @@ pub enum CameraSource {
     Stdin,
     /// Motion JPEG in a file: `file:PATH`. Every picture of it, to its end.
     File(PathBuf),
-    /// A camera on the network: `http://...`.
+    /// A camera on the network: `http://...` or `https://...`.
     Http(CameraUrl),
+    /// One that speaks RTSP: `rtsp://...`.
+    Rtsp(CameraUrl),
     /// Drawn scenes under one condition, or several in turn (indices into [`demo::CONDITIONS`]): `demo`,
     /// `demo:CONDITION` or `demo:CONDITION,CONDITION`.
     Demo(Vec<usize>),
@@ -70,7 +72,12 @@ impl FromStr for CameraSource {
             return Ok(CameraSource::Device(text.into()));
         }
         if text.contains("://") {
-            return CameraUrl::parse(text).map(CameraSource::Http);
+            let url = CameraUrl::parse(text)?;
+            return Ok(if url.is_rtsp() {
+                CameraSource::Rtsp(url)
+            } else {
+                CameraSource::Http(url)
+            });
         }
         text.parse().map(CameraSource::Index).map_err(|_| unknown())
     }
@@ -81,6 +88,7 @@ impl CameraSource {
     pub fn with_login(self, login: &Login) -> CameraSource {
         match self {
             CameraSource::Http(url) => CameraSource::Http(url.with_login(login)),
+            CameraSource::Rtsp(url) => CameraSource::Rtsp(url.with_login(login)),
             other => other,
         }
     }
@@ -94,7 +102,7 @@ impl fmt::Display for CameraSource {
             CameraSource::Folder(path) => write!(out, "dir:{}", path.display()),
             CameraSource::Stdin => write!(out, "-"),
             CameraSource::File(path) => write!(out, "file:{}", path.display()),
-            CameraSource::Http(url) => write!(out, "{url}"),
+            CameraSource::Http(url) | CameraSource::Rtsp(url) => write!(out, "{url}"),
             CameraSource::Demo(conditions) => {
                 let names = conditions.iter().map(|&index| demo::CONDITIONS[index].name);
                 write!(out, "demo:{}", names.collect::<Vec<_>>().join(","))
@@ -264,6 +272,10 @@ impl CameraSource {
                 };
                 Arc::new(move |sink: &Sink| http::capture(&url, patience, sink))
             }
+            CameraSource::Rtsp(url) => {
+                timeouts = Timeouts::on_network(options.timeout);
+                capture_rtsp(url, timeouts.stall.mul_f32(0.8), options)?
+            }
             CameraSource::Index(index) => self.device(*index, options.format)?,
             CameraSource::Device(path) => {
                 // A camera that is plugged in again may get another number: its link is followed at each try.
@@ -313,6 +325,32 @@ fn capture_device(
     _: &Sink,
 ) -> Result<(), FramesError> {
     Err(FramesError::NotBuilt(shown.to_owned()))
+}
+
+#[cfg(feature = "rtsp")]
+fn capture_rtsp(
+    url: &CameraUrl,
+    quiet: Duration,
+    options: &CameraOptions,
+) -> Result<Arc<Capture>, FramesError> {
+    let url = url.clone();
+    let request = super::rtsp::Request {
+        transport: options.transport,
+        quiet,
+        interval: options.interval,
+    };
+    Ok(Arc::new(move |sink: &Sink| {
+        super::rtsp::capture(&url, request, sink)
+    }))
+}
+
+#[cfg(not(feature = "rtsp"))]
+fn capture_rtsp(
+    url: &CameraUrl,
+    _: Duration,
+    _: &CameraOptions,
+) -> Result<Arc<Capture>, FramesError> {
+    Err(FramesError::NotBuiltRtsp(url.to_string()))
 }
 
 /// N of a `/dev/videoN`, or of a link to one. A device that is away for the moment still has its number.
@@ -501,7 +539,7 @@ fn decoded(raw: RawFrame, camera: &str, index: u64) -> CameraEvent {
             label: None,
             jpeg: match raw {
                 RawFrame::Jpeg(bytes) => Some(bytes),
-                RawFrame::Yuyv { .. } => None,
+                RawFrame::Yuyv { .. } | RawFrame::Planar { .. } => None,
             },
         })),
         Err(error) => CameraEvent::Problem(CameraProblem::Picture {

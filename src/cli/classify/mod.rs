@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Pictures, and folders of pictures
     #[arg(value_name = "PATH", conflicts_with = "camera_config")]
     paths: Vec<PathBuf>,
-    /// Watch a camera: 0, /dev/video0, http://HOST/PATH, - (motion JPEG on standard input), dir:PATH (new pictures
+    /// Watch a camera: 0, /dev/video0, rtsp://HOST/PATH, http://HOST/PATH, - (motion JPEG on standard input), dir:PATH (new pictures
     /// of a folder), or demo[:CONDITION] (drawn pictures; demo:CONDITION,CONDITION takes turns)
     #[arg(long, value_name = "SRC")]
     camera: Option<String>,

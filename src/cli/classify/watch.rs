@@ -43,11 +43,15 @@ pub fn watch<'a>(
     (report, mut reporting): (&mut Report, Option<Reporting>),
 ) -> anyhow::Result<()> {
     let (arguments, context) = (report.arguments, report.context);
-    let options = camera.options.with_delivery(if arguments.every_frame {
+    let delivery = if arguments.every_frame {
         Delivery::Every
     } else {
         Delivery::Newest
-    });
+    };
+    let options = camera
+        .options
+        .with_delivery(delivery)
+        .with_interval(arguments.every.unwrap_or_default());
     let mut frames = camera.source.open(LIVE_SEED, &options)?;
     let (failures, failed) = mpsc::channel();
     let on_change = on_change(classifier.labels(), failures, report)?;

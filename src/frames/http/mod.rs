@@ -120,7 +120,7 @@ impl<'a> Asking<'a> {
         &mut self,
         wanted: &'w dyn Fn() -> bool,
     ) -> Result<Response<Wanted<'w>>, HttpError> {
-        let first = without_login(self.camera.url());
+        let first = self.camera.without_login();
         let mut url = first.clone();
         let (mut redirects, mut logins) = (0, Vec::new());
         let mut camera = None;

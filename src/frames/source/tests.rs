@@ -11,6 +11,7 @@ fn every_form_of_the_camera_option_is_read_and_shown_again() {
         "file:clip.mjpeg",
         "http://10.0.0.7:8080/video?size=640x480",
         "https://cam.local/video",
+        "rtsp://10.0.0.7:554/stream1?unicast=true",
         "-",
         "demo:clear",
         "demo:peephole",

@@ -99,7 +99,9 @@ impl CameraConfig {
     /// Whether the file holds a password for it.
     pub fn has_password(&self) -> bool {
         let of_address = match &self.source {
-            CameraSource::Http(url) => url.login().is_some_and(|login| !login.password.is_empty()),
+            CameraSource::Http(url) | CameraSource::Rtsp(url) => {
+                url.login().is_some_and(|login| !login.password.is_empty())
+            }
             _ => false,
         };
         let login = self.login.as_ref();

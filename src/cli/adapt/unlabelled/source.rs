@@ -37,7 +37,9 @@ impl Source {
             )
         })?;
         let seed = SEED + arguments.training.seed;
-        let frames = camera.source.open(seed, &camera.options)?;
+        let every = arguments.self_training.every.unwrap_or_default();
+        let options = camera.options.with_interval(every);
+        let frames = camera.source.open(seed, &options)?;
         Ok(Source::Camera(Box::new(frames)))
     }
 
