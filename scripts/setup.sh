@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs besides Rust: a C compiler and linker (tract's and BLAKE3's kernels are assembly), and
-# libclang (the camera's bindings to Linux are generated with it). Does nothing where they are there already.
+# libclang (the camera's bindings to Linux are generated with it); and openssl, for a test. Does nothing where they are there
+# already.
 set -euo pipefail
 
 # libclang-cpp, which other packages bring, is another library.
@@ -16,6 +17,8 @@ has_libclang() {
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
+# Tests of cameras behind https have its server for one.
+command -v openssl >/dev/null || missing+=(openssl)
 has_libclang || missing+=(libclang-dev)
 if [ ${#missing[@]} = 0 ]; then
     exit 0
