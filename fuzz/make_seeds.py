@@ -39,6 +39,35 @@ seed("http_answer", "single", single + jpeg)
 seed("http_answer", "redirect", b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n")
 seed("http_answer", "login", b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Digest realm=x\r\n\r\n")
 
+# What a camera that speaks RTSP says of its stream, and its packets: [flags, length, payload], whole or in pieces (FU-A).
+session = b"\0v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\na=control:*\r\n"
+video = b"m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:rtsp://127.0.0.1/t\r\na=framerate:12.5\r\n"
+sets = b"a=fmtp:96 packetization-mode=1;profile-level-id=42C00A;sprop-parameter-sets=Z0LACtoYhsBEAAADAAQAAAMAUDxIqg==,aM4PyA==\r\n"
+seed("rtsp", "sdp", session + video + sets)
+seed("rtsp", "sdp-h265", session + video.replace(b"H264", b"H265") + b"a=fmtp:96 sprop-vps=QAE=;sprop-sps=QgE=;sprop-pps=RAE=\r\n")
+seed("rtsp", "sdp-audio", session + b"m=audio 0 RTP/AVP 97\r\na=rtpmap:97 MPEG4-GENERIC/16000\r\na=fmtp:97 config=1408\r\n" + video)
+
+
+def packets(stream, piece):
+    sent, later = b"\x01", 2
+    for unit in [unit.rstrip(b"\0") for unit in stream.split(b"\0\0\1") if unit.rstrip(b"\0")]:
+        last = unit[0] & 31 in (1, 5)
+        if len(unit) <= piece:
+            pieces = [unit]
+        else:
+            cut = [unit[1:][at : at + piece] for at in range(0, len(unit) - 1, piece)]
+            marks = [0x80] + [0] * (len(cut) - 2) + [0x40]
+            pieces = [bytes([unit[0] & 0x60 | 28, mark | unit[0] & 31]) + part for mark, part in zip(marks, cut)]
+        for index, part in enumerate(pieces):
+            end = last and index == len(pieces) - 1
+            sent += bytes([end | later]) + len(part).to_bytes(2, "big") + part
+            later = 2 if end else 0
+    return sent
+
+
+for name, piece in [("baseline", 1400), ("high", 300)]:
+    seed("rtsp", name, packets((fixtures / f"rtsp/{name}.h264").read_bytes(), piece))
+
 # The first byte of a stream is the size of its pieces.
 seed("mjpeg", "two", b"\x04" + jpeg + b"between" + jpeg)
 seed("mjpeg", "thumbnail", b"\x20" + jpeg[:2] + b"\xff\xe1" + (len(jpeg) + 2).to_bytes(2, "big") + jpeg + jpeg[2:])

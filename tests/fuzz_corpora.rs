@@ -3,6 +3,9 @@
 
 #[path = "../fuzz/harness.rs"]
 mod harness;
+#[cfg(feature = "rtsp")]
+#[path = "../fuzz/rtsp.rs"]
+mod rtsp;
 
 use std::fs;
 use std::path::Path;
@@ -72,6 +75,12 @@ fn pictures() {
 #[test]
 fn answers_of_cameras() {
     replay("http_answer", harness::http_answer, &[]);
+}
+
+#[cfg(feature = "rtsp")]
+#[test]
+fn streams_of_cameras() {
+    replay("rtsp", rtsp::rtsp, &[]);
 }
 
 #[test]
