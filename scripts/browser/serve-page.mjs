@@ -10,8 +10,8 @@ import { open, sleep } from "./chromium.mjs";
 const [address, pictures, out, size] = process.argv.slice(2);
 const SIZES = { phone: { width: 360, height: 740, touch: true }, desktop: { width: 1280, height: 800 } };
 /** Labels of the demo, and one that must stay text whatever it holds. */
-const NASTY = "<img src=x onerror=alert(1)>";
-const LABELS = { mug: "mug", key: "key", fish: "fish", [NASTY]: "tree" };
+const NASTY = '<script>alert(1)<b>"it&';
+const LABELS = { mug: "mug", key: "key", fish: "fish", [NASTY]: "umbrella" };
 
 const b = await open(SIZES[size]);
 let step = "first visit";
@@ -95,10 +95,13 @@ async function teach() {
   const before = await shots("fish");
   await b.tap(label("fish"));
   await shotsAre("fish", before + 1);
+  // The same picture is not kept twice: the next one is waited for.
+  await sleep(3500);
   await b.tap(label("fish"), 900);
-  await shotsAre("fish", before + 9, 30);
+  // A drawn scene is over with its first picture: a burst of it is one.
+  await shotsAre("fish", before + 2, 30);
   await shot("teach");
-  for (let left = before + 8; left >= before; left -= 1) {
+  for (let left = before + 1; left >= before; left -= 1) {
     await b.key("u");
     await shotsAre("fish", left);
   }
@@ -132,6 +135,9 @@ async function train() {
   await b.says("The result", 240);
   await b.until("document.querySelector('.confusion tbody').rows.length === 4");
   await shot("verdict");
+  const named = `[...document.querySelectorAll(".confusion tbody th")].map((one) => one.textContent)`;
+  assert.ok((await b.ask(named)).includes(NASTY), "the nasty label is not shown as it is");
+  assert.equal(await b.ask("document.querySelectorAll('body script, .confusion b').length"), 0, "a label became markup");
   const [before, after] = await b.ask("[...document.querySelectorAll('.share-bar b')].map((one) => parseInt(one.innerText, 10))");
   console.log(`${size}: before ${before} %, after ${after} %`);
   assert.ok(after >= before, "training made it worse");
@@ -167,8 +173,7 @@ async function answers() {
   await view("#/live", "shop-door");
   await b.until("[...document.querySelectorAll('.answer b')].some((one) => one.className === '')", 30);
   await shot("live");
-  const nasty = await b.ask("document.querySelectorAll('img[src=\"x\"]').length");
-  assert.equal(nasty, 0, "a label became markup");
+
 }
 
 try {

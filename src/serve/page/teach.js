@@ -3,9 +3,8 @@
 import { api, keyOf, labelsOf, loadCameras, loadPrompts, placeOf, placesOf, state, usePrompt } from "./state.js";
 import { ask, button, choice, empty, field, h, number, t, toast, tried, typing } from "./dom.js";
 
-/** Milliseconds of a press that takes a burst, and the pictures of one. */
+/** Milliseconds of a press that takes a burst. */
 const HOLD = 500;
-const BURST = 8;
 /** Pictures of a label that work well. */
 const ENOUGH = 16;
 /** Pictures that are sent at the same time. */
@@ -32,7 +31,7 @@ export async function show(page, [prompt]) {
 export function keys(event) {
   if (!view || typing(event)) return;
   if (event.key === "u" || (event.key === "Backspace" && !event.target.closest("button"))) view.undo();
-  else if (placeOf(event) >= 0 && !event.repeat) view.keep(placeOf(event), event.shiftKey ? BURST : 1);
+  else if (placeOf(event) >= 0 && !event.repeat) view.keep(placeOf(event), event.shiftKey);
 }
 
 class Teach {
@@ -118,13 +117,13 @@ class Teach {
       if (event.button) return;
       held = false;
       tile.classList.add("pressed");
-      timer = setTimeout(() => { held = true; this.keep(place, BURST); }, HOLD);
+      timer = setTimeout(() => { held = true; this.keep(place, true); }, HOLD);
     });
     for (const end of ["pointerup", "pointercancel", "pointerleave"]) {
       tile.addEventListener(end, () => { clearTimeout(timer); tile.classList.remove("pressed"); });
     }
     tile.addEventListener("contextmenu", (event) => event.preventDefault());
-    tile.addEventListener("click", () => held || this.keep(place, 1));
+    tile.addEventListener("click", () => held || this.keep(place, false));
     return tile;
   }
 
@@ -139,10 +138,13 @@ class Teach {
     this.flash.classList.remove("kept");
     void this.flash.offsetWidth;
     this.flash.classList.add("kept");
-    if (burst > 1) this.status.textContent = t("burst", { count: burst, label });
+    if (burst) this.status.textContent = t("burst", { label });
     const kept = await tried(() => api.post(api.path("prompts", state.prompt, "shots", "capture"), { ...this.place, label, burst }));
-    if (kept === undefined) return;
-    this.status.textContent = t("kept", { count: burst, label });
+    if (kept === undefined) {
+      this.status.textContent = "";
+      return;
+    }
+    this.status.textContent = t("kept", { count: kept.shots.length, label });
     await this.refresh();
   }
 
