@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
 # Builds edge-rlp and runs the main job on drawn pictures: adapt to a camera condition that the default model has
 # never seen, then classify new pictures without and with the prompt. Usage: scripts/demo.sh [CONDITION]
+# With --web it starts the page instead, with two cameras that draw, to be taught and trained in a browser.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+web=""
+if [ "${1:-}" = --web ]; then
+    web=yes
+    shift
+fi
 condition="${1:-peephole}"
 scripts/setup.sh
 cargo build --release --quiet --bin edge-rlp
@@ -11,6 +17,14 @@ edge_rlp=target/release/edge-rlp
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 export EDGE_RLP_HOME="${EDGE_RLP_HOME:-target/demo-home}"
+
+if [ -n "$web" ]; then
+    printf '[[camera]]\nname = "%s"\nsource = "%s"\nprompt = "shelf"\n\n' shop-door "demo:$condition" workshop demo:clear >"$work/edge-rlp.toml"
+    $edge_rlp demo --out target/demo-pictures --condition "$condition" --shots 8 --test 1 2>/dev/null || true
+    echo "open the address below in a browser; pictures to teach with are in target/demo-pictures/train; Ctrl-C ends it"
+    $edge_rlp serve --config "$work/edge-rlp.toml"
+    exit
+fi
 
 step() { printf '\n$ %s\n' "$*"; }
 
