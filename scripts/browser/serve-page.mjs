@@ -100,6 +100,7 @@ async function teach() {
   await b.tap(label("fish"), 900);
   // A drawn scene is over with its first picture: a burst of it is one.
   await shotsAre("fish", before + 2, 30);
+  await b.ask("window.scrollTo(0, 0)");
   await shot("teach");
   for (let left = before + 1; left >= before; left -= 1) {
     await b.key("u");
@@ -134,6 +135,7 @@ async function train() {
   await b.until("document.querySelector('progress')", 10);
   await b.says("The result", 240);
   await b.until("document.querySelector('.confusion tbody').rows.length === 4");
+  await b.ask("window.scrollTo(0, 0)");
   await shot("verdict");
   const named = `[...document.querySelectorAll(".confusion tbody th")].map((one) => one.textContent)`;
   assert.ok((await b.ask(named)).includes(NASTY), "the nasty label is not shown as it is");
@@ -172,6 +174,7 @@ async function answers() {
   at("the cameras answer by it");
   await view("#/live", "shop-door");
   await b.until("[...document.querySelectorAll('.answer b')].some((one) => one.className === '')", 30);
+  await b.ask("window.scrollTo(0, 0)");
   await shot("live");
 
 }

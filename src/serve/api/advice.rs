@@ -123,7 +123,9 @@ fn explained(server: &Server, prompt: &str, question: &Question) -> Result<Json<
         Err(error) if error.is_missing_prompt() => None,
         Err(error) => return Err(error.into()),
     };
-    let after = trained.map(|trained| trained.answer(feature.view()));
+    let after = trained
+        .as_ref()
+        .map(|trained| trained.answer(feature.view()));
     let class = after.as_ref().unwrap_or(&before).best().class;
     let scores: Vec<Value> = labels
         .iter()
@@ -150,10 +152,16 @@ fn explained(server: &Server, prompt: &str, question: &Question) -> Result<Json<
             let (id, label) = shot(one.picture)?;
             Some(json!({ "id": id, "label": label, "similarity": one.cosine }))
         });
-    let texts = &plain.texts() * model.logit_scale;
-    let moving = influence(texts.view(), &lesson.set, feature.view(), class).map_err(unfit)?;
+    let texts = trained.as_ref().unwrap_or(&plain).texts();
+    let texts = &texts * model.logit_scale;
+    // A shot would speak for itself louder than all others.
+    let others: Vec<usize> = (0..lesson.set.labels.len())
+        .filter(|&row| shot(row).is_some())
+        .collect();
+    let set = lesson.set.select(&others);
+    let moving = influence(texts.view(), &set, feature.view(), class).map_err(unfit)?;
     let moving = moving.into_iter().filter_map(|one| {
-        let (id, label) = shot(one.picture)?;
+        let (id, label) = shot(others[one.picture])?;
         Some(json!({ "id": id, "label": label, "change": one.change }))
     });
     Ok(Json(json!({

@@ -18,9 +18,9 @@ use crate::serve::access::FOLDER;
 use crate::store::atomic;
 use crate::store::file_system::{Access, Disk};
 
-/// The report is one page with styles and pictures inside, and no script.
+/// The report is one page with styles and pictures inside, and no script; the page shows it in a frame.
 const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox";
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox";
 /// How long it may take.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 const MAX_BYTES: u64 = 64 << 20;

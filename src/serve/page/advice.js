@@ -28,7 +28,7 @@ const ORDER = { more: "plus", alike: "help", plenty: "check" };
 
 function card(one) {
   const text = {
-    more: () => t("advice_more", { count: one.pictures, label: one.label, points: points(one.points / 100) }),
+    more: () => (one.points === null || one.points === undefined) ? t("advice_first", { count: one.pictures, label: one.label }) : t("advice_more", { count: one.pictures, label: one.label, points: points(one.points / 100) }),
     alike: () => t("advice_alike", { label: one.label, other: one.other }),
     plenty: () => t("advice_plenty", { label: one.label }),
   }[one.kind];

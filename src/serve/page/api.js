@@ -71,7 +71,7 @@ export function list(answer, key) {
 
 // Events: one connection for the page, whoever listens.
 
-const KINDS = ["named", "change", "camera", "training", "prompt", "shot", "recent", "config"];
+const KINDS = ["named", "change", "camera", "training", "prompt", "shot", "recent"];
 const listeners = new Map();
 let source = null;
 let lost = null;
@@ -102,6 +102,8 @@ export function connect(connection) {
       lost = setTimeout(() => { lost = null; connect(connection); }, 4000);
     }
   };
+  // The box could not wait for us: everything is asked anew.
+  source.addEventListener("lost", () => tell("open", null));
   for (const kind of KINDS) {
     source.addEventListener(kind, (event) => {
       let data;

@@ -95,7 +95,7 @@ class Gallery {
     }
     const labels = labelsOf(state.prompt).map(({ label }, place) => h("button", { type: "button", class: "label", onclick: () => this.label(place) }, h("kbd", {}, keyOf(place)), h("span", { class: "name" }, label)));
     this.bar.replaceChildren(
-      h("div", { class: "row between" }, h("b", { role: "status" }, t("selected", { count: ids.length })), h("div", { class: "row" }, this.work.acts(ids, this), button(t("clear"), () => this.none(), "quiet"))),
+      h("div", { class: "row between" }, h("b", { role: "status" }, t("selected", { count: ids.length })), h("div", { class: "row" }, this.work.acts(ids, this), h("button", { type: "button", class: "quiet round", "aria-label": t("clear"), onclick: () => this.none() }, icon("close")))),
       h("div", { class: "labels" }, labels.length ? labels : h("p", { class: "soft" }, t("no_labels_yet"))),
     );
   }
@@ -246,7 +246,7 @@ export const review = {
       items,
       nothing: [t("no_shots"), t("no_shots_text")],
       image: (item) => `${shots(item.id)}.jpg`,
-      caption: (item) => [h("b", {}, item.label), item.suspicion > 0 ? h("span", { class: "why uncertain" }, item.seems ? t("looks_like", { label: item.seems }) : t("suspicious")) : null, h("span", { class: "when" }, clock(item.at))],
+      caption: (item) => [h("b", {}, item.label), " ", item.suspicion > 0 ? h("span", { class: "why uncertain" }, item.seems ? t("looks_like", { label: item.seems }) : t("suspicious")) : null, h("span", { class: "when" }, clock(item.at))],
       label: async (ids, name) => { await api.patch(shots(), { ids, label: name }); await loadPrompts(); },
       acts: (ids, one) => [whyButton(ids, "shot"), button(t("delete"), () => remove(ids, one), "quiet")],
       discard: remove,

@@ -58,7 +58,6 @@ export async function show(page) {
   document.addEventListener("visibilitychange", seen);
   const ends = [
     api.listen("open", refresh),
-    api.listen("config", refresh),
     api.listen("camera", (data) => {
       if (!data.gone && cards.has(data.name)) cards.get(data.name).update(data);
       else refresh();

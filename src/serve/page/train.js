@@ -96,7 +96,7 @@ class Train {
   judged(training) {
     const { before, after, interval } = training;
     const [low, high] = interval ?? [null, null];
-    const kind = low === null ? "unsure" : low > 0 ? "better" : high < 0 ? "worse" : "unsure";
+    const kind = training.judgement ?? "unsure";
     const better = after >= before;
     const sentence = t(`verdict_${kind}`, { gain: points(after - before), low: points(low ?? 0), high: points(high ?? 0) });
     this.status.textContent = sentence;
