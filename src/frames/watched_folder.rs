@@ -47,6 +47,8 @@ pub struct WatchedFolder {
     since: SystemTime,
     /// Files that may still be written to: as last seen, and when they first could not be read.
     pending: HashMap<PathBuf, (State, Instant)>,
+    /// Files that were still to be looked at when the folder went away.
+    owed: Pictures,
     /// What the system tells; none where it cannot.
     changes: Option<Changes>,
     /// When to list all of it again.
@@ -84,6 +86,7 @@ impl WatchedFolder {
             before: HashMap::new(),
             since: SystemTime::now(),
             pending: HashMap::new(),
+            owed: HashMap::new(),
             changes,
             next_listing: Instant::now(),
         };
@@ -111,10 +114,17 @@ impl WatchedFolder {
             let mut fresh: Vec<(PathBuf, State)> = self.changed()?.into_iter().collect();
             fresh.retain(|(name, state)| self.seen.get(name) != Some(state));
             fresh.sort_by(|a, b| (a.1.1, &a.0).cmp(&(b.1.1, &b.0)));
+            let mut arrival = None;
             for (name, state) in fresh {
-                if let Some(arrival) = self.look(name, state) {
-                    return Ok(arrival);
+                if arrival.is_none() {
+                    arrival = self.look(name, state);
+                } else {
+                    // The system tells of it once: it is not to be forgotten for the one before it.
+                    self.note(name, state);
                 }
+            }
+            if let Some(arrival) = arrival {
+                return Ok(arrival);
             }
             if !self.seen.is_empty() {
                 self.since = SystemTime::now();
@@ -136,15 +146,22 @@ impl WatchedFolder {
         let told = std::mem::replace(&mut self.changes, changes);
         let present = self.list().inspect_err(|_| self.changes = told)?;
         self.identity = identity;
-        self.pending.clear();
+        let waiting = self.pending.drain().map(|(name, (state, _))| (name, state));
+        self.owed.extend(waiting);
         if !self.seen.is_empty() {
             self.before = std::mem::take(&mut self.seen);
         }
-        let (before, since) = (&self.before, self.since);
+        let (before, since, owed) = (&self.before, self.since, &self.owed);
         let old = |(name, state): &(PathBuf, State)| {
+            if owed.get(name) == Some(state) {
+                return false;
+            }
             before.get(name) == Some(state) || state.1.is_some_and(|time| time + COARSE < since)
         };
         self.seen = present.into_iter().filter(old).collect();
+        if !self.seen.is_empty() {
+            self.owed = HashMap::new();
+        }
         // What is new is met by listing again.
         self.next_listing = Instant::now();
         Ok(Arrival::Replaced(self.seen.len()))
@@ -201,9 +218,16 @@ impl WatchedFolder {
                 Err(_) => None,
             },
             _ => {
-                self.pending.insert(name, (state, Instant::now()));
+                self.note(name, state);
                 None
             }
+        }
+    }
+
+    /// Has a file looked at until it is done with.
+    fn note(&mut self, name: PathBuf, state: State) {
+        if self.pending.get(&name).map(|(before, _)| before) != Some(&state) {
+            self.pending.insert(name, (state, Instant::now()));
         }
     }
 

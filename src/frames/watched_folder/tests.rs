@@ -145,6 +145,25 @@ fn many_old_files_are_not_listed_all_the_time() {
     }
 }
 
+/// Of pictures that came together all but the first waited for half a minute, or for ever.
+#[test]
+fn pictures_that_come_while_another_is_ready_are_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut folder = WatchedFolder::new(dir.path()).unwrap();
+    let started = Instant::now();
+    save(dir.path(), "1.png", 1);
+    thread::sleep(2 * POLL);
+    assert!(matches!(folder.next(&|| true).unwrap(), Arrival::Stopped));
+    for shade in 2..6 {
+        save(dir.path(), &format!("{shade}.png"), shade);
+    }
+    thread::sleep(2 * POLL);
+    for shade in 1..6 {
+        assert_eq!(picture(&mut folder), (shade, format!("{shade}.png")));
+    }
+    assert!(started.elapsed() < RELIST / 2);
+}
+
 /// Cameras and NAS that put each day's pictures into a folder of its own were never seen.
 #[test]
 fn folders_of_each_day_are_watched_too_and_those_of_the_system_are_not() {
