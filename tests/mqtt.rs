@@ -419,6 +419,10 @@ fn a_broker_that_refuses_or_talks_nonsense_is_told_in_a_sentence_and_tried_again
         ),
         (Manner::Saying(vec![0xff; 64]), "MQTT"),
         (Manner::Saying(vec![0x20, 2, 0]), "closed the connection"),
+        (
+            Manner::Saying(Vec::new()),
+            "perhaps it wants an encrypted one",
+        ),
         (Manner::Saying(vec![0x30, 3, 0, 9, b'x']), "MQTT"),
     ] {
         let broker = Broker::new();

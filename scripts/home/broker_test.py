@@ -172,7 +172,7 @@ def test_encryption_and_wrong_certificates():
         run(encrypted, "no authority that is trusted here", "--mqtt-ca", keys / "other.pem")
         run(encrypted, "no authority that is trusted here")
         with program(encrypted) as box:
-            wait("a sentence", lambda: "closed the connection" in box.said() or "does not answer" in box.said())
+            wait("a sentence", lambda: "perhaps it wants an encrypted one" in box.said())
     with broker("elsewhere") as wrong:
         run(wrong, "for another name", "--mqtt-ca", keys / "ca.pem")
     with broker("localhost", "require_certificate true") as strict:
@@ -180,7 +180,7 @@ def test_encryption_and_wrong_certificates():
         run(strict, "client's certificate", *flags)
         run(strict, "reports arrive", *flags, "--mqtt-cert", keys / "client.pem", "--mqtt-key", keys / "client.key")
     with Mosquitto() as plain:
-        run(plain, "TLS", "--mqtt-ca", keys / "ca.pem")
+        run(plain, "no TLS on that port", "--mqtt-ca", keys / "ca.pem")
 
 
 def test_a_message_of_10_mb():

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::index::Index;
-use super::link::{Arrived, Hello, LinkError, Receiver, Sender, link};
+use super::link::{Arrived, CLOSED, Hello, LinkError, Receiver, Sender, link};
 use super::outbox::Message;
 use super::owner::{Claim, Heard, Owner, Step};
 use super::session::Shared;
@@ -38,7 +38,7 @@ pub(super) async fn claim(
     let mut claim = Claim::new(shared.owner.clone());
     let mut index = Index::default();
     let mut end = Instant::now() + 2 * ECHO;
-    let mut asked = false;
+    let (mut connected, mut asked) = (false, false);
     let answer = loop {
         let left = end.saturating_duration_since(Instant::now());
         let Ok(arrived) = timeout(left, receiver.next()).await else {
@@ -50,8 +50,9 @@ pub(super) async fn claim(
                 root.0
             )));
         };
-        let step = match arrived? {
+        let step = match arrived.map_err(|error| explained(error, connected, shared))? {
             Arrived::Connected { .. } => {
+                connected = true;
                 end = Instant::now() + ECHO;
                 if cleanse {
                     for topic in [root.owner(), root.index(), root.claim()] {
@@ -118,6 +119,20 @@ pub(super) async fn claim(
         index,
         before: claim.before,
     }))
+}
+
+/// What a connection may lack that was closed before anything was said.
+fn explained(error: LinkError, connected: bool, shared: &Shared) -> LinkError {
+    match error {
+        LinkError::Lost(reason)
+            if reason == CLOSED && !connected && !shared.settings.address.is_encrypted() =>
+        {
+            LinkError::Lost(format!(
+                "{reason} before anything was said: perhaps it wants an encrypted one (mqtts://)"
+            ))
+        }
+        other => other,
+    }
 }
 
 /// Says goodbye.

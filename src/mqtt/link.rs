@@ -330,7 +330,7 @@ fn arrived5(event: v5::Event) -> Arrived {
 }
 
 const SILENT: &str = "it does not answer";
-const CLOSED: &str = "it closed the connection";
+pub(super) const CLOSED: &str = "it closed the connection";
 const LOGIN: &str = "it refuses the user or the password";
 const FORBIDDEN: &str = "it does not let this client in";
 
@@ -425,7 +425,12 @@ fn of_network(error: &io::Error) -> LinkError {
 
 fn of_tls(error: &rumqttc::TlsError) -> LinkError {
     match error {
-        rumqttc::TlsError::Io(error) => of_network(error),
+        rumqttc::TlsError::Io(error) => match of_network(error) {
+            LinkError::Lost(reason) if reason == CLOSED => LinkError::Refused(format!(
+                "{CLOSED} that was to be encrypted: perhaps it speaks no TLS on that port"
+            )),
+            other => other,
+        },
         rumqttc::TlsError::TLS(error) => of_handshake(error),
         error => LinkError::Refused(format!("no encrypted connection comes about ({error})")),
     }
