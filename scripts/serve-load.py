@@ -41,7 +41,7 @@ async def cameras(made, rate):
                 await writer.drain()
                 index += 1
                 await asyncio.sleep(1 / rate)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.CancelledError, asyncio.IncompleteReadError):
             pass
 
     server = await asyncio.start_server(send, "127.0.0.1", 0)

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -94,12 +94,12 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     };
     let chain: Vec<CertificateDer> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
-        .map_err(|error| failed(certificate, error.to_string()))?;
+        .map_err(|error| failed(certificate, unread(error, "certificate")))?;
     if chain.is_empty() {
         return Err(failed(certificate, "it holds no certificate in PEM".into()));
     }
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| failed(key, unread(error, "private key")))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -107,6 +107,15 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
         .with_single_cert(chain, private)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Why a PEM file gives no `what`.
+fn unread(error: pem::Error, what: &str) -> String {
+    match error {
+        pem::Error::NoItemsFound => format!("it holds no {what} in PEM"),
+        pem::Error::Io(error) => format!("it cannot be read ({error})"),
+        error => format!("it is not a {what} in PEM ({error})"),
+    }
 }
 
 /// Serves `routes` to all who connect, until it is dropped.

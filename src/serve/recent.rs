@@ -340,3 +340,73 @@ impl Keeper {
 
 /// How often old pictures are looked for.
 pub const PURGE: Duration = Duration::from_secs(15 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(recent: &Recent, camera: &str, number: u32, at: f64) {
+        let folder = recent.folder.join(camera);
+        std::fs::create_dir_all(&folder).unwrap();
+        let about = About {
+            region: "whole".into(),
+            at,
+            label: "mug".into(),
+            probability: 0.5,
+            reason: Reason::Changed,
+        };
+        std::fs::write(folder.join(format!("{number:06}.jpg")), b"jpeg").unwrap();
+        let described = serde_json::to_vec(&about).unwrap();
+        std::fs::write(folder.join(format!("{number:06}.json")), described).unwrap();
+    }
+
+    fn ids(recent: &Recent, camera: Option<&str>) -> Vec<String> {
+        let listed = recent.list(camera).unwrap().into_iter();
+        listed.map(|picture| picture.id).collect()
+    }
+
+    #[test]
+    fn pictures_are_listed_by_time_and_go_when_they_are_old_or_their_camera_is_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let recent = Recent::new(dir.path(), RecentConfig::default());
+        let day = 24.0 * 3600.0;
+        keep(&recent, "a", 1, now() - 8.0 * day);
+        keep(&recent, "a", 2, now());
+        keep(&recent, "b", 7, now() - day);
+        assert_eq!(ids(&recent, None), ["a~000002", "b~000007", "a~000001"]);
+        assert_eq!(ids(&recent, Some("b")), ["b~000007"]);
+        // A description whose picture made room for others.
+        let left = dir.path().join("recent/a/000000.json");
+        std::fs::write(&left, b"{}").unwrap();
+        assert_eq!(recent.purge().unwrap(), 1);
+        assert!(!left.exists());
+        assert_eq!(ids(&recent, None), ["a~000002", "b~000007"]);
+        assert_eq!(recent.remove_all("a").unwrap(), 1);
+        assert!(
+            std::fs::read_dir(dir.path().join("recent/a"))
+                .unwrap()
+                .next()
+                .is_none()
+        );
+        let (picture, jpeg) = recent.get("b~000007").unwrap().unwrap();
+        assert_eq!(
+            (picture.about.label.as_str(), &jpeg[..]),
+            ("mug", &b"jpeg"[..])
+        );
+    }
+
+    #[test]
+    fn ids_lead_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let recent = Recent::new(dir.path(), RecentConfig::default());
+        std::fs::write(dir.path().join("1.jpg"), b"secret").unwrap();
+        std::fs::create_dir(dir.path().join("recent")).unwrap();
+        for id in [
+            "", "~", "..~1", "../..~1", "a~../1", "a~1.jpg", "a", "~1", ".~1", "a~",
+        ] {
+            assert!(recent.get(id).unwrap().is_none(), "{id}");
+            assert!(!recent.remove(id).unwrap(), "{id}");
+        }
+        assert!(dir.path().join("1.jpg").exists());
+    }
+}
