@@ -58,14 +58,14 @@ work, n, m, folders = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[
 name = lambda k: os.path.basename(os.path.normpath(folders[k - 1]))
 tables = {k: json.load(open(f"{work}/eval.{k}.json")) for k in range(1, n + 1)}
 methods = [row["method"] for row in tables[1]["methods"]]
-print("| photographs (labels) | " + " | ".join(methods) + " | calibration error: " + ", ".join(m for m in methods if m in ("zero-shot", "rlp")) + " |")
+print("| photographs (labels) | " + " | ".join(methods) + " | calibration error: " + ", ".join(m for m in methods if m in ("zero-shot", "rlp", "auto")) + " |")
 print("|---" * (len(methods) + 2) + "|")
 sums = {method: [] for method in methods}
 for k, table in tables.items():
     rows = {row["method"]: row for row in table["methods"]}
     for method in methods:
         sums[method].append(100 * rows[method]["accuracy"])
-    errors = ", ".join(f"{100 * rows[x]['calibration_error']:.1f}" for x in ("zero-shot", "rlp") if x in rows)
+    errors = ", ".join(f"{100 * rows[x]['calibration_error']:.1f}" for x in ("zero-shot", "rlp", "auto") if x in rows)
     print(f"| {name(k)} ({len(table['labels'])}) | " + " | ".join(f"{sums[x][-1]:.1f}" for x in methods) + f" | {errors} |")
 print("| mean | " + " | ".join(f"{sum(v) / len(v):.1f}" for v in sums.values()) + " | |")
 print("\n| pictures answered with \"unknown\" by a prompt of | " + " | ".join(name(k) for k in range(1, m + 1)) + " |")

@@ -301,3 +301,17 @@ fn a_picture_of_none_of_the_labels_is_unknown_unless_a_threshold_says_otherwise(
     assert_eq!(verbose.json()["unknown"], false);
     verbose.says("holds no calibration");
 }
+
+#[test]
+fn a_picture_in_the_folder_of_a_name_that_is_never_told_agrees_where_it_is_unknown() {
+    let dir = Directory::with_pictures(4);
+    let pictures = dir.path().join("pictures");
+    std::fs::rename(pictures.join("mug"), pictures.join("!mug")).unwrap();
+    let labels = std::fs::read_to_string(pictures.join("labels.txt")).unwrap();
+    let labels = labels.replace("mug\n", "!mug = mug\n");
+    dir.write("pictures/labels.txt", &labels);
+    // On drawings like those that the model was trained on, the plain template knows mugs.
+    dir.ok("classify pictures/!mug --labels pictures/labels.txt")
+        .prints("unknown, nearest !mug")
+        .says("4 of 4 agree with the folders' labels (100.0 %); 4 unknown");
+}

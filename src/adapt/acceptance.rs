@@ -7,6 +7,7 @@ use super::{AdaptError, calibration};
 use crate::prompt::Calibration;
 use crate::rng::Rng;
 use ndarray::Array2;
+use std::collections::BTreeSet;
 
 /// Which pictures train and which judge, as rows of a [`FeatureSet`](super::features::FeatureSet) in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,27 +60,22 @@ impl Split {
     /// As many splits as `parts`, in which every picture is held out once; of a class with fewer pictures only so many hold
     /// one out, and the only picture of a class always trains. Splits that would hold nothing out are left out.
     pub fn parts(labels: &[usize], classes: usize, parts: usize, seed: u64) -> Vec<Split> {
-        let mut rng = Rng::with_stream(seed, SPLIT_STREAM);
-        let mut part_of = vec![None; labels.len()];
-        for class in 0..classes {
-            let mut members: Vec<usize> = (0..labels.len())
-                .filter(|&index| labels[index] == class)
-                .collect();
-            rng.shuffle(&mut members);
-            if members.len() < 2 {
-                continue;
-            }
-            for (place, &member) in members.iter().enumerate() {
-                // Another first part for each class keeps the parts alike in size.
-                part_of[member] = Some((place + class) % parts.max(2));
-            }
-        }
-        let split = |part: usize| {
-            let (holdout, train) = (0..labels.len()).partition(|&row| part_of[row] == Some(part));
-            Split { train, holdout }
+        let before = vec![None; labels.len()];
+        let part_of = divided(labels, classes, (parts, seed), &before);
+        let splits = Split::of_parts(&part_of).into_iter();
+        splits.map(|(_, split)| split).collect()
+    }
+
+    /// The splits that hold out each part in turn, with the part's number, where `part_of` has the part of each picture; a
+    /// picture of none always trains.
+    pub(super) fn of_parts(part_of: &[Option<usize>]) -> Vec<(usize, Split)> {
+        let numbers: BTreeSet<usize> = part_of.iter().flatten().copied().collect();
+        let split = |number: usize| {
+            let rows = 0..part_of.len();
+            let (holdout, train) = rows.partition(|&row| part_of[row] == Some(number));
+            (number, Split { train, holdout })
         };
-        let splits = (0..parts.max(2)).map(split);
-        splits.filter(|split| !split.holdout.is_empty()).collect()
+        numbers.into_iter().map(split).collect()
     }
 
     /// The pictures that judge: those held out, or the training pictures for want of others.
@@ -90,6 +86,47 @@ impl Split {
             &self.holdout
         }
     }
+}
+
+/// The part, of so many, in which each picture judges; none for one that always trains, as the only picture of a class does. Those
+/// that were divided `before` stay where they were, and the others are divided by the seed.
+pub(super) fn divided(
+    labels: &[usize],
+    classes: usize,
+    (parts, seed): (usize, u64),
+    before: &[Option<Option<usize>>],
+) -> Vec<Option<usize>> {
+    let parts = parts.max(2);
+    let mut rng = Rng::with_stream(seed, SPLIT_STREAM);
+    let mut part_of = vec![None; labels.len()];
+    for class in 0..classes {
+        let mut members: Vec<usize> = (0..labels.len())
+            .filter(|&index| labels[index] == class)
+            .collect();
+        rng.shuffle(&mut members);
+        if members.len() < 2 {
+            continue;
+        }
+        let mut counts = vec![0; parts];
+        for &member in &members {
+            part_of[member] = before[member].flatten().filter(|&part| part < parts);
+            if let Some(part) = part_of[member] {
+                counts[part] += 1;
+            }
+        }
+        for &member in members.iter().filter(|&&member| before[member].is_none()) {
+            // Another first part for each class keeps the parts alike in size.
+            let places = (0..parts).map(|place| (place + class) % parts);
+            let part = places.min_by_key(|&part| counts[part]).unwrap_or(0);
+            part_of[member] = Some(part);
+            counts[part] += 1;
+        }
+        // No part may hold out all there are of a class.
+        if counts.contains(&members.len()) {
+            part_of[members[0]] = None;
+        }
+    }
+    part_of
 }
 
 /// Keeps the split apart from other uses of the same seed.

@@ -43,6 +43,7 @@ pub mod cross_fit;
 pub mod drift;
 pub mod features;
 pub mod inspection;
+pub mod judged;
 #[doc(hidden)]
 pub mod lbfgs;
 #[doc(hidden)]
@@ -60,6 +61,7 @@ pub mod verdict;
 
 pub use acceptance::{Comparison, Evidence, Split};
 pub use cross_fit::Answers;
+pub use judged::{Again, Judged, Memory};
 pub use options::{CommonShift, Density, Judging, Optimizer, Options, Recipe, Reference};
 pub use outcome::Outcome;
 pub use pictures::{LabelledPictures, PicturesError};
@@ -70,10 +72,7 @@ pub use verdict::{Judgement, MoreShots, Verdict};
 use crate::classifier::ClassifierError;
 use crate::clip::{ModelError, TextTowerError};
 use crate::prompt::{Delta, FactorsError};
-use cross_fit::Scores;
 use features::FeatureSet;
-use ndarray::Axis;
-use prototypes::Discriminant;
 use trainer::{Objective, Shots, train};
 
 /// Why adapting failed.
@@ -158,105 +157,15 @@ pub fn adapt(
     options: &Options,
     progress: &mut Progress,
 ) -> Result<Outcome<Comparison>, AdaptError> {
-    let classes = task.labels.len();
-    if let Some(empty) = (0..classes).find(|class| !pictures.labels.contains(class)) {
-        return Err(AdaptError::NoPictures {
-            label: task.labels[empty].name.clone(),
-        });
-    }
-    let plan = Plan::new(pictures, classes, options)?;
-    let mut scores = Scores::none(classes, pictures.features.dim().1);
-    let mut done = 0;
-    let mut stage = |shots: &FeatureSet, options: &Options| {
-        let steps = options.recipe.steps;
-        let trained = fit(task, shots, options, &mut |report| {
-            progress(&StepReport {
-                step: done + report.step,
-                steps: plan.steps,
-                ..*report
-            })
-        })?;
-        done += steps;
-        Ok::<_, AdaptError>((trained, Discriminant::of_shots(shots, classes)?))
-    };
-    for split in &plan.parts {
-        let shots = pictures.select(&split.train);
-        let ((delta, _), gaussians) = stage(&shots, &plan.for_parts)?;
-        scores.add(task, (pictures, &split.holdout), &delta, &gaussians)?;
-    }
-    let shots = pictures.select(&plan.train);
-    let ((delta, history), gaussians) = stage(&shots, options)?;
-    let unseen = !plan.parts.is_empty() || !plan.judging.is_empty();
-    if plan.parts.is_empty() {
-        let rows = if unseen { &plan.judging } else { &plan.train };
-        scores.add(task, (pictures, rows), &delta, &gaussians)?;
-    }
-    let scale = task.model.logit_scale;
-    // Pictures that trained would choose the most that can be.
-    let strength = if unseen {
-        scores.strength(options.answers, scale)
-    } else {
-        options.answers.usual_strength()
-    };
-    Ok(Outcome {
-        delta,
-        prototypes: (strength > 0.0).then(|| gaussians.prototypes(strength, scale)),
-        history,
-        trained_on: plan.train.len(),
-        statistics: drift::statistics(pictures.features.index_axis(Axis(1), 0)),
-        evidence: Comparison::new(&scores, unseen, strength, scale),
-    })
+    Ok(Judged::train(task, pictures, options, progress)?.outcome(options.answers))
 }
 
-/// Which pictures train and judge, and how.
-struct Plan {
-    /// Trainings whose only use is to judge.
-    parts: Vec<Split>,
-    /// How those are trained.
-    for_parts: Options,
-    /// The pictures that the prompt is trained on.
-    train: Vec<usize>,
-    /// Where there are no parts: those that judge, and never train.
-    judging: Vec<usize>,
-    /// Steps of all trainings together.
-    steps: usize,
-}
-
-impl Plan {
-    fn new(pictures: &FeatureSet, classes: usize, options: &Options) -> Result<Plan, AdaptError> {
-        let mut for_parts = *options;
-        for_parts.recipe.steps = options.recipe.steps.div_ceil(SHORTER);
-        let (parts, split) = match options.judging {
-            Judging::CrossFitted { parts } => {
-                let splits = Split::parts(&pictures.labels, classes, parts, options.seed);
-                (
-                    splits,
-                    Split::new(&pictures.labels, classes, 0.0, options.seed)?,
-                )
-            }
-            Judging::HeldOut { share } => {
-                let split = Split::new(&pictures.labels, classes, share, options.seed)?;
-                (Vec::new(), split)
-            }
-        };
-        Ok(Plan {
-            steps: options.recipe.steps + parts.len() * for_parts.recipe.steps,
-            parts,
-            for_parts,
-            train: split.train,
-            judging: split.holdout,
-        })
-    }
-}
-
-/// A training that only judges takes this part of the steps.
-const SHORTER: usize = 2;
-
-/// Trains a prompt on all views of all `shots`.
+/// Trains a prompt on all views of all `shots`, from `start` on if there is one.
 fn fit(
     task: &Task,
     shots: &FeatureSet,
     options: &Options,
+    start: Option<&Delta>,
     progress: &mut Progress,
 ) -> Result<(Delta, Vec<StepReport>), AdaptError> {
     let (features, labels) = shots.every_view();
@@ -268,6 +177,9 @@ fn fit(
             labels: &labels,
         },
     };
-    let starts = trainer::starts(&objective, options)?;
+    let starts = match start {
+        Some(delta) => vec![delta.clone()],
+        None => trainer::starts(&objective, options)?,
+    };
     train(&objective, &starts, options, progress)
 }

@@ -5,6 +5,7 @@ use crate::adapt::loss::confusion;
 use crate::classifier::best;
 use ndarray::{Array2, ArrayView2};
 use serde::Serialize;
+use std::f64::consts::FRAC_2_PI;
 
 /// Bins of confidence, as in Guo et al., arXiv 1706.04599.
 pub const BINS: usize = 15;
@@ -23,6 +24,8 @@ pub struct Assessment {
     pub interval: [f64; 2],
     /// Expected calibration error: the mean gap between confidence and accuracy, weighted by pictures.
     pub calibration_error: f64,
+    /// What it would be on average if all probabilities were right: so few pictures leave so much to chance.
+    pub calibration_error_by_chance: f64,
     /// [`BINS`] of equal width.
     pub reliability: Vec<Bin>,
     /// Each class against all others.
@@ -61,12 +64,14 @@ impl Assessment {
         let classes = probabilities.ncols();
         let confusion = confusion(probabilities, truth);
         let mut bins = [(0usize, 0.0f64, 0usize); BINS];
+        let mut variances = [0.0f64; BINS];
         for (row, &right) in probabilities.outer_iter().zip(truth) {
             let named = best(row);
             let confidence = f64::from(row[named]);
             let (pictures, sum, hits) = &mut bins[bin_of(confidence)];
             *pictures += 1;
             *sum += confidence;
+            variances[bin_of(confidence)] += confidence * (1.0 - confidence);
             *hits += usize::from(named == right);
         }
         let right = confusion.diag().sum();
@@ -84,12 +89,59 @@ impl Assessment {
             accuracy: ratio(right as f64, truth.len() as f64),
             interval: wilson(right as f64, truth.len() as f64),
             calibration_error: ratio(reliability.iter().map(gap).sum(), truth.len() as f64),
+            // The mean distance from nothing of what is normally distributed.
+            calibration_error_by_chance: ratio(
+                variances
+                    .map(|of| (of.max(0.0) * FRAC_2_PI).sqrt())
+                    .iter()
+                    .sum(),
+                truth.len() as f64,
+            ),
             reliability,
             classes: (0..classes)
                 .map(|class| class_assessment(&confusion, class))
                 .collect(),
             confusion: confusion.outer_iter().map(|row| row.to_vec()).collect(),
         }
+    }
+}
+
+/// How well pictures of none of the labels are told from those of the labels.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Recognition {
+    /// The area under the curve: the share of pairs of a known and an unknown picture of which the known one is nearer to what
+    /// is known; ties count half.
+    pub unknown_auroc: f64,
+    /// Share of the known pictures that are answered with "unknown"; none where nothing ever is.
+    pub known_refused: Option<f64>,
+    /// Share of the unknown ones that are.
+    pub unknown_refused: Option<f64>,
+}
+
+impl Recognition {
+    /// Of similarities of `known` and `unknown` pictures; what is below `floor` is answered with "unknown". None without
+    /// pictures of either kind.
+    pub fn new(known: &[f32], unknown: &[f32], floor: Option<f32>) -> Option<Recognition> {
+        if known.is_empty() || unknown.is_empty() {
+            return None;
+        }
+        let mut sorted = unknown.to_vec();
+        sorted.sort_by(f32::total_cmp);
+        let wins = known.iter().map(|x| {
+            let below = sorted.partition_point(|other| other < x);
+            let up_to = sorted.partition_point(|other| other <= x);
+            0.5 * (below + up_to) as f64
+        });
+        let refused = |of: &[f32]| {
+            let below = of.iter().filter(|&&x| floor.is_some_and(|floor| x < floor));
+            floor.map(|_| ratio(below.count() as f64, of.len() as f64))
+        };
+        Some(Recognition {
+            unknown_auroc: ratio(wins.sum(), (known.len() * unknown.len()) as f64),
+            known_refused: refused(known),
+            unknown_refused: refused(unknown),
+        })
     }
 }
 
@@ -135,6 +187,7 @@ fn ratio(part: f64, whole: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::evaluate::fixture;
+    use crate::rng::Rng;
 
     #[test]
     fn every_number_is_that_of_scikit_learn() {
@@ -177,6 +230,39 @@ mod tests {
         assert_eq!((found.accuracy, found.calibration_error), (0.0, 0.0));
         assert_eq!(found.interval, [0.0, 1.0]);
         assert_eq!(harmonic_mean(0.0, 0.0), 0.0);
+    }
+
+    #[test]
+    fn unknown_pictures_are_told_by_how_near_they_are() {
+        let found = Recognition::new(&[0.9, 0.5, 0.3], &[0.1, 0.5], Some(0.4)).unwrap();
+        // Of six pairs four and a half are the right way round.
+        assert!((found.unknown_auroc - 4.5 / 6.0).abs() < 1e-9);
+        assert_eq!(found.known_refused, Some(1.0 / 3.0));
+        assert_eq!(found.unknown_refused, Some(0.5));
+        let without_floor = Recognition::new(&[0.9], &[0.1], None).unwrap();
+        assert_eq!(without_floor.unknown_refused, None);
+        assert_eq!(Recognition::new(&[], &[0.1], None), None);
+    }
+
+    #[test]
+    fn chance_alone_gives_about_the_error_that_is_told() {
+        let mut rng = Rng::new(4);
+        let (mut measured, mut told) = (0.0, 0.0);
+        for _ in 0..60 {
+            let sure: Vec<f32> = (0..150).map(|_| rng.range(0.5, 1.0)).collect();
+            let truth: Vec<usize> = sure.iter().map(|&p| usize::from(!rng.chance(p))).collect();
+            let table = Array2::from_shape_fn((150, 2), |(row, class)| {
+                if class == 0 {
+                    sure[row]
+                } else {
+                    1.0 - sure[row]
+                }
+            });
+            let found = Assessment::new(table.view(), &truth);
+            measured += found.calibration_error / 60.0;
+            told += found.calibration_error_by_chance / 60.0;
+        }
+        assert!((measured / told - 1.0).abs() < 0.1, "{measured} {told}");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The protocols of the papers as one thing: a list of trials, each of which fits every method to some shots and tests
 //! it on some parts.
 
-use super::methods::{FitOptions, Fitted, Method, Predictor, fit};
-use super::{Assessment, EvaluateError};
+use super::methods::{Fitted, Lesson, Method, fit};
+use super::{Assessment, EvaluateError, Recognition};
+use crate::adapt::Progress;
 use crate::adapt::features::FeatureSet;
-use crate::adapt::{Progress, Task};
 use crate::clip::Model;
 use crate::prompt::TokenLayout;
 use crate::rng::Rng;
@@ -29,8 +29,10 @@ pub struct Part<'a> {
 pub enum PartClasses {
     /// They are those it was fitted to, in their order.
     Base,
-    /// It has seen no picture of them.
+    /// It has seen no picture of them, and none of them is one that it was fitted to.
     New,
+    /// They are those of another data set.
+    Foreign,
 }
 
 /// One fit of every method, and what it is tested on.
@@ -39,10 +41,8 @@ pub struct Trial<'a> {
     pub seed: u64,
     /// Shots a class; none is all there are.
     pub shots: Option<usize>,
-    /// The classes that methods are fitted to.
-    pub task: Task<'a>,
-    /// What methods are fitted to: labelled pictures of the task's classes.
-    pub pictures: &'a FeatureSet,
+    /// What methods are fitted to, with the trial's seed.
+    pub lesson: Lesson<'a>,
     /// What is tested on.
     pub parts: Vec<Part<'a>>,
 }
@@ -61,6 +61,8 @@ pub struct TrialResult {
     pub fitted: Fitted,
     /// In the order of the trial's parts; none where the method has nothing to say about the classes.
     pub parts: Vec<Option<Tested>>,
+    /// How well it tells pictures of new classes from those of the classes that it was fitted to; none where there are none.
+    pub recognition: Option<Recognition>,
 }
 
 /// A predictor on one part.
@@ -75,43 +77,42 @@ pub struct Tested {
     pub seconds: f64,
 }
 
-/// Fits `method` in `trial` with `options`, whose seed is the trial's, and tests it. `progress` hears of every training
-/// step, and may end the work, which is an error.
+/// Fits `method` in `trial` and tests it. `progress` hears of every training step, and may end the work, which is an error.
 ///
 /// # Errors
 /// If the method cannot be fitted, or is ended.
 pub fn run(
     trial: &Trial,
     method: Method,
-    options: &FitOptions,
     progress: &mut Progress,
 ) -> Result<TrialResult, EvaluateError> {
-    let options = FitOptions {
-        seed: trial.seed,
-        ..*options
-    };
-    let fitted = fit(method, &trial.task, trial.pictures, &options, progress)?;
+    let fitted = fit(method, &trial.lesson, progress)?;
+    let model = trial.lesson.task.model;
     Ok(TrialResult {
         method,
         seed: trial.seed,
         shots: trial.shots,
-        parts: test(&fitted.predictor, trial.task.model, &trial.parts)?,
+        parts: test(&fitted, model, &trial.parts)?,
+        recognition: recognition(&fitted, model, &trial.parts)?,
         fitted,
     })
 }
 
-/// Scores the pictures of each of `parts`; none where the predictor has nothing to say about the classes.
+/// Scores the pictures of each of `parts`; none where what was fitted has nothing to say about the classes.
 ///
 /// # Errors
 /// If the text tower refuses a layout.
 pub fn test(
-    predictor: &Predictor,
+    fitted: &Fitted,
     model: &Model,
     parts: &[Part],
 ) -> Result<Vec<Option<Tested>>, EvaluateError> {
     let test = |part: &Part| {
         let started = Instant::now();
-        let found = predictor.probabilities(model, part)?;
+        let own = fitted.calibration.as_ref();
+        let own = own.filter(|_| part.classes == PartClasses::Base);
+        let temperature = own.map_or(1.0, |calibration| calibration.temperature);
+        let found = fitted.predictor.probabilities(model, part, temperature)?;
         Ok(found.map(|probabilities| Tested {
             assessment: Assessment::new(probabilities.view(), &part.pictures.labels),
             probabilities,
@@ -119,6 +120,35 @@ pub fn test(
         }))
     };
     parts.iter().map(test).collect()
+}
+
+/// How well pictures of new classes among `parts` are told from those of the classes of the first.
+fn recognition(
+    fitted: &Fitted,
+    model: &Model,
+    parts: &[Part],
+) -> Result<Option<Recognition>, EvaluateError> {
+    let Some((base, others)) = parts.split_first() else {
+        return Ok(None);
+    };
+    let similarities = |part: &Part| {
+        let (features, _) = part.pictures.plain();
+        let predictor = &fitted.predictor;
+        predictor.similarities(model, base.layout, features.view())
+    };
+    let Some(known) = similarities(base)? else {
+        return Ok(None);
+    };
+    let mut unknown = Vec::new();
+    for part in others
+        .iter()
+        .filter(|part| part.classes == PartClasses::New)
+    {
+        unknown.extend(similarities(part)?.unwrap_or_default());
+    }
+    let calibration = fitted.calibration.as_ref();
+    let floor = calibration.map(|calibration| calibration.least_similarity());
+    Ok(Recognition::new(&known, &unknown, floor))
 }
 
 /// Up to `shots` rows of each class, at random from `seed`, in order; fewer shots of one seed are among the more.

@@ -97,7 +97,7 @@ pub fn adapt(
         let rows = newest.most_confident(&split.train, options.shots);
         let shots = newest.shots(features, &rows);
         check_shots(task, &shots)?;
-        let (delta, history) = fit(task, &shots, &options.training, progress)?;
+        let (delta, history) = fit(task, &shots, &options.training, None, progress)?;
         let texts = task.text_features(Some(&delta))?;
         let after = measures(&texts, &rounds[0]);
         rounds.push(PseudoLabels::of(features, texts.view(), scale));

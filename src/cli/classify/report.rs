@@ -4,12 +4,23 @@ use super::super::Context;
 use super::super::output::percent;
 use super::Arguments;
 use crate::classifier::Answer;
+use crate::prompt::Label;
 use crate::visible::{csv_field, shown};
 use crate::watch::Named;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::fmt::Display;
 use std::time::Duration;
+
+/// Whether a picture of `truth`, one of the answer's labels, was answered right: one that is never told is to be unknown.
+fn agrees(answer: &Answer, truth: &str) -> bool {
+    let untold = |label: &Label| label.name == truth && label.is_untold();
+    if answer.labels().iter().any(untold) {
+        answer.is_unknown()
+    } else {
+        answer.label() == Some(truth)
+    }
+}
 
 /// What is called by the name of no label.
 const UNKNOWN: &str = "unknown";
@@ -140,7 +151,7 @@ impl<'a> Report<'a> {
         self.pictures += 1;
         self.busy += latency;
         self.judged += usize::from(truth.is_some());
-        self.right += usize::from(truth.is_some() && truth == answer.label());
+        self.right += usize::from(truth.is_some_and(|truth| agrees(answer, truth)));
         self.unknown += usize::from(unknown);
 
         let output = &self.context.output;

@@ -9,8 +9,8 @@ use crate::adapt::{AdaptError, StepReport, Task};
 use crate::clip::Model;
 use crate::evaluate::data_set::{DataSet, File};
 use crate::evaluate::{
-    EvaluateError, Fitted, Part, PartClasses, Predictor, Trial, TrialResult, base_and_new,
-    choose_shots, run as run_trial, test,
+    EvaluateError, FitOptions, Fitted, Lesson, Part, PartClasses, Predictor, Trial, TrialResult,
+    base_and_new, choose_shots, run as run_trial, test,
 };
 use crate::prompt::{Label, Region, Template, TokenLayout};
 use crate::store::LoadedPrompt;
@@ -113,7 +113,7 @@ impl<'a> Evaluation<'a> {
         for target in &targets {
             let tested = tests.extract(target)?;
             let all: Vec<usize> = (0..target.labels.len()).collect();
-            tests.add(&target.name, PartClasses::New, target, &tested, &all)?;
+            tests.add(&target.name, PartClasses::Foreign, target, &tested, &all)?;
         }
         let Tests {
             parts,
@@ -166,16 +166,19 @@ impl<'a> Evaluation<'a> {
                 self.enough(&rows)?;
             }
             let pictures = self.fitted.pictures(&self.shots(&rows));
+            let options = FitOptions {
+                seed,
+                ..self.configuration.options
+            };
+            let task = Task::new(self.model, &self.fitted.labels, &self.fitted.layout)?;
             let trial = Trial {
                 seed,
                 shots,
-                task: Task::new(self.model, &self.fitted.labels, &self.fitted.layout)?,
-                pictures: &pictures,
+                lesson: Lesson::new(task, &pictures, options),
                 parts: self.parts.iter().map(TestPart::as_part).collect(),
             };
             for &method in &self.configuration.methods {
-                let options = &self.configuration.options;
-                let result = run_trial(&trial, method, options, &mut progress);
+                let result = run_trial(&trial, method, &mut progress);
                 results.push(result.map_err(explained)?);
                 bar.inc(1);
             }
@@ -217,6 +220,16 @@ impl<'a> Evaluation<'a> {
                 Predictor::Prototypes(delta.clone(), kept.for_labels(&record.labels, labels))
             }
         };
+        let fitted = |labels: &[Label]| Fitted {
+            predictor: predictor(labels),
+            calibration: record
+                .calibration
+                .clone()
+                .filter(|_| *labels == *record.labels),
+            parameters: record.delta.parameters() + prototypes.map_or(0, |kept| kept.numbers()),
+            history: Vec::new(),
+            seconds: f64::from(record.provenance.seconds),
+        };
         let mut parts = Vec::new();
         for part in &self.parts {
             // Names that the prompt does not know have no prototypes, whatever the part is of.
@@ -224,23 +237,15 @@ impl<'a> Evaluation<'a> {
                 classes: PartClasses::Base,
                 ..part.as_part()
             };
-            parts.extend(test(
-                &predictor(&part.classes.labels),
-                self.model,
-                &[of_part],
-            )?);
+            parts.extend(test(&fitted(&part.classes.labels), self.model, &[of_part])?);
         }
         Ok(TrialResult {
             method: record.into(),
             seed: record.seed,
             shots: None,
             parts,
-            fitted: Fitted {
-                predictor: predictor(&record.labels),
-                parameters: record.delta.parameters() + prototypes.map_or(0, |kept| kept.numbers()),
-                history: Vec::new(),
-                seconds: f64::from(record.provenance.seconds),
-            },
+            recognition: None,
+            fitted: fitted(&record.labels),
         })
     }
 }

@@ -38,8 +38,8 @@ pub struct Arguments {
     /// shots; cross: train here, test on each --target
     #[arg(long, value_enum, default_value = "holdout")]
     protocol: Protocol,
-    /// Methods to train and compare, comma-separated: zero-shot, rlp, coop, kgcoop, tip, ncm, gda, or all [default:
-    /// all; with --prompt, zero-shot]
+    /// Methods to train and compare, comma-separated: zero-shot, rlp, rlp+gda, auto, coop, kgcoop, tip, ncm, gda, or
+    /// all [default: all; with --prompt, zero-shot]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     methods: Vec<String>,
     /// Pictures of each label to train on, comma-separated in few-shot [default: 16; 1,2,4,8,16 in few-shot; all in

@@ -3,7 +3,7 @@
 use super::super::output::{aligned, percent};
 use super::Protocol;
 use super::evaluation::Evaluation;
-use crate::evaluate::{Tested, TrialResult, harmonic_mean, wilson};
+use crate::evaluate::{Assessment, Recognition, Tested, TrialResult, harmonic_mean, wilson};
 use serde_json::{Value, json};
 
 /// Everything found, a row a method.
@@ -30,8 +30,37 @@ pub struct Row<'a> {
     pub new: Option<f64>,
     pub harmonic_mean: Option<f64>,
     pub calibration_error: f64,
+    /// What that would be if all probabilities were right.
+    pub calibration_error_by_chance: f64,
+    /// Of pictures of new classes; means over seeds.
+    pub recognition: Option<Recognised>,
     pub parameters: usize,
     pub seconds: f64,
+}
+
+/// How pictures of none of the labels fare, a mean over seeds; what is never refused has no shares.
+#[derive(Clone, Copy)]
+pub struct Recognised {
+    pub auroc: f64,
+    pub known_refused: Option<f64>,
+    pub unknown_refused: Option<f64>,
+}
+
+impl Recognised {
+    fn of(trials: &[&TrialResult]) -> Option<Recognised> {
+        let found = trials.iter().filter_map(|trial| trial.recognition);
+        let found: Vec<Recognition> = found.collect();
+        let share = |of: fn(&Recognition) -> Option<f64>| {
+            let shares: Option<Vec<f64>> = found.iter().map(of).collect();
+            shares.map(|shares| mean(&shares))
+        };
+        let auroc = share(|found| Some(found.unknown_auroc)).filter(|_| !found.is_empty())?;
+        Some(Recognised {
+            auroc,
+            known_refused: share(|found| found.known_refused),
+            unknown_refused: share(|found| found.unknown_refused),
+        })
+    }
 }
 
 impl<'a> Summary<'a> {
@@ -115,7 +144,11 @@ impl<'a> Summary<'a> {
             Protocol::Cross => vec!["targets", "source"],
             _ => vec!["accuracy", "95 % interval"],
         });
-        head.extend(["+- seeds", "calib. error", "numbers", "bytes", "seconds"]);
+        head.extend(["+- seeds", "calib. error"]);
+        if protocol == Protocol::BaseToNew {
+            head.extend(["unknown AUROC", "known refused", "unknown refused"]);
+        }
+        head.extend(["numbers", "bytes", "seconds"]);
         let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
         rows.extend(self.rows.iter().map(|row| row.cells(protocol)));
         rows
@@ -177,6 +210,14 @@ impl<'a> Row<'a> {
                 .collect();
             (!found.is_empty()).then(|| mean(&found))
         };
+        let assessed = |of: fn(&Assessment) -> f64| {
+            let found = last.iter().filter_map(|trial| trial.parts[0].as_ref());
+            mean(
+                &found
+                    .map(|tested| of(&tested.assessment))
+                    .collect::<Vec<_>>(),
+            )
+        };
         let accuracies: Vec<f64> = last
             .iter()
             .filter_map(|trial| main_accuracy(protocol, trial))
@@ -199,12 +240,9 @@ impl<'a> Row<'a> {
             base,
             new,
             harmonic_mean: base.zip(new).map(|(base, new)| harmonic_mean(base, new)),
-            calibration_error: mean(
-                &last
-                    .iter()
-                    .filter_map(|trial| Some(trial.parts[0].as_ref()?.assessment.calibration_error))
-                    .collect::<Vec<_>>(),
-            ),
+            calibration_error: assessed(|found| found.calibration_error),
+            calibration_error_by_chance: assessed(|found| found.calibration_error_by_chance),
+            recognition: Recognised::of(&last),
             parameters: detail.fitted.parameters,
             seconds: mean(
                 &last
@@ -261,6 +299,17 @@ impl<'a> Row<'a> {
             self.deviation
                 .map_or("-".to_owned(), |spread| format!("{:.1}", 100.0 * spread)),
             percent(self.calibration_error as f32),
+        ]);
+        if protocol == Protocol::BaseToNew {
+            let found = self.recognition;
+            let auroc = found.map_or("-".to_owned(), |found| format!("{:.3}", found.auroc));
+            cells.extend([
+                auroc,
+                share(found.and_then(|found| found.known_refused)),
+                share(found.and_then(|found| found.unknown_refused)),
+            ]);
+        }
+        cells.extend([
             self.parameters.to_string(),
             self.bytes().to_string(),
             format!("{:.2}", self.seconds),
@@ -309,6 +358,10 @@ impl<'a> Row<'a> {
             "new": self.new,
             "harmonic_mean": self.harmonic_mean,
             "calibration_error": self.calibration_error,
+            "calibration_error_by_chance": self.calibration_error_by_chance,
+            "unknown_auroc": self.recognition.map(|found| found.auroc),
+            "known_refused": self.recognition.and_then(|found| found.known_refused),
+            "unknown_refused": self.recognition.and_then(|found| found.unknown_refused),
             "parameters": self.parameters,
             "bytes": self.bytes(),
             "seconds": self.seconds,
@@ -355,6 +408,7 @@ fn detail(part: &str, names: &[&str], tested: &Tested) -> Value {
         "accuracy": assessment.accuracy,
         "accuracy_interval": assessment.interval,
         "calibration_error": assessment.calibration_error,
+        "calibration_error_by_chance": assessment.calibration_error_by_chance,
         "reliability": assessment.reliability,
         "classes": classes,
         "confusion": assessment.confusion,

@@ -7,7 +7,7 @@ use super::eval::evaluation::{Evaluation, TestPart};
 use super::eval::summary::{Row, Summary};
 use super::output::percent;
 use crate::classifier::{best, context_rows};
-use crate::evaluate::{Predictor, Tested};
+use crate::evaluate::{Method, Predictor, Tested};
 use crate::frames::{MAX_PIXELS, read_picture};
 use crate::prompt::density::{information_density, singular_values};
 use crate::visible::shown;
@@ -84,11 +84,13 @@ pub fn page(summary: &Summary, thumbnails: Thumbnails) -> anyhow::Result<String>
     ))
 }
 
-/// The method the details are about: the prompt that was given, else ours, else whatever there is.
+/// The method the details are about: the prompt that was given, else `adapt`'s default, else rlp, else whatever there is.
 fn subject<'a, 'b>(rows: &'b [Row<'a>]) -> &'b Row<'a> {
+    let named = |method: Method| rows.iter().find(|row| row.name == method.name());
     rows.iter()
         .find(|row| row.prompt.is_some())
-        .or_else(|| rows.iter().find(|row| row.name == "rlp"))
+        .or_else(|| named(Method::Auto))
+        .or_else(|| named(Method::Rlp))
         .unwrap_or(&rows[rows.len() - 1])
 }
 

@@ -16,11 +16,12 @@ pub use tip::Cache;
 
 use super::{EvaluateError, Part, PartClasses};
 use crate::adapt::features::FeatureSet;
-use crate::adapt::{Answers, Options, Progress, StepReport, Task};
+use crate::adapt::{Answers, Judged, Options, Progress, StepReport, Task};
 use crate::classifier::{Scorer, probabilities, softmax_rows, text_features};
 use crate::clip::Model;
-use crate::prompt::{Delta, Prompt, Prototypes, Tuning};
-use ndarray::{Array1, Array2};
+use crate::prompt::{Calibration, Delta, Prompt, Prototypes, TokenLayout, Tuning};
+use ndarray::{Array1, Array2, ArrayView2};
+use std::cell::OnceCell;
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -113,11 +114,6 @@ pub struct FitOptions {
 }
 
 impl FitOptions {
-    /// How `adapt` trains factors, with the user's choices and what answers.
-    fn answered_by(&self, answers: Answers) -> Options {
-        self.apply(Options::of(Tuning::Rlp).with_answers(answers))
-    }
-
     /// `default` with the user's choices.
     fn apply(&self, default: Options) -> Options {
         let mut chosen = Options {
@@ -154,6 +150,8 @@ pub enum Predictor {
 pub struct Fitted {
     /// The method, ready for pictures.
     pub predictor: Predictor,
+    /// How its scores of the classes that it was fitted to are to be read; none as they are.
+    pub calibration: Option<Calibration>,
     /// Numbers that it keeps besides the model.
     pub parameters: usize,
     /// One report a training step, where there were any.
@@ -167,6 +165,7 @@ impl Fitted {
     fn untrained(parameters: usize, predictor: Predictor) -> Fitted {
         Fitted {
             predictor,
+            calibration: None,
             parameters,
             history: Vec::new(),
             seconds: 0.0,
@@ -174,27 +173,70 @@ impl Fitted {
     }
 }
 
-/// Fits `method` to `shots`, all of which may be used, of the classes of `task`. `progress` may end training early, which
-/// is an error.
+/// What methods are fitted to.
+pub struct Lesson<'a> {
+    /// The classes.
+    pub task: Task<'a>,
+    /// Labelled pictures of them, all of which may be used.
+    pub shots: &'a FeatureSet,
+    options: FitOptions,
+    /// The training that rlp, rlp+gda and auto have in common, and its time.
+    judged: OnceCell<(Judged, f64)>,
+}
+
+impl<'a> Lesson<'a> {
+    /// To be learnt as `options` say.
+    pub fn new(task: Task<'a>, shots: &'a FeatureSet, options: FitOptions) -> Lesson<'a> {
+        Lesson {
+            task,
+            shots,
+            options,
+            judged: OnceCell::new(),
+        }
+    }
+
+    /// Two factors, trained and judged as `adapt` does it, and the seconds that took.
+    fn judged(&self, progress: &mut Progress) -> Result<&(Judged, f64), EvaluateError> {
+        if self.judged.get().is_none() {
+            let started = Instant::now();
+            let options = self.options.apply(Options::of(Tuning::Rlp));
+            let judged = Judged::train(&self.task, self.shots, &options, progress)?;
+            let _ = self.judged.set((judged, started.elapsed().as_secs_f64()));
+        }
+        Ok(self.judged.get().expect("it was trained"))
+    }
+}
+
+/// Fits `method`. `progress` may end training early, which is an error.
 ///
 /// # Errors
 /// If training fails, is ended, or an option does not fit the model.
 pub fn fit(
     method: Method,
-    task: &Task,
-    shots: &FeatureSet,
-    options: &FitOptions,
+    lesson: &Lesson,
     progress: &mut Progress,
 ) -> Result<Fitted, EvaluateError> {
     let started = Instant::now();
-    let with_prototypes = |answers, progress: &mut Progress| {
-        rlp::fit_with_prototypes(task, shots, &options.answered_by(answers), progress)
-    };
+    let Lesson {
+        task,
+        shots,
+        options,
+        ..
+    } = lesson;
     let fitted = match method {
         Method::ZeroShot => zero_shot::fit(),
-        Method::Rlp => rlp::fit(task, shots, options, progress)?,
-        Method::RlpGda => with_prototypes(Answers::WithPrototypes, progress)?,
-        Method::Auto => with_prototypes(Answers::Best, progress)?,
+        Method::Rlp | Method::RlpGda | Method::Auto => {
+            let answers = match method {
+                Method::RlpGda => Answers::WithPrototypes,
+                Method::Auto => Answers::Best,
+                _ => Answers::Prompt,
+            };
+            let (judged, seconds) = lesson.judged(progress)?;
+            return Ok(Fitted {
+                seconds: *seconds,
+                ..rlp::fit(judged, answers)
+            });
+        }
         Method::Coop => coop::fit(task, shots, options, progress)?,
         Method::KgCoop => kgcoop::fit(task, shots, options, progress)?,
         Method::Tip => tip::fit(task, shots),
@@ -208,8 +250,8 @@ pub fn fit(
 }
 
 impl Predictor {
-    /// The probability of each class of `part` for each of its pictures as it is, `[pictures, classes]`. None where the
-    /// predictor has nothing to say about the classes.
+    /// The probability of each class of `part` for each of its pictures as it is, `[pictures, classes]`, with scores divided by
+    /// `temperature`. None where the predictor has nothing to say about the classes.
     ///
     /// # Errors
     /// If the text tower refuses the layout.
@@ -217,26 +259,21 @@ impl Predictor {
         &self,
         model: &Model,
         part: &Part,
+        temperature: f32,
     ) -> Result<Option<Array2<f32>>, EvaluateError> {
+        let scale = model.logit_scale / temperature;
         let (features, _) = part.pictures.plain();
         let texts = |change: Option<&Delta>| text_features(&model.text, part.layout, change);
         let fitted = part.classes == PartClasses::Base;
         Ok(match self {
             Predictor::Prompt(change) => {
                 let texts = texts(change.as_ref())?;
-                Some(probabilities(
-                    features.view(),
-                    texts.view(),
-                    model.logit_scale,
-                ))
+                Some(probabilities(features.view(), texts.view(), scale))
             }
             Predictor::Prototypes(change, prototypes) => {
                 let texts = texts(Some(change))?;
                 let scorer = Scorer::new(texts.view(), fitted.then_some(prototypes))?;
-                Some(softmax_rows(
-                    scorer.scores(features.view()),
-                    model.logit_scale,
-                ))
+                Some(softmax_rows(scorer.scores(features.view()), scale))
             }
             Predictor::Cache(cache) => {
                 let mut scores = features.dot(&texts(None)?.t()) * model.logit_scale;
@@ -250,6 +287,31 @@ impl Predictor {
             }
             Predictor::Linear { .. } => None,
         })
+    }
+
+    /// How near each of `features [pictures, joint]` is to the classes of `layout`, which are those that this was fitted to. None
+    /// where the predictor does not measure it.
+    ///
+    /// # Errors
+    /// If the text tower refuses the layout.
+    pub fn similarities(
+        &self,
+        model: &Model,
+        layout: &TokenLayout,
+        features: ArrayView2<f32>,
+    ) -> Result<Option<Vec<f32>>, EvaluateError> {
+        let (change, prototypes) = match self {
+            Predictor::Prompt(change) => (change.as_ref(), None),
+            Predictor::Prototypes(change, prototypes) => (Some(change), Some(prototypes)),
+            Predictor::Cache(_) | Predictor::Linear { .. } => return Ok(None),
+        };
+        let texts = text_features(&model.text, layout, change)?;
+        let scorer = Scorer::new(texts.view(), prototypes)?;
+        let rows = features.outer_iter();
+        Ok(Some(
+            rows.map(|row| scorer.similarity(texts.view(), row))
+                .collect(),
+        ))
     }
 }
 
