@@ -27,9 +27,9 @@ const shot = async (name) => {
   assert.ok(width <= SIZES[size].width, `${name} is ${width} pixels wide`);
   await b.shot(join(out, `${name}-${size}.png`));
 };
-const view = async (hash, text) => {
+const view = async (hash, text, seconds = 60) => {
   await b.ask(`location.hash = ${JSON.stringify(hash)}`);
-  await b.says(text);
+  await b.says(text, seconds);
 };
 const label = (name) => `[...document.querySelectorAll(".labels.big .label")].find((one) => one.querySelector(".name").innerText === ${JSON.stringify(name)})`;
 const shots = (name) => b.ask(`Number((${label(name)}).querySelector(".count").innerText)`);
@@ -119,7 +119,7 @@ async function send(files, name) {
 async function putRight() {
   at("the one with the wrong label is found and put right");
   await view("#/review/shelf/mug", "Pictures that were kept");
-  await b.until("document.querySelectorAll('.tile').length > 4", 30);
+  await b.until("document.querySelectorAll('.tile').length > 4", 120);
   await b.says("looks like key");
   await b.tap("document.querySelector('.tile')");
   await b.says("1 selected");
@@ -133,7 +133,7 @@ async function train() {
   await view("#/train/shelf", "Ready to learn");
   await b.click("Train now");
   await b.until("document.querySelector('progress')", 10);
-  await b.says("The result", 240);
+  await b.says("The result", 360);
   await b.until("document.querySelector('.confusion tbody').rows.length === 4");
   await b.ask("window.scrollTo(0, 0)");
   await shot("verdict");
@@ -152,20 +152,20 @@ async function train() {
 
 async function advice() {
   at("enough yet?");
-  await view("#/enough/shelf", "Right answers by pictures of each label");
+  await view("#/enough/shelf", "Right answers by pictures of each label", 60);
   await b.until("document.querySelectorAll('.chart .dot').length > 2");
   await b.until("document.querySelectorAll('.advice .card').length > 0");
   await shot("enough");
   at("why?");
   await view("#/review/shelf", "Pictures that were kept");
-  await b.until("document.querySelectorAll('.tile').length > 4", 30);
+  await b.until("document.querySelectorAll('.tile').length > 4", 120);
   await b.tap("document.querySelector('.tile')");
   await b.click("Why?");
-  await b.says("How likely each label is", 30);
+  await b.says("How likely each label is", 60);
   await b.until("document.querySelectorAll('.tile.still').length > 4");
   await shot("why");
   at("report");
-  await view("#/report/shelf", "Open by itself");
+  await view("#/report/shelf", "Open by itself", 240);
   await b.until("document.querySelector('iframe').getBoundingClientRect().height > 200");
   await shot("report");
 }
