@@ -5,13 +5,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! command -v mosquitto mosquitto_sub openssl > /dev/null; then
+PATH="$PATH:/usr/sbin"
+missing=()
+for program in mosquitto mosquitto_sub mosquitto_passwd openssl; do
+    command -v "$program" > /dev/null || missing+=("$program")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+    echo "installing what brings ${missing[*]}" >&2
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo)
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients openssl
 fi
-PATH="$PATH:/usr/sbin"
 
 program="${1:-target/release/edge-rlp}"
 [ -n "${1:-}" ] || cargo build --release --quiet
@@ -22,7 +27,8 @@ python3 scripts/home/broker_test.py "$program"
 environment="${HOME_ASSISTANT_VENV:-target/home-assistant}"
 if [ ! -x "$environment/bin/python" ]; then
     newest=
-    for python in python3.14 python3.13 python3.12; do
+    # Those on the path, and those of pyenv, newest first.
+    for python in python3.14 python3.13 python3.12 "$HOME"/.pyenv/versions/3.1{4,3,2}*/bin/python3; do
         if "$python" --version > /dev/null 2>&1; then
             newest="$python"
             break
