@@ -69,7 +69,7 @@ expect() {
         echo "ok   $1"
     else
         echo "FAIL $1: exit code $code"
-        sed 's/^/     /' <<<"$said" | tail -20
+        tail -20 <<<"$said" | sed 's/^/     /'
         failures=$((failures + 1))
     fi
 }
