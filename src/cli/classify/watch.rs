@@ -20,7 +20,7 @@ use crate::watch::{
 use anyhow::bail;
 use std::io::{IsTerminal, stderr};
 use std::path::Path;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 /// How often the demo camera shows a scene to people, unless `--every` or `--frames` says otherwise.
@@ -40,7 +40,7 @@ pub fn watch<'a>(
     (camera, regions): (&Camera, Vec<Region>),
     classifier: Classifier<'a>,
     renewal: Option<Renewal<'a>>,
-    (report, mut reporting): (&mut Report, Option<Reporting>),
+    (report, reporting): (&mut Report, Option<Reporting>),
 ) -> anyhow::Result<()> {
     let (arguments, context) = (report.arguments, report.context);
     let delivery = if arguments.every_frame {
@@ -54,8 +54,17 @@ pub fn watch<'a>(
         .with_interval(arguments.every.unwrap_or_default());
     let mut frames = camera.source.open(LIVE_SEED, &options)?;
     let (failures, failed) = mpsc::channel();
-    let on_change = on_change(classifier.labels(), failures, report)?;
     let supervisor = Supervisor::starting();
+    let consumers = Consumers {
+        on_change: on_change(classifier.labels(), failures, report)?,
+        failed,
+        reporting,
+        uncertain: uncertain(report)?,
+        supervisor: &supervisor,
+        rates: Rates::new(),
+        camera,
+        report,
+    };
     if matches!(camera.source, CameraSource::Folder(_)) {
         // Nobody may put a picture into a folder for days, and nothing is wrong then.
         supervisor.ready();
@@ -64,100 +73,137 @@ pub fn watch<'a>(
         supervisor.alive();
         context.stopped()
     };
-    let mut watch = Watch::new(
-        &mut frames,
-        classifier,
-        renewal,
-        options_of(&camera.source, regions, report),
-    );
-    let mut rates = Rates::new();
+    let options = options_of(&camera.source, regions, consumers.report);
+    let mut watch = Watch::new(&mut frames, classifier, renewal, options);
     let retention = Retention::new(context);
-    let mut uncertain = uncertain(report)?;
-    loop {
-        match retention.apply() {
-            Ok(removed) => removed.into_iter().for_each(|said| report.note(said)),
-            Err(error) => report.warn(sentence(&error)),
-        }
-        let event = match watch.next(&stop) {
-            Ok(event) => event,
-            Err(error) => {
-                if let Some(mut reporting) = reporting {
-                    reporting.given_up(&error.to_string());
-                    tell(reporting.finish(), report);
-                }
-                return Err(error.into());
+    consumers.follow(&mut watch, &retention, &stop)
+}
+
+/// Who hears what watching yields.
+struct Consumers<'c, 'r> {
+    camera: &'c Camera,
+    report: &'c mut Report<'r>,
+    supervisor: &'c Supervisor,
+    reporting: Option<Reporting>,
+    on_change: Option<OnChange>,
+    /// What went wrong with the command for changes.
+    failed: Receiver<String>,
+    uncertain: Option<Uncertain>,
+    rates: Rates,
+}
+
+impl Consumers<'_, '_> {
+    /// Hands on every event of `watch` to its end.
+    fn follow(
+        mut self,
+        watch: &mut Watch,
+        retention: &Retention,
+        stop: &dyn Fn() -> bool,
+    ) -> anyhow::Result<()> {
+        loop {
+            match retention.apply() {
+                Ok(removed) => removed.into_iter().for_each(|said| self.report.note(said)),
+                Err(error) => self.report.warn(sentence(&error)),
             }
-        };
-        if let Some(reporting) = &mut reporting {
-            reporting.report(&event);
-            tell(reporting.news(), report);
+            let event = match watch.next(stop) {
+                Ok(event) => event,
+                Err(error) => {
+                    if let Some(mut reporting) = self.reporting {
+                        reporting.given_up(&error.to_string());
+                        tell(reporting.finish(), self.report);
+                    }
+                    return Err(error.into());
+                }
+            };
+            if let Some(reporting) = &mut self.reporting {
+                reporting.report(&event);
+                tell(reporting.news(), self.report);
+            }
+            match event {
+                Event::Ended => break,
+                event => self.hear(event, watch.counts())?,
+            }
+            let failed = self.failed.try_iter();
+            failed.for_each(|message| self.report.warn(message));
         }
+        self.finish(watch)
+    }
+
+    fn hear(&mut self, event: Event, counts: Option<CaptureCounts>) -> anyhow::Result<()> {
         match event {
             Event::Named(named) => {
-                supervisor.ready();
-                rates.add(named.latency);
-                report.picture(&Picture::of(&named))?;
-                if let Some(uncertain) = &mut uncertain
+                self.supervisor.ready();
+                self.rates.add(named.latency);
+                self.report.picture(&Picture::of(&named))?;
+                if let Some(uncertain) = &mut self.uncertain
                     && let Err(error) = uncertain.offer(&named, Instant::now())
                 {
-                    report.warn(format!(
+                    self.report.warn(format!(
                         "a picture that is worth labelling was not kept: {error}"
                     ));
                 }
-                if let (Some(on_change), Some(change)) = (&on_change, named.change) {
+                if let (Some(on_change), Some(change)) = (&self.on_change, named.change) {
                     on_change.changed(change);
                 }
-                rates.report(watch.counts(), report);
+                self.rates.report(counts, self.report);
             }
-            Event::Still(_) => rates.report(watch.counts(), report),
-            Event::Prompt(change) => say(&change, report),
+            Event::Still(_) => self.rates.report(counts, self.report),
+            Event::Prompt(change) => say(&change, self.report),
             Event::Liveness(liveness) => {
-                let words = format!("camera {} {liveness}", camera.source);
+                let words = format!("camera {} {liveness}", self.camera.source);
                 match liveness {
-                    Liveness::Frozen(_) => report.warn(&words),
-                    Liveness::Moving(_) => report.note(&words),
+                    Liveness::Frozen(_) => self.report.warn(&words),
+                    Liveness::Moving(_) => self.report.note(&words),
                 }
-                supervisor.status(&words);
+                self.supervisor.status(&words);
             }
-            Event::Problem(problem) => report.warn(problem),
-            Event::Ended => break,
+            Event::Problem(problem) => self.report.warn(problem),
+            Event::Ended => {}
         }
-        failed.try_iter().for_each(|message| report.warn(message));
+        Ok(())
     }
-    if let Some(on_change) = on_change {
-        on_change.finish(context.stopped());
-        failed.try_iter().for_each(|message| report.warn(message));
-    }
-    if let Some(reporting) = reporting {
-        tell(reporting.finish(), report);
-    }
-    report.rates = Some(in_words(&rates.all, rates.started.elapsed()));
-    if let Some(uncertain) = uncertain.filter(|uncertain| uncertain.count() > 0) {
-        let (count, folder) = (uncertain.count(), uncertain.folder().display());
-        let were = match count {
-            1 => "a picture that is worth labelling was".to_owned(),
-            _ => format!("{count} pictures that are worth labelling were"),
-        };
-        report.note(format!(
-            "{were} kept in {folder}: `edge-rlp adapt --shots-from {folder}` labels them"
-        ));
-    }
-    if arguments.motion.is_some() {
-        let savings = watch.savings();
-        report.saved = Some(format!(
-            "{} not named, for nothing changed in them: {} less time for naming ({:.1} s saved)",
-            savings.still,
-            percent(savings.share() as f32),
-            savings.saved().as_secs_f64()
-        ));
-    }
-    if let Some(counts) = watch.counts() {
-        report.dropped = counts.dropped;
-        if counts.captured == 0 && !context.stopped() {
-            bail!("camera {} ended without a picture", camera.source);
+
+    /// Waits for who is not done yet, and says what it came to.
+    fn finish(self, watch: &Watch) -> anyhow::Result<()> {
+        let report = self.report;
+        let stopped = report.context.stopped();
+        if let Some(on_change) = self.on_change {
+            on_change.finish(stopped);
+            self.failed
+                .try_iter()
+                .for_each(|message| report.warn(message));
         }
+        if let Some(reporting) = self.reporting {
+            tell(reporting.finish(), report);
+        }
+        report.rates = Some(in_words(&self.rates.all, self.rates.started.elapsed()));
+        if let Some(uncertain) = self.uncertain.filter(|uncertain| uncertain.count() > 0) {
+            let (count, folder) = (uncertain.count(), uncertain.folder().display());
+            let were = match count {
+                1 => "a picture that is worth labelling was".to_owned(),
+                _ => format!("{count} pictures that are worth labelling were"),
+            };
+            report.note(format!(
+                "{were} kept in {folder}: `edge-rlp adapt --shots-from {folder}` labels them"
+            ));
+        }
+        if report.arguments.motion.is_some() {
+            let savings = watch.savings();
+            report.saved = Some(format!(
+                "{} not named, for nothing changed in them: {} less time for naming ({:.1} s saved)",
+                savings.still,
+                percent(savings.share() as f32),
+                savings.saved().as_secs_f64()
+            ));
+        }
+        if let Some(counts) = watch.counts() {
+            report.dropped = counts.dropped;
+            if counts.captured == 0 && !stopped {
+                bail!("camera {} ended without a picture", self.camera.source);
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Says what there is to say of a broker: warnings, and what else there is.
