@@ -30,6 +30,7 @@ mod unix {
         }
     }
 
+    #[cfg_attr(not(feature = "serve"), expect(dead_code))]
     pub fn reload(reload: &Arc<AtomicBool>) {
         let mut hang_up = HANG_UP.lock().unwrap_or_else(PoisonError::into_inner);
         for id in hang_up.drain(..) {
@@ -59,6 +60,7 @@ pub fn stop_flag() -> Arc<AtomicBool> {
 }
 
 /// A flag that SIGHUP sets from now on, instead of ending the program. Where there is no such signal, nothing sets it.
+#[cfg_attr(not(feature = "serve"), expect(dead_code))]
 pub fn reload_flag() -> Arc<AtomicBool> {
     let reload = Arc::new(AtomicBool::new(false));
     #[cfg(unix)]
