@@ -39,17 +39,10 @@ impl<'a> Transcoder<'a> {
         sink: &'env Sink,
     ) -> Result<Transcoder<'a>, RtspError> {
         let mut child = Command::new("ffmpeg")
-            .args([
-                "-loglevel",
-                "quiet",
-                "-probesize",
-                "200000",
-                "-f",
-                "hevc",
-                "-i",
-                "pipe:0",
-            ])
-            .args(["-f", "mjpeg", "-q:v", "3", "pipe:1"])
+            // What the first frame says is enough; more is waited for by ffmpeg as long as it takes.
+            .args(["-loglevel", "quiet", "-probesize", "32"])
+            .args(["-fflags", "nobuffer", "-f", "hevc", "-i", "pipe:0"])
+            .args(["-f", "mjpeg", "-q:v", "3", "-flush_packets", "1", "pipe:1"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
