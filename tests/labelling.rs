@@ -148,7 +148,13 @@ impl Person {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.exit_code();
             }
-            assert!(Instant::now() < deadline, "the program does not end");
+            if Instant::now() >= deadline {
+                let shown = self.shown.0.lock().unwrap();
+                panic!(
+                    "the program does not end:\n{}",
+                    shown.parser.screen().contents()
+                );
+            }
             thread::sleep(Duration::from_millis(10));
         }
     }

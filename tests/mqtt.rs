@@ -492,10 +492,7 @@ fn the_login_arrives_and_a_password_is_nowhere_else() {
         (user.as_deref(), password.as_deref()),
         (Some("me"), Some("s3cr3tword"))
     );
-    assert_eq!(
-        broker.retained("edge-rlp/shop/demo/status").as_deref(),
-        Some("offline")
-    );
+    broker.wait_for("edge-rlp/shop/demo/status", "offline");
     let state = broker.retained("edge-rlp/shop/demo/whole/state");
     let labels = ["mug", "fish", "unknown"];
     assert!(labels.contains(&&*state.unwrap()));
