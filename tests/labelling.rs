@@ -329,7 +329,8 @@ fn pictures_that_classify_was_unsure_of_are_labelled_and_become_shots() {
     person.press("\x1b[C");
     person.sees("that was the last picture that waited");
     person.press("\r");
-    person.sees("accuracy on");
+    // Its own shots' accuracy is shown while it trains.
+    person.sees("shown, named:");
     person.press("k");
     let (code_of_view, told) = person.ends();
     assert_eq!(code_of_view, 0, "{told}");
