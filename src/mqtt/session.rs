@@ -225,7 +225,12 @@ fn welcome(shared: &Shared, index: &Index, memory: &mut Memory) -> Vec<String> {
     let now = SystemTime::now();
     let (filters, gap) = {
         let mut state = shared.lock();
-        let State { plan, outbox, .. } = &mut *state;
+        let State {
+            plan,
+            outbox,
+            closing,
+            ..
+        } = &mut *state;
         let root = plan.root.clone();
         let commands = command::filters(plan);
         let mut first = vec![Message::retained(root.owner(), shared.owner.encode())];
@@ -235,7 +240,13 @@ fn welcome(shared: &Shared, index: &Index, memory: &mut Memory) -> Vec<String> {
         }
         first.extend(index.to(plan, shared.discovery.as_deref()));
         hold_plan(outbox, plan, shared.discovery.as_deref());
-        outbox.hold(&root.status(), "online");
+        // A watch of a few frames is over before the broker has answered.
+        let status = if closing.is_some() {
+            "offline"
+        } else {
+            "online"
+        };
+        outbox.hold(&root.status(), status);
         let gap = outbox.connected(first, now);
         if let Some(from) = memory.away {
             let told = json!({
