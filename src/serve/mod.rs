@@ -1,6 +1,6 @@
 //! `edge-rlp serve`: many cameras in one process, a web page and an API to teach them with. It computes nothing itself: it
 //! configures, runs and shows what the library does ([`watch`](crate::watch), [`Classifier`](crate::Classifier),
-//! [`adapt`](crate::adapt)). The library below is synchronous; only [`api`] and [`listen`] are not.
+//! [`adapt`](crate::adapt)). The library below is synchronous; only [`api`] and `listen` are not.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -24,6 +24,7 @@ mod survival;
 pub use error::{DiskError, ExistsError, MissingError, NameError, PromptFileError, StoreError};
 pub use file_system::free_space;
 pub use format::{decode, digest, encode};
+pub(crate) use home::label_of;
 pub use home::{
     Exposure, Generation, Home, LABELS_FILE, Listed, LoadedPrompt, Saved, Settings, Shot,
 };

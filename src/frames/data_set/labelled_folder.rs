@@ -3,6 +3,7 @@
 use crate::frames::folder::{FolderError, LeftOut, list};
 use crate::frames::picture::{PictureError, read_picture};
 use crate::prompt::labels::same_name;
+use crate::store;
 use image::RgbImage;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -130,7 +131,7 @@ fn labelled_inside(dir: &Path) -> Result<Option<PathBuf>, FolderError> {
     Ok(Some(train).filter(|train| train.is_dir()))
 }
 
-/// The folders a label may mean: the one with its very name, or all that read the same.
+/// The folders a label may mean: the one with its very name, all that read the same, or the one that shots of it are kept in.
 fn matches<'a>(label: &str, folders: &'a [PathBuf]) -> Vec<&'a PathBuf> {
     let exact = folders
         .iter()
@@ -139,7 +140,12 @@ fn matches<'a>(label: &str, folders: &'a [PathBuf]) -> Vec<&'a PathBuf> {
         return vec![folder];
     }
     let same = |folder: &&PathBuf| same_name(&name(folder), label);
-    folders.iter().filter(same).collect()
+    let found: Vec<&PathBuf> = folders.iter().filter(same).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    let kept = |folder: &&PathBuf| store::label_of(&name(folder)) == label;
+    folders.iter().filter(kept).collect()
 }
 
 fn name(folder: &Path) -> String {
@@ -192,6 +198,16 @@ mod tests {
             ["cat/a.jpg", "cat/b.PNG"]
         );
         assert_eq!(below(dir.path(), &found.unused), ["spare"]);
+    }
+
+    #[test]
+    fn a_label_that_is_no_folders_name_is_found_among_shots() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["mug", "%3Cb%3E%22it"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let found = labelled_folder(dir.path(), &["mug", "<b>\"it"]).unwrap();
+        assert_eq!((found.paths.len(), found.unused.len()), (2, 0));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub use names::MAX_NAME_BYTES;
 pub(crate) use names::check_name;
 pub use prompts::{Generation, Listed, LoadedPrompt, Saved};
 pub use settings::{Settings, ShotSettings};
+pub(crate) use shots::label_of;
 pub use shots::{LABELS_FILE, Shot};
 
 use super::atomic;

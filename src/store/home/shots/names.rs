@@ -32,7 +32,7 @@ pub(super) fn folder_name(label: &str) -> String {
 }
 
 /// The label of a folder; one that [`folder_name`] did not make means what it says.
-pub(super) fn label_of(folder: &str) -> String {
+pub(crate) fn label_of(folder: &str) -> String {
     let mut bytes = Vec::with_capacity(folder.len());
     let mut rest = folder.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
