@@ -30,7 +30,6 @@ mod unix {
         }
     }
 
-    #[cfg_attr(not(feature = "serve"), expect(dead_code))]
     pub fn reload(reload: &Arc<AtomicBool>) {
         let mut hang_up = HANG_UP.lock().unwrap_or_else(PoisonError::into_inner);
         for id in hang_up.drain(..) {

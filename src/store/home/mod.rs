@@ -15,6 +15,7 @@ mod tests;
 
 pub use exposure::Exposure;
 pub use names::MAX_NAME_BYTES;
+#[cfg(feature = "serve")]
 pub(crate) use names::check_name;
 pub use prompts::{Generation, Listed, LoadedPrompt, Saved};
 pub use settings::{Settings, ShotSettings};
