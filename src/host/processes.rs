@@ -99,7 +99,8 @@ mod tests {
         for process in &found {
             let id = i32::try_from(process.id).unwrap();
             let id = rustix::process::Pid::from_raw(id).unwrap();
-            rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
+            // One whose child was ended just now may have ended by itself.
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
         }
         child.wait().unwrap();
         assert!(found.len() >= 3, "{found:?}");
