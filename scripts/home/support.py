@@ -124,24 +124,8 @@ class Listener:
         self.process.wait()
 
 
-class Program:
-    """`edge-rlp classify` on drawn pictures, reporting to a broker."""
-
-    def __init__(self, binary, url, *flags, every="200ms", env=None, home=None):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="edge-rlp-"))
-        labels = "airplane apple banana bell bicycle book bottle bus butterfly cactus car cat".split()
-        (self.folder / "labels.txt").write_text("\n".join(labels) + "\n")
-        self.out = open(self.folder / "out", "w")
-        self.err = open(self.folder / "err", "w")
-        command = [binary, "classify", "--camera", "demo", "--labels", self.folder / "labels.txt", "--json"]
-        command += ["--every", every, "--home", home or self.folder / "home", "--mqtt", url, "--mqtt-box", BOX]
-        self.process = subprocess.Popen(
-            [*command, *flags], stdout=self.out, stderr=self.err, env={**os.environ, **(env or {})}
-        )
-
-    def labels(self):
-        lines = (self.folder / "out").read_text().splitlines()
-        return [json.loads(line)["label"] for line in lines if line.endswith("}")]
+class Process:
+    """A process with a `folder` of its own, where what it says is in `err`; both are gone after `with`."""
 
     def said(self):
         return (self.folder / "err").read_text()
@@ -160,7 +144,27 @@ class Program:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Served:
+class Program(Process):
+    """`edge-rlp classify` on drawn pictures, reporting to a broker."""
+
+    def __init__(self, binary, url, *flags, every="200ms", env=None, home=None):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="edge-rlp-"))
+        labels = "airplane apple banana bell bicycle book bottle bus butterfly cactus car cat".split()
+        (self.folder / "labels.txt").write_text("\n".join(labels) + "\n")
+        self.out = open(self.folder / "out", "w")
+        self.err = open(self.folder / "err", "w")
+        command = [binary, "classify", "--camera", "demo", "--labels", self.folder / "labels.txt", "--json"]
+        command += ["--every", every, "--home", home or self.folder / "home", "--mqtt", url, "--mqtt-box", BOX]
+        self.process = subprocess.Popen(
+            [*command, *flags], stdout=self.out, stderr=self.err, env={**os.environ, **(env or {})}
+        )
+
+    def labels(self):
+        lines = (self.folder / "out").read_text().splitlines()
+        return [json.loads(line)["label"] for line in lines if line.endswith("}")]
+
+
+class Served(Process):
     """`edge-rlp serve` with this configuration, and prompts that have labels and were not trained."""
 
     def __init__(self, binary, config, prompts, home=None):
@@ -189,22 +193,6 @@ class Served:
     def configure(self, config):
         self.file.write_text(config)
         self.process.send_signal(signal.SIGHUP)
-
-    def said(self):
-        return (self.folder / "err").read_text()
-
-    def end(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        return self.process.wait(20)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 STATUS = f"edge-rlp/{BOX}/demo/status"

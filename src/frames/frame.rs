@@ -90,7 +90,8 @@ impl RawFrame {
     }
 }
 
-fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> {
+/// How many pixels a camera's picture has, where they are not too many.
+fn pixels(width: u32, height: u32) -> Result<u64, PictureError> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels > MAX_CAMERA_PIXELS {
         let limit = MAX_CAMERA_PIXELS;
@@ -100,6 +101,11 @@ fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> 
             limit,
         });
     }
+    Ok(pixels)
+}
+
+fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> {
+    let pixels = pixels(width, height)?;
     if width % 2 == 1 || pixels == 0 || (data.len() as u64) < 2 * pixels {
         return Err(PictureError::Truncated);
     }
@@ -125,15 +131,7 @@ const BT601: [i32; 5] = [76_309, 104_597, 25_675, 53_279, 132_201];
 const BT709: [i32; 5] = [76_309, 117_489, 13_975, 34_925, 138_438];
 
 fn planar(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> {
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > MAX_CAMERA_PIXELS {
-        let limit = MAX_CAMERA_PIXELS;
-        return Err(PictureError::TooManyPixels {
-            width,
-            height,
-            limit,
-        });
-    }
+    let pixels = pixels(width, height)?;
     let (wide, high) = (width as usize, height as usize);
     let (half_wide, half_high) = (wide.div_ceil(2), high.div_ceil(2));
     if pixels == 0 || data.len() < wide * high + 2 * half_wide * half_high {

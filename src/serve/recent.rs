@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::config::RecentConfig;
 use super::events::{RecentChange, now, seconds};
 use crate::store::atomic;
-use crate::store::file_system::{Access, Disk, FileSystem};
+use crate::store::file_system::{self, Access, Disk, FileSystem};
 use crate::store::home::check_name;
 use crate::store::{KeptPictures, StoreError};
 use crate::watch::{KeepError, Named, Shown, Uncertain};
@@ -276,17 +276,7 @@ impl Recent {
     }
 
     fn names(&self, folder: &Path) -> Result<Vec<String>, StoreError> {
-        match self.files.list(folder) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(Vec::new())
-            }
-            names => names.map_err(StoreError::reading(folder)),
-        }
+        file_system::names_in(&*self.files, folder).map_err(StoreError::reading(folder))
     }
 }
 

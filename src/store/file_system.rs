@@ -64,6 +64,21 @@ pub enum Kind {
     Other,
 }
 
+/// The names in a folder; none where it does not exist.
+pub(crate) fn names_in(files: &dyn FileSystem, folder: &Path) -> io::Result<Vec<String>> {
+    match files.list(folder) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(Vec::new())
+        }
+        names => names,
+    }
+}
+
 /// Bytes that may be written below `folder`, where the system says.
 pub fn free_space(folder: &Path) -> Option<u64> {
     #[cfg(unix)]

@@ -24,7 +24,7 @@ pub use shots::{LABELS_FILE, Shot};
 
 use super::atomic;
 use super::error::StoreError;
-use super::file_system::{Access, Disk, FileSystem};
+use super::file_system::{self, Access, Disk, FileSystem};
 
 use std::io;
 use std::ops::ControlFlow;
@@ -131,17 +131,7 @@ impl Home {
 
     /// The names in a folder; none where it does not exist.
     fn names_in(&self, folder: &Path) -> Result<Vec<String>, StoreError> {
-        match self.files.list(folder) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(Vec::new())
-            }
-            result => result.map_err(StoreError::reading(folder)),
-        }
+        file_system::names_in(&*self.files, folder).map_err(StoreError::reading(folder))
     }
 
     fn prompts(&self) -> PathBuf {
