@@ -154,18 +154,23 @@ impl Command {
     /// What it keeps of its rights while it reads pictures and models of others; none where it runs commands of the user's, or
     /// writes where they say.
     fn kept<'a>(&'a self, home: &'a Path) -> Option<Kept<'a>> {
-        let (folder, programs) = match self {
+        let (folder, has_cameras) = match self {
             Command::Classify(arguments) if arguments.runs_commands() => return None,
             Command::Classify(arguments) => (arguments.keeps_in(), arguments.watches()),
             Command::Embed(_) | Command::Model(_) => (None, false),
             #[cfg(feature = "serve")]
-            Command::Serve(arguments) => (arguments.folder(), false),
+            Command::Serve(arguments) => (arguments.folder(), true),
             Command::Eval(arguments) => (arguments.report_folder(), false),
             _ => return None,
         };
         Some(Kept {
             writable: [home].into_iter().chain(folder).map(there).collect(),
-            programs,
+            // Where cameras send H.265.
+            programs: has_cameras
+                .then(|| sandbox::program("ffmpeg"))
+                .flatten()
+                .into_iter()
+                .collect(),
         })
     }
 

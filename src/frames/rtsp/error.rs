@@ -49,6 +49,12 @@ pub enum RtspError {
          H.264 (Hikvision: .../Channels/102, Dahua: ...&subtype=1, others: .../stream2), or can be set to H.264"
     )]
     H265,
+    /// ffmpeg that may not be run, as what a process that has given up other programs does not know from its start.
+    #[error(
+        "ffmpeg, which decodes the camera's H.265, may not be run here: where it was installed or renewed after this program was \
+         started, start this program again"
+    )]
+    FfmpegRefused,
     /// ffmpeg cannot be started.
     #[error("ffmpeg, which decodes the camera's H.265, failed ({0})")]
     Ffmpeg(io::Error),
@@ -109,6 +115,7 @@ impl RtspError {
             | RtspError::NoVideo(_)
             | RtspError::Codec(_)
             | RtspError::H265
+            | RtspError::FfmpegRefused
             | RtspError::Ffmpeg(_)
             | RtspError::TooManyPixels { .. } => false,
         }

@@ -49,6 +49,7 @@ impl<'a> Transcoder<'a> {
             .spawn()
             .map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => RtspError::H265,
+                io::ErrorKind::PermissionDenied => RtspError::FfmpegRefused,
                 _ => RtspError::Ffmpeg(error),
             })?;
         let (frames, waiting) = sync_channel::<Vec<u8>>(WAITING);
@@ -72,10 +73,17 @@ impl<'a> Transcoder<'a> {
     }
 
     /// Takes in a frame; one that ffmpeg is too slow for is dropped.
-    pub fn take(&mut self, frame: Vec<u8>) {
+    ///
+    /// # Errors
+    /// If ffmpeg has ended, and how.
+    pub fn take(&mut self, frame: Vec<u8>) -> Result<(), String> {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Err(format!("ffmpeg ended, {status}"));
+        }
         if let Some(frames) = &self.frames {
             let _ = frames.try_send(frame);
         }
+        Ok(())
     }
 }
 

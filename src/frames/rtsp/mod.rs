@@ -236,7 +236,7 @@ impl Pictures<'_> {
             Pictures::Decoded(decoder) => decoder.decode(frame.data())?,
             Pictures::Jpeg => Some(RawFrame::Jpeg(frame.into_data())),
             Pictures::Transcoded(transcoder) => {
-                transcoder.take(frame.into_data());
+                transcoder.take(frame.into_data())?;
                 None
             }
         };
