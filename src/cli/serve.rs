@@ -100,7 +100,7 @@ fn check(path: &Path, context: &Context) -> anyhow::Result<Exit> {
     if !path.exists() {
         return Err(usage(format!("{}: there is no such file", path.display())));
     }
-    let config = ConfigFile::new(path).read().map_err(usage)?;
+    let config = ConfigFile::new(path).check().map_err(usage)?;
     context.output.object(&json!({
         "config": path.display().to_string(),
         "cameras": config.cameras.iter().map(|camera| &camera.name).collect::<Vec<_>>(),

@@ -1,5 +1,6 @@
 //! Why pictures cannot be had from where they should come from.
 
+use super::camera_file::CameraFileError;
 use super::content::Content;
 use super::options::Fingerprint;
 use crate::masked::{ShownUrl, masked};
@@ -68,6 +69,9 @@ pub enum FramesError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file with a camera's login that cannot be used.
+    #[error(transparent)]
+    Login(#[from] CameraFileError),
     /// A camera of this machine that failed.
     #[error(transparent)]
     Device(#[from] DeviceError),

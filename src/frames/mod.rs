@@ -1,6 +1,7 @@
 //! Where pictures come from: cameras, files, folders and drawn demo scenes. What is done with them is decided above:
 //! nothing here knows models or prompts.
 
+pub mod camera_file;
 mod camera_url;
 mod content;
 mod cut;

@@ -205,6 +205,50 @@ async fn connection(
     let _ = served.await;
 }
 
+/// What `routes` answer to a client of loopback that sends `bytes` and then no more, as far as it comes within `patience`: for
+/// fuzzing.
+///
+/// # Errors
+/// If the system gives no connection.
+#[cfg(unix)]
+#[doc(hidden)]
+pub fn answer_to(routes: Router, bytes: &[u8], patience: Duration) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read as _, Write as _};
+    let (mut client, stream) = std::os::unix::net::UnixStream::pair()?;
+    stream.set_nonblocking(true)?;
+    client.set_read_timeout(Some(patience))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let service = routes.layer(axum::Extension(ConnectInfo(SocketAddr::from((
+        [127, 0, 0, 1],
+        9,
+    )))));
+    let mut answer = Vec::new();
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            // It may be refused before everything is sent.
+            let _ = client.write_all(bytes);
+            let _ = client.shutdown(std::net::Shutdown::Write);
+            let _ = client.read_to_end(&mut answer);
+            drop(client);
+        });
+        runtime.block_on(async {
+            let Ok(stream) = tokio::net::UnixStream::from_std(stream) else {
+                return;
+            };
+            let served = http1::Builder::new()
+                .half_close(true)
+                .max_buf_size(MAX_HEAD)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+            let _ = timeout(4 * patience, served).await;
+        });
+        let _ = client.join();
+    });
+    runtime.shutdown_background();
+    Ok(answer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

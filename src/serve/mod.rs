@@ -45,6 +45,9 @@ use cameras::{Cameras, Common};
 use config::{Config, ConfigError, ConfigFile};
 use events::Events;
 use features::Features;
+#[cfg(unix)]
+#[doc(hidden)]
+pub use listen::answer_to;
 use listen::{Tls, TlsError};
 use models::Models;
 use recent::Recent;
@@ -143,6 +146,7 @@ impl Server {
             models: Models::new(home.clone()),
             events: Events::default(),
             model: Mutex::new(config.model.clone()),
+            open: Box::new(config::CameraConfig::open),
             home,
         });
         Ok(Server {

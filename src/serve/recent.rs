@@ -84,8 +84,13 @@ pub struct Keeper {
 impl Recent {
     /// Of the home folder at `root`.
     pub fn new(root: &Path, bounds: RecentConfig) -> Recent {
+        Recent::with_files(root, bounds, Arc::new(Disk))
+    }
+
+    /// Of a home folder on any file system.
+    pub fn with_files(root: &Path, bounds: RecentConfig, files: Arc<dyn FileSystem>) -> Recent {
         Recent {
-            files: Arc::new(Disk),
+            files,
             folder: root.join(FOLDER),
             bounds: Mutex::new(bounds),
         }
@@ -106,7 +111,9 @@ impl Recent {
         let RecentConfig {
             pictures, bytes, ..
         } = self.bounds();
-        let kept = || KeptPictures::new(&self.folder.join(camera), pictures, bytes);
+        let folder = self.folder.join(camera);
+        let files = || Arc::clone(&self.files);
+        let kept = || KeptPictures::with_files(&folder, (pictures, bytes), files());
         Keeper {
             files: Arc::clone(&self.files),
             camera: camera.to_owned(),

@@ -446,3 +446,6 @@ pub fn label(name: &str) -> Result<Label, ShotsError> {
         fault,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,8 +37,17 @@ impl KeptPictures {
 
     /// At most `most` pictures of `most_bytes` together in `folder`, which is made when there is one.
     pub fn new(folder: &Path, most: usize, most_bytes: u64) -> KeptPictures {
+        KeptPictures::with_files(folder, (most, most_bytes), Arc::new(Disk))
+    }
+
+    /// The same on any file system.
+    pub fn with_files(
+        folder: &Path,
+        (most, most_bytes): (usize, u64),
+        files: Arc<dyn FileSystem>,
+    ) -> KeptPictures {
         KeptPictures {
-            files: Arc::new(Disk),
+            files,
             folder: folder.into(),
             most,
             most_bytes,

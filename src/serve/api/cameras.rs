@@ -37,6 +37,11 @@ pub async fn put(
     body: Result<Json<Fields>, JsonRejection>,
 ) -> Result<Json<CameraState>, Problem> {
     let Json(mut fields) = body?;
+    if fields.contains_key("login_file") {
+        return Err(Problem::refused(
+            "login_file names a file of the box: whoever may write that names it in edge-rlp.toml",
+        ));
+    }
     edit(&server, move |server, document| {
         // Whoever changes something else sends the source back as it is shown, without its password.
         let config = server.config();
@@ -45,9 +50,14 @@ pub async fn put(
             let same = |source: &serde_json::Value| source.as_str() == Some(&shown);
             if fields.get("source").is_some_and(same) {
                 fields.insert("source".into(), old.address.clone().into());
-                if let Some(login) = old.login.as_ref().filter(|_| !fields.contains_key("user")) {
-                    fields.insert("user".into(), login.user.clone().into());
-                    fields.insert("password".into(), login.password.clone().into());
+                if !fields.contains_key("user") {
+                    if let Some(login) = &old.login {
+                        fields.insert("user".into(), login.user.clone().into());
+                        fields.insert("password".into(), login.password.clone().into());
+                    }
+                    if let Some(file) = old.login_file.as_ref().and_then(|file| file.to_str()) {
+                        fields.insert("login_file".into(), file.into());
+                    }
                 }
             }
         }

@@ -5,6 +5,8 @@
 mod naming;
 mod picture;
 mod state;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 pub use naming::{NoLabels, labels_of};
@@ -22,7 +24,7 @@ use super::events::{Event, Events, now};
 use super::metrics::Histogram;
 use super::models::Models;
 use super::recent::Recent;
-use crate::frames::Frame;
+use crate::frames::{Frame, Frames, FramesError};
 use crate::store::Home;
 
 /// How long cameras are waited for when they are to end. One that hangs in a driver is left behind.
@@ -40,7 +42,12 @@ pub struct Common {
     pub recent: Recent,
     /// The model of regions whose prompt was not trained yet; none for the one inside the program.
     pub model: Mutex<Option<String>>,
+    /// Opens a camera.
+    pub open: Box<Open>,
 }
+
+/// How a camera is opened.
+pub type Open = dyn Fn(&CameraConfig) -> Result<Frames, FramesError> + Send + Sync;
 
 impl Common {
     /// The name of the usual model.

@@ -99,8 +99,7 @@ pub enum NoLabels {
 /// # Errors
 /// If what is there cannot be read.
 pub fn labels_of(home: &Home, prompt: &str) -> Result<Vec<Label>, NoLabels> {
-    let folder = home.shots_folder(prompt)?;
-    if let Ok(text) = std::fs::read_to_string(folder.join(LABELS_FILE)) {
+    if let Some(text) = home.shot_labels(prompt)? {
         return match labels::parse(&text, &format!("{LABELS_FILE} of {prompt}")) {
             Err(LabelsError::Empty { .. }) => Ok(Vec::new()),
             labels => Ok(labels?),
@@ -110,7 +109,7 @@ pub fn labels_of(home: &Home, prompt: &str) -> Result<Vec<Label>, NoLabels> {
         return Ok(loaded.record.labels);
     }
     let mut names: Vec<String> = home
-        .shots_in(&folder)?
+        .shots_in(&home.shots_folder(prompt)?)?
         .into_iter()
         .map(|shot| shot.label)
         .collect();

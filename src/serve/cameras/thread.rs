@@ -21,8 +21,8 @@ use crate::watch::{self, Liveness, NamedPart, Shown, Watch, WatchError, rest};
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often rates are reckoned, and files of prompts looked at that other programs may change.
 const LOOK: Duration = Duration::from_secs(2);
-/// Demo scenes of no other command.
-const SEED: u64 = 3_000_000;
+/// What is said of a region whose pictures find no room.
+const NOT_KEPT: &str = "pictures worth labelling cannot be kept";
 
 /// Starts the thread of a camera; none where the system gives no more threads, which its state then says.
 pub fn start(
@@ -110,7 +110,7 @@ impl Session<'_> {
     fn run(&self) -> Result<End, WatchError> {
         let config = &self.view.config;
         self.phase(Phase::Starting, None);
-        let mut frames = config.source().open(seed(&config.name), &config.options)?;
+        let mut frames = (self.common.open)(config)?;
         loop {
             self.view.renew.store(false, Ordering::Relaxed);
             let stamp = stamp(config, &self.common.home);
@@ -276,10 +276,16 @@ impl Session<'_> {
             .entry(region.to_owned())
             .or_insert_with(|| self.common.recent.keeper(camera, region));
         match keeper.offer(found) {
-            Ok(Some(kept)) => self.common.events.send(Event::Recent(kept)),
+            Ok(Some(kept)) => {
+                if let Some(state) = self.view.locked().region_mut(region) {
+                    // There is room again.
+                    state.error.take_if(|error| error.starts_with(NOT_KEPT));
+                }
+                self.common.events.send(Event::Recent(kept));
+            }
             Ok(None) => {}
             Err(error) => {
-                let said = format!("pictures worth labelling cannot be kept: {error}");
+                let said = format!("{NOT_KEPT}: {error}");
                 if let Some(state) = self.view.locked().region_mut(region) {
                     state.error = Some(said);
                 }
@@ -323,11 +329,4 @@ impl Rate {
         (self.since, self.pictures) = (Instant::now(), pictures);
         true
     }
-}
-
-/// Each camera draws scenes of its own.
-fn seed(name: &str) -> u64 {
-    let hash = blake3::hash(name.as_bytes());
-    let bytes = hash.as_bytes();
-    SEED + u64::from(u16::from_le_bytes([bytes[0], bytes[1]]))
 }

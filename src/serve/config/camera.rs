@@ -1,8 +1,12 @@
 //! What the configuration says of one camera.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Login, Trust};
+use crate::frames::camera_file::{CameraFile, CameraFileError};
+use crate::frames::{
+    CameraOptions, CameraSource, CaptureFormat, Frames, FramesError, Login, Trust,
+};
 use crate::prompt::{Area, Region};
 use crate::watch::{MotionGate, WatchOptions};
 
@@ -10,6 +14,8 @@ use crate::watch::{MotionGate, WatchOptions};
 pub const WHOLE: &str = "whole";
 /// How often a picture is named where nothing is said.
 const PACE: Duration = Duration::from_millis(200);
+/// Demo scenes of no other command.
+const SEED: u64 = 3_000_000;
 /// How long the demo camera shows a scene: so long as it takes to look at it and to tap a label.
 const DEMO_PACE: Duration = Duration::from_secs(3);
 
@@ -25,6 +31,8 @@ pub struct CameraConfig {
     pub address: String,
     /// Its login, where that stands beside the address.
     pub login: Option<Login>,
+    /// A file with its login, as `classify --camera-config` has it; read whenever the camera is opened.
+    pub login_file: Option<PathBuf>,
     /// What it is asked for, how long it is waited for, whom it is trusted to be.
     pub options: CameraOptions,
     /// The time between two pictures that are named.
@@ -71,11 +79,35 @@ impl CameraConfig {
     }
 
     /// The camera to open, with its login.
-    pub fn source(&self) -> CameraSource {
-        match &self.login {
+    ///
+    /// # Errors
+    /// If there is a file with the login, and it cannot be used.
+    pub fn source(&self) -> Result<CameraSource, CameraFileError> {
+        let login = match &self.login_file {
+            Some(path) => CameraFile::read(path)?.login(),
+            None => self.login.clone(),
+        };
+        Ok(match &login {
             Some(login) => self.source.clone().with_login(login),
             None => self.source.clone(),
-        }
+        })
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// If it cannot be, or the file with its login cannot be used.
+    pub fn open(&self) -> Result<Frames, FramesError> {
+        let hash = blake3::hash(self.name.as_bytes());
+        let bytes = hash.as_bytes();
+        // Each camera that draws draws scenes of its own.
+        let seed = SEED + u64::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        self.source()?.open(seed, &self.capture_options())
+    }
+
+    /// How it is opened: no picture is decoded that comes sooner than it is looked at, where that can be told.
+    pub fn capture_options(&self) -> CameraOptions {
+        self.options.with_interval(self.watch_options().pace)
     }
 
     /// Whether its pictures are drawn, a scene after the other.

@@ -296,6 +296,22 @@ impl ConfigFile {
         Ok(config)
     }
 
+    /// What it says, where the files with logins that it names can be used, too.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::read`], and if one of those files cannot be used.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        let config = self.read()?;
+        for camera in &config.cameras {
+            if let Err(error) = camera.source() {
+                let place = read::place_of_login_file(&self.text()?, &camera.name);
+                let place = place.unwrap_or(Place { line: 1, column: 1 });
+                return Err(self.fault((place, error.to_string())));
+            }
+        }
+        Ok(config)
+    }
+
     /// Changes it: `change` is made to the document, the result is checked as a whole, written, and comes back.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ use super::{
     AccessConfig, CameraConfig, Config, Place, RecentConfig, RegionConfig, ShotsConfig,
     TrainingConfig, WHOLE,
 };
-use crate::frames::{CameraOptions, CameraSource, CaptureFormat, Fingerprint, Login, Trust};
+use crate::frames::{
+    CameraOptions, CameraSource, CaptureFormat, Fingerprint, Login, RtspTransport, Trust,
+};
 use crate::prompt::region::check_regions;
 use crate::prompt::{Area, Region};
 use crate::store::home::check_name;
@@ -91,9 +93,11 @@ struct Camera {
     user: Option<String>,
     password: Option<String>,
     format: Option<Spanned<String>>,
+    login_file: Option<Spanned<PathBuf>>,
+    rtsp_transport: Option<Spanned<String>>,
     fingerprint: Option<Spanned<String>>,
     #[serde(default)]
-    insecure_tls: bool,
+    insecure_tls: Option<Spanned<bool>>,
     #[serde(default, deserialize_with = "duration")]
     timeout: Option<Spanned<Duration>>,
     #[serde(default, deserialize_with = "duration")]
@@ -307,6 +311,7 @@ fn checked_camera(camera: Camera) -> Result<CameraConfig, Fault> {
         let said = "a camera on standard input is for `classify`: `serve` has none to read";
         return Err((camera.source.span(), said.into()));
     }
+    check_login_file(&camera, &source)?;
     let login = (camera.user.is_some() || camera.password.is_some()).then(|| Login {
         user: camera.user.clone().unwrap_or_default(),
         password: camera.password.clone().unwrap_or_default(),
@@ -318,7 +323,7 @@ fn checked_camera(camera: Camera) -> Result<CameraConfig, Fault> {
     let second = Duration::from_secs(1);
     let frozen_after = day(&camera.frozen_after, Duration::ZERO, "frozen_after")?;
     Ok(CameraConfig {
-        options: options(&camera)?,
+        options: options(&camera, &source)?,
         every: day(&camera.every, Duration::from_millis(20), "every")?,
         smooth: day(&camera.smooth, Duration::ZERO, "smooth")?.unwrap_or_default(),
         confirm: match &camera.confirm {
@@ -339,6 +344,7 @@ fn checked_camera(camera: Camera) -> Result<CameraConfig, Fault> {
         frozen_after: Some(frozen_after.unwrap_or(FROZEN_AFTER)).filter(|after| !after.is_zero()),
         regions: regions(&camera)?,
         address: camera.source.into_inner(),
+        login_file: camera.login_file.map(Spanned::into_inner),
         login,
         name,
         source,
@@ -353,7 +359,34 @@ fn sensitivity(given: &Spanned<u64>) -> Result<Sensitivity, Fault> {
     })
 }
 
-fn options(camera: &Camera) -> Result<CameraOptions, Fault> {
+fn check_login_file(camera: &Camera, source: &CameraSource) -> Result<(), Fault> {
+    let Some(file) = &camera.login_file else {
+        return Ok(());
+    };
+    let of_address = match source {
+        CameraSource::Http(url) | CameraSource::Rtsp(url) => url.login().is_some(),
+        _ => {
+            let fault = "login_file is for cameras on the network: http://, https:// and rtsp://";
+            return Err((file.span(), fault.into()));
+        }
+    };
+    if of_address || camera.user.is_some() || camera.password.is_some() {
+        let fault = "the login stands in login_file or here, not in both";
+        return Err((file.span(), fault.into()));
+    }
+    Ok(())
+}
+
+/// Where the key `login_file` of the camera `name` stands in `text`, if that can be read.
+pub(super) fn place_of_login_file(text: &str, name: &str) -> Option<Place> {
+    let file: File = toml::from_str(text).ok()?;
+    let cameras = file.camera.into_iter().map(Spanned::into_inner);
+    let mut found = cameras.filter(|camera| camera.name.get_ref() == name);
+    let span = found.next()?.login_file?.span();
+    Some(Place::of(text, span.start))
+}
+
+fn options(camera: &Camera, source: &CameraSource) -> Result<CameraOptions, Fault> {
     let timeout = match &camera.timeout {
         Some(timeout) => within(timeout, (Duration::from_secs(1), DAY), "timeout")?,
         None => CameraOptions::default().timeout,
@@ -366,14 +399,29 @@ fn options(camera: &Camera) -> Result<CameraOptions, Fault> {
         Some(fingerprint) => Some(read(fingerprint)?),
         None => None,
     };
-    let trust = match fingerprint {
-        Some(fingerprint) => Trust::Fingerprint(fingerprint),
-        None if camera.insecure_tls => Trust::Anyone,
-        None => Trust::Authorities,
+    let insecure = camera.insecure_tls.as_ref();
+    let trust = match (fingerprint, insecure.filter(|insecure| *insecure.get_ref())) {
+        (Some(_), Some(insecure)) => {
+            let fault =
+                "fingerprint trusts one certificate and insecure_tls all: leave one of them out";
+            return Err((insecure.span(), fault.into()));
+        }
+        (Some(fingerprint), None) => Trust::Fingerprint(fingerprint),
+        (None, Some(_)) => Trust::Anyone,
+        (None, None) => Trust::Authorities,
+    };
+    let transport = match &camera.rtsp_transport {
+        Some(transport) if !matches!(source, CameraSource::Rtsp(_)) => {
+            let fault = "rtsp_transport is for cameras whose source is rtsp://HOST/PATH";
+            return Err((transport.span(), fault.into()));
+        }
+        Some(transport) => read(transport)?,
+        None => RtspTransport::default(),
     };
     Ok(CameraOptions::within(timeout)
         .with_format(format)
-        .with_trust(trust))
+        .with_trust(trust)
+        .with_transport(transport))
 }
 
 fn read<T: std::str::FromStr>(given: &Spanned<String>) -> Result<T, Fault>

@@ -1,5 +1,5 @@
 use super::*;
-use crate::frames::CameraSource;
+use crate::frames::{CameraSource, RtspTransport};
 use crate::store::faults::{Fault, FaultyDisk, Survival};
 use serde_json::json;
 
@@ -100,6 +100,21 @@ fn what_is_wrong_is_said_with_its_line_and_column() {
         (with("format = \"big\""), "line 4, column 10", "640x480@30"),
         (with("fingerprint = \"ab\""), "line 4, column 15", ""),
         (
+            with("insecure_tls = \"yes\""),
+            "line 4, column 16",
+            "invalid type",
+        ),
+        (
+            with("rtsp_transport = \"udp\""),
+            "line 4, column 18",
+            "source is rtsp://",
+        ),
+        (
+            with("login_file = \"door.conf\""),
+            "line 4, column 14",
+            "on the network",
+        ),
+        (
             with("prompt = \"a/b\""),
             "line 4, column 10",
             "cannot name a prompt",
@@ -148,6 +163,65 @@ fn what_is_wrong_is_said_with_its_line_and_column() {
         assert!(found.contains(says), "{found}");
         assert!(!found.contains('\n'), "{found}");
     }
+}
+
+#[test]
+fn cameras_on_the_network_have_every_key_that_the_command_line_has_flags_for() {
+    let camera = |source: &str, line: &str| {
+        format!("[[camera]]\nname = \"a\"\nsource = \"{source}\"\n{line}\n")
+    };
+    let rtsp = "rtsp://10.0.0.9/stream2";
+    let config = parse(&camera(
+        rtsp,
+        "rtsp_transport = \"udp\"\nlogin_file = \"door.conf\"",
+    ));
+    let config = config.unwrap();
+    let door = config.camera("a").unwrap();
+    assert_eq!(door.options.transport, RtspTransport::Udp);
+    assert_eq!(door.login_file.as_deref(), Some(Path::new("door.conf")));
+    // What comes sooner than it is looked at need not be decoded.
+    assert_eq!(door.capture_options().interval, Duration::from_millis(200));
+    let rare = parse(&camera(rtsp, "every = \"2s\"")).unwrap();
+    let rare = rare.camera("a").unwrap();
+    assert_eq!(rare.options.transport, RtspTransport::Tcp);
+    assert_eq!(rare.capture_options().interval, Duration::from_secs(2));
+
+    let print = format!("fingerprint = \"{}\"", "ab".repeat(32));
+    let both = "the login stands in login_file or here";
+    for (source, line, place, says) in [
+        (
+            rtsp,
+            "rtsp_transport = \"quic\"",
+            "line 4, column 18",
+            "neither tcp nor udp",
+        ),
+        (
+            "rtsp://me:secret@10.0.0.9/a",
+            "login_file = \"f\"",
+            "line 4, column 14",
+            both,
+        ),
+        (
+            "https://10.0.0.9/a",
+            "user = \"me\"\nlogin_file = \"f\"",
+            "line 5, column 14",
+            both,
+        ),
+        (
+            "https://10.0.0.9/a",
+            &format!("{print}\ninsecure_tls = true"),
+            "line 5, column 16",
+            "leave one of them out",
+        ),
+    ] {
+        let found = fault(&camera(source, line));
+        assert!(found.starts_with(place) && found.contains(says), "{found}");
+    }
+    let fine = camera(
+        "https://10.0.0.9/a",
+        &format!("{print}\ninsecure_tls = false"),
+    );
+    assert!(parse(&fine).is_ok());
 }
 
 fn file(disk: &FaultyDisk, text: &str) -> ConfigFile {

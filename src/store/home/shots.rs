@@ -25,6 +25,8 @@ pub const LABELS_FILE: &str = "labels.txt";
 pub const REGIONS_FILE: &str = "regions.txt";
 /// More bytes than the regions of a camera take.
 const MOST_REGIONS_BYTES: u64 = 8 << 10;
+/// More bytes than the labels of a prompt take.
+const MOST_LABELS_BYTES: u64 = 1 << 20;
 /// The folder in the home folder that the shots of all prompts are in.
 pub(super) const SHOTS: &str = "shots";
 /// From 1970 to 2026.
@@ -274,6 +276,27 @@ impl Home {
     pub fn keep_shot_labels(&self, name: &str, labels: &[Label]) -> Result<(), StoreError> {
         let folder = self.shots_folder(name)?;
         self.keep_beside_shots(&folder, LABELS_FILE, &labels::to_text(labels))
+    }
+
+    /// The text that [`Home::keep_shot_labels`] kept for the prompt `name`; none where nothing was kept.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    pub fn shot_labels(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let path = self.shots_folder(name)?.join(LABELS_FILE);
+        let damaged = |fault: &str| {
+            let fault = io::Error::new(io::ErrorKind::InvalidData, fault);
+            StoreError::reading(&path)(fault)
+        };
+        let bytes = match self.files.read(&path, MOST_LABELS_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(StoreError::reading(&path))?,
+        };
+        if bytes.len() as u64 > MOST_LABELS_BYTES {
+            return Err(damaged("it is too long for a list of labels"));
+        }
+        let text = String::from_utf8(bytes);
+        Ok(Some(text.map_err(|_| damaged("it is not text in UTF-8"))?))
     }
 
     /// Keeps which parts of a camera's pictures the shots for the prompt `name` are; none for whole pictures.
