@@ -7,7 +7,7 @@ cd "$(dirname "$0")" || exit
 seconds=$1 rounds=$2
 shift 2
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(bundle onnx tokenizer prompt_file prompt_json http_answer labels mjpeg picture rtsp)
+[ ${#targets[@]} -gt 0 ] || targets=(bundle onnx tokenizer prompt_file prompt_json http_answer labels mjpeg picture rtsp serve_config serve_request)
 export ASAN_OPTIONS=detect_leaks=0
 TIMEFORMAT="%U %S"
 for _ in $(seq "$rounds"); do

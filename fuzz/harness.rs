@@ -249,3 +249,37 @@ pub fn serve_config(bytes: &[u8]) {
         );
     }
 }
+
+/// A request to `serve`, whole, with its head and its body: whatever it asks for, it is answered or refused, and no fault of the
+/// program.
+#[cfg(all(feature = "serve", unix))]
+pub fn serve_request(bytes: &[u8]) {
+    use edge_rlp::serve::{self, Server, Settings, api};
+    use std::sync::Arc;
+    use std::time::Duration;
+    // Half a head is for the web server alone.
+    if !bytes.windows(4).any(|window| window == b"\r\n\r\n") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        config: folder.path().join("edge-rlp.toml"),
+        listen: Some(([127, 0, 0, 1], 0).into()),
+        home: store::Home::new(folder.path()),
+    };
+    let server = Arc::new(Server::new(&settings).expect("an empty folder can be served"));
+    let routes = api::routes(Arc::clone(&server));
+    let answer = serve::answer_to(routes, bytes, Duration::from_millis(300));
+    let answer = answer.expect("there are connections");
+    server.training.stop();
+    server.cameras.stop();
+    // Nothing at all where the request was cut.
+    if let Some(status) = answer.strip_prefix(b"HTTP/1.1 ") {
+        assert!(
+            status[0] < b'5',
+            "{}",
+            String::from_utf8_lossy(&answer[..answer.len().min(400)])
+        );
+    }
+    assert!(std::fs::read_dir(folder.path()).is_ok());
+}

@@ -68,6 +68,35 @@ def packets(stream, piece):
 for name, piece in [("baseline", 1400), ("high", 300)]:
     seed("rtsp", name, packets((fixtures / f"rtsp/{name}.h264").read_bytes(), piece))
 
+# Requests to `serve`: bodies of every kind, names in paths, what stands in heads.
+def request(name, line, body=b"", kind="application/json", more=""):
+    head = f"{line} HTTP/1.1\r\nHost: localhost\r\n{more}"
+    if body:
+        head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    seed("serve_request", name, head.encode() + b"\r\n" + body)
+
+
+api = "/api/v1"
+labels = b'{"labels": ["mug", {"label": "fish", "words": "a big fish"}]}'
+request("labels", f"PUT {api}/prompts/t/labels", labels)
+request("rename", f"POST {api}/prompts/t/labels/rename", b'{"from": "mug", "to": "cup"}')
+request("camera", f"PUT {api}/cameras/yard", b'{"source": "demo:fog", "every": "1s", "motion": 50, "prompt": "yard"}')
+request("region", f"PUT {api}/cameras/a/regions/mat%20x", b'{"x": 0.1, "y": 0.2, "width": 0.3, "height": 0.4}')
+request("capture", f"POST {api}/prompts/t/shots/capture", b'{"camera": "a", "region": "b", "label": "c", "burst": true}')
+request("relabel", f"PATCH {api}/prompts/t/shots", b'{"ids": ["17", "18.2"], "label": "empty"}')
+request("recent", f"POST {api}/recent/label", b'{"ids": ["door~000001"], "label": "empty"}')
+request("rollback", f"POST {api}/prompts/t/rollback", b'{"generation": 3}')
+request("token", f"POST {api}/tokens", b'{"name": "ha", "scopes": ["read", "label"]}')
+request("picture", f"POST {api}/prompts/t/shots?label=mug", jpeg, "image/jpeg")
+request("snapshot", f"GET {api}/cameras/door/snapshot.jpg?region=mat&width=320")
+request("shot", f"DELETE {api}/recent/..%2Fa~1")
+request("diff", f"GET {api}/prompts/t/diff?from=1&to=2", more="Cookie: a=b; __Host-edge_rlp_session=x\r\n")
+request("bearer", "GET /metrics", more="Authorization: Bearer edge-rlp-x\r\nX-Forwarded-For: 10.0.0.1, [::1]:9\r\n")
+request("origin", f"DELETE {api}/session", more="Origin: https://[::1]:8080\r\nSec-Fetch-Site: cross-site\r\n")
+chunked = b"5\r\n" + labels[:5] + b"\r\n%x\r\n" % len(labels[5:]) + labels[5:] + b"\r\n0\r\n\r\n"
+head = f"PUT {api}/prompts/t/labels HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+seed("serve_request", "chunked", head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunked)
+
 # The first byte of a stream is the size of its pieces.
 seed("mjpeg", "two", b"\x04" + jpeg + b"between" + jpeg)
 seed("mjpeg", "thumbnail", b"\x20" + jpeg[:2] + b"\xff\xe1" + (len(jpeg) + 2).to_bytes(2, "big") + jpeg + jpeg[2:])

@@ -107,3 +107,9 @@ fn onnx_files() {
 fn configurations_of_serve() {
     replay("serve_config", harness::serve_config, &[]);
 }
+
+#[cfg(all(feature = "serve", unix))]
+#[test]
+fn requests_to_serve() {
+    replay("serve_request", harness::serve_request, &[]);
+}
