@@ -1,6 +1,6 @@
 //! `edge-rlp serve` as a process, and a client of its API.
 
-use super::Directory;
+use super::{Directory, Invocation};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -56,7 +56,13 @@ impl Served {
     /// Runs `edge-rlp LINE` and waits until it serves.
     #[track_caller]
     pub fn with(dir: &Directory, line: &str) -> Served {
-        let mut child = dir.command(line).start();
+        Served::started(dir.command(line))
+    }
+
+    /// Runs `serving` and waits until it serves.
+    #[track_caller]
+    pub fn started(mut serving: Invocation) -> Served {
+        let mut child = serving.start();
         let said = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         let heard = Arc::clone(&said);
