@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Load on `edge-rlp serve`, all of it on this machine: fake cameras that send motion JPEG over HTTP, viewers of moving
-pictures, and clients of the API.
+pictures, clients of the API, one who labels and one who listens to events.
 
     scripts/serve-load.py --binary target/release/edge-rlp --cameras 16 --viewers 8 --clients 50 --seconds 600
 
 Needs Python and Pillow. Prints a table: how long naming took (from the process's own histogram, which tells buckets), how long
-the API took, what viewers got, what was lost, and the memory along the way. Exit code 1 where something was lost: a
-request that failed, a camera that is not live, a viewer whose stream ended.
+the API took, what viewers got, what was lost, and the memory, each minute and in all. Exit code 1 where something was lost
+(a request that failed, a camera that is not live, a stream of pictures or events that ended or left something out, a labelled
+picture that was confirmed and is not there) and where, in a run of three minutes or more, the memory of the last minute is
+more than a tenth above that of the second.
 """
 
 import argparse, asyncio, io, json, os, random, re, subprocess, sys, tempfile, time
@@ -51,17 +53,54 @@ async def cameras(made, rate):
 class Load:
     def __init__(self, port):
         self.port, self.failed, self.latencies, self.frames, self.events = port, [], [], [], 0
+        self.confirmed = []
 
-    async def request(self, path):
+    async def request(self, path, body=None):
         began = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nConnection: close\r\n\r\n".encode())
+        head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nConnection: close\r\n"
+        if body is not None:
+            head += f"Content-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n"
+        writer.write(head.encode() + b"\r\n" + (body or b""))
         answer = await asyncio.wait_for(reader.read(-1), 30)
         writer.close()
         self.latencies.append(time.monotonic() - began)
-        if b" 200 " not in answer[:20]:
+        if not re.match(rb"HTTP/1.1 20[01] ", answer):
             raise RuntimeError(f"{path}: {answer[:60]!r}")
         return answer.split(b"\r\n\r\n", 1)[1]
+
+    async def labeller(self, made, until):
+        while time.monotonic() < until:
+            await asyncio.sleep(2)
+            try:
+                answer = await self.request("/api/v1/prompts/load/shots?label=mug", random.choice(made))
+                self.confirmed += re.findall(rb'"id": ?"([^"]+)"', answer)
+            except Exception as error:
+                self.failed.append(f"labelling: {error}")
+
+    async def missing(self):
+        """Labelled pictures that were confirmed, and are not listed or cannot be had."""
+        listed = {shot["id"] for shot in json.loads(await self.request("/api/v1/prompts/load/shots"))}
+        gone = [shot.decode() for shot in self.confirmed if shot.decode() not in listed]
+        for shot in self.confirmed:
+            await self.request(f"/api/v1/prompts/load/shots/{shot.decode()}.jpg")
+        return gone
+
+    async def listener(self, until):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(f"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n\r\n".encode())
+        while time.monotonic() < until:
+            try:
+                line = await asyncio.wait_for(reader.readline(), 30)
+            except asyncio.TimeoutError:
+                line = b""
+            if not line:
+                self.failed.append("the stream of events ended")
+                break
+            if line.startswith(b"event: lost"):
+                self.failed.append("events were left out")
+            self.events += line.startswith(b"event: ")
+        writer.close()
 
     async def client(self, names, until):
         paths = ["/api/v1/cameras", "/api/v1/prompts", "/api/v1/recent?limit=5", "/metrics", "/healthz"]
@@ -120,7 +159,8 @@ def figure(metrics, name):
 
 
 async def run(arguments):
-    server, camera_port = await cameras(pictures(arguments.width, arguments.height, 20), arguments.rate)
+    made = pictures(arguments.width, arguments.height, 20)
+    server, camera_port = await cameras(made, arguments.rate)
     names = [f"cam{index}" for index in range(arguments.cameras)]
     with tempfile.TemporaryDirectory() as home:
         with open(f"{home}/edge-rlp.toml", "w") as file:
@@ -145,16 +185,23 @@ async def run(arguments):
             load.latencies.clear()
             first = (await load.request("/metrics")).decode()
             until = time.monotonic() + arguments.seconds
-            memory = []
+            memory, minutes, began = [], [], time.monotonic()
 
             async def remember():
                 while time.monotonic() < until:
                     memory.append(figure((await load.request("/metrics")).decode(), "edge_rlp_resident_memory_bytes"))
-                    await asyncio.sleep(max(1, arguments.seconds / 20))
+                    minute = int((time.monotonic() - began) / 60)
+                    if minute > len(minutes):
+                        minutes.append(memory[-1])
+                        print(f"after {minute} min: {memory[-1] / 1e6:.0f} MB, {len(load.latencies)} requests, {len(load.failed)} failed", flush=True)
+                    await asyncio.sleep(max(1, min(10, arguments.seconds / 20)))
 
             work = [load.client(names, until) for _ in range(arguments.clients)]
             work += [load.viewer(names[index % len(names)], until) for index in range(arguments.viewers)]
+            work += [load.labeller(made, until), load.listener(until)]
             await asyncio.gather(remember(), *work)
+            minutes.append(memory[-1])
+            gone = await load.missing()
             last = (await load.request("/metrics")).decode()
             states = json.loads(await load.request("/api/v1/cameras"))
         finally:
@@ -174,6 +221,8 @@ async def run(arguments):
         ("requests, 95 %", f"{1000 * quantile(load.latencies, 0.95):.0f} ms"),
         ("requests, 99 %", f"{1000 * quantile(load.latencies, 0.99):.0f} ms"),
         ("pictures that a viewer got, a second", f"{sum(load.frames) / max(1, len(load.frames)):.1f}"),
+        ("events", str(load.events)),
+        ("labelled pictures confirmed; gone", f"{len(load.confirmed)}; {len(gone)}"),
         ("failed", str(len(load.failed))),
         ("cameras that are not live", str(len(dead))),
         ("memory at the start, highest, at the end", " / ".join(f"{value / 1e6:.0f} MB" for value in (memory[0], max(memory), memory[-1]))),
@@ -183,7 +232,10 @@ async def run(arguments):
         print(f"| {name} | {value} |")
     for failure in load.failed[:5]:
         print(failure)
-    return 1 if load.failed or dead else 0
+    grown = len(minutes) > 2 and minutes[-1] > 1.1 * minutes[1]
+    if grown:
+        print(f"memory grew from {minutes[1] / 1e6:.0f} to {minutes[-1] / 1e6:.0f} MB")
+    return 1 if load.failed or dead or gone or grown else 0
 
 
 if __name__ == "__main__":
