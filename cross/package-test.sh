@@ -90,13 +90,13 @@ if [ "$name" = amd64 ]; then
     {
         inside systemd-analyze verify /lib/systemd/system/edge-rlp-classify@.service /lib/systemd/system/edge-rlp.service 2>&1 &&
             echo "ok systemd finds nothing wrong with the unit" || echo "FAIL systemd finds something wrong with the unit"
-        inside systemd-analyze security --offline=yes /lib/systemd/system/edge-rlp-classify@.service 2>/dev/null | tail -1 || true
+        inside systemd-analyze security --offline=yes /lib/systemd/system/edge-rlp-classify@.service /lib/systemd/system/edge-rlp.service 2>/dev/null | grep '^→' || true
     } >>"$log"
     cp cross/package/look.sh "$root/root/"
     cp cross/package/look.service "$root/etc/systemd/system/"
     mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
     ln -s ../look.service "$root/etc/systemd/system/multi-user.target.wants/look.service"
-    debian_box 400 /lib/systemd/systemd
+    debian_box 900 /lib/systemd/systemd
     inside sh /root/inside.sh remove >>"$log" 2>&1
 else
     cp cross/package/first.sh "$root/root/"
