@@ -127,9 +127,9 @@ function acts(browser) {
       await pointer("mouseReleased", at(to));
     },
     key: async (key, modifiers = 0) => {
-      const code = /^\d$/.test(key) ? `Digit${key}` : key;
-      const text = key.length === 1 && !modifiers ? { text: key } : {};
-      const numbers = { Enter: 13, Delete: 46, Escape: 27, ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39, ArrowDown: 40, Tab: 9 };
+      const code = key === " " ? "Space" : /^\d$/.test(key) ? `Digit${key}` : key;
+      const text = key === "Enter" ? { text: "\r" } : key.length === 1 && !modifiers ? { text: key } : {};
+      const numbers = { " ": 32, Enter: 13, Delete: 46, Escape: 27, ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39, ArrowDown: 40, Tab: 9 };
       const base = { key, code, modifiers, windowsVirtualKeyCode: numbers[key] ?? key.toUpperCase().charCodeAt(0) };
       await send("Input.dispatchKeyEvent", { type: "keyDown", ...base, ...text });
       await send("Input.dispatchKeyEvent", { type: "keyUp", ...base });
@@ -141,6 +141,12 @@ function acts(browser) {
       await ask(`(${element}).dispatchEvent(new Event("change", { bubbles: true }))`);
     },
     choose: (element, value) => ask(`(() => { const element = ${element}; element.value = ${JSON.stringify(value)}; element.dispatchEvent(new Event("change", { bubbles: true })); })()`),
+    /** Drops files and folders of this machine on an element. */
+    drop: async (element, files) => {
+      const { x, y } = await middle(element);
+      const data = { items: [], files, dragOperationsMask: 1 };
+      for (const type of ["dragEnter", "dragOver", "drop"]) await send("Input.dispatchDragEvent", { type, x, y, data });
+    },
     files: async (selector, files) => {
       const { root } = await send("DOM.getDocument");
       const { nodeId } = await send("DOM.querySelector", { nodeId: root.nodeId, selector });

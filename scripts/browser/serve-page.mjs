@@ -1,11 +1,14 @@
 // A person's way through the page of a running `edge-rlp serve`, from the first visit to an accepted prompt: cameras are added,
-// a region is drawn, labels are chosen, pictures are brought and kept, one is put right, it is trained and accepted.
+// a region is drawn, labels are chosen, pictures are brought and kept, one is put right, it is trained and accepted; then what
+// serve-page-more.mjs adds.
 // node serve-page.mjs ADDRESS PICTURES OUT phone|desktop
 
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { open, sleep } from "./chromium.mjs";
+import { check } from "./page-checks.mjs";
+import { more } from "./serve-page-more.mjs";
 
 const [address, pictures, out, size] = process.argv.slice(2);
 const SIZES = { phone: { width: 360, height: 740, touch: true }, desktop: { width: 1280, height: 800 } };
@@ -23,8 +26,7 @@ const dialog = "document.querySelector('dialog')";
 const field = (label) => `[...document.querySelectorAll("dialog .field, .field")].find((one) => one.querySelector("label").innerText === ${JSON.stringify(label)}).querySelector("input, textarea, select")`;
 const shot = async (name) => {
   await sleep(400);
-  const width = await b.ask("document.documentElement.scrollWidth");
-  assert.ok(width <= SIZES[size].width, `${name} is ${width} pixels wide`);
+  await check(b, name);
   await b.shot(join(out, `${name}-${size}.png`));
 };
 const view = async (hash, text, seconds = 60) => {
@@ -176,7 +178,6 @@ async function answers() {
   await b.until("[...document.querySelectorAll('.answer b')].some((one) => one.className === '')", 30);
   await b.ask("window.scrollTo(0, 0)");
   await shot("live");
-
 }
 
 try {
@@ -187,6 +188,7 @@ try {
   await train();
   await advice();
   await answers();
+  await more(b, { at, view, shot, label, shots, shotsAre, field }, pictures, out);
   assert.deepEqual(b.troubles, [], "the page is not quiet");
 } catch (error) {
   await b.shot(join(out, `failed-${size}.png`));
