@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Goes a person's way through the page of `edge-rlp serve` in headless Chromium, in a window as large as a phone's and in one
-# of a desktop, each from an empty home folder: cameras, a region, labels, pictures, training, an accepted prompt. Fails at
-# any message on the console, at a request to another host, and at anything wider than the window. Screenshots to look at are
-# left in target/page/. Installs Chromium and Node.js (Debian, Ubuntu) where there are none.
+# of a desktop, each from an empty home folder: cameras, a region, labels, pictures, training, an accepted prompt, the way back,
+# folders, merging, recent pictures, the keyboard alone, German. Fails at any message on the console, at a request to another
+# host, at anything wider than the window, and at text that is too faint (WCAG AA), light or dark. Screenshots to look at are
+# left in target/page/. $EDGE_RLP names another program than the one that is built here. Installs Chromium and Node.js (Debian,
+# Ubuntu) where there are none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
-cargo build --release --quiet --bin edge-rlp
+[ -n "${EDGE_RLP:-}" ] || cargo build --release --quiet --bin edge-rlp
 missing=()
 command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
 command -v node >/dev/null || missing+=(nodejs)
@@ -17,7 +19,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     $sudo apt-get update -q
     $sudo apt-get install -qy --no-install-recommends "${missing[@]}"
 fi
-edge_rlp="$PWD/target/release/edge-rlp"
+edge_rlp="${EDGE_RLP:-$PWD/target/release/edge-rlp}"
 out="$PWD/target/page"
 work="$(mktemp -d)"
 server=""
