@@ -283,3 +283,35 @@ pub fn serve_request(bytes: &[u8]) {
     }
     assert!(std::fs::read_dir(folder.path()).is_ok());
 }
+
+/// A notice of a fleet: what is read without a signature is one that can be signed, and reads the same again.
+#[cfg(feature = "fleet")]
+pub fn fleet_notice(bytes: &[u8]) {
+    use edge_rlp::fleet::{Password, SigningKey, read, read_unsigned};
+    const SECRET: &str = include_str!("../tests/fixtures/fleet/minisign.key");
+    static KEY: LazyLock<SigningKey> =
+        LazyLock::new(|| SigningKey::open(SECRET, &Password::None).unwrap());
+    let trusted = [KEY.public().clone()];
+    let _ = read(bytes, &trusted);
+    for bytes in [bytes.to_vec(), notice_framed(bytes)] {
+        let Ok(notice) = read_unsigned(&bytes) else {
+            continue;
+        };
+        // What is written anew may be longer: the header that was read may have been without a space.
+        if let Ok(signed) = notice.sign(&KEY) {
+            assert_eq!(read(&signed, &trusted).unwrap().notice, notice);
+        }
+    }
+}
+
+/// `body` in the frame of a notice, with a signature of the right shape.
+#[cfg(feature = "fleet")]
+fn notice_framed(body: &[u8]) -> Vec<u8> {
+    const SIGNATURE: &[u8] = include_bytes!("../tests/fixtures/fleet/withdraw.minisig");
+    let mut bytes = b"\x89RLF\r\n\x1a\n\x01\x00".to_vec();
+    bytes.extend((SIGNATURE.len() as u16).to_le_bytes());
+    bytes.extend((body.len() as u32).to_le_bytes());
+    bytes.extend(SIGNATURE);
+    bytes.extend(body);
+    bytes
+}

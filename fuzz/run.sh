@@ -22,6 +22,7 @@ mkdir -p "corpus/$target" "artifacts/$target" "regressions/$target" "seeds/$targ
 seeds=("seeds/$target" "regressions/$target")
 case $target in
     prompt_file) seeds+=(../prompts) ;;
+    fleet_notice) seeds+=(../tests/fixtures/fleet) ;;
     mjpeg) seeds+=(../tests/fixtures/mjpeg) ;;
     picture) seeds+=(../tests/fixtures/picture) ;;
     onnx) seeds+=(../tests/fixtures/import/dynamic-int8 ../tests/fixtures/import/dynamic-uint8) ;;

@@ -46,6 +46,7 @@
 //! | [`evaluate`] | data sets, protocols, and methods to compare with |
 //! | [`watch`] | from a camera's frames to typed events |
 //! | `mqtt` | those events as reports to a broker, with the feature `mqtt` |
+//! | `fleet` | signed prompts that travel over a broker, with the feature `fleet` |
 //! | `serve` | many cameras in one process, a page and an API, with the feature `serve` |
 //! | [`cli`] | the commands |
 //!
@@ -66,6 +67,8 @@ pub mod clip;
 pub mod download;
 pub mod evaluate;
 pub(crate) mod files;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod frames;
 #[doc(hidden)]
 pub mod host;

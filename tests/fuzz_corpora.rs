@@ -113,3 +113,13 @@ fn configurations_of_serve() {
 fn requests_to_serve() {
     replay("serve_request", harness::serve_request, &[]);
 }
+
+#[cfg(feature = "fleet")]
+#[test]
+fn notices_of_a_fleet() {
+    replay(
+        "fleet_notice",
+        harness::fleet_notice,
+        &["tests/fixtures/fleet"],
+    );
+}

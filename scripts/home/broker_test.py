@@ -6,7 +6,6 @@
 Mosquitto, its clients and openssl must be installed (scripts/home-test.sh does that). Everything stays on loopback.
 """
 
-import inspect
 import json
 import pathlib
 import signal
@@ -14,9 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
-from support import BOX, STATE, STATUS, Listener, Mosquitto, Program, Served, changes, wait
+from support import BOX, STATE, STATUS, Listener, Mosquitto, Program, Served, certificates, changes, run, wait
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 
@@ -135,27 +133,6 @@ def test_a_user_who_may_not_write_there():
         wait("the warning", lambda: f"read and write edge-rlp/{BOX}/demo/#" in box.said())
 
 
-def certificates():
-    """An authority, a broker's certificate for localhost, a client's, and another authority."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="certificates-"))
-    folder.chmod(0o755)
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
-
-    for authority in ("ca", "other"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={authority}",
-                "-keyout", f"{authority}.key", "-out", f"{authority}.pem")
-    for name, alternative in (("localhost", "DNS:localhost"), ("elsewhere", "DNS:elsewhere.example"), ("client", "DNS:client")):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (folder / "ext").write_text(f"subjectAltName={alternative}\n")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
-                "-extfile", "ext", "-out", f"{name}.pem")
-    for file in folder.iterdir():
-        file.chmod(0o644)
-    return folder
-
-
 def test_encryption_and_wrong_certificates():
     keys = certificates()
 
@@ -266,26 +243,4 @@ def test_a_broker_that_takes_small_messages_only():
         assert label and box.process.poll() is None
 
 
-def main():
-    wanted = " ".join(sys.argv[2:]).replace(" ", "_")
-    tests = [
-        (name, test)
-        for name, test in globals().items()
-        if name.startswith("test_") and wanted in name and not inspect.signature(test).parameters
-    ]
-    passed, failed = 0, 0
-    for name, test in tests:
-        start = time.monotonic()
-        try:
-            test()
-            passed += 1
-            print(f"ok      {name[5:]} ({time.monotonic() - start:.1f} s)", flush=True)
-        except Exception:
-            failed += 1
-            print(f"FAILED  {name[5:]}", flush=True)
-            traceback.print_exc()
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
-
-
-main()
+run(globals(), sys.argv[2:])

@@ -1,5 +1,6 @@
 """A Mosquitto and the program on loopback, each started and stopped as a test needs it."""
 
+import inspect
 import json
 import os
 import pathlib
@@ -7,8 +8,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import traceback
 
 BOX = "shop"
 
@@ -202,3 +205,47 @@ STATE = f"edge-rlp/{BOX}/demo/whole/state"
 def changes(labels):
     """Labels, less those that are the same as the one before."""
     return [label for index, label in enumerate(labels) if index == 0 or labels[index - 1] != label]
+
+
+def certificates():
+    """An authority, a broker's certificate for localhost, a client's, and another authority."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="certificates-"))
+    folder.chmod(0o755)
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    for authority in ("ca", "other"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={authority}",
+                "-keyout", f"{authority}.key", "-out", f"{authority}.pem")
+    for name, alternative in (("localhost", "DNS:localhost"), ("elsewhere", "DNS:elsewhere.example"), ("client", "DNS:client")):
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        (folder / "ext").write_text(f"subjectAltName={alternative}\n")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
+                "-extfile", "ext", "-out", f"{name}.pem")
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    return folder
+
+
+def run(names, words):
+    """Runs the tests among `names` whose own name has these words, and ends with how that went."""
+    wanted = " ".join(words).replace(" ", "_")
+    tests = [
+        (name, test)
+        for name, test in names.items()
+        if name.startswith("test_") and wanted in name and not inspect.signature(test).parameters
+    ]
+    passed, failed = 0, 0
+    for name, test in tests:
+        start = time.monotonic()
+        try:
+            test()
+            passed += 1
+            print(f"ok      {name[5:]} ({time.monotonic() - start:.1f} s)", flush=True)
+        except Exception:
+            failed += 1
+            print(f"FAILED  {name[5:]}", flush=True)
+            traceback.print_exc()
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)

@@ -11,6 +11,8 @@ mod doctor;
 mod embed;
 mod errors;
 mod eval;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod kernels;
 mod model;
 mod output;
@@ -114,6 +116,10 @@ enum Command {
     /// Import, download, list, show, check and remove models
     #[command(subcommand)]
     Model(model::Command),
+    /// Sign prompts, send them to the boxes of many places over a broker, and see what became of them
+    #[cfg(feature = "fleet")]
+    #[command(subcommand)]
+    Fleet(fleet::Command),
     /// Print the features of pictures or texts
     Embed(embed::Arguments),
     /// Write a folder of drawn pictures to try everything on without a camera
@@ -134,6 +140,8 @@ impl Command {
             #[cfg(feature = "serve")]
             Command::Serve(_) => Some(&limits::TRAINING),
             Command::Classify(_) | Command::Embed(_) | Command::Model(_) => Some(&limits::NAMING),
+            #[cfg(feature = "fleet")]
+            Command::Fleet(_) => None,
             Command::Prompt(_)
             | Command::Shots(_)
             | Command::Demo(_)
@@ -185,6 +193,8 @@ impl Command {
             Command::Prompt(_) => "prompt",
             Command::Shots(_) => "shots",
             Command::Model(_) => "model",
+            #[cfg(feature = "fleet")]
+            Command::Fleet(_) => "fleet",
             Command::Embed(_) => "embed",
             Command::Demo(_) => "demo",
             Command::Cameras(_) => "cameras",
@@ -339,6 +349,8 @@ fn run_command(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Prompt(command) => prompt::run(command, context),
         Command::Shots(command) => shots::run(command, context),
         Command::Model(command) => model::run(command, context),
+        #[cfg(feature = "fleet")]
+        Command::Fleet(command) => fleet::run(command, context),
         Command::Embed(arguments) => embed::run(arguments, context),
         Command::Demo(arguments) => demo::run(arguments, context),
         Command::Cameras(arguments) => cameras::run(&arguments, context),

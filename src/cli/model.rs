@@ -5,7 +5,7 @@ mod hints;
 mod import;
 mod kept;
 #[cfg(feature = "pull")]
-mod pull;
+pub(super) mod pull;
 
 use super::{Context, Exit, name_is_usage, usage};
 use crate::clip::{BundleHeader, Model, ModelError};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::index::Index;
-use super::link::{Arrived, CLOSED, Hello, LinkError, Receiver, Sender, link};
+use super::link::{Arrived, CLOSED, Hello, KEEP_ALIVE, LinkError, Receiver, Sender, link};
 use super::outbox::Message;
 use super::owner::{Claim, Heard, Owner, Step};
 use super::session::Shared;
@@ -32,6 +32,7 @@ pub(super) async fn claim(
         client_id: format!("rlp-ask-{}", &shared.owner.instance[..12]),
         will: None,
         keep: false,
+        keep_alive: KEEP_ALIVE,
     };
     let root = shared.lock().plan.root.clone();
     let (sender, mut receiver) = link(&shared.settings, shared.tls.as_ref(), hello);

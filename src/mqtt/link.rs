@@ -15,12 +15,12 @@ use tokio::time::timeout;
 use super::outbox::Message;
 use super::{BrokerSettings, Version};
 
-/// A connection on which nothing is said for so long is looked after.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A connection on which nothing is said for so long is looked after, where somebody waits for what is said.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long a broker may take to answer at first.
 const CONNECTING: u64 = 10;
-/// How long nothing at all may come of a connection: something is said every [`KEEP_ALIVE`].
-const STALLED: Duration = Duration::from_secs(60);
+/// So many times in a row nothing at all may come of a connection when it is looked after.
+const STALLED: u32 = 3;
 /// The largest message that is taken: the index of a box with many cameras; commands are short.
 const LARGEST_IN: usize = 1 << 20;
 /// The largest message that is sent: pictures are far smaller.
@@ -40,6 +40,8 @@ pub(super) struct Hello {
     pub will: Option<Message>,
     /// Whether the broker keeps commands for this client while it is away.
     pub keep: bool,
+    /// After what silence the connection is looked after.
+    pub keep_alive: Duration,
 }
 
 /// Why a connection has ended, or never was.
@@ -87,7 +89,13 @@ pub(super) enum Sender {
 }
 
 /// The half that receives, and drives both.
-pub(super) enum Receiver {
+pub(super) struct Receiver {
+    events: Events,
+    /// How long nothing at all may come.
+    stalled: Duration,
+}
+
+enum Events {
     V3(Box<EventLoop>),
     V5(Box<v5::EventLoop>),
 }
@@ -99,16 +107,17 @@ pub(super) fn link(
     hello: Hello,
 ) -> (Sender, Receiver) {
     let (host, port) = (settings.address.host(), settings.address.port());
+    let stalled = STALLED * hello.keep_alive;
     let transport = match tls {
         Some(config) => Transport::tls_with_config((**config).clone().into()),
         None => Transport::tcp(),
     };
-    match settings.version {
+    let (sender, events) = match settings.version {
         Version::V3 => {
             let mut options = rumqttc::MqttOptions::new(hello.client_id, host, port);
             options
                 .set_transport(transport)
-                .set_keep_alive(KEEP_ALIVE)
+                .set_keep_alive(hello.keep_alive)
                 .set_clean_session(!hello.keep)
                 .set_max_packet_size(LARGEST_IN, LARGEST_OUT)
                 .set_inflight(IN_FLIGHT);
@@ -132,13 +141,13 @@ pub(super) fn link(
             let mut network = events.network_options();
             network.set_connection_timeout(CONNECTING);
             events.set_network_options(network);
-            (Sender::V3(client), Receiver::V3(Box::new(events)))
+            (Sender::V3(client), Events::V3(Box::new(events)))
         }
         Version::V5 => {
             let mut options = v5::MqttOptions::new(hello.client_id, host, port);
             options
                 .set_transport(transport)
-                .set_keep_alive(KEEP_ALIVE)
+                .set_keep_alive(hello.keep_alive)
                 .set_clean_start(!hello.keep)
                 .set_session_expiry_interval(hello.keep.then_some(SESSION))
                 .set_max_packet_size(Some(LARGEST_IN as u32))
@@ -157,9 +166,10 @@ pub(super) fn link(
                 options.set_last_will(packets5::LastWill::new(topic, payload, qos, retain, None));
             }
             let (client, events) = v5::AsyncClient::new(options, AHEAD);
-            (Sender::V5(client), Receiver::V5(Box::new(events)))
+            (Sender::V5(client), Events::V5(Box::new(events)))
         }
-    }
+    };
+    (sender, Receiver { events, stalled })
 }
 
 impl Sender {
@@ -230,13 +240,13 @@ impl Receiver {
     /// If the connection cannot be made, or has ended.
     pub async fn next(&mut self) -> Result<Arrived, LinkError> {
         let silent = || LinkError::Lost("it no longer answers".into());
-        match self {
-            Receiver::V3(events) => match timeout(STALLED, events.poll()).await {
+        match &mut self.events {
+            Events::V3(events) => match timeout(self.stalled, events.poll()).await {
                 Ok(Ok(event)) => Ok(arrived3(event)),
                 Ok(Err(error)) => Err(error3(error)),
                 Err(_) => Err(silent()),
             },
-            Receiver::V5(events) => match timeout(STALLED, events.poll()).await {
+            Events::V5(events) => match timeout(self.stalled, events.poll()).await {
                 Ok(Ok(event)) => Ok(arrived5(event)),
                 Ok(Err(error)) => Err(error5(error)),
                 Err(_) => Err(silent()),
@@ -246,8 +256,8 @@ impl Receiver {
 
     /// What was not acknowledged, oldest first.
     pub fn unsent(self) -> Vec<Message> {
-        match self {
-            Receiver::V3(mut events) => {
+        match self.events {
+            Events::V3(mut events) => {
                 events.clean();
                 let pending = events.pending.into_iter();
                 let unsent = pending.filter_map(|request| match request {
@@ -260,7 +270,7 @@ impl Receiver {
                 });
                 unsent.collect()
             }
-            Receiver::V5(mut events) => {
+            Events::V5(mut events) => {
                 events.clean();
                 let pending = events.pending.into_iter();
                 let unsent = pending.filter_map(|request| match request {

@@ -9,6 +9,8 @@ mod claim;
 mod command;
 mod discovery;
 mod error;
+#[cfg(feature = "fleet")]
+pub(crate) mod exchange;
 mod index;
 mod link;
 mod outbox;
@@ -27,6 +29,8 @@ pub use report::{CameraReporter, PromptInUse, Seen, picture};
 pub use settings::{BrokerAddress, BrokerSettings, Identity, Version, password_in};
 pub use site::{Controls, Scope, Site, SiteCamera, SiteRegion};
 pub use topics::WHOLE;
+#[cfg(feature = "fleet")]
+pub(crate) use topics::level;
 
 use std::fmt;
 use std::sync::mpsc;

@@ -17,7 +17,7 @@ use super::claim::{Claimed, claim, close};
 use super::command;
 use super::discovery;
 use super::index::Index;
-use super::link::{Arrived, Hello, LinkError, Receiver, Sender, link};
+use super::link::{Arrived, Hello, KEEP_ALIVE, LinkError, Receiver, Sender, link};
 use super::outbox::{Message, Outbox};
 use super::owner::Owner;
 use super::site::Plan;
@@ -158,7 +158,7 @@ fn tell_once(memory: &mut Memory, what: &str, tell: impl FnOnce()) {
 }
 
 /// Between 0.8 and 1.2, so that a thousand boxes do not come back at the same moment.
-fn jitter(instance: &str) -> f64 {
+pub(super) fn jitter(instance: &str) -> f64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seed = format!("{instance}{}", now.unwrap_or_default().as_nanos());
     0.8 + 0.4 * f64::from(blake3::hash(seed.as_bytes()).as_bytes()[0]) / 255.0
@@ -194,6 +194,7 @@ async fn report(shared: &Shared, index: Index, memory: &mut Memory) -> Result<En
         will: Some(Message::retained(root.status(), "offline")),
         // What was too large once would come again.
         keep: memory.too_large == 0,
+        keep_alive: KEEP_ALIVE,
     };
     let (sender, mut receiver) = link(&shared.settings, shared.tls.as_ref(), hello);
     let largest = match receiver.next().await? {

@@ -15,7 +15,7 @@ const MOST_BYTES: usize = 200;
 ///
 /// # Errors
 /// If the name is empty or too long.
-pub(super) fn level(what: &'static str, name: &str) -> Result<String, MqttError> {
+pub(crate) fn level(what: &'static str, name: &str) -> Result<String, MqttError> {
     let refused = |reason| MqttError::Name {
         what,
         name: name.chars().take(40).collect(),

@@ -15,6 +15,7 @@
 //! | `page` | the page: HTML, CSS, JavaScript, texts |
 //! | [`access`] | who may come in |
 //! | `broker` | reports to an MQTT broker, with the feature `mqtt` |
+//! | `fleet` | prompts that come over a broker, with the feature `fleet` |
 //! | `listen` | connections |
 
 pub mod access;
@@ -25,6 +26,8 @@ pub mod cameras;
 pub mod config;
 pub mod events;
 pub mod features;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod listen;
 pub mod metrics;
 pub mod models;
@@ -263,6 +266,8 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
     server.apply(Config::clone(&server.config()));
     #[cfg(feature = "mqtt")]
     let reports = broker::Reports::start(&server).map_err(ServeError::Start)?;
+    #[cfg(feature = "fleet")]
+    let fleet = fleet::Following::start(&server).map_err(ServeError::Start)?;
     let routes = api::routes(Arc::clone(&server));
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
@@ -272,6 +277,8 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
         attend(&server, signals, &|| {
             #[cfg(feature = "mqtt")]
             reports.news().for_each(|message| (signals.say)(message));
+            #[cfg(feature = "fleet")]
+            fleet.news().for_each(|message| (signals.say)(message));
         })
         .await;
         serving.abort();
@@ -279,6 +286,8 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
     })?;
     #[cfg(feature = "mqtt")]
     reports.stop();
+    #[cfg(feature = "fleet")]
+    fleet.stop();
     server.training.stop();
     server.cameras.stop();
     runtime.shutdown_timeout(Duration::from_secs(2));

@@ -11,7 +11,7 @@ use crate::mqtt::{
 };
 use crate::prompt::Region;
 use crate::watch::{Event, Liveness, PromptChange};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -89,7 +89,8 @@ impl BrokerArguments {
         };
         let address: BrokerAddress = address.parse().map_err(usage)?;
         let shown = address.to_string();
-        let mut settings = BrokerSettings::new(address).with_login(None, self.password()?);
+        let mut settings = BrokerSettings::new(address)
+            .with_login(None, password(self.mqtt_password_file.as_deref())?);
         settings.version = match &*self.mqtt_version {
             "5" => Version::V5,
             _ => Version::V3,
@@ -158,15 +159,18 @@ impl BrokerArguments {
             prompt: watched.prompt,
         }))
     }
+}
 
-    fn password(&self) -> anyhow::Result<Option<String>> {
-        let file = self.mqtt_password_file.clone().or_else(credential);
-        match file {
-            Some(path) => password_in(&path).map(Some).map_err(usage),
-            None => Ok(std::env::var(BROKER_PASSWORD)
-                .ok()
-                .filter(|password| !password.is_empty())),
-        }
+/// The password of a broker: that of a file, of systemd's credentials, or of the environment.
+///
+/// # Errors
+/// If a file is named that cannot be used.
+pub fn password(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    match file.map(Path::to_owned).or_else(credential) {
+        Some(path) => password_in(&path).map(Some).map_err(usage),
+        None => Ok(std::env::var(BROKER_PASSWORD)
+            .ok()
+            .filter(|password| !password.is_empty())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `edge-rlp classify`: names what pictures show, from files, folders or a camera, with a prompt or zero-shot.
 
 #[cfg(feature = "mqtt")]
-mod broker;
+pub(super) mod broker;
 #[cfg(not(feature = "mqtt"))]
 #[path = "no_broker.rs"]
 mod broker;

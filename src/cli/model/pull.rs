@@ -124,7 +124,7 @@ fn megabytes(mb: u32) -> String {
 }
 
 /// The proxies that the environment names, as curl reads it.
-fn proxies() -> Proxies {
+pub(in crate::cli) fn proxies() -> Proxies {
     let read = |name: &str| {
         let small = std::env::var(name.to_ascii_lowercase());
         small

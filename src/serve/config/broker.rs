@@ -92,6 +92,21 @@ pub(super) struct Mqtt {
     page: Option<Spanned<String>>,
 }
 
+#[cfg(feature = "fleet")]
+impl Mqtt {
+    /// What of it belongs to reports alone, and means nothing where only a broker is named.
+    pub fn of_reports(&self) -> Option<(std::ops::Range<usize>, &'static str)> {
+        let given = |of: &Option<Spanned<String>>| of.as_ref().map(Spanned::span);
+        let known = [
+            (given(&self.name), "box"),
+            (given(&self.discovery), "discovery"),
+            (given(&self.page), "page"),
+            (self.snapshots.then(|| self.url.span()), "snapshots"),
+        ];
+        known.into_iter().find_map(|(span, key)| Some((span?, key)))
+    }
+}
+
 /// What it says, checked.
 ///
 /// # Errors

@@ -6,6 +6,8 @@
 mod broker;
 mod camera;
 mod edit;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,8 @@ pub use camera::{CameraConfig, RegionConfig, WHOLE};
 pub use edit::{
     Fields, put_camera, put_region, remove_camera, remove_region, set_in_region, share,
 };
+#[cfg(feature = "fleet")]
+pub use fleet::FleetConfig;
 pub use read::parse;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -57,6 +61,9 @@ pub struct Config {
     /// A broker that is reported to.
     #[cfg(feature = "mqtt")]
     pub mqtt: Option<BrokerConfig>,
+    /// A group whose prompts are taken.
+    #[cfg(feature = "fleet")]
+    pub fleet: Option<FleetConfig>,
     /// The cameras, in the order of the file.
     pub cameras: Vec<CameraConfig>,
 }
@@ -140,6 +147,8 @@ impl Default for Config {
             training: TrainingConfig::default(),
             #[cfg(feature = "mqtt")]
             mqtt: None,
+            #[cfg(feature = "fleet")]
+            fleet: None,
             cameras: Vec::new(),
         }
     }
@@ -290,6 +299,8 @@ impl ConfigFile {
         let secret = config.cameras.iter().any(CameraConfig::has_password);
         #[cfg(feature = "mqtt")]
         let secret = secret || config.mqtt.as_ref().is_some_and(BrokerConfig::has_password);
+        #[cfg(feature = "fleet")]
+        let secret = secret || config.fleet.as_ref().is_some_and(FleetConfig::has_password);
         if secret {
             self.check_mode()?;
         }

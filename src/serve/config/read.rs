@@ -47,6 +47,8 @@ struct File {
     training: Training,
     #[cfg(feature = "mqtt")]
     mqtt: Option<super::broker::Mqtt>,
+    #[cfg(feature = "fleet")]
+    fleet: Option<super::fleet::Fleet>,
     camera: Vec<Spanned<Camera>>,
 }
 
@@ -198,6 +200,8 @@ fn checked(file: File) -> Result<Config, Fault> {
         training: checked_training(&file.training)?,
         #[cfg(feature = "mqtt")]
         mqtt: file.mqtt.map(super::broker::checked).transpose()?,
+        #[cfg(feature = "fleet")]
+        fleet: file.fleet.map(super::fleet::checked).transpose()?,
         cameras,
     })
 }

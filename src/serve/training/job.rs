@@ -186,7 +186,7 @@ impl Job {
 }
 
 /// Steps back behind other threads; a system that does not let a thread do so runs it all the same.
-fn step_back(nice: u8) {
+pub fn step_back(nice: u8) {
     #[cfg(target_os = "linux")]
     {
         let _ = rustix::process::nice(nice.into());

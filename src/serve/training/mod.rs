@@ -3,6 +3,9 @@
 
 mod job;
 
+#[cfg(feature = "fleet")]
+pub(super) use job::step_back;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,6 +4,8 @@
 mod cache;
 mod export;
 mod exposure;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod lock;
 mod models;
 mod names;
@@ -15,7 +17,7 @@ mod tests;
 
 pub use exposure::Exposure;
 pub use names::MAX_NAME_BYTES;
-#[cfg(feature = "serve")]
+#[cfg(any(feature = "fleet", feature = "serve"))]
 pub(crate) use names::check_name;
 pub use prompts::{Generation, Listed, LoadedPrompt, Saved};
 pub use settings::{Settings, ShotSettings};
