@@ -77,6 +77,7 @@ fn tower(quantised: bool, reading: Reading) -> TextTower {
         final_norm: transformer.final_norm,
         projection: transformer.projection,
         projection_bias: None,
+        pooling_head: None,
         heads: transformer.heads,
         activation: transformer.activation,
         start_token: Some(998),

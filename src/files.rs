@@ -37,6 +37,18 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// How a pointer of Git LFS begins, which a clone without it leaves in place of a large file.
+pub const LFS_VERSION: &[u8] = b"version https://git-lfs";
+/// What such a file is, and what to do about it.
+pub const LFS_POINTER: &str = "a pointer of Git LFS, not the file itself: run `git lfs pull` where it was cloned, or \
+    download the file";
+
+/// Whether the file at `path` is a pointer of Git LFS.
+pub fn is_lfs_pointer(path: &Path) -> bool {
+    let most = LFS_VERSION.len() as u64;
+    read(path, most).is_ok_and(|bytes| bytes.starts_with(LFS_VERSION))
+}
+
 fn check(metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.is_file() {
         Ok(())

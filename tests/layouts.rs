@@ -150,6 +150,10 @@ fn repositories_with_one_precision_only_are_taken() {
         ("dynamic-uint8", "_uint8", "uint8"),
         ("dynamic-int8-channel", "_quantized", "already quantised"),
         ("static-qdq", "_static", "already quantised"),
+        ("q4-zero-points", "_q4", "4 bits"),
+        ("q4f16", "_q4f16", "4 bits, float16"),
+        ("bnb4-nf4", "_bnb4", "bitsandbytes"),
+        ("optimised-clip-sdpa", "_optimized", "rearranged"),
     ] {
         let [image, text] =
             ["vision", "text"].map(|tower| format!("onnx/{tower}_model{suffix}.onnx"));
@@ -273,7 +277,7 @@ fn what_is_asked_for_in_vain_says_what_is_there() {
         (
             only("onnx/vision_model.onnx"),
             true,
-            "only onnx/vision_model.onnx",
+            "has onnx/vision_model.onnx but no onnx/text_model.onnx",
         ),
     ] {
         let server = server(&files, lists);
@@ -292,6 +296,98 @@ fn what_is_asked_for_in_vain_says_what_is_there() {
         1,
         "textual.onnx keeps weights in textual.onnx.data, which is not there",
     );
+}
+
+/// Files that are no export, or not all of one, and what is said of them: where a folder has them, and where a hub has.
+#[test]
+fn ten_wrong_folders_are_a_sentence_each_from_a_folder_and_from_a_hub() {
+    let only = |names: &[&str]| {
+        let files = names.iter().map(|name| (name.to_string(), b"x".to_vec()));
+        files.collect::<Files>()
+    };
+    let (image, text) = ("onnx/vision_model.onnx", "onnx/text_model.onnx");
+    let changed = |name: &str, content: Option<&[u8]>| {
+        let mut files = layout_of("hf-sdpa-ts17", image, text);
+        match content {
+            Some(content) => files.insert(name.into(), content.to_vec()),
+            None => files.remove(name),
+        };
+        files
+    };
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 351057167\n";
+    let other = Tokenizer::clip(CLIP_MERGES, 600).unwrap();
+    let other = other.to_json_bytes().unwrap();
+    let wrong = [
+        (
+            changed(image, None),
+            "has onnx/text_model.onnx but no onnx/vision_model.onnx",
+        ),
+        (
+            only(&["config.json.txt", "model.safetensors"]),
+            "no ONNX file at all ... safetensors",
+        ),
+        (only(&["clip-q4_0.gguf"]), "GGUF (clip-q4_0.gguf)"),
+        (only(&["pytorch_model.bin", "README.md"]), "PyTorch"),
+        (only(&["clip.tflite"]), "TensorFlow Lite"),
+        (
+            only(&["openvino_model.xml", "openvino_model.bin"]),
+            "OpenVINO",
+        ),
+        (only(&["clip.mlpackage/Manifest.json"]), "Core ML"),
+        (only(&["README.md"]), "only README.md: export the model"),
+        (only(&["clip.zip"]), "unpack it"),
+        (
+            only(&["model_index.json", "text_encoder/model.onnx"]),
+            "pipeline of diffusers",
+        ),
+        (
+            changed(text, Some(pointer)),
+            "text_model.onnx is a pointer of Git LFS ... git lfs pull",
+        ),
+        (
+            changed("tokenizer.json", Some(pointer)),
+            "pointer of Git LFS",
+        ),
+        (
+            changed("tokenizer.json", Some(&other)),
+            "the tokenizer knows 600 tokens, the text tower 530",
+        ),
+        (
+            layout_of("hf-external", image, text),
+            "keeps ... in ... textual.onnx.data, which",
+        ),
+        (
+            changed(text, Some(b"<html>404</html>")),
+            "is not an ONNX file",
+        ),
+    ];
+    for (files, sentence) in wrong {
+        let dir = Directory::new();
+        write(&files, &dir.path().join("clip"));
+        let imported = dir.fails("model import clip --name wrong", 1, sentence);
+        let server = server(&files, true);
+        let pulled = dir.command("model pull someone/clip --name wrong --endpoint");
+        let pulled = pulled.arg(server.url("")).fails(1, sentence);
+        for said in [imported, pulled] {
+            let errors = said.stderr.lines().filter(|line| line.starts_with("error"));
+            assert_eq!(errors.count(), 1, "{said}");
+        }
+        assert!(kept(&dir, "models").is_empty());
+    }
+}
+
+#[test]
+fn a_file_in_place_of_a_folder_is_told_what_it_is() {
+    let dir = Directory::new();
+    for (name, sentence) in [
+        ("clip.zip", "is an archive: unpack it"),
+        ("model.safetensors", "is weights in safetensors"),
+        ("home.rlpm", "imported already"),
+        ("model.onnx", "is a file, not the folder ... --full"),
+    ] {
+        fs::write(dir.path().join(name), "x").unwrap();
+        dir.fails(&format!("model import {name}"), 1, sentence);
+    }
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl Fixture {
             final_norm: self.norm("final_norm"),
             projection: self.matrix("projection").into(),
             projection_bias: None,
+            pooling_head: None,
             heads: self.header.heads,
             activation: match self.header.activation.as_str() {
                 "quick_gelu" => Activation::QuickGelu,

@@ -66,6 +66,7 @@ fn features_and_gradients_of_texts_do_not_depend_on_the_number_of_threads() {
                 final_norm: transformer.final_norm,
                 projection: transformer.projection,
                 projection_bias: None,
+                pooling_head: None,
                 heads: transformer.heads,
                 activation: transformer.activation,
                 start_token: Some(58),

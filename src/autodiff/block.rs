@@ -220,6 +220,6 @@ pub(super) fn norm<T: Real>(weights: NormWeights<T>) -> LayerNorm<T> {
     }
 }
 
-fn linear<T: Scalar>(weights: LinearWeights<T>) -> Linear<T> {
+pub(super) fn linear<T: Scalar>(weights: LinearWeights<T>) -> Linear<T> {
     Linear::new(&weights.weight, weights.bias)
 }

@@ -8,8 +8,10 @@
 //! which every row sees every other share nothing, and only the last two savings are left.
 
 mod block;
+mod pooling;
 pub mod random;
 mod transformer;
 
 pub use block::{BlockWeights, LinearWeights, NormWeights};
-pub use transformer::{KeysValues, RowPooling, Tape, TextTransformer, TransformerWeights};
+pub use pooling::{PoolingHeadWeights, RowPooling};
+pub use transformer::{KeysValues, Tape, TextTransformer, TransformerWeights};

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Axis};
 
-use super::{BlockWeights, LinearWeights, NormWeights, RowPooling, TransformerWeights};
+use super::{
+    BlockWeights, LinearWeights, NormWeights, PoolingHeadWeights, RowPooling, TransformerWeights,
+};
 use crate::ops::matrix::StoredIntegers;
 use crate::ops::{Activation, Matrix};
 use crate::rng::Rng;
@@ -48,6 +50,18 @@ pub fn weights(rng: &mut Rng, sizes: Sizes, activation: Activation) -> Transform
         heads,
         activation,
         pooling: RowPooling::One,
+    }
+}
+
+/// A head that pools rows of `width` numbers by attention, with an MLP four times as wide.
+pub fn pooling_head(rng: &mut Rng, width: usize, heads: usize) -> PoolingHeadWeights {
+    PoolingHeadWeights {
+        scores: matrix(rng, heads, width, 2.0 * (width as f32).powf(-0.5)),
+        value: linear(rng, width, width),
+        out: linear(rng, width, width),
+        norm: norm(rng, width),
+        up: linear(rng, 4 * width, width),
+        down: linear(rng, width, 4 * width),
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
 use super::block::{Block, BlockTape, BlockWeights, NormWeights, Pass, norm};
+use super::pooling::{Pooling, PoolingTape, RowPooling};
 use crate::ops::layer_norm::Normalised;
 use crate::ops::normalise::{self, UnitRows};
 use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout, Scalar};
@@ -25,17 +26,7 @@ pub struct TransformerWeights<T = f32> {
     /// Of every block.
     pub activation: Activation,
     /// What a feature is made of.
-    pub pooling: RowPooling,
-}
-
-/// Which rows of a sequence its feature is made of, after the final norm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RowPooling {
-    /// The one that the layout names ([`RowLayout::ends`]).
-    #[default]
-    One,
-    /// The mean of all.
-    Mean,
+    pub pooling: RowPooling<T>,
 }
 
 /// A causal or whole (as the layouts of its passes are), pre-norm text transformer with frozen weights (CLIP, arXiv 2103.00020).
@@ -43,7 +34,7 @@ pub struct TextTransformer<T: Scalar> {
     blocks: Vec<Block<T>>,
     final_norm: LayerNorm<T>,
     projection: Linear<T>,
-    pooling: RowPooling,
+    pooling: Pooling<T>,
 }
 
 /// The keys and values of rows that passes share, or their gradients: `[rows, 2 width]` a block.
@@ -54,14 +45,20 @@ pub struct KeysValues<T>(Vec<Array2<T>>);
 pub struct Tape<T> {
     layout: RowLayout,
     blocks: Vec<BlockTape<T>>,
+    ended: Ended<T>,
+}
+
+/// What the backward pass needs of all that comes after the blocks.
+struct Ended<T> {
     final_norm: Normalised<T>,
+    pooling: PoolingTape<T>,
     features: UnitRows<T>,
 }
 
 impl<T: Real> Tape<T> {
     /// L2-normalised, `[sequences, joint]`.
     pub fn features(&self) -> ArrayView2<'_, T> {
-        self.features.rows.view()
+        self.ended.features.rows.view()
     }
 }
 
@@ -75,7 +72,7 @@ impl<T: Scalar> TextTransformer<T> {
             ..
         } = weights;
         TextTransformer {
-            pooling,
+            pooling: Pooling::new(pooling, activation),
             blocks: weights
                 .blocks
                 .into_iter()
@@ -96,19 +93,19 @@ impl<T: Scalar> TextTransformer<T> {
     /// block needs while it runs.
     pub fn tape_numbers(&self, rows: usize, seen: usize) -> usize {
         let blocks = self.blocks.iter().chain(self.blocks.last());
-        blocks.map(|block| block.tape_numbers(rows, seen)).sum()
+        let blocks: usize = blocks.map(|block| block.tape_numbers(rows, seen)).sum();
+        blocks + rows * self.pooling.tape_numbers()
     }
 
     /// The features of each sequence, from rows `[layout.rows(), width]` with their positions added
     /// that stand after `before`; all of it is kept for the backward pass.
     pub fn forward(&self, rows: Array2<T>, layout: RowLayout, before: &KeysValues<T>) -> Tape<T> {
         let mut blocks = Vec::with_capacity(self.blocks.len());
-        let (final_norm, features) = self.run(rows, &layout, before, |tape| blocks.push(tape));
+        let ended = self.run(rows, &layout, before, |tape| blocks.push(tape));
         Tape {
             layout,
             blocks,
-            final_norm,
-            features,
+            ended,
         }
     }
 
@@ -121,13 +118,13 @@ impl<T: Scalar> TextTransformer<T> {
         before: &KeysValues<T>,
     ) -> (Array2<T>, KeysValues<T>) {
         let mut shared = Vec::with_capacity(self.blocks.len());
-        let (_, features) = self.run(rows, layout, before, |tape| {
+        let ended = self.run(rows, layout, before, |tape| {
             let prefix = tape.key_value.slice(s![..layout.prefix(), ..]);
             let before = before.0[shared.len()].view();
             let together = concatenate(Axis(0), &[before, prefix]);
             shared.push(together.expect("keys and values of one block have one width"));
         });
-        (features.rows, KeysValues(shared))
+        (ended.features.rows, KeysValues(shared))
     }
 
     fn run(
@@ -136,7 +133,7 @@ impl<T: Scalar> TextTransformer<T> {
         layout: &RowLayout,
         before: &KeysValues<T>,
         mut keep: impl FnMut(BlockTape<T>),
-    ) -> (Normalised<T>, UnitRows<T>) {
+    ) -> Ended<T> {
         let every: Vec<usize> = (0..layout.rows()).collect();
         for (index, block) in self.blocks.iter().enumerate() {
             let pass = self.pass(index, layout, &every, before);
@@ -145,12 +142,13 @@ impl<T: Scalar> TextTransformer<T> {
             keep(tape);
         }
         let (normal, final_norm) = self.final_norm.forward(rows.view());
-        let pooled = match self.pooling {
-            RowPooling::One => normal,
-            RowPooling::Mean => means(&normal, layout),
-        };
+        let (pooled, pooling) = self.pooling.forward(normal, layout);
         let features = normalise::forward(self.projection.forward(pooled.view()));
-        (final_norm, features)
+        Ended {
+            final_norm,
+            pooling,
+            features,
+        }
     }
 
     /// The gradient of rows `wanted` of the input, from that of the features (`[sequences, joint]`). `before` is what
@@ -165,16 +163,16 @@ impl<T: Scalar> TextTransformer<T> {
         d_features: ArrayView2<T>,
     ) -> Array2<T> {
         let every: Vec<usize> = (0..tape.layout.rows()).collect();
+        let ended = &tape.ended;
         let d_pooled = self
             .projection
-            .backward(normalise::backward(&tape.features, d_features).view());
-        let d_normal = match self.pooling {
-            RowPooling::One => d_pooled,
-            RowPooling::Mean => spread(&d_pooled, &tape.layout),
-        };
+            .backward(normalise::backward(&ended.features, d_features).view());
+        let d_normal = self
+            .pooling
+            .backward(&ended.pooling, d_pooled, &tape.layout);
         let mut d = Array2::zeros(d_normal.dim());
         self.final_norm
-            .backward_onto(&tape.final_norm, 0..d.nrows(), d_normal.view(), &mut d);
+            .backward_onto(&ended.final_norm, 0..d.nrows(), d_normal.view(), &mut d);
         for (index, block) in self.blocks.iter().enumerate().rev() {
             let below = if index == 0 {
                 wanted.clone()
@@ -201,37 +199,13 @@ impl<T: Scalar> TextTransformer<T> {
         before: &'a KeysValues<T>,
     ) -> Pass<'a, T> {
         let last = index + 1 == self.blocks.len();
-        let one = self.pooling == RowPooling::One;
+        let one = self.pooling.is_of_one_row();
         Pass {
             layout,
             kept: if last && one { layout.ends() } else { every },
             before: &before.0[index],
         }
     }
-}
-
-/// The mean of the rows of each sequence: `[sequences, width]`.
-fn means<T: Real>(rows: &Array2<T>, layout: &RowLayout) -> Array2<T> {
-    let mut means = Array2::zeros((layout.sequences().len(), rows.ncols()));
-    for (mut mean, span) in means.rows_mut().into_iter().zip(layout.sequences()) {
-        let share = T::one() / T::of(span.len() as f64);
-        for row in span.clone() {
-            mean.scaled_add(share, &rows.row(row));
-        }
-    }
-    means
-}
-
-/// The gradient of the rows, from that of their means.
-fn spread<T: Real>(d_means: &Array2<T>, layout: &RowLayout) -> Array2<T> {
-    let mut d = Array2::zeros((layout.rows(), d_means.ncols()));
-    for (d_mean, span) in d_means.rows().into_iter().zip(layout.sequences()) {
-        let share = T::one() / T::of(span.len() as f64);
-        for row in span.clone() {
-            d.row_mut(row).scaled_add(share, &d_mean);
-        }
-    }
-    d
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ use super::bundle::{Bundle, BundleError, BundleWriter};
 use super::graph::stored::StoredTensor;
 use super::image_tower::GraphText;
 use super::preprocess::Preprocess;
-use super::text_tower::{BlockWeights, LinearWeights, NormWeights, Reading, TextTowerWeights};
+use super::text_tower::{
+    BlockWeights, LinearWeights, NormWeights, Pooling, PoolingHeadWeights, Reading,
+    TextTowerWeights,
+};
 use crate::ops::Activation;
 
 /// What a bundle says of a model beside its tensors; part of the fingerprint.
@@ -26,7 +29,8 @@ pub struct Description {
 
 /// The description in a bundle of version 1: every CLIP with a causal text tower.
 type First = (Preprocess, f32, TextDescription);
-/// In a bundle of version 2: the same, whether there is a start token, the bias, how texts are read.
+/// In a bundle of versions 2 and 3: the same, whether there is a start token, the bias, how texts are read. In version 3
+/// that may be by a head of attention, which has tensors of its own.
 type Second = (Preprocess, f32, TextDescription, bool, Option<f32>, Reading);
 
 impl Description {
@@ -44,7 +48,14 @@ impl Description {
         }
         let (starts, reading) = (text.starts, text.reading);
         let second = (preprocess, logit_scale, text, starts, logit_bias, reading);
-        writer.finish(2, &second, about)
+        let by_attention = matches!(
+            reading,
+            Reading::Whole {
+                pooling: Pooling::Attention,
+                ..
+            }
+        );
+        writer.finish(if by_attention { 3 } else { 2 }, &second, about)
     }
 
     /// The description of a bundle of any version.
@@ -210,6 +221,15 @@ impl WeightWriter<'_> {
         if let Some(bias) = &weights.projection_bias {
             self.vector("text.projection_bias", bias.view());
         }
+        if let Some(head) = &weights.pooling_head {
+            let scores = head.scores.view().into_dyn();
+            self.bundle.f32("text.pooling.scores", scores);
+            self.linear("text.pooling.value", &head.value);
+            self.linear("text.pooling.out", &head.out);
+            self.norm("text.pooling.norm", &head.norm);
+            self.linear("text.pooling.up", &head.up);
+            self.linear("text.pooling.down", &head.down);
+        }
     }
 
     /// The image tower: its graph, and its tensors, each with the axis of its output channels if it is a weight.
@@ -275,6 +295,17 @@ impl TextReader<'_> {
             down: self.linear(&name("down"))?,
         })
     }
+
+    fn pooling_head(&self) -> Result<PoolingHeadWeights, BundleError> {
+        Ok(PoolingHeadWeights {
+            scores: self.bundle.array("text.pooling.scores")?,
+            value: self.linear("text.pooling.value")?,
+            out: self.linear("text.pooling.out")?,
+            norm: self.norm("text.pooling.norm")?,
+            up: self.linear("text.pooling.up")?,
+            down: self.linear("text.pooling.down")?,
+        })
+    }
 }
 
 /// The weights of the text tower; matrices of integers stay in the bundle.
@@ -298,6 +329,13 @@ pub(super) fn read_text(
             .projection_bias
             .then(|| bundle.array("text.projection_bias"))
             .transpose()?,
+        pooling_head: match text.reading {
+            Reading::Whole {
+                pooling: Pooling::Attention,
+                ..
+            } => Some(reader.pooling_head()?),
+            _ => None,
+        },
         heads: text.heads as usize,
         activation: text.activation,
         start_token: text.starts.then_some(text.start_token),

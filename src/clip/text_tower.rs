@@ -11,7 +11,7 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 
 pub use super::bundle::RowTable;
 use crate::autodiff::{self, KeysValues, RowPooling, TextTransformer, TransformerWeights};
-pub use crate::autodiff::{BlockWeights, LinearWeights, NormWeights};
+pub use crate::autodiff::{BlockWeights, LinearWeights, NormWeights, PoolingHeadWeights};
 use crate::ops::RowLayout;
 use crate::ops::embedding::add_positions;
 use crate::ops::pool::on_pool;
@@ -138,11 +138,15 @@ impl TextTower {
                     .unwrap_or_else(|| Array1::zeros(joint_width)),
                 heads: weights.heads,
                 activation: weights.activation,
-                pooling: match weights.reading {
-                    Reading::Whole {
-                        pooling: Pooling::Mean,
-                        ..
-                    } => RowPooling::Mean,
+                pooling: match (weights.reading, weights.pooling_head) {
+                    (_, Some(head)) => RowPooling::Attention(Box::new(head)),
+                    (
+                        Reading::Whole {
+                            pooling: Pooling::Mean,
+                            ..
+                        },
+                        None,
+                    ) => RowPooling::Mean,
                     _ => RowPooling::One,
                 },
             }),

@@ -2,7 +2,7 @@ use ndarray::{Array1, Array2, s};
 
 use super::*;
 use crate::autodiff::random::{self, Sizes, matrix};
-use crate::autodiff::{LinearWeights, TransformerWeights};
+use crate::autodiff::{LinearWeights, PoolingHeadWeights, TransformerWeights};
 use crate::ops::check::{assert_product, relative_error};
 use crate::rng::Rng;
 
@@ -35,6 +35,14 @@ fn widened(weights: TransformerWeights) -> TransformerWeights<f64> {
         up: linear(b.up),
         down: linear(b.down),
     };
+    let head = |h: PoolingHeadWeights| PoolingHeadWeights {
+        scores: h.scores.mapv(f64::from),
+        value: linear(h.value),
+        out: linear(h.out),
+        norm: norm(h.norm),
+        up: linear(h.up),
+        down: linear(h.down),
+    };
     TransformerWeights {
         blocks: weights.blocks.into_iter().map(block).collect(),
         final_norm: norm(weights.final_norm),
@@ -42,14 +50,23 @@ fn widened(weights: TransformerWeights) -> TransformerWeights<f64> {
         projection_bias: vector(weights.projection_bias),
         heads: weights.heads,
         activation: weights.activation,
-        pooling: weights.pooling,
+        pooling: match weights.pooling {
+            RowPooling::One => RowPooling::One,
+            RowPooling::Mean => RowPooling::Mean,
+            RowPooling::Attention(of) => RowPooling::Attention(Box::new(head(*of))),
+        },
     }
 }
 
 #[test]
 fn the_sweep_over_whole_sequences_matches_central_differences() {
-    for pooling in [RowPooling::One, RowPooling::Mean] {
-        let mut rng = Rng::new(24);
+    let mut rng = Rng::new(24);
+    for pooling in [
+        RowPooling::One,
+        RowPooling::Mean,
+        RowPooling::Attention(Box::new(random::pooling_head(&mut rng, 12, 3))),
+        RowPooling::Attention(Box::new(random::pooling_head(&mut rng, 12, 1))),
+    ] {
         let weights = TransformerWeights {
             pooling,
             ..random::weights(&mut rng, SMALL, Activation::GeluTanh)

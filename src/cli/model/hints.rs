@@ -24,6 +24,9 @@ pub fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         DirectoryError::NoTowers { .. } => {
             Some("name them with --image and --text, or with --full")
         }
+        DirectoryError::NotAFolder { path, .. } if path.extension()? == "onnx" => {
+            Some("name a file with both towers with --full, or each with --image and --text")
+        }
         DirectoryError::Settings(SettingsError::NoTokenizer { .. }) => {
             Some("give its file with --tokenizer")
         }

@@ -112,6 +112,7 @@ fn reading(reading: Reading) -> String {
         Pooling::End => "at the end token",
         Pooling::Last => "at the last token",
         Pooling::Mean => "as the mean of all",
+        Pooling::Attention => "by a head of attention over all",
     };
     format!("every token sees every other and {padding}; the feature is read {pooling}")
 }

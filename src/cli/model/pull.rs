@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use indicatif::HumanBytes;
 use serde_json::json;
 use source::{BUNDLE, Export, HUB, Listing, Source, checksum, public_models, source};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -272,27 +272,26 @@ impl Downloads<'_> {
             let (image, text) = (towers.image, towers.text);
             anyhow::bail!("{shown} has {image} but no {text}, so it is half an export");
         }
-        let has: Vec<_> = names.iter().flatten().collect();
-        let onnx = has.iter().filter(|name| name.ends_with(".onnx"));
-        let onnx: Vec<_> = onnx.take(12).map(|name| name.as_str()).collect();
-        match onnx[..] {
-            [] if names.is_some() => anyhow::bail!(
-                "{shown} has no ONNX file at all: export the model to ONNX, or look for a repository with an export of it"
-            ),
-            [] => anyhow::bail!(
+        let Some(names) = names else {
+            anyhow::bail!(
                 "{shown} has no ONNX files that are known by their names: none of onnx/vision_model.onnx with \
                  onnx/text_model.onnx, visual.onnx with textual.onnx, onnx/model.onnx and their like"
-            ),
-            _ => anyhow::bail!(
-                "{shown} has no two towers that are known by their names, only {}: download them, and name them with \
-                 `edge-rlp model import --image FILE --text FILE`",
-                onnx.join(", ")
-            ),
+            );
+        };
+        if let Some(what) = layout::instead(&names) {
+            anyhow::bail!("{shown} {what}");
         }
+        let onnx = names.iter().filter(|name| name.ends_with(".onnx"));
+        let onnx: Vec<_> = onnx.take(12).map(String::as_str).collect();
+        anyhow::bail!(
+            "{shown} has no two towers that are known by their names, only {}: download them, and name them with \
+             `edge-rlp model import --image FILE --text FILE`",
+            onnx.join(", ")
+        )
     }
 
     /// The names of the files of a repository; nothing where the hub, or what stands for it, does not say.
-    fn names(&self, listing: &Listing, folder: &Path) -> anyhow::Result<Option<HashSet<String>>> {
+    fn names(&self, listing: &Listing, folder: &Path) -> anyhow::Result<Option<BTreeSet<String>>> {
         let file = folder.join(".listing");
         let asked = self.file(&listing.url, &file, None, MOST_SETTINGS);
         let text = match asked {

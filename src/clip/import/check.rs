@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
+use super::blocks;
 use crate::clip::graph::guard::MOST_VALUES;
 
 /// No sequence of tokens is longer.
@@ -15,9 +16,6 @@ pub const LONGEST_SEQUENCE: usize = 4096;
 const MOST_BYTES: u64 = 8 << 30;
 /// Nodes of a graph; the largest exports have some thousands.
 const MOST_NODES: usize = 15_000;
-/// What to do about weights in four bits.
-pub const FOUR_BITS: &str =
-    "its weights have four bits: take the float32, float16 or int8 files of the model";
 /// Numbers in a constant that could be a shape.
 const LONGEST_SHAPE: usize = 16;
 
@@ -98,9 +96,7 @@ impl Checker<'_> {
                 "" | "ai.onnx" => String::new(),
                 domain => format!(" of {domain}"),
             };
-            let advice = if node.op_type == "MatMulBnb4" {
-                FOUR_BITS
-            } else if domain.contains("com.microsoft") {
+            let advice = if domain.contains("com.microsoft") {
                 "export without onnxruntime's graph optimisations"
             } else {
                 "export the model with ONNX's own operators"
@@ -157,6 +153,7 @@ impl Checker<'_> {
         let size = match kind {
             DataType::String => return Ok(()),
             DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
+            DataType::Int4 | DataType::Uint4 => 1,
             DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,
             DataType::Float | DataType::Int32 | DataType::Uint32 => 4,
             DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
@@ -166,7 +163,11 @@ impl Checker<'_> {
                 ));
             }
         };
-        let declared = volume(&tensor.dims).and_then(|volume| volume.checked_mul(size));
+        let half_bytes = blocks::is_half_bytes(tensor);
+        let declared = volume(&tensor.dims).and_then(|volume| match half_bytes {
+            true => Some(volume.div_ceil(2)),
+            false => volume.checked_mul(size),
+        });
         let declared = declared.ok_or_else(|| {
             format!(
                 "declares `{name}` with the shape {:?}, which cannot be; the file is damaged",

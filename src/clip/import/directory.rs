@@ -1,5 +1,6 @@
 //! Recognises the files of a CLIP by their names: which are the two towers, and which say the rest.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -29,6 +30,22 @@ pub enum DirectoryError {
         path: PathBuf,
         /// The ONNX files that there are, as the end of a sentence.
         found: String,
+    },
+    /// It is something else than an export.
+    #[error("{path} {what}")]
+    NotAnExport {
+        /// The folder or file.
+        path: PathBuf,
+        /// What it is instead, as the end of a sentence.
+        what: String,
+    },
+    /// A file stands where a folder is expected.
+    #[error("{path} is {what}")]
+    NotAFolder {
+        /// The file.
+        path: PathBuf,
+        /// What it is, as the end of a sentence.
+        what: String,
     },
     /// A JSON file beside the towers cannot be used.
     #[error(transparent)]
@@ -66,13 +83,26 @@ struct Towers {
 /// # Errors
 /// A folder without towers, files that cannot be read, and settings that no file says and that cannot be guessed.
 pub fn from_directory(path: &Path, given: &Overrides) -> Result<ImportOptions, DirectoryError> {
+    if path.is_file() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        return Err(DirectoryError::NotAFolder {
+            path: path.to_owned(),
+            what: layout::lone_file(&name),
+        });
+    }
     std::fs::read_dir(path).map_err(|source| DirectoryError::Io {
         path: path.to_owned(),
         source,
     })?;
     let mut all = towers(path);
     if all.is_empty() {
-        let files = onnx_files(path);
+        let names = file_names(path);
+        if let Some(what) = layout::instead(&names) {
+            let path = path.to_owned();
+            return Err(DirectoryError::NotAnExport { path, what });
+        }
+        let onnx = names.iter().filter(|name| name.ends_with(".onnx"));
+        let files: Vec<&str> = onnx.take(12).map(String::as_str).collect();
         let found = if files.is_empty() {
             String::new()
         } else {
@@ -192,20 +222,26 @@ fn towers(path: &Path) -> Vec<Towers> {
     found.collect()
 }
 
-/// The ONNX files of a folder and of its `onnx`, as they are called from there.
-fn onnx_files(path: &Path) -> Vec<String> {
-    let mut names = Vec::new();
-    for folder in ["", "onnx"] {
-        for entry in std::fs::read_dir(path.join(folder)).into_iter().flatten() {
-            let Ok(entry) = entry else { continue };
-            let name = Path::new(folder).join(entry.file_name());
-            if name.extension().is_some_and(|end| end == "onnx") {
-                names.push(name.display().to_string());
-            }
+/// The most files of a folder that are looked at to say what it is.
+const MOST_FILES: usize = 2000;
+
+/// The files of a folder and of the folders in it, as they are called from there.
+fn file_names(path: &Path) -> BTreeSet<String> {
+    let entries = |folder: &Path| {
+        let found = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        found.take(MOST_FILES).collect::<Vec<_>>()
+    };
+    let mut names = BTreeSet::new();
+    for entry in entries(path) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !entry.path().is_dir() {
+            names.insert(name);
+            continue;
+        }
+        for inner in entries(&entry.path()) {
+            names.insert(format!("{name}/{}", inner.file_name().to_string_lossy()));
         }
     }
-    names.sort();
-    names.truncate(12);
     names
 }
 
@@ -368,7 +404,8 @@ mod tests {
         );
         let error = error.unwrap_err();
         assert!(matches!(error, DirectoryError::NoTowers { .. }));
-        assert!(error.to_string().contains("it has encoder.onnx"), "{error}");
+        let found = "it has a/b.onnx, encoder.onnx";
+        assert!(error.to_string().contains(found), "{error}");
         let error = from_directory(Path::new("no-such-folder"), &Overrides::default());
         assert!(error.unwrap_err().to_string().contains("no-such-folder"));
         for (file, content) in [

@@ -133,6 +133,30 @@ fn files_that_are_not_models_are_named_so() {
 }
 
 #[test]
+fn operators_that_are_not_taken_apart_are_refused_by_name_with_the_cure() {
+    let of = |operator: &str, inputs: &[&str]| {
+        let bytes = |name| tensor(name, 2, &[1], &[0]);
+        let tensors = ["b", "s", "z", "g"].map(bytes);
+        model(&[node(operator, inputs, "embeds")], &tensors)
+    };
+    let rotary = of("RotaryEmbedding", &["ids", "s", "z"]);
+    says(
+        &rotary,
+        &["RotaryEmbedding at node `embeds`", "take a CLIP"],
+    );
+    for operator in ["GroupQueryAttention", "SkipSimplifiedLayerNormalization"] {
+        let file = of(operator, &["ids", "s", "z"]);
+        says(&file, &[operator, "without onnxruntime's optimiser"]);
+    }
+    let gptq = of("MatMulNBits", &["ids", "b", "s", "z", "g"]);
+    says(&gptq, &["few bits", "no g_idx", "float32, float16 or int8"]);
+    let sizeless = of("MatMulBnb4", &["ids", "b", "s"]);
+    says(&sizeless, &["expected K at node `embeds` (MatMulBnb4)"]);
+    let cached = of("Attention", &["ids", "s", "z", "", "b"]);
+    says(&cached, &["Attention at node `embeds`", "without a cache"]);
+}
+
+#[test]
 fn sizes_that_a_file_only_declares_cost_nothing() {
     let identity = [node("Identity", &["w"], "embeds")];
     let declared = |tensor: Message| model(&identity, &[tensor]);

@@ -107,6 +107,100 @@ pub fn towers() -> impl Iterator<Item = TowerNames> {
     })
 }
 
+/// How files of other formats end, and what they are.
+const OTHER_FORMATS: [(&str, &str); 15] = [
+    (".safetensors", "weights in safetensors"),
+    (".gguf", "weights in GGUF"),
+    (".tflite", "a TensorFlow Lite model"),
+    (".mlmodel", "a Core ML model"),
+    (".mlpackage", "a Core ML model"),
+    (".xml", "an OpenVINO model"),
+    (".pt", "a PyTorch file"),
+    (".pth", "a PyTorch file"),
+    (".ckpt", "a PyTorch file"),
+    (".bin", "a PyTorch file"),
+    (".h5", "TensorFlow's weights"),
+    (".msgpack", "Flax's weights"),
+    (".engine", "a TensorRT engine"),
+    (".plan", "a TensorRT engine"),
+    (".ort", "onnxruntime's own format"),
+];
+const ARCHIVES: [&str; 7] = [".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".7z", ".rar"];
+/// What a pipeline of diffusers says of itself.
+const DIFFUSERS: &str = "model_index.json";
+
+const EXPORT: &str = "export the model to ONNX, or look for an export of it";
+
+/// What a file is that was named in place of a folder, as the end of a sentence: "is ...".
+pub fn lone_file(name: &str) -> String {
+    let name = name.to_lowercase();
+    if name.ends_with(".rlpm") {
+        return "a bundle, which is imported already: use it as it is".into();
+    }
+    if ARCHIVES.iter().any(|end| name.ends_with(end)) {
+        return "an archive: unpack it, and import the folder that comes out".into();
+    }
+    let mut known = OTHER_FORMATS.iter();
+    match known.find(|(end, _)| name.ends_with(end)) {
+        Some((_, what)) => format!("{what}, which cannot be read: {EXPORT}"),
+        None => "a file, not the folder of an export".into(),
+    }
+}
+
+/// What files without two towers are, as the end of a sentence that begins with where they lie. Nothing where they are ONNX
+/// files that nobody knows by their names.
+pub fn instead(names: &BTreeSet<String>) -> Option<String> {
+    let ends = |end: &str| {
+        let is = |name: &&String| name.to_lowercase().ends_with(end);
+        let inside = format!("{end}/");
+        let mut all = names.iter();
+        all.find(|name| is(name) || name.contains(&inside)).cloned()
+    };
+    if names.contains(DIFFUSERS) {
+        let what = "is a pipeline of diffusers: it makes pictures, and has no image tower to name them with; take a CLIP";
+        return Some(what.into());
+    }
+    let mut halves = towers().filter(|towers| towers.image != towers.text);
+    let half = halves.find_map(|TowerNames { image, text, .. }| {
+        match [names.contains(&image), names.contains(&text)] {
+            [true, false] => Some((image, text)),
+            [false, true] => Some((text, image)),
+            _ => None,
+        }
+    });
+    if let Some((there, missing)) = half {
+        return Some(format!(
+            "has {there} but no {missing}, so it is half an export; bring the other tower, too"
+        ));
+    }
+    if ends(".onnx").is_some() {
+        return None;
+    }
+    if let Some(name) = ends(".rlpm") {
+        return Some(format!(
+            "has a bundle, {name}, which is imported already: use it as it is"
+        ));
+    }
+    if let Some(name) = ARCHIVES.iter().find_map(|end| ends(end)) {
+        return Some(format!(
+            "has an archive, {name}: unpack it, and import the folder that comes out"
+        ));
+    }
+    let mut known = OTHER_FORMATS.iter();
+    let known = known.find_map(|(end, what)| Some((ends(end)?, what)));
+    if let Some((name, what)) = known {
+        return Some(format!(
+            "has no ONNX file at all, but {what} ({name}), which cannot be read: {EXPORT}"
+        ));
+    }
+    let some: Vec<&str> = names.iter().take(6).map(String::as_str).collect();
+    let only = match some[..] {
+        [] => "it is empty".to_owned(),
+        _ => format!("only {}", some.join(", ")),
+    };
+    Some(format!("has no ONNX file at all, {only}: {EXPORT}"))
+}
+
 /// The files that the ONNX file at `path` keeps weights in, as they are called from its own folder, each once.
 ///
 /// # Errors
@@ -116,6 +210,15 @@ pub fn outside_weights(path: &Path) -> Result<Vec<String>, OnnxError> {
     let mut names = BTreeSet::new();
     if let Some(graph) = &proto.graph {
         in_graph(graph, &mut names);
+    }
+    // Its own bytes are named so while it is read.
+    if let Some(own) = path
+        .canonicalize()
+        .ok()
+        .as_deref()
+        .and_then(Path::file_name)
+    {
+        names.retain(|name| own.to_str() != Some(name));
     }
     for name in &names {
         let inside = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
@@ -169,6 +272,30 @@ mod tests {
         assert!(place("onnx/model_fp16.onnx") < place("vision_model_quantized.onnx"));
         assert!(place("model_uint8.onnx") < place("model_q4.onnx"));
         assert!(settings().any(|name| name == "processor_config.json"));
+    }
+
+    #[test]
+    fn what_is_no_export_is_told_by_its_names() {
+        let said = |names: &[&str]| instead(&names.iter().map(|&name| name.into()).collect());
+        for (names, part) in [
+            (&["onnx/text_model.onnx"][..], "no onnx/vision_model.onnx"),
+            (&["config.json", "model.safetensors"], "safetensors"),
+            (&["model.xml", "model.bin"], "OpenVINO"),
+            (&["pytorch_model.bin"], "PyTorch"),
+            (&["clip.mlpackage/Manifest.json"], "Core ML"),
+            (&["Clip.ZIP"], "unpack"),
+            (
+                &["model_index.json", "text_encoder/model.onnx"],
+                "diffusers",
+            ),
+            (&["README.md"], "only README.md"),
+            (&["home.rlpm"], "imported already"),
+            (&[], "it is empty"),
+        ] {
+            let sentence = said(names).unwrap();
+            assert!(sentence.contains(part), "{names:?}: {sentence}");
+        }
+        assert_eq!(said(&["encoder.onnx", "model.safetensors"]), None);
     }
 
     #[test]

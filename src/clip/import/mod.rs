@@ -1,6 +1,7 @@
 //! Turns the ONNX files of a CLIP into a bundle: the text tower is recognised and becomes the project's own, the image
 //! tower stays a tract model, and both are compared with the originals before anything is handed out.
 
+mod blocks;
 mod check;
 mod directory;
 mod floats;
@@ -406,6 +407,7 @@ fn note_reading(text: &TextDescription, options: &ImportOptions, report: &mut Re
         Pooling::End => "at the end token",
         Pooling::Last => "at the last token",
         Pooling::Mean => "as the mean of all tokens",
+        Pooling::Attention => "by a head of attention over all tokens",
     };
     let seen = match padding {
         Padding::Hidden => "padding is hidden".to_owned(),
@@ -428,13 +430,8 @@ fn image_part(
     file: OnnxFile,
     writer: &mut BundleWriter,
 ) -> Result<ImageReference, ImportError> {
-    let Tower {
-        original,
-        decluttered,
-    } = file.image()?;
-    drop(file);
-    let reference = image_reference(original, options.preprocess.size as usize)?;
-    let (graph, tensors) = image::image_graph(decluttered)?;
+    let reference = image_reference(file.image()?, options.preprocess.size as usize)?;
+    let (graph, tensors) = image::image_graph(file.into_simplified_image()?)?;
     let mut towers = WeightWriter {
         bundle: writer,
         precision: options.precision,

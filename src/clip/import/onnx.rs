@@ -2,6 +2,7 @@
 //! output a tower.
 
 mod inputs;
+mod slim;
 
 pub use inputs::Role;
 
@@ -15,8 +16,9 @@ use tract_core::ops::konst::Const;
 use tract_onnx::pb;
 use tract_onnx::prelude::{Framework, InferenceModelExt};
 
-use super::{check, floats, operators, quantised};
+use super::{blocks, check, floats, operators, quantised};
 use crate::clip::graph::guard::{self, GraphError, guarded};
+use crate::files;
 
 /// The largest message of Protobuf.
 const LARGEST_FILE: u64 = 2 << 30;
@@ -128,6 +130,7 @@ pub fn picture_size(path: &Path) -> Option<u32> {
     })
 }
 
+/// The model at `path`; its large weights stay in the file ([`slim`]), where tract finds them.
 pub fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
     let file = std::fs::metadata(path).map_err(|source| OnnxError::Io {
         path: path.to_owned(),
@@ -146,8 +149,22 @@ pub fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
                 .into(),
         });
     }
+    if files::is_lfs_pointer(path) {
+        return Err(OnnxError::Invalid {
+            path: path.to_owned(),
+            what: format!("is {}", files::LFS_POINTER),
+        });
+    }
+    let slim = slim::read(path).map_err(|source| OnnxError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     let parsed = guarded("parse the file", || {
-        tract_onnx::onnx().proto_model_for_path(path)
+        let onnx = tract_onnx::onnx();
+        match slim {
+            Some(bytes) => onnx.proto_model_for_read(&mut &bytes[..]),
+            None => onnx.proto_model_for_path(path),
+        }
     });
     parsed.map_err(|source| OnnxError::Invalid {
         path: path.to_owned(),
@@ -175,16 +192,20 @@ impl OnnxFile {
             .with_ignore_output_shapes(true)
             .with_ignore_value_info(true);
         let known = |operator: &str| {
-            onnx.op_register.0.contains_key(operator) || operators::is_read(operator)
+            onnx.op_register.0.contains_key(operator)
+                || operators::is_known(operator)
+                || blocks::is_read(operator)
         };
         check::check(&proto, folder, &known).map_err(invalid)?;
         if let Some(graph) = &mut proto.graph {
             floats::in_f32(graph, folder).map_err(tract)?;
         }
+        let mut quantised = 0;
         if let Some(graph) = &mut proto.graph {
+            quantised += blocks::unpack(graph, folder).map_err(invalid)?;
             operators::take_apart(graph, feed.length).map_err(invalid)?;
         }
-        let quantised = quantised::dequantise(&mut proto, folder).map_err(invalid)?;
+        quantised += quantised::dequantise(&mut proto, folder).map_err(invalid)?;
         let parsed = guarded("read the graph", || {
             let folder = folder.to_str().context("the folder's name is not UTF-8")?;
             let parsed = onnx.parse(&proto, Some(folder))?;
@@ -238,14 +259,26 @@ impl OnnxFile {
         &self.path
     }
 
-    /// The image tower, which takes `[1, 3, size, size]`.
-    pub fn image(&self) -> Result<Tower, OnnxError> {
-        self.tower(Role::Picture)
+    /// The image tower as parsed, which takes `[1, 3, size, size]`.
+    pub fn image(&self) -> Result<TypedModel, OnnxError> {
+        self.original(self.model.clone(), Role::Picture)
+    }
+
+    /// The image tower simplified. Its weights are in memory once: nothing of the file is left.
+    pub fn into_simplified_image(mut self) -> Result<TypedModel, OnnxError> {
+        let model = std::mem::take(&mut self.model);
+        let original = self.original(model, Role::Picture)?;
+        self.simplified(original)
     }
 
     /// The text tower, which takes `[1, length]` token ids.
     pub fn text(&self) -> Result<Tower, OnnxError> {
-        self.tower(Role::Tokens)
+        let original = self.original(self.model.clone(), Role::Tokens)?;
+        let decluttered = self.simplified(original.clone())?;
+        Ok(Tower {
+            original,
+            decluttered,
+        })
     }
 
     fn interface(&self, what: String) -> OnnxError {
@@ -285,31 +318,34 @@ impl OnnxFile {
         masks.map(|(input, _)| *input)
     }
 
-    /// The part of the file that makes features of the one input of the role `wanted`.
-    fn tower(&self, wanted: Role) -> Result<Tower, OnnxError> {
+    /// The part of `model`, which is the file's, that makes features of the one input of the role `wanted`.
+    fn original(&self, mut model: TypedModel, wanted: Role) -> Result<TypedModel, OnnxError> {
         let input = self.input(wanted)?;
-        let output = self.features(input).map_err(|what| self.interface(what))?;
-        let simplified = guarded("simplify the graph", || {
-            let mut original = self.model.clone();
+        let output = self.features(&model, input);
+        let output = output.map_err(|what| self.interface(what))?;
+        let cut = guarded("cut out a tower", || {
             let mut inputs = vec![input];
             inputs.extend(self.masks().filter(|_| wanted == Role::Tokens));
-            original.set_input_outlets(&inputs)?;
-            original.select_output_outlets(&[output])?;
-            original.compact()?;
-            let mut decluttered = original.clone().into_decluttered()?;
+            model.set_input_outlets(&inputs)?;
+            model.select_output_outlets(&[output])?;
+            model.compact()?;
+            Ok(model)
+        });
+        cut.map_err(|source| self.tract(source))
+    }
+
+    fn simplified(&self, original: TypedModel) -> Result<TypedModel, OnnxError> {
+        let simplified = guarded("simplify the graph", || {
+            let mut decluttered = original.into_decluttered()?;
             decluttered.prop_consts()?;
-            Ok(Tower {
-                original,
-                decluttered,
-            })
+            Ok(decluttered)
         });
         simplified.map_err(|source| self.tract(source))
     }
 
     /// The output of shape `[1, e]` that depends on `input` alone, and masks; where there are several, the only one that
     /// is called an embedding, features or pooled.
-    fn features(&self, input: OutletId) -> Result<OutletId, String> {
-        let model = &self.model;
+    fn features(&self, model: &TypedModel, input: OutletId) -> Result<OutletId, String> {
         let name = |outlet: &OutletId| {
             let label = model
                 .outlet_label(*outlet)
@@ -323,7 +359,8 @@ impl OnnxFile {
                     .as_concrete()
                     .filter(|_| fact.datum_type.is_float())
             });
-            matches!(shape, Some([1, width]) if *width > 1) && self.depends_on(**outlet) == [input]
+            matches!(shape, Some([1, width]) if *width > 1)
+                && self.depends_on(model, **outlet) == [input]
         });
         let outputs: Vec<OutletId> = outputs.copied().collect();
         let named: Vec<_> = outputs
@@ -354,9 +391,9 @@ impl OnnxFile {
     }
 
     /// The inputs that a value depends on, but for masks.
-    fn depends_on(&self, outlet: OutletId) -> Vec<OutletId> {
+    fn depends_on(&self, model: &TypedModel, outlet: OutletId) -> Vec<OutletId> {
         let masks: Vec<OutletId> = self.masks().collect();
-        let mut all = sources(&self.model, outlet);
+        let mut all = sources(model, outlet);
         all.retain(|input| !masks.contains(input));
         all
     }
@@ -380,7 +417,7 @@ impl OnnxFile {
             };
             depends == both && model.outlet_fact(*outlet).is_ok_and(single)
         });
-        let towers = [picture, tokens].map(|input| self.features(input).ok());
+        let towers = [picture, tokens].map(|input| self.features(model, input).ok());
         let (Some(logits), [Some(image), Some(text)]) = (logits, towers) else {
             return Ok(None);
         };

@@ -8,7 +8,7 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, type_proto};
 
-use super::check::{FOUR_BITS, label};
+use super::check::label;
 
 /// Practically minus infinity, as a mask adds it.
 const HIDDEN: f32 = -1e30;
@@ -39,7 +39,7 @@ const TRUTHS: [&str; 9] = [
 /// Takes the nodes of `graph` apart where they do several things; texts have `length` tokens unless the file says
 /// otherwise. The error continues a sentence that begins with the file.
 pub fn take_apart(graph: &mut GraphProto, length: usize) -> Result<(), String> {
-    let fused = |node: &NodeProto| is_read(&node.op_type) || refusal(node).is_some();
+    let fused = |node: &NodeProto| is_known(&node.op_type);
     if !graph.node.iter().any(fused) {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub fn take_apart(graph: &mut GraphProto, length: usize) -> Result<(), String> {
         count: 0,
     };
     for node in std::mem::take(&mut graph.node) {
-        if let Some(cure) = refusal(&node) {
+        if let Some(cure) = cure(&node.op_type) {
             return Err(format!(
                 "needs the operator {} at node `{}`, which is not supported; {cure}",
                 node.op_type,
@@ -68,6 +68,7 @@ pub fn take_apart(graph: &mut GraphProto, length: usize) -> Result<(), String> {
             ("Attention", _) => parts.packed_attention(&node)?,
             ("MultiHeadAttention", _) => parts.multi_head_attention(&node)?,
             ("SkipLayerNormalization", _) => parts.skip_layer_normalization(&node)?,
+            ("FusedMatMul", _) => parts.scaled_product(&node)?,
             ("FastGelu", _) => parts.gelu(&node, "tanh"),
             ("BiasGelu", _) => parts.gelu(&node, "none"),
             ("QuickGelu", _) => parts.quick_gelu(&node),
@@ -79,12 +80,17 @@ pub fn take_apart(graph: &mut GraphProto, length: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an operator is taken apart here.
-pub fn is_read(operator: &str) -> bool {
+/// Whether an operator is taken apart here, or refused with a cure.
+pub fn is_known(operator: &str) -> bool {
+    is_read(operator) || cure(operator).is_some()
+}
+
+fn is_read(operator: &str) -> bool {
     [
         "Attention",
         "BiasGelu",
         "FastGelu",
+        "FusedMatMul",
         "MultiHeadAttention",
         "QuickGelu",
         "SkipLayerNormalization",
@@ -92,13 +98,12 @@ pub fn is_read(operator: &str) -> bool {
     .contains(&operator)
 }
 
-/// What to do about an operator that is understood by tract, but stands in no tower that could be adapted.
-fn refusal(node: &NodeProto) -> Option<&'static str> {
-    match node.op_type.as_str() {
+/// What to do about an operator that stands in no tower which could be adapted.
+fn cure(operator: &str) -> Option<&'static str> {
+    match operator {
         "RotaryEmbedding" => {
             Some("no text tower with rotary positions can be adapted; take a CLIP or a SigLIP")
         }
-        "MatMulNBits" | "MatMulBnb4" | "GatherBlockQuantized" => Some(FOUR_BITS),
         "GroupQueryAttention" | "SkipSimplifiedLayerNormalization" => {
             Some("export the model without onnxruntime's optimiser, or with opset 18")
         }
@@ -437,6 +442,29 @@ impl Parts {
         Ok(())
     }
 
+    /// A product times a number.
+    fn scaled_product(&mut self, node: &NodeProto) -> Result<(), String> {
+        let turns = ["transA", "transB", "transBatchA", "transBatchB"];
+        let turned = turns.iter().any(|name| integer(node, name) == Some(1));
+        let [a, b] = &node.input[..] else {
+            return Err(unread(node, "two factors"));
+        };
+        if turned {
+            return Err(unread(
+                node,
+                "a product of values as they are, not transposed",
+            ));
+        }
+        let Some(alpha) = float(node, "alpha").filter(|&alpha| alpha != 1.0) else {
+            self.node("MatMul", &[a, b], vec![], Some(&node.output[0]));
+            return Ok(());
+        };
+        let product = self.node("MatMul", &[a, b], vec![], None);
+        let alpha = self.floats(&[1], vec![alpha]);
+        self.node("Mul", &[&product, &alpha], vec![], Some(&node.output[0]));
+        Ok(())
+    }
+
     fn gelu(&mut self, node: &NodeProto, approximate: &str) {
         let rows = match node.input.get(1).filter(|name| !name.is_empty()) {
             Some(bias) => self.node("Add", &[&node.input[0], bias], vec![], None),
@@ -495,7 +523,7 @@ fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> 
     node.attribute.iter().find(|it| it.name == name)
 }
 
-fn integer(node: &NodeProto, name: &str) -> Option<i64> {
+pub fn integer(node: &NodeProto, name: &str) -> Option<i64> {
     attribute(node, name).map(|it| it.i)
 }
 
@@ -503,7 +531,7 @@ fn float(node: &NodeProto, name: &str) -> Option<f32> {
     attribute(node, name).map(|it| it.f)
 }
 
-fn number(name: &str, value: i64) -> AttributeProto {
+pub fn number(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         name: name.into(),
         i: value,

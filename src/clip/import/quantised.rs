@@ -5,14 +5,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use tract_core::internal::*;
-use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
-use tract_onnx::tensor::load_tensor;
 
+use super::blocks;
 use super::check::label;
-use crate::clip::graph::guard::guarded;
+use super::operators::integer;
 
 /// Operators that move numbers without changing them, so that what is behind their first input is quantised alike.
 const MOVES: [&str; 12] = [
@@ -37,6 +35,8 @@ struct Quantisation {
     zero_point: Option<String>,
     /// Along which the scales lie if there are several; counted from the back where negative.
     axis: i64,
+    /// How many numbers along the axis share a scale; one where it is 0.
+    block: i64,
 }
 
 /// Rewrites `model`, whose external data lies in `folder`, and returns how many constants were integers. The error
@@ -60,9 +60,7 @@ pub fn dequantise(model: &mut ModelProto, folder: &Path) -> Result<usize, String
 }
 
 fn is_quantised(operator: &str) -> bool {
-    operator.contains("Quantize")
-        || operator.ends_with("Integer")
-        || operator.starts_with("QLinear")
+    operator.contains("uantize") || operator.ends_with("Integer") || operator.starts_with("QLinear")
 }
 
 /// Constant nodes are initializers by another name.
@@ -209,6 +207,7 @@ impl Rewriter<'_> {
                     scale,
                     zero_point: zero_point.cloned(),
                     axis,
+                    block: 0,
                 };
                 self.insert(index, constant, quantisation)?;
             }
@@ -227,8 +226,8 @@ impl Rewriter<'_> {
         let (Some(value), Some(scale)) = (value, scale) else {
             return Err(self.unexpected(index, "a value and its scale"));
         };
-        let attribute = node.attribute.iter().find(|it| it.name == "axis");
-        let axis = attribute.map_or(1, |attribute| attribute.i);
+        let axis = integer(node, "axis").unwrap_or(1);
+        let block = integer(node, "block_size").unwrap_or(0);
         let zero_point = node.input.get(2).filter(|name| !name.is_empty()).cloned();
         let mut behind = value.clone();
         while !self.constants.contains_key(&behind) {
@@ -254,6 +253,7 @@ impl Rewriter<'_> {
             scale,
             zero_point,
             axis,
+            block,
         };
         self.insert(index, constant, quantisation)
     }
@@ -300,24 +300,14 @@ fn dequantised(
         let found = graph.initializer.iter().find(|tensor| tensor.name == name);
         found.ok_or_else(|| failed(format!("`{name}` is computed, not a constant")))
     };
-    let folder = folder.to_str();
     let load = |proto: &TensorProto| {
-        guarded("read a quantised weight", || {
-            let tensor = load_tensor(&MmapDataResolver, proto, folder)?;
-            Ok(tensor.cast_to::<f32>()?.into_owned())
-        })
-        .map_err(|error| failed(error.to_string()))
-    };
-    let floats = |tensor: &Tensor| -> Result<Vec<f32>, String> {
-        let view = tensor.to_plain_array_view::<f32>();
-        let view = view.map_err(|error| failed(error.to_string()))?;
-        Ok(view.iter().copied().collect())
+        blocks::numbers(proto, folder).map_err(|error| failed(error.to_string()))
     };
     let weights = load(proto)?;
-    let shape = weights.shape().to_vec();
-    let scales = floats(&load(constant(&quantisation.scale)?)?)?;
+    let shape: Vec<usize> = proto.dims.iter().map(|&dim| dim.max(0) as usize).collect();
+    let scales = load(constant(&quantisation.scale)?)?;
     let zero_points = match &quantisation.zero_point {
-        Some(name) => floats(&load(constant(name)?)?)?,
+        Some(name) => load(constant(name)?)?,
         None => vec![0.0],
     };
     let axis = match quantisation.axis {
@@ -329,16 +319,29 @@ fn dequantised(
         Some(&channels) => (channels, shape[axis + 1..].iter().product::<usize>()),
         None => (1, 1),
     };
+    let block = usize::try_from(quantisation.block).unwrap_or(0);
+    let blocks = channels
+        .checked_div(block)
+        .map_or(channels, |_| channels.div_ceil(block));
+    let expected = match block {
+        0 => channels,
+        _ => weights.len() / channels.max(1) * blocks,
+    };
     for (what, count) in [("scales", scales.len()), ("zero points", zero_points.len())] {
-        if count != 1 && (count != channels || axis >= shape.len()) {
+        if count != 1 && (count != expected || axis >= shape.len()) {
             return Err(failed(format!(
                 "{count} {what} do not fit the shape {shape:?} along axis {axis}"
             )));
         }
     }
-    let values = floats(&weights)?.into_iter().enumerate().map(|(at, q)| {
-        let channel = at / inner.max(1) % channels.max(1);
-        let of = |list: &[f32]| list[if list.len() == 1 { 0 } else { channel }];
+    let (inner, channels) = (inner.max(1), channels.max(1));
+    let values = weights.into_iter().enumerate().map(|(at, q)| {
+        let channel = at / inner % channels;
+        let own = match channel.checked_div(block) {
+            None => channel,
+            Some(own) => (at / inner / channels * blocks + own) * inner + at % inner,
+        };
+        let of = |list: &[f32]| list[if list.len() == 1 { 0 } else { own }];
         (q - of(&zero_points)) * of(&scales)
     });
     Ok(TensorProto {

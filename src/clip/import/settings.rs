@@ -290,6 +290,9 @@ fn bytes(path: &Path) -> Result<Vec<u8>, SettingsError> {
                 "it is above 64 MiB, too large for a file of settings",
             ));
         }
+        if bytes.starts_with(files::LFS_VERSION) {
+            return Err(io::Error::other(format!("it is {}", files::LFS_POINTER)));
+        }
         Ok(bytes)
     });
     read.map_err(|source| SettingsError::Io {

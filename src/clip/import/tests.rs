@@ -191,6 +191,16 @@ exporters! {
         "transformers, as ViT-B/16: image tower wider and deeper than the text tower, other head count, small patches";
     transformers_dynamo_opset_23: "hf-attention23",
         "transformers, dynamo exporter, opset 23: attention as one operator";
+    transformers_dynamo_opset_24: "hf-attention24",
+        "transformers, dynamo exporter, opset 24, GELU (erf): attention as one operator";
+    optimised_as_clip: "optimised-clip",
+        "transformers, eager, then onnxruntime's `optimizer --model_type clip` (Attention, SkipLayerNormalization, QuickGelu)";
+    optimised_as_clip_sdpa: "optimised-clip-sdpa",
+        "transformers, SDPA, then onnxruntime's `optimizer --model_type clip` (SkipLayerNormalization, BiasGelu)";
+    optimised_as_bert: "optimised-bert",
+        "open_clip, then onnxruntime's `optimizer --model_type bert` (SkipLayerNormalization, BiasGelu)";
+    optimised_by_a_session: "optimised-session",
+        "transformers, as a session of onnxruntime writes it, extended optimisations (FusedMatMul, BiasGelu)";
     open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
         "open_clip, TorchScript exporter, opset 17, fused in_proj, QuickGELU";
     open_clip_dynamo_gelu: "openclip-gelu-dynamo18",
@@ -223,6 +233,10 @@ exporters! {
         "open_clip, as SigLIP: text tower not causal, pooled at the last token, projection with bias";
     whole_texts_by_their_mean: "whole-mean",
         "a text tower that is not causal, pooled by the mean of all tokens";
+    whole_texts_by_attention: "whole-head",
+        "a text tower that is not causal, pooled by SigLIP's head of attention, opset 17";
+    whole_texts_by_attention_dynamo: "whole-head-dynamo",
+        "the same, dynamo exporter, opset 18";
     whole_texts_with_a_mask: "whole-mask",
         "a text tower that is not causal, padding hidden by an attention mask, pooled at the end token";
     whole_texts_with_a_mask_of_their_own: "whole-own-mask",
@@ -240,6 +254,7 @@ fn how_texts_are_read_is_recognised() {
         ("siglip-combined", whole(Padding::Token(1), Pooling::Last)),
         ("openclip-siglip", whole(Padding::Token(1), Pooling::Last)),
         ("whole-mean", whole(Padding::Token(1), Pooling::Mean)),
+        ("whole-head", whole(Padding::Token(1), Pooling::Attention)),
         ("whole-mask", whole(Padding::Hidden, Pooling::End)),
         ("whole-own-mask", whole(Padding::Hidden, Pooling::End)),
     ] {
@@ -308,6 +323,20 @@ quantised! {
         "onnxruntime `quantize_dynamic`, QUInt8, per channel (transformers)";
     tinyclip_in_uint8: "tinyclip-uint8",
         "as the public files of TinyCLIP: uint8 with zero points, tables of tokens and positions too, a scalar scale for patches";
+    four_bits: "q4",
+        "onnxruntime `MatMulNBits`, 4 bits, blocks of 32, symmetric, accuracy level 4 (transformers): `_q4`";
+    four_bits_with_zero_points: "q4-zero-points",
+        "the same, blocks of 16 with zero points, tables too (`GatherBlockQuantized`)";
+    four_bits_and_half_precision: "q4f16",
+        "the same, blocks of 32, the rest in float16: `_q4f16`";
+    four_bits_in_the_qdq_format: "q4-qdq",
+        "the same in the QDQ format: blocks of 16 in int4 behind `DequantizeLinear`";
+    eight_bits_in_blocks: "q8-blocks",
+        "onnxruntime `MatMulNBits`, 8 bits, blocks of 32 with zero points";
+    bitsandbytes_fp4: "bnb4-fp4",
+        "onnxruntime `MatMulBnb4`, FP4, blocks of 64";
+    bitsandbytes_nf4: "bnb4-nf4",
+        "onnxruntime `MatMulBnb4`, NF4, blocks of 64: `_bnb4`";
     quantised_statically_qdq: "static-qdq",
         "onnxruntime `quantize_static`, QDQ, QInt8, per tensor (transformers)";
     quantised_statically_qdq_per_channel: "static-qdq-channel",
@@ -358,6 +387,8 @@ fn gradients_of_imported_text_towers_are_those_of_pytorch() {
         "siglip",
         "openclip-siglip",
         "whole-mean",
+        "whole-head",
+        "whole-head-dynamo",
         "whole-mask",
         "whole-own-mask",
     ] {
@@ -444,6 +475,18 @@ fn a_text_tower_that_is_not_clips_is_refused_by_part_and_node() {
             "{refusal}"
         );
     }
+}
+
+#[test]
+fn a_file_for_one_kind_of_processor_is_refused_with_the_cure() {
+    let (mut options, _) = fixture("openclip-quick-ts17");
+    options.image = folder("optimised-session-all").join("visual.onnx");
+    let refusal = refusal(&options);
+    assert!(
+        refusal.contains("ReorderOutput of com.microsoft.nchwc")
+            && refusal.contains("without onnxruntime's graph optimisations"),
+        "{refusal}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod attention;
 mod layers;
+mod pooling;
 
 use ndarray::{Array1, Array2, Axis};
 use thiserror::Error;
@@ -10,14 +11,14 @@ use tract_core::internal::*;
 use tract_core::ops::array::Gather;
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::math::{Add, Div, Mul};
-use tract_core::ops::nn::Reduce;
 
-use crate::clip::graph::{Cut, Graph, activation_from};
+use crate::clip::graph::{Graph, activation_from};
 use crate::clip::text_tower::{
     BlockWeights, LinearWeights, NormWeights, Padding, Pooling, Reading, TextTowerWeights,
 };
 use crate::ops::Activation;
 use layers::{LinearLayer, NormLayer, linear, norm};
+use pooling::Pooled;
 
 /// Why a text tower cannot be taken apart.
 #[derive(Debug, Error)]
@@ -145,12 +146,26 @@ pub fn recognise(model: &TypedModel, texts: Texts) -> Result<TextTowerWeights, U
         this.unrecognised(expected, output)
     })?;
     this.width = projection.weight.ncols();
-    let (final_norm, stream, pooling) = this.pooled_norm(projection.input)?;
+    let Pooled {
+        final_norm,
+        stream,
+        pooling,
+        head,
+    } = this.pooled(projection.input)?;
     let stack = this.stack(stream)?;
     let reading = this.reading(stack.sight, pooling, output)?;
-    let other = |norm: &NormWeights| norm.epsilon != final_norm.epsilon;
+    if let Some(head) = &head
+        && head.mlp.activation != stack.activation
+    {
+        return Err(this.unrecognised("the activation of the blocks in the pooling head", output));
+    }
+    let other = |epsilon: f32| epsilon != final_norm.epsilon;
     let mut blocks = stack.blocks.iter();
-    if blocks.any(|block| other(&block.norm1) || other(&block.norm2)) {
+    if blocks.any(|block| other(block.norm1.epsilon) || other(block.norm2.epsilon))
+        || head
+            .as_ref()
+            .is_some_and(|head| other(head.mlp.norm.epsilon))
+    {
         return Err(this.unrecognised("one epsilon in all layer norms", output));
     }
     Ok(TextTowerWeights {
@@ -160,6 +175,7 @@ pub fn recognise(model: &TypedModel, texts: Texts) -> Result<TextTowerWeights, U
         final_norm: this.norm_weights(final_norm),
         projection_bias: projection.bias.map(|bias| bias * projection.scale),
         projection: (projection.weight * projection.scale).into(),
+        pooling_head: head.map(|head| this.head_weights(head)),
         heads: stack.heads,
         activation: stack.activation,
         start_token: texts.start_token,
@@ -191,53 +207,6 @@ impl Recogniser<'_> {
         }
     }
 
-    /// The final norm and the pooling, in either order: the norm, the residual stream, and where the feature is read.
-    fn pooled_norm(
-        &self,
-        pooled: OutletId,
-    ) -> Result<(NormLayer, OutletId, Option<Pooling>), Unrecognised> {
-        let before = norm(self.graph, pooled);
-        let mut at = before.as_ref().map_or(pooled, |norm| norm.input);
-        let mut pooling = Some(Pooling::End);
-        while self.graph.volume(at) != Some(self.length * self.width) {
-            let node = self.graph.node(at);
-            if let Some(cut) = self.of_sequence(at) {
-                // Whether a tower may be read elsewhere is asked last: BERT's is read at the first token.
-                let last = cut.start + 1 == self.length;
-                pooling = last.then_some(Pooling::Last);
-            } else if node.op_is::<Reduce>() {
-                pooling = Some(Pooling::Mean);
-            }
-            let inputs = &node.inputs;
-            let float = inputs
-                .iter()
-                .copied()
-                .find(|&input| self.graph.is_float(input) && !self.graph.is_constant(input));
-            at = float.ok_or_else(|| {
-                self.unrecognised(
-                    "the pooling of one row of the sequence, or of their mean",
-                    pooled,
-                )
-            })?;
-        }
-        if pooling == Some(Pooling::Mean) && before.is_some() {
-            return Err(self.unrecognised("the final layer norm before the mean", pooled));
-        }
-        let found = before.map(|norm| (norm, at, pooling)).or_else(|| {
-            let norm = norm(self.graph, at)?;
-            let input = norm.input;
-            Some((norm, input, pooling))
-        });
-        found.ok_or_else(|| self.unrecognised("the final layer norm", at))
-    }
-
-    /// One row that is cut out of the whole sequence.
-    fn of_sequence(&self, at: OutletId) -> Option<Cut> {
-        let cut = self.graph.cut(at)?;
-        let whole = *self.graph.shape(cut.input)?.get(cut.axis)?;
-        (whole == self.length && cut.length == 1).then_some(cut)
-    }
-
     /// How texts are read, of what their tokens see and where the feature comes from.
     fn reading(
         &self,
@@ -245,7 +214,7 @@ impl Recogniser<'_> {
         pooling: Option<Pooling>,
         output: OutletId,
     ) -> Result<Reading, Unrecognised> {
-        let expected = "pooling at the end token, at the last one or by the mean";
+        let expected = "pooling at the end token, at the last one, by the mean or by attention";
         let pooling = pooling.ok_or_else(|| self.unrecognised(expected, output))?;
         let hidden = sight == Sight::AllButPadding || self.texts.takes_mask;
         let padding = if hidden {
@@ -258,7 +227,7 @@ impl Recogniser<'_> {
             (Sight::Before, _) => {
                 Err(self.unrecognised("pooling at the end token of a causal tower", output))
             }
-            (_, Pooling::Last | Pooling::Mean) if hidden => {
+            (_, Pooling::Last | Pooling::Mean | Pooling::Attention) if hidden => {
                 Err(self.unrecognised("pooling at the end token where padding is hidden", output))
             }
             _ => Ok(Reading::Whole { padding, pooling }),

@@ -19,6 +19,7 @@ fn weights() -> TextTowerWeights {
         final_norm: transformer.final_norm,
         projection: transformer.projection,
         projection_bias: None,
+        pooling_head: None,
         heads: transformer.heads,
         activation: transformer.activation,
         start_token: Some(48),

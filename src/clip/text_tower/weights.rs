@@ -3,7 +3,9 @@
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
-use super::{BlockWeights, LinearWeights, NormWeights, RowTable, TextTowerError};
+use super::{
+    BlockWeights, LinearWeights, NormWeights, PoolingHeadWeights, RowTable, TextTowerError,
+};
 use crate::ops::{Activation, Matrix};
 
 /// A text tower as files hold it.
@@ -21,6 +23,8 @@ pub struct TextTowerWeights {
     pub projection: Matrix,
     /// `[joint]`, where a model has one.
     pub projection_bias: Option<Array1<f32>>,
+    /// What makes one row of all, where the feature is read by attention ([`Pooling::Attention`]).
+    pub pooling_head: Option<PoolingHeadWeights>,
     /// Attention heads; they divide the width.
     pub heads: usize,
     /// Of every MLP.
@@ -61,6 +65,8 @@ pub enum Pooling {
     Last,
     /// As the mean of all tokens, padding or not.
     Mean,
+    /// By a head of attention over all tokens, padding or not.
+    Attention,
 }
 
 impl TextTowerWeights {
@@ -126,6 +132,20 @@ impl TextTowerWeights {
             linear(&name("down"), &block.down, [width, hidden])?;
         }
         norm("final norm", &self.final_norm, width)?;
+        if let Some(head) = &self.pooling_head {
+            let hidden = head.up.weight.dim().0;
+            let name = |part: &str| format!("pooling head {part}");
+            let heads = head.scores.nrows();
+            let divides = heads > 0 && width.is_multiple_of(heads);
+            let why = format!("they must divide the width of {width}");
+            size(divides, "heads in its pooling", heads, &why)?;
+            shape(&name("scores"), head.scores.shape(), &[heads, width])?;
+            linear(&name("value"), &head.value, [width, width])?;
+            linear(&name("out"), &head.out, [width, width])?;
+            norm(&name("norm"), &head.norm, width)?;
+            linear(&name("up"), &head.up, [hidden, width])?;
+            linear(&name("down"), &head.down, [width, hidden])?;
+        }
         let positions = self.positions.shape();
         shape("positions", positions, &[self.positions.nrows(), width])?;
         let (joint, _) = self.projection.dim();

@@ -4,7 +4,7 @@ use crate::cli::usage;
 use crate::download::Sha256;
 use crate::masked::ShownUrl;
 use serde::Deserialize;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// The exports that go by a short name.
 const PUBLIC: &str = include_str!("../../../../models/public_models.json");
@@ -78,7 +78,7 @@ pub struct Listing {
 
 impl Listing {
     /// The names of the files in the folder, from what the hub answered; nothing where it is something else.
-    pub fn names(&self, answer: &[u8]) -> Option<HashSet<String>> {
+    pub fn names(&self, answer: &[u8]) -> Option<BTreeSet<String>> {
         #[derive(Deserialize)]
         struct Answer {
             siblings: Vec<Sibling>,

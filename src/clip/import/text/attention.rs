@@ -139,7 +139,7 @@ impl Recogniser<'_> {
         })
     }
 
-    fn variable_product(
+    pub(super) fn variable_product(
         &self,
         at: OutletId,
         expected: &str,
