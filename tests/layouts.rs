@@ -350,7 +350,7 @@ fn ten_wrong_folders_are_a_sentence_each_from_a_folder_and_from_a_hub() {
         ),
         (
             changed("tokenizer.json", Some(&other)),
-            "the tokenizer knows 600 tokens, the text tower 530",
+            "it knows 600 tokens, and the text tower has 530; give the model's own with --tokenizer",
         ),
         (
             layout_of("hf-external", image, text),

@@ -39,6 +39,7 @@ fn import_hint(error: &ImportError) -> Option<&'static str> {
         ImportError::Parity { .. } => {
             Some("try `--precision f32`, or `--force` to take it all the same")
         }
+        ImportError::OtherTokenizer { .. } => Some("give the model's own with --tokenizer"),
         ImportError::Onnx(OnnxError::PictureShape { .. }) => {
             Some("give the model's own preprocessing with --preprocess")
         }

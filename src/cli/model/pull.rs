@@ -108,7 +108,8 @@ fn list(context: &Context) -> anyhow::Result<()> {
     for line in aligned(&rows) {
         context.output.line(line);
     }
-    context.output.line(format!("\n{LEGEND}"));
+    context.output.line("");
+    context.output.line(LEGEND);
     Ok(())
 }
 

@@ -244,10 +244,10 @@ mod tests {
     #[test]
     fn a_newer_version_and_other_files_are_named() {
         let mut file = sample();
-        file[8] = 3;
+        file[8] = 4;
         assert!(matches!(
             Bundle::from_bytes(file),
-            Err(BundleError::Newer { found: 3 })
+            Err(BundleError::Newer { found: 4 })
         ));
         assert!(matches!(
             Bundle::from_bytes(b"PK\x03\x04".to_vec()),

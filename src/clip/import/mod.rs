@@ -28,7 +28,7 @@ use super::contents::{
 use super::graph::guard::GraphError;
 use super::model::{Model, ModelError};
 use super::preprocess::Preprocess;
-use super::text_tower::{Padding, Pooling, Reading, TextTowerError};
+use super::text_tower::{Padding, Pooling, Reading};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use crate::rng::Rng;
 
@@ -191,6 +191,16 @@ pub enum ImportError {
     /// The tokenizer.json cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The text tower has no rows for some tokens.
+    #[error(
+        "the tokenizer is another model's: it knows {known} tokens, and the text tower has {rows}"
+    )]
+    OtherTokenizer {
+        /// Tokens of the tokeniser.
+        known: usize,
+        /// Rows of the text tower.
+        rows: usize,
+    },
     /// tract cannot run a tower.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -376,23 +386,12 @@ fn text_part(
 
 /// That a text tower with `rows` tokens has one for each that the tokeniser knows.
 fn fits(tokenizer: &Tokenizer, rows: usize) -> Result<(), ImportError> {
-    for token in tokenizer.sequence([]) {
-        if token as usize >= rows {
-            let (text, vocabulary) = (0, rows);
-            let error = TextTowerError::Token {
-                text,
-                token,
-                vocabulary,
-            };
-            return Err(ModelError::from(error).into());
-        }
+    let around = tokenizer.sequence([]).into_iter();
+    let most = around.max().map_or(0, |token| token as usize + 1);
+    match tokenizer.vocabulary_size().max(most) {
+        known if known > rows => Err(ImportError::OtherTokenizer { known, rows }),
+        _ => Ok(()),
     }
-    let known = tokenizer.vocabulary_size();
-    if known > rows {
-        let what = format!("the tokenizer knows {known} tokens, the text tower {rows}");
-        return Err(ModelError::Mismatch(what).into());
-    }
-    Ok(())
 }
 
 /// How texts are read goes to the report, and so does a padding token that no file says but that is seen.

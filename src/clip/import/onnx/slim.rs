@@ -83,6 +83,8 @@ impl Slimmer<'_> {
         let (mut slim, mut raw) = (Vec::new(), None);
         for field in self.fields(tensor)? {
             match field.number {
+                // That it is in this file may be said as well.
+                TENSOR_DATA_LOCATION if self.file[field.value.clone()] == [0] => {}
                 TENSOR_EXTERNAL_DATA | TENSOR_DATA_LOCATION => return None,
                 TENSOR_RAW_DATA if field.kind == BYTES && raw.is_none() => raw = Some(field.value),
                 TENSOR_RAW_DATA => return None,
