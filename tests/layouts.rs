@@ -354,7 +354,7 @@ fn ten_wrong_folders_are_a_sentence_each_from_a_folder_and_from_a_hub() {
         ),
         (
             layout_of("hf-external", image, text),
-            "keeps ... in ... textual.onnx.data, which",
+            "keeps ... textual.onnx.data ... which",
         ),
         (
             changed(text, Some(b"<html>404</html>")),
