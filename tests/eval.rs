@@ -325,3 +325,69 @@ fn ordinary_photographs_are_read_upright_whatever_their_tags_and_names() {
     );
     assert!(plain["accuracy"].as_f64().unwrap() >= 0.75, "{plain}");
 }
+
+/// Each picture below `from` in `to`, with one of another label to the right of it.
+fn beside_others(dir: &Directory, from: &str, to: &str) {
+    let labels: Vec<_> = fs::read_dir(dir.path().join(from)).unwrap().collect();
+    let mut folders: Vec<_> = labels.into_iter().map(|entry| entry.unwrap()).collect();
+    folders.sort_by_key(fs::DirEntry::file_name);
+    let pictures: Vec<Vec<RgbImage>> = folders
+        .iter()
+        .map(|folder| {
+            let mut paths: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+            paths.sort_by_key(|path| path.as_ref().unwrap().file_name());
+            let open = |path: fs::DirEntry| image::open(path.path()).unwrap().into_rgb8();
+            paths.into_iter().map(|path| open(path.unwrap())).collect()
+        })
+        .collect();
+    for (label, folder) in folders.iter().enumerate() {
+        let to = dir.path().join(to).join(folder.file_name());
+        fs::create_dir_all(&to).unwrap();
+        for (number, picture) in pictures[label].iter().enumerate() {
+            let other = &pictures[(label + 1) % pictures.len()][number];
+            let (width, height) = picture.dimensions();
+            let both = RgbImage::from_fn(2 * width, height, |x, y| match x < width {
+                true => *picture.get_pixel(x, y),
+                false => *other.get_pixel(x - width, y),
+            });
+            both.save(to.join(format!("{number}.png"))).unwrap();
+        }
+    }
+}
+
+/// `--region` was in `eval` and in no test of it.
+#[test]
+fn a_region_is_all_that_is_judged_and_another_than_was_learnt_is_told() {
+    let dir = with_demo("clear", 3, 2);
+    for part in ["train", "test"] {
+        beside_others(&dir, &format!("pictures/{part}"), &format!("wide/{part}"));
+    }
+    let judged = |images: &str, regions: &str| {
+        json(
+            &dir,
+            &format!("eval --images {images} --methods zero-shot {regions}"),
+        )
+    };
+    let accuracy = |report: &Value| report["methods"][0]["accuracy"].as_f64().unwrap();
+    let cut = judged("pictures", "");
+    let left = judged("wide", "--region 0,0,50,100");
+    let right = judged("wide", "--region 50,0,50,100");
+    assert_eq!(accuracy(&left), accuracy(&cut));
+    assert_eq!(left["parts"][0]["pictures"], cut["parts"][0]["pictures"]);
+    assert!(accuracy(&left) > accuracy(&right) + 0.2, "{left} {right}");
+    let both = judged("wide", "--region own=0,0,50,100 --region other=50,0,50,100");
+    assert_eq!(both["parts"][0]["pictures"], 48);
+    assert!((accuracy(&both) - (accuracy(&left) + accuracy(&right)) / 2.0).abs() < 1e-9);
+    let outside = "eval --images wide --methods zero-shot --region 100,0,100,90px";
+    dir.fails(outside, 1, "100,0,100,90px ... 192 x 96");
+
+    dir.ok("adapt --images wide --region 0,0,50,100 --views 1 --steps 20 --force -q");
+    let told = "warning: the prompt was trained on 0,0,50,100%, and is used on";
+    dir.ok("eval --images wide --prompt default --region 50,0,50,100")
+        .says(&format!("{told} 50,0,50,100%"));
+    dir.ok("classify wide/test --region 50,0,50,100")
+        .says(&format!("{told} 50,0,50,100%"));
+    dir.ok("classify wide/test").says(&format!("{told} "));
+    let same = dir.ok("classify wide/test --region 0,0,50,100");
+    assert!(!same.error().contains("warning"), "{}", same.error());
+}

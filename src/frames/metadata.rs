@@ -82,7 +82,7 @@ fn density_alone(content: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether an APP1 segment is Exif that has the picture turned before it is looked at.
-fn is_turned(content: &[u8]) -> bool {
+pub(super) fn is_turned(content: &[u8]) -> bool {
     let exif = content.strip_prefix(b"Exif\0\0");
     let turn = exif.and_then(Orientation::from_exif_chunk);
     turn.is_some_and(|turn| turn != Orientation::NoTransforms)

@@ -12,6 +12,7 @@ mod folder;
 mod folder_camera;
 mod folder_changes;
 mod frame;
+pub(crate) mod glance;
 #[doc(hidden)]
 pub mod http;
 mod jpeg;

@@ -1,6 +1,9 @@
-//! How much of a JPEG picture its first scan holds, by walking through its codes without making pixels of them (ITU-T T.81,
-//! annexes B and F). Decoders fill what is missing with grey or with noise, and such a picture would train a prompt, though its
-//! end marker is in place.
+//! What the first scan of a JPEG picture holds, by walking through its codes without making pixels of them (ITU-T T.81,
+//! annexes B and F). How much of it is missing: decoders fill that with grey or with noise, and such a picture would train a
+//! prompt, though its end marker is in place. And the mean grey of each block, which is enough to see whether anything moves.
+
+use super::MAX_CAMERA_PIXELS;
+use super::metadata::is_turned;
 
 /// A picture that lacks less than this share is taken: cheap cameras often lose the last few rows.
 const MOST_LOST: f32 = 0.125;
@@ -14,9 +17,37 @@ pub(super) fn share_lost(bytes: &[u8]) -> Option<f32> {
     let scan = tables.read(bytes)?;
     let blocks = tables.blocks(&scan.components)?;
     let units = tables.units(&scan.components)?;
-    let lost = lost_units(Bits::of(scan.data), &blocks, units, tables.interval);
+    let lost = lost_units(scan.data, &blocks, (units, tables.interval), |_, _, _| {});
     let share = lost as f32 / units as f32;
     (share >= MOST_LOST).then_some(share)
+}
+
+/// A picture at an eighth of its width and height, grey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GreyBlocks {
+    /// Pixels of the picture from side to side.
+    pub width: u32,
+    /// Pixels from top to bottom.
+    pub height: u32,
+    /// The mean of each block of 8 x 8 pixels, `width.div_ceil(8)` in a row.
+    pub means: Vec<u8>,
+}
+
+/// The blocks of a JPEG picture in its first scan. None where some are missing, where the picture is to be turned, and where it
+/// is not coded as nearly all are: with Huffman's codes, 8 bits, and grey first.
+pub(super) fn grey_blocks(bytes: &[u8]) -> Option<GreyBlocks> {
+    let mut tables = Tables::default();
+    let scan = tables.read(bytes)?;
+    let blocks = tables.blocks(&scan.components)?;
+    let units = tables.units(&scan.components)?;
+    let mut means = tables.means(&scan)?;
+    let add = |unit, block, difference| means.add(unit, block, difference);
+    let lost = lost_units(scan.data, &blocks, (units, tables.interval), add);
+    (lost == 0).then_some(GreyBlocks {
+        width: u32::try_from(tables.width).ok()?,
+        height: u32::try_from(tables.height).ok()?,
+        means: means.found,
+    })
 }
 
 /// What the segments before the scan say.
@@ -30,6 +61,10 @@ struct Tables {
     interval: usize,
     direct: [Option<Codes>; 4],
     alternating: [Option<Codes>; 4],
+    /// By what the first coefficients were divided.
+    steps: [i32; 4],
+    /// Whether its samples are grey and two differences of colour, of 8 bits, in the order in which they are seen.
+    ordinary: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -37,12 +72,16 @@ struct Component {
     id: u8,
     across: usize,
     down: usize,
+    /// The number of its table of steps.
+    steps: usize,
 }
 
 /// The first scan.
 struct Scan<'a> {
     /// Which component, and the numbers of its tables.
     components: Vec<(Component, usize, usize)>,
+    /// The lower bits of each first coefficient that a later scan has.
+    later_bits: u8,
     /// From behind its header.
     data: &'a [u8],
 }
@@ -54,6 +93,7 @@ impl Tables {
     /// Reads up to the first scan.
     fn read<'a>(&mut self, bytes: &'a [u8]) -> Option<Scan<'a>> {
         let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
+        self.ordinary = true;
         loop {
             let (&[mark, marker], after) = rest.split_first_chunk::<2>()?;
             if mark != 0xff {
@@ -72,6 +112,10 @@ impl Tables {
                 // Other codings than Huffman's in blocks.
                 0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => return None,
                 0xc4 => self.codes(segment)?,
+                0xdb => self.steps(segment)?,
+                0xe1 => self.ordinary &= !is_turned(segment),
+                // Adobe's word on colours: 1 for grey and differences of colour.
+                0xee => self.ordinary &= segment.get(11) != Some(&0),
                 0xdd => self.interval = usize::from(u16::from_be_bytes(*segment.first_chunk()?)),
                 0xda => return self.scan(segment, rest),
                 _ => {}
@@ -80,7 +124,7 @@ impl Tables {
     }
 
     fn frame(&mut self, segment: &[u8], progressive: bool) -> Option<()> {
-        let &[_, h0, h1, w0, w1, count] = segment.first_chunk::<6>()?;
+        let &[bits, h0, h1, w0, w1, count] = segment.first_chunk::<6>()?;
         self.height = usize::from(u16::from_be_bytes([h0, h1]));
         self.width = usize::from(u16::from_be_bytes([w0, w1]));
         self.progressive = progressive;
@@ -91,8 +135,11 @@ impl Tables {
                 id: of[0],
                 across: usize::from(of[1] >> 4),
                 down: usize::from(of[1] & 15),
+                steps: usize::from(of[2]),
             })
             .collect();
+        let ids: Vec<u8> = self.components.iter().map(|of| of.id).collect();
+        self.ordinary &= bits == 8 && matches!(count, 1 | 3) && ids != *b"RGB";
         let possible = |sampling: usize| (1..=4).contains(&sampling);
         let all = |of: &Component| possible(of.across) && possible(of.down);
         self.components.iter().all(all).then_some(())
@@ -114,6 +161,18 @@ impl Tables {
         Some(())
     }
 
+    fn steps(&mut self, mut segment: &[u8]) -> Option<()> {
+        while let Some((&class, rest)) = segment.split_first() {
+            let (step, length) = match class >> 4 {
+                0 => (i32::from(*rest.first()?), 64),
+                _ => (i32::from(u16::from_be_bytes(*rest.first_chunk()?)), 128),
+            };
+            *self.steps.get_mut(usize::from(class & 15))? = step;
+            segment = rest.get(length..)?;
+        }
+        Some(())
+    }
+
     fn scan<'a>(&self, segment: &[u8], data: &'a [u8]) -> Option<Scan<'a>> {
         let (&count, rest) = segment.split_first()?;
         let selected = rest.get(..2 * usize::from(count))?.chunks_exact(2);
@@ -122,7 +181,16 @@ impl Tables {
             Some((*component, usize::from(of[1] >> 4), usize::from(of[1] & 15)))
         };
         let components = selected.map(component).collect::<Option<Vec<_>>>()?;
-        (!components.is_empty()).then_some(Scan { components, data })
+        let approximation = rest.get(2 * usize::from(count) + 2)?;
+        (!components.is_empty()).then_some(Scan {
+            components,
+            later_bits: if self.progressive {
+                approximation & 15
+            } else {
+                0
+            },
+            data,
+        })
     }
 
     /// The blocks of a unit, in their order.
@@ -144,6 +212,35 @@ impl Tables {
         Some(blocks)
     }
 
+    /// What collects the means of the first component's blocks; none where that is not grey at full size.
+    fn means(&self, scan: &Scan) -> Option<Means> {
+        let grey = self.components.first()?;
+        let largest = |of: &Component| of.across <= grey.across && of.down <= grey.down;
+        let (first, ..) = scan.components.first()?;
+        if !self.ordinary || first.id != grey.id || !self.components.iter().all(largest) {
+            return None;
+        }
+        let (across, down) = match scan.components.len() {
+            1 => (1, 1),
+            _ => (grey.across, grey.down),
+        };
+        let (columns, rows) = (self.width.div_ceil(8), self.height.div_ceil(8));
+        if (64 * columns * rows) as u64 > MAX_CAMERA_PIXELS {
+            return None;
+        }
+        Some(Means {
+            across,
+            down,
+            columns,
+            a_row: self.width.div_ceil(8 * across),
+            interval: self.interval,
+            step: *self.steps.get(grey.steps)?,
+            later_bits: scan.later_bits,
+            coefficient: 0,
+            found: vec![0; columns * rows],
+        })
+    }
+
     fn units(&self, components: &[(Component, usize, usize)]) -> Option<usize> {
         let most = |side: fn(&Component) -> usize| self.components.iter().map(side).max();
         let (across, down) = (most(|of| of.across)?, most(|of| of.down)?);
@@ -162,8 +259,61 @@ impl Tables {
     }
 }
 
-/// How many of `units` the data do not hold.
-fn lost_units(mut bits: Bits, blocks: &[Block], units: usize, interval: usize) -> usize {
+/// Collects the means of the blocks of one component.
+struct Means {
+    /// Blocks of it in a unit.
+    across: usize,
+    down: usize,
+    /// Blocks in a row of the picture.
+    columns: usize,
+    /// Units in a row.
+    a_row: usize,
+    /// Units from one restart to the next; 0 without.
+    interval: usize,
+    /// By what a first coefficient was divided.
+    step: i32,
+    /// The lower bits of it that a later scan has.
+    later_bits: u8,
+    /// That of the last block.
+    coefficient: i32,
+    found: Vec<u8>,
+}
+
+impl Means {
+    /// Takes in by how much the first coefficient of a block of a unit differs from that of the block before.
+    fn add(&mut self, unit: usize, block: usize, difference: i32) {
+        if block >= self.across * self.down {
+            return;
+        }
+        if block == 0 && self.interval > 0 && unit.is_multiple_of(self.interval) {
+            self.coefficient = 0;
+        }
+        self.coefficient = self.coefficient.wrapping_add(difference);
+        let column = unit % self.a_row * self.across + block % self.across;
+        let row = unit / self.a_row * self.down + block / self.across;
+        if column < self.columns
+            && let Some(mean) = self.found.get_mut(row * self.columns + column)
+        {
+            // The middle of what it may be.
+            let half = (1 << self.later_bits) >> 1;
+            let coefficient = self.coefficient.wrapping_shl(self.later_bits.into());
+            let whole = coefficient.wrapping_add(half).wrapping_mul(self.step);
+            // The first coefficient is eight times the mean, which lies around 0.
+            let grey = (whole >> 3).saturating_add(128);
+            *mean = grey.clamp(0, 255) as u8;
+        }
+    }
+}
+
+/// How many of `units` `data` does not hold, which restart after so many. `found` gets the number of a unit, of a block in it,
+/// and the difference of its first coefficient.
+fn lost_units(
+    data: &[u8],
+    blocks: &[Block],
+    (units, interval): (usize, usize),
+    mut found: impl FnMut(usize, usize, i32),
+) -> usize {
+    let mut bits = Bits::of(data);
     let mut lost = 0;
     let mut next = 0;
     while next < units {
@@ -171,10 +321,15 @@ fn lost_units(mut bits: Bits, blocks: &[Block], units: usize, interval: usize) -
             0 => units,
             interval => (next + interval).min(units),
         };
-        let whole = (next..end).take_while(|_| {
-            blocks
-                .iter()
-                .all(|&(direct, alternating)| bits.skip_block(direct, alternating).is_some())
+        let whole = (next..end).take_while(|&unit| {
+            let mut blocks = blocks.iter().enumerate();
+            blocks.all(|(block, &(direct, alternating))| {
+                let difference = bits.skip_block(direct, alternating);
+                difference.is_some_and(|difference| {
+                    found(unit, block, difference);
+                    true
+                })
+            })
         });
         lost += end - next - whole.count();
         next = end;
@@ -197,15 +352,33 @@ fn lost_units(mut bits: Bits, blocks: &[Block], units: usize, interval: usize) -
 struct Codes {
     /// By the next bits: the code's length and value; a length of 0 for longer ones.
     fast: Vec<(u8, u8)>,
+    /// By the next bits, for a table of coefficients other than the first: the bits of the code and of the coefficient behind
+    /// it, and the places to go on. [`END`] is the end of the block, and 0 bits are those of a longer code or of none.
+    steps: Vec<(u8, u8)>,
     /// By length: one more than the last code, and what to add to a code for its place among the values.
     limits: [(u32, i32); 17],
     values: Vec<u8>,
+}
+
+/// Places from anywhere in a block to behind its end.
+const END: u8 = 64;
+
+/// The bits of a coefficient other than the first, and the places to go on behind its code; none of a code that has no meaning.
+fn step(value: u8) -> Option<(u8, u8)> {
+    match (value >> 4, value & 15) {
+        (0, 0) => Some((0, END)),
+        // Sixteen zeros.
+        (15, 0) => Some((0, 16)),
+        (_, 0) => None,
+        (run, size) => Some((size, run + 1)),
+    }
 }
 
 impl Codes {
     fn new(lengths: &[u8; 16], values: &[u8]) -> Codes {
         let mut codes = Codes {
             fast: vec![(0, 0); 1 << FAST],
+            steps: vec![(0, 0); 1 << FAST],
             limits: [(0, 0); 17],
             values: values.to_vec(),
         };
@@ -215,8 +388,12 @@ impl Codes {
             for &value in &values[place..place + usize::from(count)] {
                 if length <= FAST {
                     let from = (code as usize) << (FAST - length);
-                    let filled = codes.fast.iter_mut().skip(from).take(1 << (FAST - length));
-                    filled.for_each(|entry| *entry = (length as u8, value));
+                    let filled = from..(from + (1 << (FAST - length))).min(1 << FAST);
+                    let step =
+                        step(value).map_or((0, 0), |(size, places)| (length as u8 + size, places));
+                    for at in filled {
+                        (codes.fast[at], codes.steps[at]) = ((length as u8, value), step);
+                    }
                 }
                 code += 1;
             }
@@ -231,8 +408,9 @@ impl Codes {
 /// The bits of a scan, up to its next marker.
 struct Bits<'a> {
     data: &'a [u8],
+    /// From the uppermost on, with zeros behind those that are there.
     bits: u64,
-    /// How many of the lower bits are there.
+    /// How many are there.
     count: u32,
 }
 
@@ -245,8 +423,23 @@ impl Bits<'_> {
         }
     }
 
+    /// Makes 57 bits of them, where there are so many.
     fn fill(&mut self) {
-        while self.count <= 48 {
+        if let Some(&next) = self.data.first_chunk() {
+            let next = u64::from_be_bytes(next);
+            // Whether one of eight bytes is 0xff.
+            let inverse = !next;
+            let marks = inverse.wrapping_sub(0x0101_0101_0101_0101) & next & 0x8080_8080_8080_8080;
+            if marks == 0 {
+                let bytes = (64 - self.count) / 8;
+                let taken = next & !(u64::MAX.checked_shr(8 * bytes).unwrap_or(0));
+                self.bits |= taken >> self.count;
+                self.count += 8 * bytes;
+                self.data = &self.data[bytes as usize..];
+                return;
+            }
+        }
+        while self.count <= 56 {
             let byte = match *self.data {
                 [0xff, 0, ref rest @ ..] => {
                     self.data = rest;
@@ -263,23 +456,20 @@ impl Bits<'_> {
                     byte
                 }
             };
-            self.bits = (self.bits << 8) | u64::from(byte);
+            self.bits |= u64::from(byte) << (56 - self.count);
             self.count += 8;
         }
     }
 
-    /// The next `count` bits, with zeros for those that are missing.
+    /// The next `count` bits, 1 to 16, with zeros for those that are missing.
     fn peek(&self, count: u32) -> u32 {
-        let bits = match self.count.checked_sub(count) {
-            Some(more) => self.bits >> more,
-            None => self.bits << (count - self.count),
-        };
-        (bits & ((1 << count) - 1)) as u32
+        (self.bits >> (64 - count)) as u32
     }
 
-    /// Steps over `count` bits; none where they are missing.
+    /// Steps over `count` bits, 31 at most; none where they are missing.
     fn skip(&mut self, count: u32) -> Option<()> {
         self.count = self.count.checked_sub(count)?;
+        self.bits <<= count;
         Some(())
     }
 
@@ -303,29 +493,40 @@ impl Bits<'_> {
         None
     }
 
-    /// Steps over a block; none where it is not whole.
-    fn skip_block(&mut self, direct: &Codes, alternating: Option<&Codes>) -> Option<()> {
-        let size = self.value(direct)?;
-        self.skip(u32::from(size.min(16)))?;
+    /// Steps over a block; by how much its first coefficient differs from the one before, or none where it is not whole.
+    fn skip_block(&mut self, direct: &Codes, alternating: Option<&Codes>) -> Option<i32> {
+        let difference = match u32::from(self.value(direct)?.min(16)) {
+            0 => 0,
+            size => {
+                let bits = self.peek(size) as i32;
+                self.skip(size)?;
+                // Those that begin with 0 are negative.
+                match bits >> (size - 1) {
+                    0 => bits - (1 << size) + 1,
+                    _ => bits,
+                }
+            }
+        };
         let Some(alternating) = alternating else {
-            return Some(());
+            return Some(difference);
         };
         let mut place = 1;
         while place < 64 {
-            let value = self.value(alternating)?;
-            let (run, size) = (value >> 4, value & 15);
-            match (run, size) {
-                // The end of the block, or sixteen zeros.
-                (0, 0) => break,
-                (15, 0) => place += 16,
-                (_, 0) => return None,
-                _ => {
-                    self.skip(size.into())?;
-                    place += u32::from(run) + 1;
-                }
+            if self.count < 32 {
+                self.fill();
             }
+            let (bits, places) = alternating.steps[self.peek(FAST) as usize];
+            let (bits, places) = match bits {
+                0 => step(self.value(alternating)?)?,
+                _ => (bits, places),
+            };
+            self.skip(bits.into())?;
+            if places == END {
+                return Some(difference);
+            }
+            place += u32::from(places);
         }
-        (place <= 64).then_some(())
+        (place <= 64).then_some(difference)
     }
 
     /// Goes on behind the next restart marker, whose number it is; none where there is none before another marker.
@@ -346,101 +547,4 @@ impl Bits<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frames::{MAX_PIXELS, PictureError, decode_picture};
-
-    fn fixture(name: &str) -> Vec<u8> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/picture/");
-        std::fs::read(format!("{folder}{name}")).unwrap()
-    }
-
-    /// All JPEG pictures among the fixtures.
-    fn pictures() -> Vec<(String, Vec<u8>)> {
-        let mut found = Vec::new();
-        for folder in ["", "lost/"] {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/picture/").to_owned();
-            for entry in std::fs::read_dir(path + folder).unwrap() {
-                let name = entry.unwrap().file_name().into_string().unwrap();
-                if name.ends_with(".jpg")
-                    && !name.starts_with("broken")
-                    && !name.starts_with("tail")
-                {
-                    let name = format!("{folder}{name}");
-                    let bytes = fixture(&name);
-                    found.push((name, bytes));
-                }
-            }
-        }
-        assert!(found.len() >= 16, "{}", found.len());
-        found
-    }
-
-    #[test]
-    fn whole_pictures_of_all_kinds_lack_nothing() {
-        for (name, bytes) in pictures() {
-            let mut tables = Tables::default();
-            let scan = tables.read(&bytes).expect(&name);
-            let blocks = tables.blocks(&scan.components).expect(&name);
-            let units = tables.units(&scan.components).expect(&name);
-            let lost = lost_units(Bits::of(scan.data), &blocks, units, tables.interval);
-            assert_eq!(lost, 0, "{name}: of {units} units");
-        }
-    }
-
-    #[test]
-    fn a_picture_whose_scan_is_cut_before_its_end_marker_is_not_half_grey() {
-        for name in [
-            "lost/whole.jpg",
-            "lost/restarts.jpg",
-            "lost/progressive.jpg",
-        ] {
-            let whole = fixture(name);
-            let begin = whole
-                .windows(2)
-                .position(|pair| pair == [0xff, 0xda])
-                .unwrap();
-            let after = |share: f64| begin + ((whole.len() - begin) as f64 * share) as usize;
-            for (share, lost) in [(0.02, true), (0.3, true), (0.7, true), (0.999, false)] {
-                // A progressive picture is there in outline once its first scan is.
-                let lost = lost && !(name == "lost/progressive.jpg" && share > 0.2);
-                let cut = [&whole[..after(share)], &[0xff, 0xd9]].concat();
-                match decode_picture(&cut, MAX_PIXELS) {
-                    Err(PictureError::Lost(_)) => assert!(lost, "{name}, {share}"),
-                    Err(error) => panic!("{name}, {share}: {error}"),
-                    Ok(_) => assert!(!lost, "{name}, {share}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_share_that_is_missing_is_that_of_the_blocks() {
-        let lost = share_lost(&fixture("lost/tail.jpg")).unwrap();
-        assert!((0.4..0.6).contains(&lost), "{lost}");
-        // One interval of six is gone, from its marker to the next.
-        let restarts = fixture("lost/restarts.jpg");
-        let marker = |number: u8| {
-            restarts
-                .windows(2)
-                .position(|pair| pair == [0xff, number])
-                .unwrap()
-        };
-        let cut = [&restarts[..marker(0xd1)], &restarts[marker(0xd2)..]].concat();
-        let lost = share_lost(&cut).unwrap();
-        assert!((0.1..0.3).contains(&lost), "{lost}");
-    }
-
-    #[test]
-    fn no_flipped_or_missing_byte_panics() {
-        for name in ["lost/restarts.jpg", "lost/progressive.jpg", "cmyk.jpg"] {
-            let bytes = fixture(name);
-            for at in 0..bytes.len() {
-                let _ = share_lost(&bytes[..at]);
-                let mut flipped = bytes.clone();
-                flipped[at] ^= 1 << (at % 8);
-                let _ = share_lost(&flipped);
-            }
-        }
-    }
-}
+mod tests;

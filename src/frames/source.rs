@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::demo;
 use super::folder_camera::{FolderCamera, FolderEvent};
 use super::frame::{Frame, RawFrame};
+use super::glance::Unopened;
 use super::http::{self, Patience};
 use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
@@ -139,6 +140,8 @@ enum Stream {
 pub enum CameraEvent {
     /// The next frame.
     Frame(Box<Frame>),
+    /// A frame that was not decoded, for nobody wanted it, by its number in the stream.
+    Passed(u64),
     /// Something went wrong, and watching goes on.
     Problem(CameraProblem),
     /// The stream has ended, or the caller has asked to stop.
@@ -266,15 +269,14 @@ impl CameraSource {
                 timeouts = Timeouts::on_network(options.timeout);
                 let url = url.clone();
                 let patience = Patience {
-                    // It says what is wrong before it is taken for hanging.
-                    quiet: timeouts.stall.mul_f32(0.8),
+                    quiet: quiet_of(&timeouts),
                     trust: options.trust,
                 };
                 Arc::new(move |sink: &Sink| http::capture(&url, patience, sink))
             }
             CameraSource::Rtsp(url) => {
                 timeouts = Timeouts::on_network(options.timeout);
-                capture_rtsp(url, timeouts.stall.mul_f32(0.8), options)?
+                capture_rtsp(url, quiet_of(&timeouts), options)?
             }
             CameraSource::Index(index) => self.device(*index, options.format)?,
             CameraSource::Device(path) => {
@@ -305,6 +307,12 @@ impl CameraSource {
             capture_device(index, format, &shown, sink)
         }))
     }
+}
+
+/// How long a camera on the network may be quiet: it says what is wrong before it is taken for hanging, or given up.
+fn quiet_of(timeouts: &Timeouts) -> Duration {
+    let before_given_up = timeouts.give_up.mul_f32(0.9);
+    timeouts.stall.mul_f32(0.8).min(before_given_up)
 }
 
 #[cfg(feature = "camera")]
@@ -430,8 +438,20 @@ impl Frames {
     /// # Errors
     /// If there will be no more frames though the stream has not ended.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, FramesError> {
+        self.next_if(stop, &mut |_| true)
+    }
+
+    /// The same, but a frame is decoded only where it is `wanted`, and is [`CameraEvent::Passed`] else.
+    ///
+    /// # Errors
+    /// Those of [`Frames::next`].
+    pub(crate) fn next_if(
+        &mut self,
+        stop: &dyn Fn() -> bool,
+        wanted: &mut dyn FnMut(Unopened) -> bool,
+    ) -> Result<CameraEvent, FramesError> {
         while self.ended.is_none() {
-            match self.stream.next(stop) {
+            match self.stream.next(stop, wanted) {
                 Ok(CameraEvent::Problem(problem)) => {
                     if let Some(told) = self.troubles.add(problem, Instant::now()) {
                         return Ok(CameraEvent::Problem(told));
@@ -472,11 +492,19 @@ impl Frames {
 }
 
 impl Stream {
-    fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, FramesError> {
+    fn next(
+        &mut self,
+        stop: &dyn Fn() -> bool,
+        wanted: &mut dyn FnMut(Unopened) -> bool,
+    ) -> Result<CameraEvent, FramesError> {
+        let mut opened = |frame: Frame| match wanted(Unopened::Picture(&frame.image)) {
+            true => CameraEvent::Frame(Box::new(frame)),
+            false => CameraEvent::Passed(frame.index),
+        };
         Ok(match self {
             Stream::Demo(_) | Stream::Given(_) if stop() => CameraEvent::End,
             Stream::Demo(frames) | Stream::Given(frames) => match frames.next() {
-                Some(frame) => CameraEvent::Frame(Box::new(frame)),
+                Some(frame) => opened(frame),
                 None => CameraEvent::End,
             },
             Stream::Folder {
@@ -486,13 +514,13 @@ impl Stream {
             } => match folder.next(stop)? {
                 FolderEvent::Arrival(Arrival::Picture(image, path)) => {
                     *next += 1;
-                    CameraEvent::Frame(Box::new(Frame {
+                    opened(Frame {
                         image,
                         source: path.to_string_lossy().into_owned(),
                         index: *next - 1,
                         label: None,
                         jpeg: None,
-                    }))
+                    })
                 }
                 FolderEvent::Arrival(Arrival::Unusable(error)) => {
                     CameraEvent::Problem(CameraProblem::File(error))
@@ -512,7 +540,10 @@ impl Stream {
             },
             Stream::Live { live, camera } => match live.next(stop)? {
                 Event::Frame(raw, index) => {
-                    let event = decoded(raw, camera, index);
+                    let event = match wanted(Unopened::Raw(&raw)) {
+                        true => decoded(raw, camera, index),
+                        false => CameraEvent::Passed(index),
+                    };
                     match &event {
                         CameraEvent::Problem(problem) => live.unusable(&problem.to_string())?,
                         _ => live.usable(),

@@ -4,9 +4,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use image::RgbImage;
-
-/// Bytes of a picture that are compared first: in a live picture some of them differ, and the others need not be looked at.
+/// Bytes of a picture, as it was coded, that are compared first: in a live picture some of them differ, and the others need not be looked at.
 const SAMPLE: usize = 4096;
 
 /// The time that a camera is usually given before it is said to have frozen.
@@ -64,8 +62,8 @@ impl FrozenCamera {
         FrozenCamera { after, last: None }
     }
 
-    /// Takes the next picture; says once that the camera has frozen, and once that it moves again.
-    pub fn look(&mut self, picture: &RgbImage) -> Option<Liveness> {
+    /// Takes the next picture, as it was coded; says once that the camera has frozen, and once that it moves again.
+    pub fn look(&mut self, picture: &[u8]) -> Option<Liveness> {
         self.look_at(picture, Instant::now())
     }
 
@@ -74,10 +72,10 @@ impl FrozenCamera {
         self.last.as_ref().is_some_and(|last| last.told)
     }
 
-    fn look_at(&mut self, picture: &RgbImage, now: Instant) -> Option<Liveness> {
+    fn look_at(&mut self, picture: &[u8], now: Instant) -> Option<Liveness> {
         let sample = sample(picture);
         if let Some(last) = self.last.as_mut().filter(|last| last.sample == sample) {
-            let whole = blake3::hash(picture.as_raw());
+            let whole = blake3::hash(picture);
             match last.whole {
                 // The one before was not hashed as a whole, as none is of a camera that lives: from here on it is certain.
                 None => {
@@ -105,23 +103,22 @@ impl FrozenCamera {
     }
 }
 
-/// The size of a picture, and bytes from all over it.
-fn sample(picture: &RgbImage) -> blake3::Hash {
-    let bytes = picture.as_raw();
+/// The length of a picture, and bytes from all over it.
+fn sample(bytes: &[u8]) -> blake3::Hash {
     // Not a multiple of 2 or 3, so that all channels and most columns are among them.
     let step = bytes.len() / SAMPLE / 6 * 6 + 1;
     let mut some: Vec<u8> = bytes.iter().copied().step_by(step).collect();
-    some.extend(picture.width().to_le_bytes());
-    some.extend(picture.height().to_le_bytes());
+    some.extend(bytes.len().to_le_bytes());
     blake3::hash(&some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use image::RgbImage;
 
-    fn picture(shade: u8) -> RgbImage {
-        RgbImage::from_fn(320, 240, |x, y| image::Rgb([x as u8, y as u8, shade]))
+    fn picture(shade: u8) -> Vec<u8> {
+        RgbImage::from_fn(320, 240, |x, y| image::Rgb([x as u8, y as u8, shade])).into_raw()
     }
 
     #[test]
@@ -154,7 +151,7 @@ mod tests {
         for at in [0, 1, 2, 1000, 76_799] {
             let mut camera = FrozenCamera::new(Duration::from_secs(2));
             let mut other = picture(0);
-            other.get_pixel_mut(at % 320, at / 320).0[at as usize % 3] ^= 1;
+            other[3 * at + at % 3] ^= 1;
             for second in 0..10 {
                 let shown = if second % 2 == 0 { &other } else { &picture(0) };
                 let told = camera.look_at(shown, start + Duration::from_secs(second));

@@ -5,6 +5,7 @@
 mod confirmation;
 mod frozen;
 mod hints;
+mod lookout;
 mod meter;
 pub mod motion;
 mod parts;
@@ -33,7 +34,7 @@ use crate::classifier::{Answer, Classifier};
 use crate::clip::ModelError;
 use crate::frames::{CameraEvent, CameraProblem, CaptureCounts, Frame, Frames, FramesError};
 use crate::prompt::{Region, RegionError};
-use parts::Part;
+use lookout::Lookout;
 
 /// Why watching cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -114,8 +115,8 @@ pub struct WatchOptions {
 pub enum Event {
     /// A frame was named.
     Named(Box<Named>),
-    /// A frame in which nothing changed, at least in what is left of its regions: that was not named.
-    Still(Arc<Frame>),
+    /// A frame in which nothing changed, at least in what is left of its regions: that was not named. Its number in the stream.
+    Still(u64),
     /// The prompt's file was replaced.
     Prompt(PromptChange),
     /// A live camera has frozen, or moves again.
@@ -219,21 +220,23 @@ pub struct NamedPart<'a> {
 /// Who sees each frame as it came.
 type Observer<'a> = dyn Fn(&Arc<Frame>) + 'a;
 
+/// A frame that waits for the event that came before it, or of which parts are left.
+enum Pending {
+    Frame(Arc<Frame>),
+    /// One that was not decoded, by its number.
+    Passed(u64),
+}
+
 /// A camera that is being watched.
 pub struct Watch<'a> {
     frames: &'a mut Frames,
-    /// What names all parts; none where each has its own.
-    classifier: Option<Classifier<'a>>,
-    renewal: Option<Renewal<'a>>,
     options: WatchOptions,
-    parts: Vec<Part<'a>>,
+    lookout: Lookout<'a>,
     observer: Option<&'a Observer<'a>>,
     /// How many parts of the frame that waits are done with.
     done: usize,
     savings: Savings,
-    frozen: Option<FrozenCamera>,
-    /// A frame that waits for the event that came before it, or of which parts are left.
-    pending: Option<Arc<Frame>>,
+    pending: Option<Pending>,
     named: u64,
     /// Whether the last event was a frame's.
     resting: bool,
@@ -248,11 +251,10 @@ impl<'a> Watch<'a> {
         options: WatchOptions,
     ) -> Watch<'a> {
         let parts = parts_of(&options.regions, &classifier);
-        Watch {
-            classifier: Some(classifier),
-            renewal,
-            ..Watch::of_parts(frames, parts, options)
-        }
+        let mut watch = Watch::of_parts(frames, parts, options);
+        watch.lookout.classifier = Some(classifier);
+        watch.lookout.renewal = renewal;
+        watch
     }
 
     /// Watches parts of `frames`, each with a classifier of its own, in place of [`WatchOptions::regions`]. Without parts
@@ -264,13 +266,9 @@ impl<'a> Watch<'a> {
     ) -> Watch<'a> {
         // Drawn scenes and files of a folder are no live camera.
         let live = frames.counts().is_some();
-        let parts = parts.into_iter();
         Watch {
-            frozen: options.frozen_after.filter(|_| live).map(FrozenCamera::new),
             frames,
-            classifier: None,
-            renewal: None,
-            parts: parts.map(|part| Part::new(part, &options)).collect(),
+            lookout: Lookout::new(parts, &options, live),
             observer: None,
             done: 0,
             savings: Savings::default(),
@@ -303,64 +301,74 @@ impl<'a> Watch<'a> {
         if std::mem::take(&mut self.resting) {
             rest(self.options.pace, stop);
         }
-        let frame = match self.pending.take() {
-            Some(frame) => frame,
-            None => match self.frames.next(stop)? {
+        if self.pending.is_none() {
+            match self.wait(stop)? {
                 CameraEvent::Frame(frame) => {
                     let frame: Arc<Frame> = frame.into();
                     if let Some(observer) = self.observer {
                         observer(&frame);
                     }
-                    let liveness = self
-                        .frozen
-                        .as_mut()
-                        .and_then(|camera| camera.look(&frame.image));
-                    if let Some(liveness) = liveness {
-                        self.pending = Some(frame);
-                        return Ok(Event::Liveness(liveness));
-                    }
-                    frame
+                    self.pending = Some(Pending::Frame(frame));
                 }
-                CameraEvent::Problem(problem) => return Ok(Event::Problem(problem)),
+                CameraEvent::Passed(index) => self.pending = Some(Pending::Passed(index)),
+                CameraEvent::Problem(problem) => {
+                    self.lookout.lose_frame();
+                    return Ok(Event::Problem(problem));
+                }
                 CameraEvent::End => return Ok(Event::Ended),
-            },
-        };
-        if self.done > 0 {
-            return self.parts_of(frame);
+            }
         }
-        if let Some(change) = self.renew() {
-            self.pending = Some(frame);
-            return Ok(Event::Prompt(change));
+        if let Some(news) = self.lookout.news() {
+            return Ok(news);
         }
-        self.parts_of(frame)
+        match self.pending.take() {
+            Some(Pending::Frame(frame)) => self.parts_of(frame),
+            Some(Pending::Passed(index)) => {
+                self.savings.still += self.lookout.parts.len() as u64;
+                self.finish_frame();
+                Ok(Event::Still(index))
+            }
+            None => Ok(Event::Ended),
+        }
+    }
+
+    /// Waits for the next frame, and has it decoded where somebody needs it.
+    fn wait(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, WatchError> {
+        let (lookout, observed) = (&mut self.lookout, self.observer.is_some());
+        let mut outside = None;
+        let event = self.frames.next_if(stop, &mut |frame| {
+            let due = lookout.look(frame).unwrap_or_else(|error| {
+                outside = Some(error);
+                false
+            });
+            due || observed
+        })?;
+        match outside {
+            Some(error) => Err(error.into()),
+            None => Ok(event),
+        }
     }
 
     /// Names the next part of `whole` in which something changed.
     fn parts_of(&mut self, whole: Arc<Frame>) -> Result<Event, WatchError> {
-        while self.done < self.parts.len() {
-            let started = Instant::now();
-            let part = &mut self.parts[self.done];
+        while self.done < self.lookout.parts.len() {
+            let due = self.lookout.due(&whole.image)?[self.done];
             self.done += 1;
-            let due = match self.options.motion {
-                Some(gate) => part.is_due(&whole, gate.at_least)?,
-                None => true,
-            };
-            self.savings.looking += started.elapsed();
             if !due {
                 self.savings.still += 1;
                 continue;
             }
-            let frame = part.of(&whole)?;
+            let frame = self.lookout.parts[self.done - 1].of(&whole)?;
             let named = self.name(frame, Arc::clone(&whole))?;
-            if self.done == self.parts.len() {
+            if self.done == self.lookout.parts.len() {
                 self.finish_frame();
             } else {
-                self.pending = Some(whole);
+                self.pending = Some(Pending::Frame(whole));
             }
             return Ok(Event::Named(Box::new(named)));
         }
         self.finish_frame();
-        Ok(Event::Still(whole))
+        Ok(Event::Still(whole.index))
     }
 
     fn finish_frame(&mut self) {
@@ -370,26 +378,17 @@ impl<'a> Watch<'a> {
 
     /// Names other parts of the frames from here on, where all have one classifier. What is known of a part that stays is kept.
     pub fn set_regions(&mut self, regions: Vec<Region>) {
-        let Some(classifier) = &self.classifier else {
-            return;
-        };
-        let mut before = std::mem::take(&mut self.parts);
-        let kept =
-            |part: NamedPart<'a>| match before.iter().position(|old| old.region == part.region) {
-                Some(place) => before.swap_remove(place),
-                None => Part::new(part, &self.options),
-            };
-        self.parts = parts_of(&regions, classifier)
-            .into_iter()
-            .map(kept)
-            .collect();
+        self.lookout.set_regions(&regions, &self.options);
         self.options.regions = regions;
         self.done = 0;
     }
 
     /// What was saved by naming only where something changed.
     pub fn savings(&self) -> Savings {
-        self.savings
+        Savings {
+            looking: self.lookout.spent,
+            ..self.savings
+        }
     }
 
     /// How many frames a live camera sent so far; none where every frame waits to be named.
@@ -397,24 +396,10 @@ impl<'a> Watch<'a> {
         self.frames.counts()
     }
 
-    fn renew(&mut self) -> Option<PromptChange> {
-        let model = self.classifier.as_ref()?.model();
-        let (change, classifier) = self.renewal.as_mut()?.look(model)?;
-        if let Some(classifier) = classifier {
-            for part in &mut self.parts {
-                part.classifier = classifier.clone();
-                // It may call something else what has not changed.
-                part.name_anew();
-            }
-            self.classifier = Some(classifier);
-        }
-        Some(change)
-    }
-
     /// Names `frame`, which is that of the part before [`Watch::done`] in `whole`.
     fn name(&mut self, frame: Arc<Frame>, whole: Arc<Frame>) -> Result<Named, ModelError> {
         let started = Instant::now();
-        let part = &mut self.parts[self.done - 1];
+        let part = &mut self.lookout.parts[self.done - 1];
         let feature = part.classifier.model().encode_image(&frame.image)?;
         let answer = part.classifier.answer(feature.view());
         let now = Instant::now();
@@ -439,7 +424,7 @@ impl<'a> Watch<'a> {
             answer,
             latency: now - started,
             change,
-            frozen: self.frozen.as_ref().is_some_and(FrozenCamera::is_frozen),
+            frozen: self.lookout.is_frozen(),
         })
     }
 }

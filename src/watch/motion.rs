@@ -1,8 +1,7 @@
 //! Whether anything in a picture changes: a small grey picture of it is compared with what is usually there, so that nothing
 //! need be named while nothing happens. Light that changes slowly is no motion; a lamp that goes on is.
 
-use image::RgbImage;
-
+use crate::frames::glance::Glance;
 use crate::prompt::Rectangle;
 
 /// Cells of the small picture, across and down.
@@ -65,10 +64,10 @@ impl Motion {
         }
     }
 
-    /// Whether something has changed in `place` of `picture` since the last frame that had something changed; the first frame
-    /// has, and one of another size.
-    pub fn look(&mut self, picture: &RgbImage, place: Rectangle) -> bool {
-        let cells = cells(picture, place);
+    /// Whether something has changed in `place` of `glance`'s greys since the last frame that had something changed; the first
+    /// frame has, and one of another size.
+    pub(crate) fn look(&mut self, glance: &Glance, place: Rectangle) -> bool {
+        let cells = cells(glance, place);
         let size = (place.width, place.height);
         if self.usual.is_empty() || self.size != size {
             self.size = size;
@@ -118,16 +117,14 @@ fn light(cells: &[f32], before: &[f32]) -> f32 {
     *ratios.select_nth_unstable_by(middle, f32::total_cmp).1
 }
 
-/// The mean grey of each cell of `place`, from a few of its pixels, row by row.
-fn cells(picture: &RgbImage, place: Rectangle) -> Vec<f32> {
+/// The mean grey of each cell of `place`, from a few of its greys, row by row.
+fn cells(glance: &Glance, place: Rectangle) -> Vec<f32> {
     let across = ACROSS.min(place.width as usize).max(1);
     let down = DOWN.min(place.height as usize).max(1);
     let span = |from: u32, length: u32, part: usize, parts: usize| {
         let at = |part: usize| from + (u64::from(length) * part as u64 / parts as u64) as u32;
         (at(part), at(part + 1).max(at(part) + 1))
     };
-    let raw = picture.as_raw();
-    let stride = 3 * picture.width() as usize;
     let mut cells = Vec::with_capacity(across * down);
     for row in 0..down {
         let (top, bottom) = span(place.y, place.height, row, down);
@@ -136,12 +133,12 @@ fn cells(picture: &RgbImage, place: Rectangle) -> Vec<f32> {
             let (left, right) = span(place.x, place.width, column, across);
             let across_by = (right - left).div_ceil(SAMPLES) as usize;
             let (mut sum, mut count) = (0u32, 0u32);
-            for y in (top..bottom.min(picture.height())).step_by(down_by) {
-                for x in (left..right.min(picture.width())).step_by(across_by) {
-                    let at = y as usize * stride + 3 * x as usize;
-                    let [red, green, blue] = [raw[at], raw[at + 1], raw[at + 2]].map(u32::from);
-                    sum += 2 * red + 5 * green + blue;
-                    count += 8;
+            for y in (top..bottom).step_by(down_by) {
+                for x in (left..right).step_by(across_by) {
+                    if let Some(grey) = glance.at(x, y) {
+                        sum += grey;
+                        count += 8;
+                    }
                 }
             }
             cells.push(sum as f32 / count.max(1) as f32);
@@ -153,9 +150,12 @@ fn cells(picture: &RgbImage, place: Rectangle) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frames::RawFrame;
     use crate::frames::demo::{self, Purpose};
+    use crate::frames::glance::Unopened;
     use crate::rng::Rng;
-    use image::Rgb;
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{Rgb, RgbImage};
 
     const WHOLE: Rectangle = Rectangle {
         x: 0,
@@ -163,6 +163,10 @@ mod tests {
         width: 320,
         height: 240,
     };
+
+    fn look(motion: &mut Motion, picture: &RgbImage, place: Rectangle) -> bool {
+        motion.look(&Glance::Picture(picture), place)
+    }
 
     /// A scene that does not change, but for light and noise.
     fn scene(light: f32, rng: &mut Rng) -> RgbImage {
@@ -179,7 +183,7 @@ mod tests {
         let mut seen = 0;
         for frame in 0..600 {
             let light = 1.0 + 0.35 * (frame as f32 / 100.0).sin();
-            seen += usize::from(motion.look(&scene(light, &mut rng), WHOLE));
+            seen += usize::from(look(&mut motion, &scene(light, &mut rng), WHOLE));
         }
         assert_eq!(seen, 1, "the first frame alone");
     }
@@ -188,9 +192,12 @@ mod tests {
     fn a_lamp_that_goes_on_or_off_is_seen_at_once() {
         let (mut motion, mut rng) = (Motion::new(Sensitivity::default()), Rng::new(4));
         for light in [1.0, 0.3, 1.1, 0.05, 0.9] {
-            assert!(motion.look(&scene(light, &mut rng), WHOLE), "{light}");
+            assert!(look(&mut motion, &scene(light, &mut rng), WHOLE), "{light}");
             for _ in 0..20 {
-                assert!(!motion.look(&scene(light, &mut rng), WHOLE), "{light}");
+                assert!(
+                    !look(&mut motion, &scene(light, &mut rng), WHOLE),
+                    "{light}"
+                );
             }
         }
     }
@@ -199,17 +206,20 @@ mod tests {
     fn something_that_comes_goes_or_moves_is_seen_at_once() {
         let (mut motion, mut rng) = (Motion::new(Sensitivity::default()), Rng::new(2));
         for _ in 0..50 {
-            motion.look(&scene(1.0, &mut rng), WHOLE);
+            look(&mut motion, &scene(1.0, &mut rng), WHOLE);
         }
         for (x, y) in [(40, 40), (200, 150), (204, 150), (260, 20)] {
             let mut frame = scene(1.0, &mut rng);
             for (dx, dy) in (0..40).flat_map(|dx| (0..40).map(move |dy| (dx, dy))) {
                 frame.put_pixel(x + dx, y + dy, Rgb([250, 250, 250]));
             }
-            assert!(motion.look(&frame, WHOLE), "{x}, {y}");
-            assert!(!motion.look(&frame, WHOLE), "{x}, {y}, again");
+            assert!(look(&mut motion, &frame, WHOLE), "{x}, {y}");
+            assert!(!look(&mut motion, &frame, WHOLE), "{x}, {y}, again");
         }
-        assert!(motion.look(&scene(1.0, &mut rng), WHOLE), "gone again");
+        assert!(
+            look(&mut motion, &scene(1.0, &mut rng), WHOLE),
+            "gone again"
+        );
         // What creeps in over many frames is seen, too.
         let mut seen = 0;
         for step in 0..80u8 {
@@ -218,7 +228,7 @@ mod tests {
                 let pixel = frame.get_pixel_mut(100 + dx, 100 + dy);
                 pixel.0 = pixel.0.map(|value| value.saturating_add(step));
             }
-            seen += usize::from(motion.look(&frame, WHOLE));
+            seen += usize::from(look(&mut motion, &frame, WHOLE));
         }
         assert!(seen >= 1);
     }
@@ -233,12 +243,12 @@ mod tests {
             height: 100,
         };
         let mut frame = scene(1.0, &mut rng);
-        motion.look(&frame, place);
+        look(&mut motion, &frame, place);
         for (x, y) in (150..300).flat_map(|x| (120..200).map(move |y| (x, y))) {
             frame.put_pixel(x, y, Rgb([0; 3]));
         }
-        assert!(!motion.look(&frame, place));
-        assert!(motion.look(&frame, WHOLE), "another size");
+        assert!(!look(&mut motion, &frame, place));
+        assert!(look(&mut motion, &frame, WHOLE), "another size");
         assert!(Sensitivity::new(0).is_none() && Sensitivity::new(101).is_none());
     }
 
@@ -254,9 +264,41 @@ mod tests {
                 height: frame.height(),
                 ..WHOLE
             };
-            missed += usize::from(!motion.look(&frame, place));
-            assert!(!motion.look(&frame, place));
+            missed += usize::from(!look(&mut motion, &frame, place));
+            assert!(!look(&mut motion, &frame, place));
         }
         assert_eq!(missed, 0);
+    }
+
+    /// The same of JPEG pictures that are not decoded, with the noise of a sensor, each scene twice.
+    #[test]
+    fn none_of_200_changes_is_missed_in_the_blocks_of_a_jpeg() {
+        let (mut motion, mut rng) = (Motion::new(Sensitivity::default()), Rng::new(6));
+        let (mut missed, mut moved) = (0, 0);
+        for index in 0..=200 {
+            let scene = demo::draw(&demo::scene(Purpose::Live, 0, 7, index), demo::SIZE);
+            for again in [false, true] {
+                let mut frame = scene.clone();
+                for value in frame.iter_mut() {
+                    *value = value.saturating_add(rng.below(7) as u8);
+                }
+                let mut bytes = Vec::new();
+                let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 80);
+                encoder.encode_image(&frame).unwrap();
+                let raw = RawFrame::Jpeg(bytes);
+                let glance = Unopened::Raw(&raw).glance().unwrap();
+                assert!(matches!(glance, Glance::Blocks(_)));
+                let (width, height) = glance.size();
+                let place = Rectangle {
+                    width,
+                    height,
+                    ..WHOLE
+                };
+                let seen = motion.look(&glance, glance.greys_of(place).unwrap());
+                missed += usize::from(!seen && !again);
+                moved += usize::from(seen && again);
+            }
+        }
+        assert_eq!((missed, moved), (0, 0));
     }
 }

@@ -8,6 +8,7 @@ use super::confirmation::Confirmation;
 use super::motion::Motion;
 use super::{NamedPart, Smoothing, WatchOptions};
 use crate::classifier::{Answer, Classifier};
+use crate::frames::glance::Glance;
 use crate::frames::{Frame, cut};
 use crate::prompt::{Rectangle, Region, RegionError};
 
@@ -49,31 +50,30 @@ impl<'a> Part<'a> {
     }
 
     /// Whether there is reason to name it: something in it changes, a change is not yet told for certain, or it was last
-    /// named `at_least` before.
-    pub fn is_due(&mut self, frame: &Frame, at_least: Duration) -> Result<bool, RegionError> {
-        let place = self.place(frame)?;
+    /// named `at_least` before. `greys` is where it lies in what is seen of a frame.
+    pub fn is_due(&mut self, glance: &Glance, greys: Rectangle, at_least: Duration) -> bool {
         let Some(motion) = &mut self.motion else {
-            return Ok(true);
+            return true;
         };
         let now = Instant::now();
-        if motion.look(&frame.image, place) {
+        if motion.look(glance, greys) {
             self.moved = Some(now);
-            return Ok(true);
+            return true;
         }
         let Some(named) = self.named else {
-            return Ok(true);
+            return true;
         };
         let unsettled = self.moved.is_some_and(|at| now - at < self.unsettled);
         if unsettled || self.confirmation.is_undecided() {
-            return Ok(true);
+            return true;
         }
         if now - named >= at_least {
             // Nothing has changed since, so what it shows now counts for all that time.
             self.averaged = named;
-            return Ok(true);
+            return true;
         }
         self.averaged = now;
-        Ok(false)
+        false
     }
 
     /// What of `frame` is named.
@@ -97,6 +97,12 @@ impl<'a> Part<'a> {
         self.smoothing.add(answer, now - before)
     }
 
+    /// Notes that it was named.
+    #[cfg(test)]
+    pub fn called(&mut self) {
+        self.named = Some(Instant::now());
+    }
+
     /// Gives reason to name it, whether something changes or not.
     pub fn name_anew(&mut self) {
         self.named = None;
@@ -107,8 +113,11 @@ impl<'a> Part<'a> {
         self.region.as_ref().map_or("", |region| &region.name)
     }
 
-    fn place(&self, frame: &Frame) -> Result<Rectangle, RegionError> {
-        let (width, height) = frame.image.dimensions();
+    /// Where it lies in a picture of `width` and `height` pixels.
+    ///
+    /// # Errors
+    /// If it reaches beyond that.
+    pub fn place(&self, (width, height): (u32, u32)) -> Result<Rectangle, RegionError> {
         match &self.region {
             Some(region) => region.within(width, height),
             None => Ok(Rectangle {

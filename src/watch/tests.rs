@@ -271,10 +271,7 @@ fn what_does_not_change_is_named_once_in_a_while_and_by_each_new_prompt() {
     let mut watch = Watch::new(&mut frames, classifier, Some(renewal), options);
     let mut next = || watch.next(&|| false).unwrap();
     named(next());
-    let Event::Still(frame) = next() else {
-        panic!("nothing changes")
-    };
-    assert_eq!(frame.index, 1);
+    assert!(matches!(next(), Event::Still(1)), "nothing changes");
     home.save("shelf", &Prompt { seed: 9, ..loaded }).unwrap();
     assert!(matches!(next(), Event::Prompt(PromptChange::InUse { .. })));
     assert_eq!(named(next()).frame.index, 2);
@@ -352,5 +349,68 @@ fn parts_are_named_by_classifiers_of_their_own_and_every_frame_is_seen() {
     }
     assert_eq!(*seen.borrow(), [0, 1]);
     let mut unnamed = Watch::of_parts(&mut frames, Vec::new(), options());
-    assert!(matches!(unnamed.next(&|| false), Ok(Event::Still(frame)) if frame.index == 2));
+    assert!(matches!(unnamed.next(&|| false), Ok(Event::Still(2))));
+}
+
+/// `frames` as a file of motion JPEG.
+fn film(folder: &std::path::Path, frames: &[Frame]) -> CameraSource {
+    let path = folder.join("film.mjpeg");
+    let pictures = frames.iter().map(|frame| frame.to_jpeg().unwrap());
+    std::fs::write(&path, pictures.collect::<Vec<_>>().concat()).unwrap();
+    format!("file:{}", path.display()).parse().unwrap()
+}
+
+/// Two thirds of the time went into pictures of which nothing was named.
+#[test]
+fn of_a_stream_of_jpegs_only_those_are_decoded_in_which_something_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = film(dir.path(), &scenes(3, 4));
+    let model = Model::embedded().unwrap();
+    let options = || WatchOptions {
+        motion: gated(),
+        regions: vec!["most=0,0,90,90".parse().unwrap()],
+        ..WatchOptions::default()
+    };
+    let open = || source.open(0, &CameraOptions::default()).unwrap();
+    let mut frames = open();
+    let mut watch = Watch::new(&mut frames, watch_again(&model), None, options());
+    let mut found = Vec::new();
+    loop {
+        match watch.next(&|| false).unwrap() {
+            Event::Named(named) => found.push((named.whole.index, true)),
+            Event::Still(index) => found.push((index, false)),
+            Event::Ended => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let expected: Vec<(u64, bool)> = (0..12).map(|index| (index, index % 4 == 0)).collect();
+    assert_eq!(found, expected);
+    // None of the others was decoded.
+    let (mut frames, mut parts) = (open(), Vec::new());
+    let mut lookout = Lookout::new(parts_of(&[], &watch_again(&model)), &options(), true);
+    loop {
+        let event = frames.next_if(&|| false, &mut |frame| {
+            let due = lookout.look(frame).unwrap();
+            if due {
+                lookout.parts.iter_mut().for_each(parts::Part::called);
+            }
+            due
+        });
+        match event.unwrap() {
+            CameraEvent::Frame(frame) => parts.push(frame.index),
+            CameraEvent::Passed(_) => {}
+            CameraEvent::End => break,
+            CameraEvent::Problem(problem) => panic!("{problem}"),
+        }
+    }
+    assert_eq!(parts, [0, 4, 8]);
+    // Whoever watches sees every frame.
+    let mut frames = open();
+    let seen = std::cell::RefCell::new(Vec::new());
+    let observer = |frame: &Arc<Frame>| seen.borrow_mut().push(frame.index);
+    let watch = Watch::new(&mut frames, watch_again(&model), None, options());
+    let mut watch = watch.on_frame(&observer);
+    while !matches!(watch.next(&|| false).unwrap(), Event::Ended) {}
+    assert_eq!(watch.savings().still, 9);
+    assert_eq!(*seen.borrow(), (0..12).collect::<Vec<u64>>());
 }

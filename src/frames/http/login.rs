@@ -109,12 +109,20 @@ fn split(line: &str) -> Vec<(String, String)> {
                 if !parameters.is_empty() {
                     *parameters += ", ";
                 }
-                *parameters += piece;
+                *parameters += &parameter(piece);
             }
-            _ => challenges.push((word.to_owned(), piece[word.len()..].trim().to_owned())),
+            _ => challenges.push((word.to_owned(), parameter(&piece[word.len()..]))),
         }
     }
     challenges
+}
+
+/// A parameter with its name in small letters, as whoever reads it expects.
+fn parameter(piece: &str) -> String {
+    match piece.split_once('=') {
+        Some((name, value)) => format!("{}={}", name.trim().to_ascii_lowercase(), value.trim()),
+        None => piece.trim().to_owned(),
+    }
 }
 
 fn kind((scheme, parameters): &(String, String)) -> Option<Kind> {
@@ -188,6 +196,12 @@ mod tests {
                 "{challenges:?}"
             );
         }
+        // Names of parameters in large letters, and blanks around the sign.
+        let large = header(&["digest REALM=\"c\", QOP = \"auth\", Nonce=\"n\""]).unwrap();
+        assert!(
+            large.contains("realm=\"c\"") && large.contains("qop=auth"),
+            "{large}"
+        );
         let error = header(&["NTLM", "Negotiate"]).unwrap_err().to_string();
         assert!(error.contains("NTLM, Negotiate"), "{error}");
     }

@@ -95,18 +95,35 @@ impl<S: Read> Response<S> {
         }
     }
 
-    /// The next line of the chunks' own framing, without its end.
-    fn line(&mut self) -> io::Result<String> {
+    /// The next line of the chunks' own framing, with its end, or as much as a line has at most.
+    fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         let mut byte = [0];
-        while self.raw(&mut byte)? == 1 {
-            match byte[0] {
-                b'\n' => break,
-                _ if line.len() >= 256 => return Err(io::ErrorKind::InvalidData.into()),
-                other => line.push(other),
-            }
+        while line.len() < 256 && line.last() != Some(&b'\n') && self.raw(&mut byte)? == 1 {
+            line.push(byte[0]);
         }
-        Ok(String::from_utf8_lossy(&line).trim().to_owned())
+        Ok(line)
+    }
+
+    /// The size of the next chunk; none where the camera only says that it sends chunks, and what came is to be read again.
+    fn chunk(&mut self) -> io::Result<Option<u64>> {
+        let mut line = self.line()?;
+        if line.trim_ascii().is_empty() {
+            // The end of the chunk before.
+            line.extend(self.line()?);
+        }
+        let text = String::from_utf8_lossy(&line);
+        let digits = text.split(';').next().unwrap_or_default().trim();
+        let size = u64::from_str_radix(digits, 16).ok();
+        if size.is_none() {
+            if line.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let at = self.rest.position() as usize;
+            line.extend(&self.rest.get_ref()[at..]);
+            self.rest = io::Cursor::new(line);
+        }
+        Ok(size)
     }
 
     fn limited(&mut self, buffer: &mut [u8], left: u64) -> io::Result<usize> {
@@ -138,23 +155,12 @@ impl<S: Read> Read for Response<S> {
                 Ok(count)
             }
             Framing::Chunks(0) => {
-                let mut line = self.line()?;
-                if line.is_empty() {
-                    // The end of the chunk before.
-                    line = self.line()?;
-                }
-                let digits = line.split(';').next().unwrap_or_default().trim();
-                match u64::from_str_radix(digits, 16) {
-                    Ok(0) => {
-                        self.framing = Framing::Length(0);
-                        Ok(0)
-                    }
-                    Ok(size) => {
-                        self.framing = Framing::Chunks(size);
-                        self.read(buffer)
-                    }
-                    Err(_) => Err(io::ErrorKind::InvalidData.into()),
-                }
+                self.framing = match self.chunk()? {
+                    Some(0) => Framing::Length(0),
+                    Some(size) => Framing::Chunks(size),
+                    None => Framing::ToTheEnd,
+                };
+                self.read(buffer)
             }
             Framing::Chunks(left) => {
                 let count = self.limited(buffer, left)?;

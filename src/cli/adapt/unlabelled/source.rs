@@ -74,6 +74,7 @@ impl Source {
                 Source::Camera(frames) => match frames.next(stop)? {
                     CameraEvent::Frame(frame) => return Ok(Some(frame.image)),
                     CameraEvent::Problem(problem) => context.output.warn(problem),
+                    CameraEvent::Passed(_) => {}
                     CameraEvent::End => return Ok(None),
                 },
             }

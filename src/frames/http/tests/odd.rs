@@ -1,6 +1,7 @@
 //! Cameras as people have them: one test for each way in which they were found to differ from what standards say.
 
 use super::*;
+use crate::frames::CameraEvent;
 use md5::Digest as _;
 use std::sync::Mutex;
 
@@ -407,4 +408,42 @@ fn a_name_with_two_addresses_is_tried_at_both() {
 fn a_picture_without_any_head_is_one() {
     let camera = odd(|_, out| out.write_all(PICTURE));
     shows(&camera, "", "/", 2);
+}
+
+#[test]
+fn chunks_that_are_announced_and_do_not_come_cost_no_picture() {
+    let camera = odd(|_, out| {
+        out.write_all(
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )?;
+        out.write_all(PICTURE)
+    });
+    shows(&camera, "", "/", 2);
+}
+
+#[test]
+fn a_short_patience_with_a_camera_still_says_what_it_sends() {
+    let camera = odd(|_, out| {
+        out.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n")?;
+        for _ in 0..600 {
+            out.write_all(&b"\0\0\0\x20moofABCDEFGH".repeat(800))?;
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    });
+    let source = crate::frames::CameraSource::Http(camera.url("", "/"));
+    let options = crate::frames::CameraOptions::within(Duration::from_millis(1500));
+    let mut frames = source.open(0, &options).unwrap();
+    let mut said = String::new();
+    let end = loop {
+        match frames.next(&|| false) {
+            Ok(CameraEvent::Problem(problem)) => said += &problem.to_string(),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(
+        said.contains("is it MP4?") && end.contains("is it MP4?"),
+        "{said} {end}"
+    );
 }
