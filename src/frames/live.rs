@@ -456,6 +456,7 @@ mod tests {
         // A backtrace takes its time.
         let patient = Timeouts {
             stall: Duration::from_secs(20),
+            give_up: Duration::from_secs(30),
             ..QUICK
         };
         let panic = |_: &Sink| panic!("a driver's mistake (part of a test)");
