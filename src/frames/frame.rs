@@ -56,8 +56,7 @@ pub enum RawFrame {
         /// `2 * width * height` bytes.
         data: Vec<u8>,
     },
-    /// Three planes one after the other, Y, then U and V of half the width and height (I420, as video codecs have it), in
-    /// the limited range of BT.601, or of BT.709 from 720 rows on.
+    /// Three planes one after the other, Y, then U and V of half the width and height (I420, as video codecs have it).
     Planar {
         /// In pixels.
         width: u32,
@@ -65,7 +64,37 @@ pub enum RawFrame {
         height: u32,
         /// All rows, without gaps.
         data: Vec<u8>,
+        /// What its samples mean.
+        colours: Colours,
     },
+}
+
+/// What the samples of a video mean, as far as it says so (ITU-T H.264, annex E).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Colours {
+    /// How black and white are coded.
+    pub range: Range,
+    /// How colours are; where it is not said, as in BT.601, and as in BT.709 from 720 rows on.
+    pub matrix: Option<Matrix>,
+}
+
+/// How black and white are coded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Range {
+    /// As 16 and 235.
+    #[default]
+    Limited,
+    /// As 0 and 255, as in JPEG.
+    Full,
+}
+
+/// How red, green and blue make up luma and chroma.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrix {
+    /// As in television of old, and JPEG.
+    Bt601,
+    /// As in television of high definition.
+    Bt709,
 }
 
 impl RawFrame {
@@ -85,7 +114,8 @@ impl RawFrame {
                 width,
                 height,
                 data,
-            } => planar(*width, *height, data),
+                colours,
+            } => planar(*width, *height, data, *colours),
         }
     }
 }
@@ -129,8 +159,32 @@ fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> 
 /// What 219 steps of luma and 224 of chroma come to, in 65,536ths: of Y, V in red, U and V in green, U in blue.
 const BT601: [i32; 5] = [76_309, 104_597, 25_675, 53_279, 132_201];
 const BT709: [i32; 5] = [76_309, 117_489, 13_975, 34_925, 138_438];
+/// The same of 255 steps each.
+const FULL_BT601: [i32; 5] = [65_536, 91_881, 22_554, 46_802, 116_130];
+const FULL_BT709: [i32; 5] = [65_536, 103_206, 12_276, 30_679, 121_609];
 
-fn planar(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> {
+impl Colours {
+    /// The shares, and the luma of black, for a picture of so many rows.
+    fn shares(self, height: u32) -> ([i32; 5], i32) {
+        let usual = match height {
+            ..720 => Matrix::Bt601,
+            _ => Matrix::Bt709,
+        };
+        match (self.range, self.matrix.unwrap_or(usual)) {
+            (Range::Limited, Matrix::Bt601) => (BT601, 16),
+            (Range::Limited, Matrix::Bt709) => (BT709, 16),
+            (Range::Full, Matrix::Bt601) => (FULL_BT601, 0),
+            (Range::Full, Matrix::Bt709) => (FULL_BT709, 0),
+        }
+    }
+}
+
+fn planar(
+    width: u32,
+    height: u32,
+    data: &[u8],
+    colours: Colours,
+) -> Result<RgbImage, PictureError> {
     let pixels = pixels(width, height)?;
     let (wide, high) = (width as usize, height as usize);
     let (half_wide, half_high) = (wide.div_ceil(2), high.div_ceil(2));
@@ -139,14 +193,14 @@ fn planar(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError
     }
     let (luma, chroma) = data.split_at(wide * high);
     let (u, v) = chroma.split_at(half_wide * half_high);
-    let [y_share, v_red, u_green, v_green, u_blue] = if height < 720 { BT601 } else { BT709 };
+    let ([y_share, v_red, u_green, v_green, u_blue], black) = colours.shares(height);
     let mut rgb = vec![0; 3 * wide * high];
     for (row, out) in rgb.chunks_exact_mut(3 * wide).enumerate() {
         let luma = &luma[row * wide..][..wide];
         let u = &u[row / 2 * half_wide..][..half_wide];
         let v = &v[row / 2 * half_wide..][..half_wide];
         for (column, pixel) in out.chunks_exact_mut(3).enumerate() {
-            let y = y_share * (i32::from(luma[column]) - 16) + (1 << 15);
+            let y = y_share * (i32::from(luma[column]) - black) + (1 << 15);
             let (u, v) = (
                 i32::from(u[column / 2]) - 128,
                 i32::from(v[column / 2]) - 128,
@@ -208,6 +262,7 @@ mod tests {
             width: 2,
             height: 2,
             data,
+            colours: Colours::default(),
         };
         let picture = raw(data.clone()).decode().unwrap();
         assert_eq!(picture.get_pixel(0, 0).0, [255; 3]);

@@ -3,7 +3,7 @@
 
 use image::RgbImage;
 
-use super::frame::RawFrame;
+use super::frame::{Range, RawFrame};
 pub use super::scan::GreyBlocks;
 use super::scan::grey_blocks;
 use crate::prompt::Rectangle;
@@ -33,13 +33,14 @@ impl<'a> Unopened<'a> {
 
     /// Its greys; none where they are not to be had without decoding it.
     pub fn glance(&self) -> Option<Glance<'a>> {
-        let luma = |width: u32, height: u32, data: &'a [u8], step: usize| {
+        let luma = |width: u32, height: u32, data: &'a [u8], (step, range)| {
             let whole = width > 0 && data.len() >= step * width as usize * height as usize;
             whole.then_some(Glance::Luma {
                 width,
                 height,
                 data,
                 step,
+                range,
             })
         };
         match *self {
@@ -48,12 +49,13 @@ impl<'a> Unopened<'a> {
                 width,
                 height,
                 data,
-            }) => luma(*width, *height, data, 2),
+            }) => luma(*width, *height, data, (2, Range::Limited)),
             Unopened::Raw(RawFrame::Planar {
                 width,
                 height,
                 data,
-            }) => luma(*width, *height, data, 1),
+                colours,
+            }) => luma(*width, *height, data, (1, colours.range)),
             Unopened::Picture(picture) => Some(Glance::Picture(picture)),
         }
     }
@@ -77,7 +79,7 @@ fn scan_of(jpeg: &[u8]) -> Option<&[u8]> {
 pub enum Glance<'a> {
     /// A picture that was decoded.
     Picture(&'a RgbImage),
-    /// The luma of a video, in its limited range.
+    /// The luma of a video.
     Luma {
         /// In pixels.
         width: u32,
@@ -87,6 +89,8 @@ pub enum Glance<'a> {
         data: &'a [u8],
         /// Bytes from one pixel to the next.
         step: usize,
+        /// How black and white are coded.
+        range: Range,
     },
     /// Means of the blocks of a JPEG.
     Blocks(GreyBlocks),
@@ -139,11 +143,18 @@ impl Glance<'_> {
                 Some(2 * red + 5 * green + blue)
             }
             Glance::Luma {
-                width, data, step, ..
+                width,
+                data,
+                step,
+                range,
+                ..
             } => {
                 let luma = u32::from(*data.get(step * (y * *width as usize + x))?);
-                // Of 219 steps.
-                Some(((luma.saturating_sub(16) * 9539) >> 10).min(255 * 8))
+                Some(match range {
+                    // Of 219 steps.
+                    Range::Limited => ((luma.saturating_sub(16) * 9539) >> 10).min(255 * 8),
+                    Range::Full => 8 * luma,
+                })
             }
             Glance::Blocks(blocks) => {
                 let columns = blocks.width.div_ceil(8) as usize;
@@ -157,6 +168,7 @@ impl Glance<'_> {
 mod tests {
     use super::*;
     use crate::frames::demo::{self, Purpose};
+    use crate::frames::frame::Colours;
     use image::codecs::jpeg::JpegEncoder;
     use image::imageops::{self, FilterType};
 
@@ -215,6 +227,7 @@ mod tests {
                 .map(luma)
                 .chain(vec![128; 2 * 32 * 24])
                 .collect(),
+            colours: Colours::default(),
         };
         assert!(apart(&planes(&|at| 16 + (at % 220) as u8)) < 1.5);
         let yuyv = RawFrame::Yuyv {

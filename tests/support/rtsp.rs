@@ -23,7 +23,7 @@ pub struct Behaviour {
     pub login: Option<(&'static str, &'static str)>,
     /// What it says that it sends: the lines of the SDP from the first `m=` on.
     pub media: String,
-    /// Annex B, one slice a picture: sent again and again.
+    /// Annex B: sent again and again.
     pub stream: Vec<u8>,
     /// Between two pictures.
     pub pause: Duration,
@@ -34,6 +34,12 @@ pub struct Behaviour {
     pub then: Then,
     /// The status of requests of a method that is refused.
     pub refuses: Option<(&'static str, u16)>,
+    /// Another challenge than the usual one comes first, as a line of its own.
+    pub also_asks: Option<&'static str>,
+    /// The channel within the connection on which pictures come, whatever was asked for.
+    pub channel: u8,
+    /// What stands behind the transport.
+    pub transport: &'static str,
 }
 
 /// What comes after the pictures.
@@ -61,6 +67,9 @@ impl Behaviour {
             pictures: usize::MAX,
             then: Then::Close,
             refuses: None,
+            also_asks: None,
+            channel: 0,
+            transport: "",
         }
     }
 
@@ -144,8 +153,9 @@ fn serve(stream: &TcpStream, behaviour: &Behaviour, seen: &Mutex<Vec<String>>) -
         if let Some(login) = behaviour.login
             && !may_enter(&method, headers.get("authorization"), login)
         {
+            let also = behaviour.also_asks.unwrap_or_default();
             let wanted =
-                format!("WWW-Authenticate: Digest realm=\"camera\", nonce=\"{NONCE}\"\r\n");
+                format!("{also}WWW-Authenticate: Digest realm=\"camera\", nonce=\"{NONCE}\"\r\n");
             answer(401, &wanted, "")?;
             continue;
         }
@@ -165,9 +175,14 @@ fn serve(stream: &TcpStream, behaviour: &Behaviour, seen: &Mutex<Vec<String>>) -
                         datagrams = Some(socket);
                         transport
                     }
-                    None => "RTP/AVP/TCP;unicast;interleaved=0-1".to_owned(),
+                    None => {
+                        let channel = behaviour.channel;
+                        let reports = channel ^ 1;
+                        format!("RTP/AVP/TCP;unicast;interleaved={channel}-{reports}")
+                    }
                 };
-                let more = format!("Transport: {transport}\r\nSession: 7;timeout=2\r\n");
+                let behind = behaviour.transport;
+                let more = format!("Transport: {transport}{behind}\r\nSession: 7;timeout=2\r\n");
                 answer(200, &more, "")?;
             }
             "PLAY" => {
@@ -179,6 +194,7 @@ fn serve(stream: &TcpStream, behaviour: &Behaviour, seen: &Mutex<Vec<String>>) -
                         out,
                         datagrams,
                         lost: behaviour.lost,
+                        channel: behaviour.channel,
                         sequence: 0,
                         time: 0,
                     };
@@ -261,6 +277,7 @@ struct Sender {
     out: TcpStream,
     datagrams: Option<UdpSocket>,
     lost: Option<usize>,
+    channel: u8,
     sequence: u16,
     time: u32,
 }
@@ -270,9 +287,12 @@ impl Sender {
         let units = units(&behaviour.stream);
         let mut left = behaviour.pictures;
         while left > 0 {
-            for unit in &units {
-                // One slice is one picture.
-                let last = matches!(unit[0] & 0x1f, 1 | 5);
+            for (index, unit) in units.iter().enumerate() {
+                // The last slice of its picture: none of the same one follows.
+                let is_slice = |unit: &&[u8]| matches!(unit[0] & 0x1f, 1 | 5);
+                let next = units.get(index + 1).filter(|unit| is_slice(unit));
+                let goes_on = next.is_some_and(|unit| unit[1] & 0x80 == 0);
+                let last = is_slice(unit) && !goes_on;
                 self.unit(unit, last)?;
                 if last {
                     thread::sleep(behaviour.pause);
@@ -332,7 +352,7 @@ impl Sender {
             None => {
                 let length = u16::try_from(packet.len()).unwrap().to_be_bytes();
                 self.out
-                    .write_all(&[&[b'$', 0][..], &length, &packet].concat())
+                    .write_all(&[&[b'$', self.channel][..], &length, &packet].concat())
             }
         }
     }

@@ -1,14 +1,28 @@
 //! H.264 to pictures, by Cisco's decoder, which is built with this program.
 
-use crate::frames::frame::RawFrame;
+use crate::frames::frame::{Colours, Matrix, Range, RawFrame};
+use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::nal::{Nal, RefNal};
 use openh264::formats::YUVSource;
 
+/// Units of an access unit: slices, of a key frame or not, and what the sequence is like.
+const SLICE: u8 = 1;
+const KEY_SLICE: u8 = 5;
+const SEQUENCE: u8 = 7;
+
 /// Decodes one stream. After an error it begins afresh, and needs a key frame.
-pub struct Decoder(Option<openh264::decoder::Decoder>);
+pub struct Decoder {
+    decoder: Option<openh264::decoder::Decoder>,
+    /// As the last parameter set says, which the decoder does not tell.
+    colours: Colours,
+}
 
 impl Decoder {
     pub fn new() -> Decoder {
-        Decoder(None)
+        Decoder {
+            decoder: None,
+            colours: Colours::default(),
+        }
     }
 
     /// Takes in a frame in the form of annex B; the picture that it completes.
@@ -16,7 +30,8 @@ impl Decoder {
     /// # Errors
     /// Says why it cannot be decoded.
     pub fn decode(&mut self, frame: &[u8]) -> Result<Option<RawFrame>, String> {
-        let decoder = match &mut self.0 {
+        self.colours = colours(frame).unwrap_or(self.colours);
+        let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
             empty => {
                 let fresh = openh264::decoder::Decoder::new().map_err(|error| error.to_string())?;
@@ -24,17 +39,56 @@ impl Decoder {
             }
         };
         match decoder.decode(frame) {
-            Ok(picture) => Ok(picture.and_then(|picture| planes(&picture))),
+            Ok(picture) => Ok(picture.and_then(|picture| planes(&picture, self.colours))),
             Err(error) => {
-                self.0 = None;
+                self.decoder = None;
                 Err(error.to_string())
             }
         }
     }
 }
 
+/// What the samples of the pictures from `frame` on mean, where a parameter set in it says so.
+fn colours(frame: &[u8]) -> Option<Colours> {
+    let mut rest = frame;
+    loop {
+        let begin = rest.windows(3).position(|code| code == [0, 0, 1])?;
+        rest = &rest[begin + 3..];
+        match rest.first()? & 0x1f {
+            SEQUENCE => break,
+            // Parameter sets come before pictures.
+            SLICE | KEY_SLICE => return None,
+            _ => {}
+        }
+    }
+    let end = rest
+        .windows(3)
+        .position(|code| matches!(code, [0, 0, 0 | 1]));
+    let unit = &rest[..end.unwrap_or(rest.len())];
+    let sequence = SeqParameterSet::from_bits(RefNal::new(unit, &[], true).rbsp_bits()).ok()?;
+    let signal = sequence
+        .vui_parameters
+        .and_then(|vui| vui.video_signal_type);
+    let Some(signal) = signal else {
+        return Some(Colours::default());
+    };
+    Some(Colours {
+        range: match signal.video_full_range_flag {
+            true => Range::Full,
+            false => Range::Limited,
+        },
+        matrix: signal
+            .colour_description
+            .and_then(|of| match of.matrix_coefficients {
+                1 => Some(Matrix::Bt709),
+                5 | 6 => Some(Matrix::Bt601),
+                _ => None,
+            }),
+    })
+}
+
 /// The three planes of a picture without what the decoder leaves between their rows; none of a size that is none.
-fn planes(picture: &impl YUVSource) -> Option<RawFrame> {
+fn planes(picture: &impl YUVSource, colours: Colours) -> Option<RawFrame> {
     let (width, height) = picture.dimensions();
     let (y, u, v) = picture.strides();
     let mut data = Vec::with_capacity(width * height * 3 / 2 + width + height);
@@ -53,6 +107,7 @@ fn planes(picture: &impl YUVSource) -> Option<RawFrame> {
         width: u32::try_from(width).ok()?,
         height: u32::try_from(height).ok()?,
         data,
+        colours,
     })
 }
 
@@ -64,19 +119,31 @@ mod tests {
     /// The MD5 of each picture of `stream`, given one access unit at a time.
     fn hashes(stream: &[u8]) -> Vec<String> {
         let mut decoder = Decoder::new();
-        let (mut found, mut unit) = (Vec::new(), Vec::new());
+        let (mut found, mut unit, mut has_slice) = (Vec::new(), Vec::new(), false);
         for part in camera::units(stream) {
-            unit.extend([0, 0, 0, 1]);
-            unit.extend(part);
-            if matches!(part[0] & 0x1f, 1 | 5) {
-                let picture = decoder.decode(&unit).unwrap();
-                if let Some(RawFrame::Planar { data, .. }) = picture {
-                    found.push(camera::md5(data));
-                }
+            // Another picture begins with its first block, or with its parameter sets.
+            let begins = !is_slice(part) || part[1] & 0x80 != 0;
+            if begins && has_slice {
+                found.extend(picture(&mut decoder, &unit));
                 unit.clear();
             }
+            has_slice = is_slice(part);
+            unit.extend([0, 0, 0, 1]);
+            unit.extend(part);
         }
+        found.extend(picture(&mut decoder, &unit));
         found
+    }
+
+    fn is_slice(unit: &[u8]) -> bool {
+        matches!(unit[0] & 0x1f, SLICE | KEY_SLICE)
+    }
+
+    fn picture(decoder: &mut Decoder, unit: &[u8]) -> Option<String> {
+        match decoder.decode(unit).unwrap()? {
+            RawFrame::Planar { data, .. } => Some(camera::md5(data)),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn expected(hashes: &str) -> Vec<&str> {
@@ -89,9 +156,46 @@ mod tests {
         assert_eq!(hashes(camera::BASELINE), baseline);
         let larger = expected(include_str!("../../../tests/fixtures/rtsp/larger.md5"));
         assert_eq!(hashes(camera::LARGER), larger);
+        let slices = include_bytes!("../../../tests/fixtures/rtsp/slices.h264");
+        let expected_of_slices = expected(include_str!("../../../tests/fixtures/rtsp/slices.md5"));
+        assert_eq!(hashes(slices), expected_of_slices);
+        // Whole blocks, of which the lower and the right end are cut off.
+        let cropped = include_bytes!("../../../tests/fixtures/rtsp/cropped.h264");
+        let expected_of_cropped =
+            expected(include_str!("../../../tests/fixtures/rtsp/cropped.md5"));
+        assert_eq!(hashes(cropped), expected_of_cropped);
         // Another size in mid-stream.
         let both = [camera::BASELINE, camera::LARGER].concat();
         assert_eq!(hashes(&both), [baseline, larger].concat());
+    }
+
+    /// Black and white were taken for a dark and a light grey.
+    #[test]
+    fn a_stream_that_says_how_its_colours_are_coded_is_shown_as_ffmpeg_shows_it() {
+        let stream = include_bytes!("../../../tests/fixtures/rtsp/full.h264");
+        let units = camera::units(stream);
+        let first = units.iter().position(|unit| is_slice(unit)).unwrap();
+        let parts = units[..=first].iter();
+        let unit: Vec<u8> = parts
+            .flat_map(|unit| [&[0, 0, 0, 1], *unit].concat())
+            .collect();
+        let colours = Colours {
+            range: Range::Full,
+            matrix: Some(Matrix::Bt709),
+        };
+        assert_eq!(super::colours(&unit), Some(colours));
+        let picture = Decoder::new().decode(&unit).unwrap().unwrap();
+        let shown = picture.decode().unwrap();
+        let reference = include_bytes!("../../../tests/fixtures/rtsp/full.png");
+        let reference = image::load_from_memory(reference).unwrap().into_rgb8();
+        assert_eq!(shown.dimensions(), reference.dimensions());
+        let pairs = shown.as_raw().iter().zip(reference.as_raw());
+        let apart: u64 = pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        let mean = apart as f64 / reference.as_raw().len() as f64;
+        println!("{mean:.2}");
+        assert!(mean < 3.0, "{mean}");
+        assert_eq!(super::colours(camera::BASELINE), Some(Colours::default()));
+        assert_eq!(super::colours(&unit[unit.len() / 2..]), None);
     }
 
     #[test]

@@ -355,3 +355,91 @@ fn what_a_camera_sends_is_told() {
     let rate = video.rate.unwrap();
     assert!((24.0..26.0).contains(&rate), "{rate}");
 }
+
+/// A camera like a good one but for `change` shows its pictures.
+#[track_caller]
+fn is_shown(change: impl Fn(&mut Behaviour)) {
+    let mut behaviour = Behaviour::good();
+    change(&mut behaviour);
+    let login = behaviour
+        .login
+        .map(|(user, word)| format!("{user}:{word}@"));
+    let camera = Camera::like(behaviour);
+    let url = url(&camera, &login.unwrap_or_default());
+    let sizes = shows(url, request(), 6);
+    assert!(sizes.iter().all(|size| size.0 >= 96), "{sizes:?}");
+}
+
+#[test]
+fn a_camera_that_offers_basic_before_digest_is_answered_with_digest() {
+    is_shown(|camera| {
+        camera.login = Some(("admin", "s3cret"));
+        camera.also_asks = Some("WWW-Authenticate: Basic realm=\"camera\"\r\n");
+    });
+}
+
+#[test]
+fn a_description_without_control_lines_or_with_whole_addresses_is_read() {
+    is_shown(|camera| camera.media = camera.media.replace("a=control:trackID=0\r\n", ""));
+    is_shown(|camera| {
+        let whole = "a=control:rtsp://127.0.0.1/stream/trackID=0?x=1\r\n";
+        camera.media = camera.media.replace("a=control:trackID=0\r\n", whole);
+    });
+}
+
+#[test]
+fn a_camera_that_chooses_the_channels_is_heard_on_them() {
+    is_shown(|camera| camera.channel = 4);
+}
+
+#[test]
+fn what_cameras_add_to_the_transport_is_passed_over() {
+    is_shown(|camera| {
+        camera.transport = ";source=127.0.0.1;server_port=5000-5001;ssrc=12345678;mode=\"PLAY\"";
+    });
+}
+
+#[test]
+fn a_camera_with_an_address_of_ipv6_is_reached() {
+    let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
+        println!("there is no IPv6 here");
+        return;
+    };
+    drop(listener);
+    let camera = Camera::at("[::1]:0", |_| Behaviour::good());
+    assert_eq!(shows(url(&camera, ""), request(), 3).len(), 3);
+}
+
+#[test]
+fn parameter_sets_that_only_the_description_or_only_the_stream_has_do() {
+    use base64::Engine as _;
+    // The stream alone, as in the other tests; the description alone.
+    let is_parameters = |unit: &&[u8]| matches!(unit[0] & 0x1f, 7 | 8);
+    let (parameters, slices): (Vec<&[u8]>, Vec<&[u8]>) = camera::units(BASELINE)
+        .into_iter()
+        .partition(|unit| is_parameters(unit));
+    let encode = |unit: &&[u8]| base64::engine::general_purpose::STANDARD.encode(unit);
+    let sets: Vec<String> = parameters[..2].iter().map(encode).collect();
+    is_shown(|camera| {
+        let mode = "packetization-mode=1";
+        let said = format!("{mode};sprop-parameter-sets={}", sets.join(","));
+        camera.media = camera.media.replace(mode, &said);
+        let units = slices.iter().map(|unit| [&[0, 0, 0, 1], *unit].concat());
+        camera.stream = units.collect::<Vec<_>>().concat();
+    });
+}
+
+#[test]
+fn pictures_in_slices_and_cut_out_of_whole_blocks_come_whole() {
+    is_shown(|camera| {
+        camera.stream = include_bytes!("../../../tests/fixtures/rtsp/slices.h264").to_vec();
+    });
+    let cropped = Camera::like(Behaviour {
+        stream: include_bytes!("../../../tests/fixtures/rtsp/cropped.h264").to_vec(),
+        ..Behaviour::good()
+    });
+    assert_eq!(shows(url(&cropped, ""), request(), 3), [(100, 50); 3]);
+    is_shown(|camera| {
+        camera.stream = include_bytes!("../../../tests/fixtures/rtsp/high.h264").to_vec();
+    });
+}
