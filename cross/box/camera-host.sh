@@ -15,6 +15,11 @@ python cross/box/frames.py "$work/clear/test" "$work/files/box/frames/clear"
 python cross/box/frames.py "$work/squeezed/test" "$work/files/box/frames/squeezed"
 python cross/box/frames.py "$work/stream/test" "$work/files/box/frames/stream"
 rm "$work"/files/box/frames/stream/*.yuyv
+# The same views in the right half of a video, for the camera that speaks RTSP.
+for view in "$work"/files/box/frames/clear/*.mjpg; do
+    ffmpeg -nostdin -v error -y -loop 1 -f image2 -c:v mjpeg -i "$view" -frames:v 3 -vf "pad=2*iw:ih:iw:0:gray,format=yuv420p" -c:v libx264 \
+        -profile:v baseline -bf 0 -g 3 -x264-params slices=1:threads=1 -bsf:v filter_units=remove_types=6 -f h264 "${view%.mjpg}.h264"
+done
 cp -r "$work/squeezed/train" "$work/files/box/pictures"
 python cross/box/shots.py "$work/squeezed/train" "$work/files/box/shots"
 pack

@@ -7,11 +7,14 @@ cd /tmp || exit
 
 # show FRAME: what cameras 0 and 1 see from now on.
 show() {
-    for kind in mjpg yuyv; do
+    for kind in mjpg yuyv h264; do
         [ ! -e "/box/frames/$1.$kind" ] || { cp "/box/frames/$1.$kind" next && mv next "view.$kind"; }
     done
 }
 feed_compressed() { feed /dev/video0 MJPG 640 480 15 view.mjpg & feeder=$!; }
+
+# last_is LABEL: whether the newest answer is that.
+last_is() { [ "$(tail -1 answers | label)" = "$1" ]; }
 
 clear="$(cd /box/frames && ls clear/*.mjpg | sed 's/\.mjpg$//')"
 squeezed="$(cd /box/frames && ls squeezed/*.mjpg | sed 's/\.mjpg$//')"
@@ -61,6 +64,30 @@ for camera in 0 1; do
     ended $classify 0 "camera $camera, SIG$signal"
     says notes " frames, "
 done
+
+echo "--- classify --camera rtsp://..., a region of it, and only where something moves"
+set -- $clear
+show "$1"
+rtsp 8554 4 view.h264 &
+streaming=$!
+sleep 1
+watch rtsp://127.0.0.1:8554/view --labels /box/labels.txt --region right=50,0,50,100 --motion --at-least 10m
+within 180 has_lines answers 1 || failed "no picture over RTSP: $(cat notes)"
+right=0
+for view in "$@"; do
+    show "$view"
+    wanted="$(basename "$view" | sed 's/-[0-9]*$//')"
+    # Only the change itself is named.
+    within 60 last_is "$wanted" && right=$((right + 1)) || echo "$view over RTSP: $(tail -1 answers | label)"
+done
+all_named $# "RTSP, a region, motion"
+seen=$(wc -l <answers)
+sleep 10
+[ "$(wc -l <answers)" = "$seen" ] && ok "nothing is named while nothing moves" || failed "named without motion"
+kill -TERM $classify
+ended $classify 0 "RTSP, a region, motion"
+says notes "not named, for nothing changed in them"
+kill $streaming
 
 echo "--- adapting, and classify --camera 0 with the prompt"
 set -- $squeezed

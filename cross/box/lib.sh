@@ -33,4 +33,4 @@ says() {
     [ -n "$line" ] && ok "it says: $line" || failed "no \"$2\" in: $(cat "$1")"
 }
 # The label of an answer of `classify --json`.
-label() { sed 's/.*"frame":[0-9]*,"label":"\([^"]*\)".*/\1/'; }
+label() { sed 's/^[^[]*"label":"\([^"]*\)".*/\1/'; }

@@ -29,8 +29,8 @@ if [ ! -x "$binary" ]; then
     exit 1
 fi
 case "$name" in
-arm64) needed make gcc gcc-aarch64-linux-gnu kmod cpio e2fsprogs qemu-system-arm ;;
-amd64) needed make gcc kmod cpio e2fsprogs qemu-system-x86 ;;
+arm64) needed make gcc gcc-aarch64-linux-gnu kmod cpio e2fsprogs ffmpeg qemu-system-arm ;;
+amd64) needed make gcc kmod cpio e2fsprogs ffmpeg qemu-system-x86 ;;
 esac
 zig
 box_kernel "$name"
@@ -60,6 +60,7 @@ box_files() {
     amd64) cp -L /lib64/ld-linux-x86-64.so.2 "$files/lib64/" ;;
     esac
     python -m ziglang cc -target $triple -static -O2 -s -o "$files/box/feed" cross/box/feed.c
+    python -m ziglang cc -target $triple -static -O2 -s -o "$files/box/rtsp" cross/box/rtsp.c
 
     while read -r module options; do
         box_module "$files/modules" "$module" "$options"

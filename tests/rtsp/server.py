@@ -3,6 +3,7 @@
 
 usage: rtsp_server.py PORT [--codec h264|h265|jpeg] [--size WxH] [--rate N] [--key N] [--user NAME --password WORD]
                       [--digest md5|sha256] [--resize-after SECONDS WxH] [--stall-after SECONDS] [--loss SHARE]
+                      [--switch SECONDS]
 
 It prints "ready" once it listens, and serves /stream. Needs gir1.2-gst-rtsp-server-1.0 and GStreamer's plugins.
 """
@@ -27,6 +28,7 @@ parser.add_argument("--digest", default="md5")
 parser.add_argument("--resize-after", nargs=2)
 parser.add_argument("--stall-after", type=float)
 parser.add_argument("--loss", type=float, default=0, help="share of the RTP packets that are dropped")
+parser.add_argument("--switch", type=float, help="seconds after which it shows another card, again and again; prints the time")
 parser.add_argument("--picture", help="a JPEG that is shown in place of a test card")
 arguments = parser.parse_args()
 
@@ -59,6 +61,18 @@ def configure(_, media):
         pad = element.get_by_name("tap").get_static_pad("src")
         drop = lambda *_: Gst.PadProbeReturn.DROP
         GLib.timeout_add(int(arguments.stall_after * 1000), lambda: pad.add_probe(Gst.PadProbeType.BUFFER, drop) and False)
+    if arguments.switch:
+        import itertools
+        import time
+
+        source, cards = element.get_by_name("source"), itertools.cycle(["white", "smpte"])
+
+        def switch():
+            source.set_property("pattern", next(cards))
+            print(time.time(), flush=True)
+            return True
+
+        GLib.timeout_add(int(arguments.switch * 1000), switch)
     if arguments.loss:
         import random
 

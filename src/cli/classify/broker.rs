@@ -25,7 +25,7 @@ const LAST: Duration = Duration::from_secs(3);
 /// Which broker, and what it is told.
 #[derive(clap::Args)]
 pub struct BrokerArguments {
-    /// Report to an MQTT broker: mqtt://[USER@]HOST or mqtts://[USER@]HOST (encrypted). The password stands in
+    /// Report to an MQTT broker: mqtt://HOST or mqtts://HOST (encrypted), with USER@ before HOST. The password stands in
     /// EDGE_RLP_MQTT_PASSWORD or --mqtt-password-file
     #[arg(long, value_name = "URL", conflicts_with = "paths")]
     mqtt: Option<String>,
