@@ -4,6 +4,7 @@
 use image::RgbImage;
 
 use super::frame::{Range, RawFrame};
+use super::jpeg::with_codes;
 pub use super::scan::GreyBlocks;
 use super::scan::grey_blocks;
 use crate::prompt::Rectangle;
@@ -44,7 +45,9 @@ impl<'a> Unopened<'a> {
             })
         };
         match *self {
-            Unopened::Raw(RawFrame::Jpeg(bytes)) => grey_blocks(bytes).map(Glance::Blocks),
+            Unopened::Raw(RawFrame::Jpeg(bytes)) => {
+                grey_blocks(&with_codes(bytes)).map(Glance::Blocks)
+            }
             Unopened::Raw(RawFrame::Yuyv {
                 width,
                 height,

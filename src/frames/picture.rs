@@ -13,7 +13,7 @@ use image::{
 };
 
 use super::folder::advice;
-use super::jpeg::JpegHeader;
+use super::jpeg::{JpegHeader, rare, with_codes};
 use super::reduced::{Reduction, decode_reduced};
 use super::scan::share_lost;
 use crate::files;
@@ -183,8 +183,9 @@ fn guarded(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     if bytes.is_empty() {
         return Err(PictureError::Empty);
     }
+    let bytes = with_codes(bytes);
     // A mistake of a decoder must not stop a camera.
-    catch_unwind(|| decode(bytes, most))
+    catch_unwind(|| decode(&bytes, most))
         .unwrap_or_else(|_| Err(PictureError::Damaged("its decoder gave up".into())))
 }
 
@@ -200,6 +201,10 @@ fn decode(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     if let Some(kind) = not_read(bytes) {
         return Err(kind);
+    }
+    if let Some(kind) = rare(bytes) {
+        let advice = "make it a usual one of 8 bits (baseline), in the camera's settings or by saving it again";
+        return Err(PictureError::NotRead { kind, advice });
     }
     let format = reader.format().ok_or(PictureError::UnknownFormat)?;
     let mut limits = Limits::default();

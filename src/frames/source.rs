@@ -1,6 +1,7 @@
 //! Everything that frames can come from, under one name each: a camera of this machine or on the network, a pipe, a folder,
 //! the demo scenes. [`CameraSource`] is such a name, [`CameraSource::open`] opens it, and [`Frames`] are what comes from it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,6 +15,7 @@ use super::folder_camera::{FolderCamera, FolderEvent};
 use super::frame::{Frame, RawFrame};
 use super::glance::Unopened;
 use super::http::{self, Patience};
+use super::jpeg::with_codes;
 use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
@@ -561,7 +563,13 @@ impl Stream {
     }
 }
 
-fn decoded(raw: RawFrame, camera: &str, index: u64) -> CameraEvent {
+fn decoded(mut raw: RawFrame, camera: &str, index: u64) -> CameraEvent {
+    if let RawFrame::Jpeg(bytes) = &mut raw
+        && let Cow::Owned(whole) = with_codes(bytes)
+    {
+        // What is kept of it is read by other programs as well.
+        *bytes = whole;
+    }
     match raw.decode() {
         Ok(image) => CameraEvent::Frame(Box::new(Frame {
             image,

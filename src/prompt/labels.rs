@@ -3,6 +3,7 @@
 use crate::files;
 use crate::visible;
 use icu_normalizer::ComposingNormalizer;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -217,7 +218,7 @@ impl Label {
 /// optionally `label = words for the prompt`. A byte order mark and any line ends are tolerated.
 ///
 /// # Errors
-/// If it cannot be read, is not UTF-8, or [`parse`] refuses what it holds.
+/// If it cannot be read, is neither UTF-8 nor UTF-16 that begins with its mark, or [`parse`] refuses what it holds.
 pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
     let file = || path.display().to_string();
     let bytes = files::read(path, MAX_FILE_BYTES).map_err(|source| LabelsError::Read {
@@ -227,9 +228,9 @@ pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(LabelsError::FileTooLarge { file: file() });
     }
-    match std::str::from_utf8(&bytes) {
+    match text_of(&bytes) {
         Ok(text) => {
-            let mut labels = parse(text, &file())?;
+            let mut labels = parse(&text, &file())?;
             match labels.pop() {
                 Some(only) if labels.is_empty() => Err(LabelsError::OneLabel {
                     file: file(),
@@ -241,14 +242,33 @@ pub fn read(path: &Path) -> Result<Vec<Label>, LabelsError> {
                 }
             }
         }
-        Err(error) => {
-            let line = 1 + bytes[..error.valid_up_to()]
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count();
+        Err(valid) => {
+            let line = 1 + bytes[..valid].iter().filter(|&&byte| byte == b'\n').count();
             Err(LabelsError::NotText { file: file(), line })
         }
     }
+}
+
+/// The text that `bytes` are: UTF-8, or UTF-16 where they begin with the mark that says so, as editors on Windows save it; or how
+/// many of them are text.
+fn text_of(bytes: &[u8]) -> Result<Cow<'_, str>, usize> {
+    let word: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, 0, 0, ..] => return Err(0),
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        // No text has zeros, but UTF-16 without its mark.
+        _ if bytes.contains(&0) => return Err(0),
+        _ => {
+            let text = std::str::from_utf8(bytes).map_err(|error| error.valid_up_to())?;
+            return Ok(Cow::Borrowed(text));
+        }
+    };
+    let words = bytes.chunks(2).map(|pair| match *pair {
+        [first, second] => word([first, second]),
+        _ => 0xdfff,
+    });
+    let text: Result<String, _> = char::decode_utf16(words).collect();
+    text.map(Cow::Owned).map_err(|_| 0)
 }
 
 /// Reads labels from `text`, which came from `file`. At least one label comes back; whether one class is enough
@@ -392,14 +412,15 @@ fn other_form(text: &str) -> Option<&'static str> {
     {
         return Some("YAML");
     }
-    let numbered = |separator: char| {
-        let numbers = lines.iter().enumerate();
-        numbers.clone().all(|(number, line)| {
+    let numbered = |(from, separator): (usize, char)| {
+        (from..).zip(&lines).all(|(number, line)| {
             let rest = line.strip_prefix(&number.to_string());
             rest.is_some_and(|rest| rest.starts_with(separator))
         })
     };
-    if lines.len() > 1 && [' ', ':', '.'].into_iter().any(numbered) {
+    // 1 euro and 2 euro are labels.
+    let ways = [(0, ' '), (0, ':'), (0, '.'), (1, ':'), (1, '.'), (1, ')')];
+    if lines.len() > 1 && ways.into_iter().any(numbered) {
         return Some("labels with their numbers before them");
     }
     if all(&|line| {

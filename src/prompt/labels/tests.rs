@@ -105,6 +105,8 @@ fn lists_of_other_forms_are_told_what_they_look_like() {
         ("# coco\nnames:\n- mug\n", "YAML"),
         ("0 mug\n1 bottle\n2 key\n", "numbers before them"),
         ("0: mug\n1: bottle\n", "numbers before them"),
+        ("1. mug\n2. bottle\n", "numbers before them"),
+        ("1) mug\n2) bottle\n", "numbers before them"),
         ("\"mug\",\n\"bottle\"\n", "quoted"),
         ("<html>", "XML"),
     ] {
@@ -191,4 +193,35 @@ fn files_that_cannot_be_read_say_where_and_why() {
     assert!(message.contains("one label, \"cat\""), "{message}");
     std::fs::write(&path, "cat\ndog\n").unwrap();
     assert_eq!(read(&path).unwrap().len(), 2);
+}
+
+/// What editors on Windows call Unicode was refused.
+#[test]
+fn a_file_in_utf_16_with_its_mark_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels.txt");
+    let text = "\u{feff}Schl\u{fc}ssel\r\nmug = a \u{1f600} mug\r\n";
+    let of = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    for bytes in [of(u16::to_le_bytes), of(u16::to_be_bytes)] {
+        std::fs::write(&path, &bytes).unwrap();
+        let labels = read(&path).unwrap();
+        assert_eq!(labels[0].name, "Schl\u{fc}ssel");
+        assert_eq!(labels[1].words, "a \u{1f600} mug");
+        // Half a character, no mark, and four bytes each.
+        let wide = text
+            .chars()
+            .flat_map(|letter| u32::from(letter).to_le_bytes());
+        for bad in [
+            &bytes[..bytes.len() - 1],
+            &bytes[2..],
+            &wide.collect::<Vec<u8>>(),
+        ] {
+            std::fs::write(&path, bad).unwrap();
+            let message = read(&path).unwrap_err().to_string();
+            assert!(
+                message.contains("save the label file as UTF-8"),
+                "{message}"
+            );
+        }
+    }
 }
