@@ -16,6 +16,7 @@ export async function more(b, { at, view, shot, label, shots, shotsAre, field },
     // A second one that is like the first, so that there is something to go back from.
     const made = await b.ask(`fetch("api/v1/prompts/shelf/rollback", { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"generation":1}' }).then((answer) => answer.status)`);
     assert.equal(made, 200);
+    await view("#/live", "shop-door");
     await view("#/history/shelf", "Training 2");
     const old = `[...document.querySelectorAll(".generations li")].find((one) => one.innerText.startsWith("Training 1"))`;
     await b.click("Compare", old);
@@ -95,7 +96,8 @@ export async function more(b, { at, view, shot, label, shots, shotsAre, field },
   async function keyboard() {
     at("by keyboard alone");
     await view("#/live", "shop-door");
-    await b.ask("document.activeElement.blur()");
+    await b.send("Page.reload");
+    await b.until("document.querySelector('.camera') && document.activeElement === document.body", 20);
     await tabTo(called("Skip"), 3);
     await b.key("Enter");
     await b.until("document.activeElement.id === 'main'");
@@ -137,7 +139,7 @@ export async function more(b, { at, view, shot, label, shots, shotsAre, field },
     await b.choose(field("Language"), "de");
     await b.click("Done", dialog);
     await b.until("document.documentElement.lang === 'de'");
-    for (const [name, text] of [["live", "Kamera"], ["teach", "Anlernen"], ["recent", "Neueste"], ["train", "Trainieren"], ["history", "ist in Gebrauch"], ["enough", "Richtige"]]) {
+    for (const [name, text] of [["live", "Kamera"], ["teach", "Anlernen"], ["recent", "Neueste"], ["train", "Jetzt trainieren"], ["history", "In Gebrauch"], ["enough", "Richtige"]]) {
       await view(`#/${name}${name === "live" ? "" : "/shelf"}`, text, 120);
       assert.deepEqual(await english(b), [], `English on the German ${name}`);
       if (["live", "teach"].includes(name)) {
