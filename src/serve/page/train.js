@@ -239,7 +239,7 @@ function diff(content) {
   const rest = Object.entries(content).filter(([key]) => !(sides && (key === "from" || key === "to")));
   const words = (key) => key.replaceAll("_", " ");
   return [
-    sides ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), h("th", { scope: "col" }, t("before")), h("th", { scope: "col" }, t("after")))), h("tbody", {}, sides.map(([key, from, to]) => h("tr", {}, h("th", { scope: "row" }, words(key)), h("td", {}, shown(from)), h("td", {}, shown(to))))))) : null,
+    sides ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), h("th", { scope: "col" }, t("before")), h("th", { scope: "col" }, t("after")))), h("tbody", {}, sides.map(([key, from, to]) => h("tr", {}, h("th", { scope: "row" }, words(key)), h("td", {}, key === "at" ? clock(from) : shown(from)), h("td", {}, key === "at" ? clock(to) : shown(to))))))) : null,
     h("dl", {}, rest.flatMap(([key, value]) => [h("dt", {}, words(key)), h("dd", {}, shown(value))])),
   ].filter(Boolean);
 }
