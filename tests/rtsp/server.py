@@ -65,9 +65,13 @@ def configure(_, media):
         import itertools
         import time
 
+        watched = [True]
+        media.connect("unprepared", lambda _: watched.clear())
         source, cards = element.get_by_name("source"), itertools.cycle(["white", "smpte"])
 
         def switch():
+            if not watched:
+                return False
             source.set_property("pattern", next(cards))
             print(time.time(), flush=True)
             return True
