@@ -6,6 +6,7 @@ use edge_rlp::clip::Model;
 use edge_rlp::ops::Kernels;
 use serde_json::Value;
 use std::fs;
+use std::io::Read;
 use support::Directory;
 use support::models::{export, kept};
 
@@ -48,6 +49,28 @@ fn models_are_listed_and_damaged_ones_shown_as_such() {
     let table = dir.ok("model list");
     assert_eq!(table.stdout.matches("damaged").count(), 2);
     table.says("short.rlpm");
+}
+
+/// A model is mapped while it is in use: whoever replaces or removes it puts another file in its place.
+#[test]
+fn no_command_writes_into_a_bundle_that_is_in_use() {
+    let dir = Directory::new();
+    export(&dir, "clip", "hf-sdpa-ts17");
+    dir.ok("model import clip --name shelf");
+    let path = dir.home().join("models/shelf.rlpm");
+    for command in [
+        "model import clip --name shelf --precision f32 --force",
+        "model import clip --name shelf --force",
+        "model remove shelf --force",
+    ] {
+        let mut in_use = fs::File::open(&path).unwrap();
+        let before = fs::read(&path).unwrap();
+        dir.ok(command);
+        let mut after = Vec::new();
+        in_use.read_to_end(&mut after).unwrap();
+        assert!(after == before, "{command} wrote into the file");
+    }
+    assert!(!path.exists());
 }
 
 #[test]
