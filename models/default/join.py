@@ -7,6 +7,7 @@ Usage: python join.py --image image.pt --text text.pt --cache FOLDER --work FOLD
 """
 
 import argparse
+import copy
 import math
 import random
 import time
@@ -106,6 +107,13 @@ class Scenes:
         return (forth + F.cross_entropy(scores.T, right.T / right.T.sum(1, keepdim=True))) / 2
 
 
+def flattened(weight, power):
+    """A projection with the same axes and less uneven lengths: what the pooled features hold beyond the semantic space, and
+    class means and Gaussians live on, is not made too small to be used."""
+    u, s, v = torch.linalg.svd(weight.detach())
+    return u @ torch.diag(s**power * s.mean() ** (1 - power)) @ v
+
+
 def main(args):
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -113,10 +121,11 @@ def main(args):
     pictures, scenes, words = Pictures(args), Scenes(args), Texts(args.work / "texts.npz")
     model = Clip(Config())
     model.visual = trained(args.image)
+    model.visual.proj.weight.data = flattened(model.visual.proj.weight, args.flatten)
     model.text.load_state_dict(torch.load(args.text, weights_only=True)["text"])
     learning = torch.nn.ModuleDict({"proj": model.visual.proj, "text": model.text})
     named = [(name, weight) for name, weight in learning.named_parameters()]
-    optims, average = optimisers(named, args.lr), Average(learning, 0.99)
+    optims, average, before = optimisers(named, args.lr), Average(learning, 0.99), copy.deepcopy(learning.state_dict())
     scale = model.logit_scale
 
     say = lambda lines: encode(model.text, tokenizer, lines, parts=2)
@@ -143,7 +152,8 @@ def main(args):
             numbers = dict(zip(("photographs", "right", "captions", "drawn", "cosine of words"), np.mean(recent, 0).round(3).tolist()))
             print(f"step {step}, {time.time() - start:.0f} s: {numbers}", flush=True)
             recent = []
-    learning.load_state_dict(average.module.state_dict())
+    after = average.module.state_dict()
+    learning.load_state_dict({name: torch.lerp(before[name], after[name], args.share) for name in after})
     torch.save({"config": model.config.as_dict(), "model": model.state_dict(), "step": step}, args.out)
 
 
@@ -152,10 +162,12 @@ if __name__ == "__main__":
     for name in ("image", "text", "cache", "work", "pack", "drawn", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--without", default="", help="sets to leave out, by commas")
-    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--batch", type=int, default=384)
-    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--scenes", type=float, default=0.5, help="weight of drawn scenes")
-    parser.add_argument("--words", type=float, default=0.5, help="weight of the places of words")
+    parser.add_argument("--words", type=float, default=1.0, help="weight of the places of words")
+    parser.add_argument("--share", type=float, default=0.5, help="how much of the weights is what was learnt here; the rest is what they were")
+    parser.add_argument("--flatten", type=float, default=0.25, help="power of the projection's singular values; 1 leaves them")
     parser.add_argument("--threads", type=int, default=1)
     main(parser.parse_args())

@@ -103,9 +103,19 @@ class VisionTower(nn.Module):
         self.ln_post = nn.LayerNorm(c.vision_width)
         self.proj = nn.Linear(c.vision_width, c.embed_dim, bias=False)
 
+    def positions(self, side):
+        """The learned positions, drawn closer together where a picture has fewer tokens a side than the tower was made for."""
+        whole = self.positional_embedding
+        if side * side == len(whole):
+            return whole
+        full = math.isqrt(len(whole))
+        grid = whole.T.reshape(1, -1, full, full)
+        return F.interpolate(grid, size=(side, side), mode="bilinear", antialias=True).flatten(2)[0].T
+
     def pooled(self, pictures):
         """The mean of the tokens after the last layer norm, before the projection."""
-        x = self.stem(pictures).flatten(2).transpose(1, 2) + self.positional_embedding
+        x = self.stem(pictures)
+        x = x.flatten(2).transpose(1, 2) + self.positions(x.shape[-1])
         x = torch.cat([self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         for block in self.blocks:
             x = block(x)

@@ -28,6 +28,12 @@ def listed():
     return sorted({name.strip() for line in lines for name in line.split(",")})
 
 
+def foreign():
+    """(English, German, French or Spanish) of the hand-made list; from names.tsv, which is made by hand too."""
+    rows = [line.split("\t") for line in (HERE / "names.tsv").read_text().splitlines() if not line.startswith("#")]
+    return [(english, other) for english, *others in rows for other in others]
+
+
 def plural(name):
     if name.endswith(("s", "x", "ch", "sh")):
         return name + "es"
@@ -53,6 +59,9 @@ def main(work):
     new = [name for name in names if name not in known]
     known.update(zip(new, place(new)))
     kinds["listed"] = names, np.stack([known[name] for name in names])
+    # What is an English noun too keeps its English meaning: "pain" is no bread, "Rock" no skirt.
+    pairs = [(english, other) for english, other in foreign() if other.lower() not in known]
+    kinds["foreign"] = [other for _, other in pairs], np.stack([known[english] for english, _ in pairs])
     plurals = [plural(name) for name in names if not name.endswith("s")]
     kinds["plural"] = plurals, unit(place(plurals) + np.stack([known[name] for name in names if not name.endswith("s")]))
     synonyms = [(word, k) for k, line in enumerate(space["synonyms"].tolist()) for word in line.split("|")]

@@ -2,6 +2,8 @@
 places of the classes' names in the semantic space, and the attributes of drawn scenes.
 
 The rate follows the clock. A checkpoint is written every few minutes; the same command goes on from it.
+With `--small SIDE` pictures are shrunk to that side until `--grow` of the time has gone: more than twice as many are seen
+(progressive resizing; what small pictures cost in accuracy the rest of the time at full size gives back, arXiv 1906.06423).
 Usage: python train_image.py --pack FOLDER --out FOLDER --until 15:20 [--space FILE] [--drawn FILE]
 """
 
@@ -51,13 +53,16 @@ class Lesson:
         sample = np.asarray(photos.table("features", 1)[:4096], np.float32)
         self.mean, self.deviation = torch.from_numpy(sample.mean(0)), torch.from_numpy(sample.std(0) + 0.05)
 
-    def pictures(self):
+    def pictures(self, side):
         rows, view = next(self.sampler)
         crops, features, logits = self.photos.taught(rows, view)
         x = jitter(crops, self.rng)
         scenes = self.drawn.next() if self.drawn else None
         if scenes:
-            x = torch.cat([x, normalise(scenes[0])]).contiguous(memory_format=torch.channels_last)
+            x = torch.cat([x, normalise(scenes[0])])
+        if side < x.shape[-1]:
+            x = F.interpolate(x, size=(side, side), mode="area")
+        x = x.contiguous(memory_format=torch.channels_last)
         return rows, x, features, logits, scenes
 
     def losses(self, heads, proj, pooled, batch):
@@ -76,12 +81,13 @@ class Lesson:
         return out
 
 
-def features_of(tower, photos, rows):
-    """Features before and after the projection of the middles of `rows`."""
+def features_of(tower, photos, rows, side):
+    """Features before and after the projection of the middles of `rows`, shrunk to `side`."""
     parts = []
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         for at in range(0, len(rows), 128):
-            pooled = tower.pooled(normalise(photos.crops[0][rows[at : at + 128]]))
+            x = normalise(photos.crops[0][rows[at : at + 128]])
+            pooled = tower.pooled(x if side == x.shape[-1] else F.interpolate(x, size=(side, side), mode="area"))
             parts.append((pooled.float(), tower.proj(pooled).float()))
     return torch.cat([p for p, _ in parts]), torch.cat([j for _, j in parts])
 
@@ -97,19 +103,19 @@ def gaussian(x, y, test, shots=16, ridge=0.3):
     return classes[(test @ w - 0.5 * (means.T * w).sum(0)).argmax(1)]
 
 
-def evaluate(tower, heads, photos, space):
+def evaluate(tower, heads, photos, space, side):
     """Figures for choosing: classes put aside (16 shots), pictures put aside."""
     tower.eval()
     out, rng = {}, np.random.default_rng(0)
     check = np.flatnonzero(photos.check)[:1500]
-    pooled, _ = features_of(tower, photos, check)
+    pooled, _ = features_of(tower, photos, check, side)
     out["classes known"] = (heads.classes(pooled).argmax(1).numpy() == photos.labels[check]).mean()
     for name in ("in_mini_imagenet", "clothing_cc0", "instruments30"):
         rows = np.flatnonzero(photos.aside & (photos.sets == name))
         labels = photos.labels[rows]
         chosen = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:56] for c in np.unique(labels)])
         rows, labels = rows[chosen], torch.from_numpy(labels[chosen])
-        pooled, joint = features_of(tower, photos, rows)
+        pooled, joint = features_of(tower, photos, rows, side)
         shot = torch.zeros(len(rows), dtype=torch.bool)
         for c in labels.unique():
             shot[(labels == c).nonzero()[:16, 0]] = True
@@ -165,7 +171,8 @@ def main(args):
     while time.time() < end and not stopped:
         progress = (time.time() - begin) / (end - begin)
         rate = args.lr * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * min(1.0, (1 - progress) / 0.8))
-        batch = lesson.pictures()
+        side = args.small if args.small and progress < args.grow else model.config.image_size
+        batch = lesson.pictures(side)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             pooled = forward(batch[1])
             losses = lesson.losses(heads, tower.proj, pooled, batch)
@@ -178,7 +185,7 @@ def main(args):
             optim.zero_grad()
         heads.scale.data.clamp_(0, 3.4)
         average.update(nn.ModuleList([tower, heads]))
-        if words:
+        if words and step % args.text_every == 0:
             words.step(args.text_batch, rate)
         step, seen = step + 1, seen + len(batch[1])
         recent.append({key: loss.item() for key, loss in losses.items()})
@@ -186,15 +193,15 @@ def main(args):
             mean = {key: round(float(np.mean([r[key] for r in recent if key in r])), 4) for key in recent[0]}
             speed = sum(len(batch[1]) for _ in recent) / (time.time() - last)
             row = {"step": step, "pictures": seen, "seconds": round(time.time() - begin), "rate": round(rate, 6), "speed": round(speed), **mean}
-            if words:
+            if words and words.recent:
                 row |= words.report()
             print(json.dumps(row), file=history, flush=True)
             print(row, flush=True)
             recent, last = [], time.time()
         final = time.time() >= end or bool(stopped)
         if not stopped and (final or time.time() - looked > 60 * args.evaluate):
-            look = evaluate(average.module[0], average.module[1], photos, space)
-            row = {"step": step, "pictures": seen, "seconds": round(time.time() - begin), "evaluation": look}
+            look = evaluate(average.module[0], average.module[1], photos, space, side)
+            row = {"step": step, "pictures": seen, "seconds": round(time.time() - begin), "side": side, "evaluation": look}
             print(json.dumps(row), file=history, flush=True)
             print(row, flush=True)
             looked = last = time.time()
@@ -215,6 +222,9 @@ if __name__ == "__main__":
     parser.add_argument("--drawn", type=Path, help="folder of drawn scenes, from draw.py")
     parser.add_argument("--texts", type=Path, help="folder of texts.npz: the text tower learns beside, in the same process")
     parser.add_argument("--text-batch", type=int, default=320)
+    parser.add_argument("--text-every", type=int, default=1, help="steps of the image tower for one of the text tower")
+    parser.add_argument("--small", type=int, default=0, help="side of the pictures while they are small, a multiple of 16")
+    parser.add_argument("--grow", type=float, default=0.8, help="share of the time after which pictures have their full side")
     parser.add_argument("--without", default="", help="sets to leave out, by commas")
     parser.add_argument("--batch", type=int, default=160, help="photographs a step")
     parser.add_argument("--scenes", type=int, default=32, help="drawn scenes a step")

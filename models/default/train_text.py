@@ -19,7 +19,7 @@ from model import Clip, Config
 from optim import optimisers
 
 HERE = Path(__file__).parent
-SHARES = {"listed": 0.22, "plural": 0.06, "concepts": 0.22, "nouns": 0.25, "phrases": 0.15, "captions": 0.10}
+SHARES = {"listed": 0.18, "foreign": 0.15, "plural": 0.05, "concepts": 0.19, "nouns": 0.21, "phrases": 0.13, "captions": 0.09}
 TEMPLATES = ["a photo of a {}.", "a photo of a {}.", "a photo of a {}", "a photo of the {}.", "a photo of {}.", "{}", "{}", "a {}", "the {}", "a picture of a {}.",
              "an image of a {}", "a close-up photo of a {}.", "a blurry photo of a {}.", "a dark photo of the {}.", "a bright photo of a {}.",
              "a cropped photo of a {}.", "a photo of one {}.", "this is a {}.", "there is a {} in the picture."]
