@@ -62,7 +62,7 @@ function faint() {
 /** Buttons and fields that nothing names; runs in the page. */
 function nameless() {
   const all = [...document.querySelectorAll("button, a[href], input:not(.hidden), select, textarea, [role=option], iframe")].filter((one) => one.checkVisibility());
-  const named = (one) => one.innerText?.trim() || one.getAttribute("aria-label") || one.labels?.length || one.getAttribute("title");
+  const named = (one) => one.innerText?.trim() || one.getAttribute("aria-label") || one.querySelector("img[alt]:not([alt=''])") || one.labels?.length || one.getAttribute("title");
   return all.filter((one) => !named(one)).map((one) => one.outerHTML.slice(0, 120));
 }
 
