@@ -86,8 +86,8 @@ impl Watching {
 #[test]
 fn a_watched_camera_is_learnt_anew_after_each_change_and_no_sooner() {
     let dir = Directory::new();
-    // A thousand clear pictures, a thousand squeezed ones, and so on.
-    let mut watching = Watching::learning(&dir, "demo:clear,squeezed");
+    // A thousand clear pictures, a thousand through a peephole, and so on.
+    let mut watching = Watching::learning(&dir, "demo:clear,peephole");
     let reports = watching.reports(3);
     let accepted: Vec<&Value> = reports.iter().map(|report| &report["accepted"]).collect();
     assert_eq!(accepted, [false, true, false], "{reports:?}");

@@ -59,6 +59,9 @@ pub fn extract(
     let busy = started.elapsed().as_secs_f64() * extraction.threads.min(count) as f64;
     let mut failed = std::mem::take(&mut *failures());
     failed.sort_by_key(|(index, _)| *index);
+    if let Some((_, first)) = failed.first().filter(|_| failed.len() == count) {
+        anyhow::bail!("none of {count} pictures can be used; the first: {first}");
+    }
     for (_, error) in &failed {
         context.output.warn(format!("{error}; skipped"));
     }

@@ -111,7 +111,7 @@ fn a_prompt_that_is_worse_on_own_pictures_is_refused_and_one_that_is_as_good_goe
     );
     assert_eq!(in_use(&home), Some(1));
     assert!(matches!(
-        hear(&follower, &published(1, wrong(2)), Some(own())),
+        hear(&follower, &published(1, wrong(4)), Some(own())),
         Outcome::Refused(Refusal::Conflict { .. })
     ));
     let (state_of, said) = state(hear(&follower, &published(2, right(3)), Some(own())));
