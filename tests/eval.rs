@@ -389,5 +389,5 @@ fn a_region_is_all_that_is_judged_and_another_than_was_learnt_is_told() {
         .says(&format!("{told} 50,0,50,100%"));
     dir.ok("classify wide/test").says(&format!("{told} "));
     let same = dir.ok("classify wide/test --region 0,0,50,100");
-    assert!(!same.error().contains("warning"), "{}", same.error());
+    assert!(!same.stderr.contains("warning"), "{same}");
 }
