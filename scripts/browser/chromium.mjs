@@ -63,7 +63,8 @@ export async function open({ width, height, touch = false, dark = false, languag
   browser.close = async () => {
     child.kill();
     await new Promise((done) => child.once("exit", done));
-    rmSync(profile, { recursive: true, force: true, maxRetries: 3 });
+    // Its other processes write for a moment longer.
+    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   };
   return Object.assign(browser, acts(browser));
 }
