@@ -18,6 +18,7 @@ use super::claim::close;
 use super::link::{Arrived, Hello, LinkError, Receiver as Incoming, Sender, link};
 use super::outbox::{Message, Outbox};
 use super::session::jitter;
+use super::thread::{self, MOST_TOLD};
 use super::{BrokerSettings, MqttError, tls};
 
 /// What waits to be looked at; more waits at the broker.
@@ -26,8 +27,6 @@ const MOST_HEARD: usize = 1024;
 const LEFT_ALONE: Duration = Duration::from_secs(600);
 /// How long after one topic the next is asked for, where one of them holds something that is too large.
 const PROBE: Duration = Duration::from_millis(700);
-/// How many reasons why a broker is away are told until it is back.
-const MOST_TOLD: usize = 16;
 
 /// Who speaks, and of what.
 #[derive(Clone, Debug)]
@@ -172,14 +171,7 @@ impl Exchange {
             state.closing = Some(Instant::now() + within);
         }
         self.shared.wake.notify_one();
-        let end = Instant::now() + within + Duration::from_millis(200);
-        while !thread.is_finished() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if thread.is_finished() {
-            // A panic there has been told as what the broker sent.
-            let _ = thread.join();
-        }
+        thread::join(thread, within);
     }
 }
 
@@ -205,13 +197,7 @@ impl Shared {
     }
 
     async fn rest(&self, pause: Duration) {
-        let end = Instant::now() + pause;
-        while self.closing().is_none() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || timeout(left, self.wake.notified()).await.is_err() {
-                break;
-            }
-        }
+        thread::rest(&self.wake, pause, || self.closing().is_some()).await;
     }
 }
 

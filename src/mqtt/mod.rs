@@ -19,6 +19,7 @@ mod report;
 mod session;
 mod settings;
 mod site;
+mod thread;
 mod tls;
 mod topics;
 
@@ -271,14 +272,7 @@ impl Broker {
         state.closing = Some(Instant::now() + within);
         drop(state);
         self.shared.wake.notify_one();
-        let end = Instant::now() + within + Duration::from_millis(200);
-        while !thread.is_finished() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        if thread.is_finished() {
-            // A panic there has been told as what the broker sent.
-            let _ = thread.join();
-        }
+        thread::join(thread, within);
     }
 }
 

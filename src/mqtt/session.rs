@@ -21,12 +21,11 @@ use super::link::{Arrived, Hello, KEEP_ALIVE, LinkError, Receiver, Sender, link}
 use super::outbox::{Message, Outbox};
 use super::owner::Owner;
 use super::site::Plan;
+use super::thread::{self, MOST_TOLD};
 use super::{BrokerSettings, Happening, date};
 
 /// How long Home Assistant is given to take leave of what is gone.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How many reasons why a broker is away are told until it is back.
-const MOST_TOLD: usize = 16;
 /// How long a root that another box has is left alone before it is asked for again.
 const TAKEN: Duration = Duration::from_secs(30);
 
@@ -88,13 +87,7 @@ impl Shared {
 
     /// Waits for `pause`, less where it is to end.
     async fn rest(&self, pause: Duration) {
-        let end = Instant::now() + pause;
-        while self.closing().is_none() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || timeout(left, self.wake.notified()).await.is_err() {
-                break;
-            }
-        }
+        thread::rest(&self.wake, pause, || self.closing().is_some()).await;
     }
 }
 
