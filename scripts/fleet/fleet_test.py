@@ -245,6 +245,16 @@ def test_every_stranger_is_refused_and_told():
         assert status(broker)["shop-1"]["regions"][0]["trouble"] is None
 
 
+def of_another_model(owner):
+    """Keeps the prompt `shelf` as `other`, as if it had been made on a model that no box has."""
+    other = ROOT / "other.json"
+    command("prompt", "export", "shelf", other, "--force", home=owner)
+    record = json.loads(other.read_text())
+    record["model"]["fingerprint"] = "ab" * 32
+    other.write_text(json.dumps(record))
+    command("prompt", "import", other, "--name", "other", "--force", home=owner)
+
+
 def test_for_another_region_group_or_model():
     with Mosquitto() as broker, Box(broker) as box:
         box.has("connected")
@@ -259,12 +269,7 @@ def test_for_another_region_group_or_model():
             retain(broker, got)
         box.has("other-region")
         box.has("other-group")
-        other = ROOT / "other.json"
-        command("prompt", "export", "shelf", other, "--force", home=owner)
-        record = json.loads(other.read_text())
-        record["model"]["fingerprint"] = "ab" * 32
-        other.write_text(json.dumps(record))
-        command("prompt", "import", other, "--name", "other", "--force", home=owner)
+        of_another_model(owner)
         publish(broker, "other")
         assert "this box has default" in box.has("other-model")["said"]
 
@@ -282,12 +287,7 @@ def test_a_model_that_is_not_there_is_fetched():
     handler = functools.partial(Handler, directory=folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    other = ROOT / "other.json"
-    command("prompt", "export", "shelf", other, "--force", home=owner)
-    record = json.loads(other.read_text())
-    record["model"]["fingerprint"] = "ab" * 32
-    other.write_text(json.dumps(record))
-    command("prompt", "import", other, "--name", "other", "--force", home=owner)
+    of_another_model(owner)
     with Mosquitto() as broker, Box(broker) as box:
         url = f"http://127.0.0.1:{server.server_port}/wrong.rlpm"
         publish(broker, "other", "--bundle-url", url, "--bundle", folder / "wrong.rlpm")

@@ -19,7 +19,6 @@
 //! | `decision` | what a box does with a notice, before it looks at a picture |
 
 mod decision;
-#[cfg(feature = "pull")]
 pub mod fetch;
 pub mod follower;
 mod group;

@@ -205,7 +205,6 @@ fn attend(
     });
 }
 
-#[cfg(feature = "pull")]
 fn fetched(
     prompt: &Prompt,
     bundle: &Bundle,
@@ -230,12 +229,4 @@ fn fetched(
         .models
         .of_prompt(prompt)
         .map_err(|error| words(&error))
-}
-
-#[cfg(not(feature = "pull"))]
-fn fetched(_: &Prompt, _: &Bundle, server: &Server, _: &AtomicBool) -> Result<Arc<Model>, String> {
-    let models = models::in_words(&server.common.home);
-    Err(format!(
-        "{models}, and this program was built without downloads"
-    ))
 }

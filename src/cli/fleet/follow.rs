@@ -143,7 +143,6 @@ fn model_for(
     fetched(prompt, bundle, context).map(Arc::new)
 }
 
-#[cfg(feature = "pull")]
 fn fetched(prompt: &Prompt, bundle: &Bundle, context: &Context) -> Result<Model, String> {
     use crate::cli::model::pull::proxies;
     use crate::download::ClientOptions;
@@ -157,9 +156,4 @@ fn fetched(prompt: &Prompt, bundle: &Bundle, context: &Context) -> Result<Model,
     let file = fetch(home, prompt, bundle, options, &|| !context.stopped())
         .map_err(|error| error.to_string())?;
     Model::open(&file).map_err(|error| error.to_string())
-}
-
-#[cfg(not(feature = "pull"))]
-fn fetched(_: &Prompt, _: &Bundle, _: &Context) -> Result<Model, String> {
-    Err("no such model, and this program was built without downloads".into())
 }

@@ -241,13 +241,9 @@ fn bundle(url: &str, file: &Path) -> anyhow::Result<Bundle> {
     let reading = || format!("{} cannot be read", file.display());
     let opened = crate::files::open(file).with_context(reading)?;
     let bytes = opened.metadata().with_context(reading)?.len();
-    #[cfg(feature = "pull")]
     let sha256 = crate::download::Sha256::of(opened)
         .with_context(reading)?
         .to_string();
-    #[cfg(not(feature = "pull"))]
-    let sha256: String =
-        anyhow::bail!("this program was built without downloads, and with them went SHA-256");
     Ok(Bundle {
         url: url.into(),
         sha256,
