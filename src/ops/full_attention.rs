@@ -1,6 +1,6 @@
 //! Attention in which every query sees every row, as in an image tower: forward only.
 
-use multiversion::multiversion;
+use multiversion::{multiversion, target::match_target};
 use rayon::prelude::*;
 
 use super::Real;
@@ -27,8 +27,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Numbers that are summed in parallel.
-const LANES: usize = 64;
+/// What rows are filled up to with zeros: a multiple of all vectors that they are read in.
+const PADDING: usize = 64;
 
 /// Averages the values of all rows, weighted by the softmax of `scale * query . key`, head by head.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +110,7 @@ impl<'a> Head<'a> {
 
 /// The keys of a head as `[head, rows]`, filled up with zeros to whole lanes.
 fn transposed(key: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
-    let padded = rows.next_multiple_of(LANES);
+    let padded = rows.next_multiple_of(PADDING);
     let mut keys = vec![0.0; head * padded];
     for row in 0..rows {
         for (index, &number) in key.row(row, at, head).iter().enumerate() {
@@ -122,7 +122,7 @@ fn transposed(key: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
 
 /// The values of a head as `[rows, head]`, filled up with zeros to whole lanes.
 fn padded(value: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
-    let padded = head.next_multiple_of(LANES);
+    let padded = head.next_multiple_of(PADDING);
     let mut values = vec![0.0; rows * padded];
     for (row, values) in values.chunks_exact_mut(padded).enumerate() {
         values[..head].copy_from_slice(value.row(row, at, head));
@@ -130,57 +130,122 @@ fn padded(value: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
     values
 }
 
+/// Writes `[queries, width]`. Several queries read a matrix together, in as many sums as the registers hold; each sum is
+/// taken in the same order, whatever its neighbours.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
 fn attend(head: &Head, output: &mut [f32]) {
-    let &Head {
-        query,
-        rows,
-        width,
-        scale,
-        ..
-    } = head;
-    let mut probabilities = vec![0.0; rows.next_multiple_of(LANES)];
-    let mut sums = vec![0.0; width.next_multiple_of(LANES)];
-    for (row, output) in output.chunks_exact_mut(width).enumerate() {
-        weighted_sum(query.row(row, 0, width), &head.keys, &mut probabilities);
-        let probabilities = &mut probabilities[..rows];
-        let mut highest = f32::NEG_INFINITY;
-        for probability in probabilities.iter_mut() {
-            *probability *= scale;
-            highest = if *probability > highest {
-                *probability
-            } else {
-                highest
-            };
+    match_target! {
+        "x86_64+avx512f" => attend_with::<4, 64>(head, output),
+        "x86_64+avx2" => attend_with::<2, 32>(head, output),
+        "aarch64" => attend_with::<4, 16>(head, output),
+        _ => attend_with::<2, 16>(head, output),
+    }
+}
+
+#[inline(always)]
+fn attend_with<const QUERIES: usize, const LANES: usize>(head: &Head, output: &mut [f32]) {
+    let padded = head.rows.next_multiple_of(PADDING);
+    let mut probabilities = vec![0.0; QUERIES * padded];
+    let mut sums = vec![0.0; QUERIES * head.width.next_multiple_of(PADDING)];
+    let blocks = output.chunks_mut(QUERIES * head.width);
+    for (first, output) in (0..).step_by(QUERIES).zip(blocks) {
+        if output.len() == QUERIES * head.width {
+            attend_block::<QUERIES, LANES>(head, first, &mut probabilities, &mut sums, output);
+            continue;
         }
-        probabilities
-            .iter_mut()
-            .for_each(|probability| *probability = (*probability - highest).exponential());
-        let total = super::real::sum(probabilities);
-        weighted_sum(probabilities, &head.values, &mut sums);
-        let inverse = 1.0 / total;
-        for (output, sum) in output.iter_mut().zip(&sums) {
+        let probabilities = &mut probabilities[..padded];
+        let sums = &mut sums[..head.width.next_multiple_of(PADDING)];
+        for (row, output) in (first..).zip(output.chunks_exact_mut(head.width)) {
+            attend_block::<1, LANES>(head, row, probabilities, sums, output);
+        }
+    }
+}
+
+/// The `QUERIES` queries from `first` on.
+#[inline(always)]
+fn attend_block<const QUERIES: usize, const LANES: usize>(
+    head: &Head,
+    first: usize,
+    probabilities: &mut [f32],
+    sums: &mut [f32],
+    output: &mut [f32],
+) {
+    let queries = std::array::from_fn(|query| head.query.row(first + query, 0, head.width));
+    weighted_sums::<QUERIES, LANES>(queries, &head.keys, probabilities);
+    let padded = probabilities.len() / QUERIES;
+    let mut inverses = [0.0; QUERIES];
+    let rows = probabilities.chunks_exact_mut(padded);
+    for (probabilities, inverse) in rows.zip(&mut inverses) {
+        *inverse = 1.0 / exponentials(probabilities, head.rows, head.scale);
+    }
+    let weights = std::array::from_fn(|query| &probabilities[query * padded..][..head.rows]);
+    weighted_sums::<QUERIES, LANES>(weights, &head.values, sums);
+    let stride = sums.len() / QUERIES;
+    let rows = sums.chunks_exact(stride).zip(inverses);
+    for (output, (sums, inverse)) in output.chunks_exact_mut(head.width).zip(rows) {
+        for (output, sum) in output.iter_mut().zip(sums) {
             *output = sum * inverse;
         }
     }
 }
 
-/// The sum of the rows of `matrix`, which are as long as `sums`, each times its weight.
+/// Replaces the first `rows` scores by e to the power of how much each times `scale` is below the highest, and returns the
+/// sum of these. What is beyond them, to whole vectors, is replaced by anything.
 #[inline(always)]
-fn weighted_sum(weights: &[f32], matrix: &[f32], sums: &mut [f32]) {
-    let stride = sums.len();
-    for (block, sums) in sums.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        let mut lanes = [0.0; LANES];
-        for (weight, row) in weights.iter().zip(matrix.chunks_exact(stride)) {
-            let row: &[f32] = &row[block * LANES..][..LANES];
-            for (lane, number) in lanes.iter_mut().zip(row) {
-                *lane += weight * number;
+fn exponentials(scores: &mut [f32], rows: usize, scale: f32) -> f32 {
+    scores.iter_mut().for_each(|score| *score *= scale);
+    let highest = highest(&scores[..rows]);
+    scores
+        .iter_mut()
+        .for_each(|score| *score = (*score - highest).exponential());
+    super::real::sum(&scores[..rows])
+}
+
+/// The highest number; what is not a number is passed over.
+#[inline(always)]
+fn highest(numbers: &[f32]) -> f32 {
+    let higher = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, tail) = numbers.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &number) in lanes.iter_mut().zip(chunk) {
+            *lane = higher(*lane, number);
+        }
+    }
+    lanes
+        .iter()
+        .chain(tail)
+        .copied()
+        .fold(f32::NEG_INFINITY, higher)
+}
+
+/// For each of several rows of weights, the sum of the rows of `matrix`, each times its weight.
+#[inline(always)]
+fn weighted_sums<const ROWS: usize, const LANES: usize>(
+    weights: [&[f32]; ROWS],
+    matrix: &[f32],
+    sums: &mut [f32],
+) {
+    let stride = sums.len() / ROWS;
+    let count = weights[0].len();
+    let weights = weights.map(|weights| &weights[..count]);
+    for at in (0..stride).step_by(LANES) {
+        let mut lanes = [[0.0; LANES]; ROWS];
+        for index in 0..count {
+            let numbers: &[f32] = &matrix[index * stride + at..][..LANES];
+            for (lanes, weights) in lanes.iter_mut().zip(&weights) {
+                let weight = weights[index];
+                for (lane, number) in lanes.iter_mut().zip(numbers) {
+                    *lane += weight * number;
+                }
             }
         }
-        *sums = lanes;
+        for (sums, lanes) in sums.chunks_exact_mut(stride).zip(&lanes) {
+            sums[at..][..LANES].copy_from_slice(lanes);
+        }
     }
 }
 

@@ -2,13 +2,17 @@
 //! whole tile is assembly. It reads the panels of the other kernels: sixteen groups of four inputs are a tile register.
 
 use std::arch::asm;
+use std::cell::Cell;
+use std::mem::MaybeUninit;
 
 use tract_linalg::isa::{self, Isa};
 
 use super::{PANEL, Prefetch, TileInputs, TileOutputs, Vector};
 
-/// Rows in the largest tile: two registers.
-pub(super) const TALLEST: usize = 32;
+/// Rows in the largest tile: two passes over the panel, each with two registers of sixteen rows.
+pub(super) const TALLEST: usize = 64;
+/// Rows of a pass.
+pub(super) const PASS: usize = 32;
 /// Inputs in a register.
 pub(super) const STEP: usize = 64;
 
@@ -38,6 +42,11 @@ fn permitted() -> bool {
     false
 }
 
+/// An odd number of cache lines, so that the sixteen rows of a register do not fall on a few of the cache's sets.
+pub(super) fn stride(filled: usize) -> usize {
+    filled + STEP * usize::from((filled / STEP).is_multiple_of(2))
+}
+
 /// What the registers hold: the operand of `ldtilecfg`.
 #[repr(C, align(64))]
 struct Shapes {
@@ -48,25 +57,20 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// A [`super::Tile`] of at most [`TALLEST`] rows. Registers 0 to 3 are the sums of two times sixteen rows and two times
-/// sixteen channels, 4 and 5 the rows, 6 and 7 the panel.
-pub(super) unsafe fn tile(panel: &[Vector], x: TileInputs<i8>, y: TileOutputs, prefetch: Prefetch) {
-    const GROUP: usize = 4 * PANEL;
-    let rows = x.starts.len();
-    let steps = size_of_val(panel) / (STEP * PANEL);
-    assert!(
-        (1..=TALLEST).contains(&rows)
-            && x.stride == STEP * steps
-            && x.values.len() == rows * x.stride
-            && y.channels <= PANEL
-            && y.sums.len() >= (rows - 1) * y.stride + y.channels
-    );
-    let low = rows.min(16);
-    let high = rows - low;
-    // A register must have a row; the second half of few rows is computed from the first row, and dropped.
-    let shape = |index: usize| match index {
+thread_local! {
+    /// The rows of the two registers of sums, while they have shapes: giving them some takes as long as a few steps.
+    static SHAPES: Cell<Option<[usize; 2]>> = const { Cell::new(None) };
+}
+
+/// Gives the registers their shapes: sums and rows of `low` and of `high` rows, and sixteen groups of a panel.
+#[inline(always)]
+unsafe fn shape([low, high]: [usize; 2]) {
+    if SHAPES.replace(Some([low, high])) == Some([low, high]) {
+        return;
+    }
+    let rows = |register: usize| match register {
         0 | 1 | 4 => low as u8,
-        2 | 3 | 5 => high.max(1) as u8,
+        2 | 3 | 5 => high as u8,
         6 | 7 => 16,
         _ => 0,
     };
@@ -75,67 +79,117 @@ pub(super) unsafe fn tile(panel: &[Vector], x: TileInputs<i8>, y: TileOutputs, p
         start_row: 0,
         reserved: [0; 14],
         bytes: [0; 16],
-        rows: std::array::from_fn(shape),
+        rows: std::array::from_fn(rows),
     };
     shapes.bytes[..8].fill(64);
-    let mut sums = [[0u32; PANEL]; TALLEST];
-    let second = if high > 0 { low * x.stride } else { 0 };
-    // SAFETY: the CPU has the instructions and the process may use them. Registers 4 and 5 read `low` and `high` rows of
-    // 64 inputs in each of `steps` steps, 6 and 7 sixteen groups of the panel, all within them, as asserted; the sums are
-    // written to sixteen rows of 32 numbers each at most. The registers are released at the end.
-    unsafe {
-        asm!(
-            "ldtilecfg [{shapes}]",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "test {steps}, {steps}",
-            "jz 3f",
-            "2:",
-            "tileloadd tmm6, [{panel} + {group}]",
-            "tileloadd tmm4, [{first} + {stride}]",
-            "tdpbssd tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{panel} + {group} + 64]",
-            "tdpbssd tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{second} + {stride}]",
-            "tdpbssd tmm2, tmm5, tmm6",
-            "tdpbssd tmm3, tmm5, tmm7",
-            "add {panel}, 2048",
-            "add {first}, 64",
-            "add {second}, 64",
-            // Sixteen addresses a step, as for sixteen groups.
-            "mov {count:e}, 16",
-            "4:",
-            "prefetcht0 [{ahead}]",
-            "add {ahead}, {ahead_step}",
-            "dec {count:e}",
-            "jnz 4b",
-            "dec {steps}",
-            "jnz 2b",
-            "3:",
-            "tilestored [{sums} + {group}], tmm0",
-            "tilestored [{sums} + {group} + 64], tmm1",
-            "add {sums}, 2048",
-            "tilestored [{sums} + {group}], tmm2",
-            "tilestored [{sums} + {group} + 64], tmm3",
-            "tilerelease",
-            shapes = in(reg) &raw const shapes,
-            steps = inout(reg) steps => _,
-            panel = inout(reg) panel.as_ptr() => _,
-            group = in(reg) GROUP,
-            first = inout(reg) x.values.as_ptr() => _,
-            second = inout(reg) x.values.as_ptr().add(second) => _,
-            stride = in(reg) x.stride,
-            ahead = inout(reg) prefetch.start => _,
-            ahead_step = in(reg) prefetch.step,
-            count = out(reg) _,
-            sums = inout(reg) sums.as_mut_ptr() => _,
-            options(nostack),
-        );
+    // SAFETY: the CPU has the instruction and the process may use it.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack)) };
+}
+
+/// Gives the registers back: what follows, tract's kernels included, finds none in use.
+pub(super) unsafe fn release() {
+    if SHAPES.take().is_some() {
+        // SAFETY: as above.
+        unsafe { asm!("tilerelease", options(nostack)) };
     }
-    // The second register's rows begin at the seventeenth, and there are none unless the first is full.
-    for (row, sums) in sums[..rows].iter().enumerate() {
-        y.sums[row * y.stride..][..y.channels].copy_from_slice(&sums[..y.channels]);
+}
+
+/// A [`super::Tile`] of at most [`TALLEST`] rows; [`release`] follows. Registers 0 to 3 are the sums of two times sixteen
+/// rows and two times sixteen channels, 4 and 5 the rows, 6 and 7 the panel. Both passes have the same height: the second
+/// takes in some of the first's rows again if need be.
+pub(super) unsafe fn tile(panel: &[Vector], x: TileInputs<i8>, y: TileOutputs, prefetch: Prefetch) {
+    const GROUP: usize = 4 * PANEL;
+    let rows = x.starts.len();
+    let steps = size_of_val(panel) / (STEP * PANEL);
+    assert!(
+        (1..=TALLEST).contains(&rows)
+            && x.stride >= STEP * steps
+            && x.values.len() == rows * x.stride
+            && y.channels <= PANEL
+            && y.sums.len() >= (rows - 1) * y.stride + y.channels
+    );
+    let passes = rows.div_ceil(PASS);
+    let height = rows.div_ceil(passes);
+    let low = height.min(16);
+    // A register must have a row; where a pass has no more than sixteen, the second registers repeat the first row.
+    let (second, high) = match height - low {
+        0 => (0, 1),
+        high => (low, high),
+    };
+    let whole = y.channels == PANEL;
+    // Not filled with zeros: that would take as long as a step.
+    let mut some = MaybeUninit::<[[u32; PANEL]; TALLEST]>::uninit();
+    let (to, stride) = if whole {
+        (y.sums.as_mut_ptr(), y.stride)
+    } else {
+        (some.as_mut_ptr().cast(), PANEL)
+    };
+    let mut ahead = prefetch.start;
+    // Addresses a step: one for each of sixteen groups and each pass of the largest tile.
+    let each = 16 * TALLEST / PASS / passes;
+    // SAFETY: the CPU has the instructions and the process may use them.
+    unsafe { shape([low, high]) };
+    for first in [0, rows - height].into_iter().take(passes) {
+        // SAFETY: as above. Registers 4 and 5 read `low` and `high` rows of 64 inputs in each of `steps` steps, 6 and 7
+        // sixteen groups of the panel, all within them, as asserted; sums are written to rows of 32 numbers, each a row of
+        // the product or of `some`.
+        unsafe {
+            let x_first = x.values.as_ptr().add(first * x.stride);
+            let to = to.add(first * stride);
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "test {steps}, {steps}",
+                "jz 3f",
+                "2:",
+                "tileloadd tmm6, [{panel} + {group}]",
+                "tileloadd tmm4, [{first} + {stride}]",
+                "tileloadd tmm7, [{panel} + {group} + 64]",
+                "tileloadd tmm5, [{second} + {stride}]",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "tdpbssd tmm2, tmm5, tmm6",
+                "tdpbssd tmm3, tmm5, tmm7",
+                "add {panel}, 2048",
+                "add {first}, 64",
+                "add {second}, 64",
+                "mov {count:e}, {each:e}",
+                "4:",
+                "prefetcht1 [{ahead}]",
+                "add {ahead}, {ahead_step}",
+                "dec {count:e}",
+                "jnz 4b",
+                "dec {steps}",
+                "jnz 2b",
+                "3:",
+                "tilestored [{low} + {sums}], tmm0",
+                "tilestored [{low} + {sums} + 64], tmm1",
+                "tilestored [{high} + {sums}], tmm2",
+                "tilestored [{high} + {sums} + 64], tmm3",
+                steps = inout(reg) steps => _,
+                panel = inout(reg) panel.as_ptr() => _,
+                group = in(reg) GROUP,
+                first = inout(reg) x_first => _,
+                second = inout(reg) x_first.add(second * x.stride) => _,
+                stride = in(reg) x.stride,
+                ahead = inout(reg) ahead,
+                ahead_step = in(reg) prefetch.step,
+                each = in(reg) each,
+                count = out(reg) _,
+                low = in(reg) to,
+                high = in(reg) to.add(second * stride),
+                sums = in(reg) size_of::<u32>() * stride,
+                options(nostack),
+            );
+        }
+    }
+    if !whole {
+        for row in 0..rows {
+            // SAFETY: the passes wrote 32 sums of each row.
+            let sums: &[u32; PANEL] = unsafe { &*some.as_ptr().cast::<[u32; PANEL]>().add(row) };
+            y.sums[row * y.stride..][..y.channels].copy_from_slice(&sums[..y.channels]);
+        }
     }
 }

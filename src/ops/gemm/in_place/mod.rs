@@ -59,13 +59,17 @@ struct Functions {
     depth: usize,
     /// Inputs that rows are filled up to with zeros: a multiple of the depth.
     step: usize,
-    /// Output channels that a tile computes at once, in passes over the panel.
-    channels: usize,
+    /// Inputs from one row to the next, for rows that are filled up to so many.
+    stride: fn(usize) -> usize,
+    /// How often a tile reads its panel: for a few rows or output channels at a time.
+    passes: usize,
     /// Whether it reads weights as unsigned, each 128 too large.
     unsigned: bool,
     tiles: Tiles,
     interleave: Interleave,
     interleave_columns: InterleaveColumns,
+    /// What follows the tiles of a task on the same thread, if anything. Unsafe: the CPU must have the instructions.
+    finish: Option<unsafe fn()>,
 }
 
 impl fmt::Display for InPlace {
@@ -129,7 +133,7 @@ type InterleaveColumns =
 struct TileInputs<'a, V> {
     /// One after the other.
     values: &'a [V],
-    /// Values from one row to the next, a multiple of the kernel's step.
+    /// Values from one row to the next: no fewer than the kernel's steps read.
     stride: usize,
     /// What each row's sums begin at.
     starts: &'a [i32],
@@ -167,7 +171,7 @@ enum Values {
 impl Inputs {
     /// None yet of `rows` rows of `inner` values.
     fn new(kernel: &Functions, rows: usize, inner: usize) -> Inputs {
-        let stride = inner.next_multiple_of(kernel.step);
+        let stride = (kernel.stride)(inner.next_multiple_of(kernel.step));
         let room = rows * stride;
         Inputs {
             values: match kernel.tiles {
@@ -290,6 +294,7 @@ impl UnpackedMatrix {
             .collect();
         let packed = self.packed(&parts);
         let sum = |x: &Inputs, columns: Range<usize>, tile: &mut _| {
+            let _finish = Finish(self.kernel.0.finish);
             let width = columns.len();
             let sums = accumulators_mut(tile);
             for first in columns.clone().step_by(PANELS * PANEL) {
@@ -417,7 +422,7 @@ impl UnpackedMatrix {
         first: usize,
     ) -> impl Iterator<Item = Prefetch> {
         let kernel = self.kernel.0;
-        let steps = self.inner.div_ceil(kernel.depth) * (PANEL / kernel.channels);
+        let steps = self.inner.div_ceil(kernel.depth) * kernel.passes;
         // Parts mostly follow each other in memory, and this is only a hint.
         let lines = parts[0].as_ptr();
         let (start, step) = match packed {
@@ -433,6 +438,18 @@ impl UnpackedMatrix {
             start: start.wrapping_add(done * step),
             step,
         })
+    }
+}
+
+/// Runs a kernel's [`Functions::finish`] when dropped, however the task ends.
+struct Finish(Option<unsafe fn()>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if let Some(finish) = self.0 {
+            // SAFETY: whoever has the kernel has its instructions.
+            unsafe { finish() };
+        }
     }
 }
 

@@ -25,7 +25,8 @@ static DOT: Functions = Functions {
     name: "neondot_in_place_5x16",
     depth: 4,
     step: 16,
-    channels: 16,
+    stride: |filled| filled,
+    passes: PANEL / 16,
     unsigned: false,
     tiles: Tiles::Bytes(&[
         dot_tile::<1>,
@@ -36,17 +37,20 @@ static DOT: Functions = Functions {
     ]),
     interleave: lines::<4>,
     interleave_columns: columns::<4>,
+    finish: None,
 };
 
 static NEON: Functions = Functions {
     name: "neon_in_place_5x4",
     depth: 16,
     step: 16,
-    channels: 4,
+    stride: |filled| filled,
+    passes: PANEL / 4,
     unsigned: false,
     tiles: Tiles::Bytes(&[tile::<1>, tile::<2>, tile::<3>, tile::<4>, tile::<5>]),
     interleave: lines::<16>,
     interleave_columns: columns::<16>,
+    finish: None,
 };
 
 fn lines<const DEPTH: usize>(lines: &[&[i8]], panel: &mut [Vector]) {

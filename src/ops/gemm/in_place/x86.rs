@@ -53,11 +53,13 @@ macro_rules! kernel {
             name: $name,
             depth: 4,
             step: 4,
-            channels: WIDE * <$instructions as Instructions>::CHANNELS,
+            stride: |filled| filled,
+            passes: PANEL / (WIDE * <$instructions as Instructions>::CHANNELS),
             unsigned: $flip == FLIP,
             tiles: Tiles::$inputs(&[$($module::tile_of::<$rows>),*]),
             interleave: $interleave,
             interleave_columns: $columns,
+            finish: None,
         };
 
         mod $module {
@@ -102,11 +104,13 @@ static AMX: Functions = Functions {
     name: "amx_in_place_32x32",
     depth: 4,
     step: amx::STEP,
-    channels: PANEL,
+    stride: amx::stride,
+    passes: amx::TALLEST / amx::PASS,
     unsigned: false,
     tiles: Tiles::Bytes(&[amx::tile as Tile<i8>; amx::TALLEST]),
     interleave: interleave_512::<0>,
     interleave_columns: interleave_columns_512::<0>,
+    finish: Some(amx::release),
 };
 
 kernel!(
@@ -323,7 +327,7 @@ impl Instructions for Sse4 {
     #[inline(always)]
     unsafe fn inputs(at: *const i16) -> __m128i {
         // SAFETY: promised by the caller.
-        unsafe { _mm_set1_epi64x(at.cast::<i64>().read_unaligned()) }
+        unsafe { _mm_castpd_si128(_mm_loaddup_pd(at.cast())) }
     }
 
     #[inline(always)]
