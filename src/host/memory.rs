@@ -166,6 +166,18 @@ pub fn keep_freed() {
     }
 }
 
+/// Hands freed memory back at once, where it is large, as weights are. Otherwise glibc keeps more and more of it from the first
+/// large piece that is freed on: an import of a large model then has all its weights twice, those that it is done with and
+/// those that it has made.
+pub fn return_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: as above.
+    unsafe {
+        // Said once, it is not raised any more.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
+
 /// Has all threads share one heap. Otherwise each gets addresses of its own, 64 MiB at a time, which a low `ulimit -v` does
 /// not leave; it must be called before they are started.
 pub fn one_arena() {

@@ -4,7 +4,10 @@ use super::DEFAULT;
 use crate::cli::output::aligned;
 use crate::cli::{Context, interruptible, usage};
 use crate::clip::Precision;
-use crate::clip::import::{self, ImportOptions, Origin, Overrides, from_directory, from_files};
+use crate::clip::import::{
+    self, ImportError, ImportOptions, ImportReport, Origin, Overrides, from_directory, from_files,
+};
+use crate::host::memory;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde_json::json;
 use std::path::PathBuf;
@@ -138,7 +141,7 @@ fn check(mut options: ImportOptions, choices: &Choices, context: &Context) -> an
     };
     let (origins, precision) = (options.origins.clone(), options.precision);
     let bar = output.spinner("importing, to keep nothing");
-    let imported = interruptible(context, "the import", move || import::import(&options));
+    let imported = made(options, context);
     bar.finish_and_clear();
     let (_, report) = match imported? {
         Ok(done) => done,
@@ -204,7 +207,7 @@ pub fn keep(
 
     let bar = output.spinner("importing");
     let (noted, precision) = (options.notes.len(), options.precision);
-    let imported = interruptible(context, "the import", move || import::import(&options));
+    let imported = made(options, context);
     bar.finish_and_clear();
     let (bundle, report) = imported??;
     let path = context
@@ -239,6 +242,14 @@ pub fn keep(
     ));
     Ok(())
 }
+
+/// The bundle that `options` describe, in as little memory as that takes.
+fn made(options: ImportOptions, context: &Context) -> anyhow::Result<Made> {
+    memory::return_freed();
+    interruptible(context, "the import", move || import::import(&options))
+}
+
+type Made = Result<(Vec<u8>, ImportReport), ImportError>;
 
 /// The name that is given, or a fitting form of what the files are called.
 pub fn chosen_name(given: Option<&str>, called: &str) -> anyhow::Result<String> {
