@@ -2,6 +2,8 @@
 //! fuses. What is left are operators that both towers are recognised by; what cannot be taken apart is refused with the
 //! cure.
 
+mod products;
+
 use std::collections::HashMap;
 
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -53,6 +55,7 @@ pub fn take_apart(graph: &mut GraphProto, length: usize) -> Result<(), String> {
             .map(|it| (it.name.clone(), it.dims.clone()))
             .collect(),
         truths: truths(graph),
+        ranks: products::ranks(graph),
         count: 0,
     };
     for node in std::mem::take(&mut graph.node) {
@@ -69,6 +72,7 @@ pub fn take_apart(graph: &mut GraphProto, length: usize) -> Result<(), String> {
             ("MultiHeadAttention", _) => parts.multi_head_attention(&node)?,
             ("SkipLayerNormalization", _) => parts.skip_layer_normalization(&node)?,
             ("FusedMatMul", _) => parts.scaled_product(&node)?,
+            ("FusedConv", _) => parts.fused_convolution(&node)?,
             ("FastGelu", _) => parts.gelu(&node, "tanh"),
             ("BiasGelu", _) => parts.gelu(&node, "none"),
             ("QuickGelu", _) => parts.quick_gelu(&node),
@@ -90,6 +94,7 @@ fn is_read(operator: &str) -> bool {
         "Attention",
         "BiasGelu",
         "FastGelu",
+        "FusedConv",
         "FusedMatMul",
         "MultiHeadAttention",
         "QuickGelu",
@@ -164,6 +169,8 @@ struct Parts {
     initializers: Vec<TensorProto>,
     dims: HashMap<String, Vec<i64>>,
     truths: HashMap<String, bool>,
+    /// How many axes values have, where that is known.
+    ranks: HashMap<String, usize>,
     count: usize,
 }
 
@@ -439,29 +446,6 @@ impl Parts {
         of.extend(input(3).map(String::as_str));
         let attributes = vec![number("axis", -1), epsilon];
         self.node("LayerNormalization", &of, attributes, Some(&node.output[0]));
-        Ok(())
-    }
-
-    /// A product times a number.
-    fn scaled_product(&mut self, node: &NodeProto) -> Result<(), String> {
-        let turns = ["transA", "transB", "transBatchA", "transBatchB"];
-        let turned = turns.iter().any(|name| integer(node, name) == Some(1));
-        let [a, b] = &node.input[..] else {
-            return Err(unread(node, "two factors"));
-        };
-        if turned {
-            return Err(unread(
-                node,
-                "a product of values as they are, not transposed",
-            ));
-        }
-        let Some(alpha) = float(node, "alpha").filter(|&alpha| alpha != 1.0) else {
-            self.node("MatMul", &[a, b], vec![], Some(&node.output[0]));
-            return Ok(());
-        };
-        let product = self.node("MatMul", &[a, b], vec![], None);
-        let alpha = self.floats(&[1], vec![alpha]);
-        self.node("Mul", &[&product, &alpha], vec![], Some(&node.output[0]));
         Ok(())
     }
 

@@ -201,6 +201,10 @@ exporters! {
         "open_clip, then onnxruntime's `optimizer --model_type bert` (SkipLayerNormalization, BiasGelu)";
     optimised_by_a_session: "optimised-session",
         "transformers, as a session of onnxruntime writes it, extended optimisations (FusedMatMul, BiasGelu)";
+    siglip_optimised_by_a_session: "optimised-session-siglip",
+        "transformers, SigLIP's image tower, as a session writes it (FusedMatMul of transposed factors); text tower of another model";
+    mobileclip_optimised_by_a_session: "optimised-session-mobileclip",
+        "open_clip, image tower as MobileCLIP-S1, as a session writes it (FusedConv, FusedMatMul); text tower of another model";
     open_clip_fused_projection_quick_gelu: "openclip-quick-ts17",
         "open_clip, TorchScript exporter, opset 17, fused in_proj, QuickGELU";
     open_clip_dynamo_gelu: "openclip-gelu-dynamo18",
