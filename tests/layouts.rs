@@ -344,6 +344,11 @@ fn ten_wrong_folders_are_a_sentence_each_from_a_folder_and_from_a_hub() {
             changed(text, Some(pointer)),
             "text_model.onnx is a pointer of Git LFS ... git lfs pull",
         ),
+        // Before the text tower, which may take minutes, is worked on.
+        (
+            changed(image, Some(pointer)),
+            "vision_model.onnx is a pointer of Git LFS ... git lfs pull",
+        ),
         (
             changed("tokenizer.json", Some(pointer)),
             "pointer of Git LFS",

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use tract_onnx::pb::tensor_proto::DataLocation;
 use tract_onnx::pb::{GraphProto, TensorProto};
 
-use super::onnx::{self, OnnxError};
+use super::onnx::{self, OnnxError, Parsed};
 
 /// Names that exporters give the two towers, image first, before a suffix that tells the precision. A name alone holds
 /// both towers.
@@ -206,7 +206,7 @@ pub fn instead(names: &BTreeSet<String>) -> Option<String> {
 /// # Errors
 /// A file that is not ONNX, and names outside its folder.
 pub fn outside_weights(path: &Path) -> Result<Vec<String>, OnnxError> {
-    let proto = onnx::parse(path)?;
+    let Parsed { proto, .. } = onnx::parse(path)?;
     let mut names = BTreeSet::new();
     if let Some(graph) = &proto.graph {
         in_graph(graph, &mut names);

@@ -242,6 +242,9 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         notes: options.notes.clone(),
         origins: options.origins.clone(),
     };
+    // Both at once: the other one may take minutes.
+    onnx::check_files(&options.text)?;
+    onnx::check_files(&options.image)?;
     let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
     let mut writer = BundleWriter::default();
     if options.tokenizer_json.len() > LARGE_TOKENIZER {

@@ -7,6 +7,7 @@ mod slim;
 pub use inputs::Role;
 
 use inputs::{fix_input, roles};
+use slim::Slim;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array1;
@@ -115,7 +116,7 @@ pub struct OnnxFile {
 
 /// Pixels a side of the picture that the file at `path` takes, where it says so.
 pub fn picture_size(path: &Path) -> Option<u32> {
-    let proto = parse(path).ok()?;
+    let Parsed { proto, .. } = parse(path).ok()?;
     proto.graph?.input.iter().find_map(|input| {
         let Some(pb::type_proto::Value::TensorType(tensor)) = &input.r#type.as_ref()?.value else {
             return None;
@@ -130,8 +131,15 @@ pub fn picture_size(path: &Path) -> Option<u32> {
     })
 }
 
+/// A model as its file says it.
+pub struct Parsed {
+    pub proto: pb::ModelProto,
+    /// Where the files lie that hold its weights.
+    pub folder: PathBuf,
+}
+
 /// The model at `path`; its large weights stay in the file ([`slim`]), where tract finds them.
-pub fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
+pub fn parse(path: &Path) -> Result<Parsed, OnnxError> {
     let file = std::fs::metadata(path).map_err(|source| OnnxError::Io {
         path: path.to_owned(),
         source,
@@ -162,14 +170,44 @@ pub fn parse(path: &Path) -> Result<pb::ModelProto, OnnxError> {
     let parsed = guarded("parse the file", || {
         let onnx = tract_onnx::onnx();
         match slim {
-            Some(bytes) => onnx.proto_model_for_read(&mut &bytes[..]),
-            None => onnx.proto_model_for_path(path),
+            Some(Slim { bytes, folder }) => Ok(Parsed {
+                proto: onnx.proto_model_for_read(&mut &bytes[..])?,
+                folder,
+            }),
+            None => Ok(Parsed {
+                proto: onnx.proto_model_for_path(path)?,
+                folder: folder_of(path).to_owned(),
+            }),
         }
     });
     parsed.map_err(|source| OnnxError::Invalid {
         path: path.to_owned(),
         what: format!("is not an ONNX file, or was cut off ({source}); download it again"),
     })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// That the file at `path` is a model, and neither it nor a file with weights of it a pointer of Git LFS. It is cheap.
+///
+/// # Errors
+/// The file that is something else.
+pub fn check_files(path: &Path) -> Result<(), OnnxError> {
+    for name in super::layout::outside_weights(path)? {
+        let weights = folder_of(path).join(name);
+        if files::is_lfs_pointer(&weights) {
+            return Err(OnnxError::Invalid {
+                path: weights,
+                what: format!("is {}", files::LFS_POINTER),
+            });
+        }
+    }
+    Ok(())
 }
 
 impl OnnxFile {
@@ -183,11 +221,8 @@ impl OnnxFile {
             path: path.to_owned(),
             source,
         };
-        let mut proto = parse(path)?;
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let Parsed { mut proto, folder } = parse(path)?;
+        let folder = &*folder;
         let onnx = tract_onnx::onnx()
             .with_ignore_output_shapes(true)
             .with_ignore_value_info(true);

@@ -1,10 +1,11 @@
 //! An ONNX file without its large weights: they stay in the file, and their tensors say where, as those of weights in a
 //! file of their own do. So a file of a gigabyte is not in memory once as it is, once parsed and once as tensors.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::host::memory;
 
@@ -20,27 +21,48 @@ const TENSOR_DATA_LOCATION: u64 = 14;
 /// A field with its length before it.
 const BYTES: u64 = 2;
 
-/// The bytes of the model at `path` without its large weights, which are then named as the bytes of this file that they
-/// are. Nothing where the file is not one that can be taken apart so: it is read as it is then.
+/// A model without its large weights, which are named as the bytes of the file that they are.
+pub struct Slim {
+    pub bytes: Vec<u8>,
+    /// Where that file lies: elsewhere than it was named, if there is but a link to it.
+    pub folder: PathBuf,
+}
+
+/// The model at `path` without its large weights. Nothing where the file is not one that can be taken apart so: it is read
+/// as it is then.
 ///
 /// # Errors
 /// If the file cannot be opened.
-pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // tract looks for the bytes under this name in the folder, and follows no link out of it.
+pub fn read(path: &Path) -> io::Result<Option<Slim>> {
+    // tract looks for the bytes under this name in the folder, and follows no link out of it. Caches of downloads are full of
+    // links.
     let real = path.canonicalize()?;
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new(".")).canonicalize()?;
+    let folder = folder.unwrap_or(Path::new("."));
     let name = real.file_name().and_then(|name| name.to_str());
-    let Some(name) = name.filter(|_| real.parent() == Some(&*folder)) else {
+    let (Some(name), Some(real_folder)) = (name, real.parent()) else {
         return Ok(None);
     };
+    let is_link = real_folder != folder.canonicalize()?;
     let map = memory::map(&File::open(&real)?)?;
-    Ok(Slimmer { file: &map, name }.model())
+    let slimmer = Slimmer {
+        file: &map,
+        name,
+        outside: Cell::new(false),
+    };
+    let slim = slimmer.model().map(|bytes| Slim {
+        bytes,
+        folder: if is_link { real_folder } else { folder }.to_owned(),
+    });
+    // Files of weights lie where the link does.
+    Ok(slim.filter(|_| !(is_link && slimmer.outside.get())))
 }
 
 struct Slimmer<'a> {
     file: &'a [u8],
     name: &'a str,
+    /// Whether weights are in other files.
+    outside: Cell<bool>,
 }
 
 /// One field of a message.
@@ -85,7 +107,10 @@ impl Slimmer<'_> {
             match field.number {
                 // That it is in this file may be said as well.
                 TENSOR_DATA_LOCATION if self.file[field.value.clone()] == [0] => {}
-                TENSOR_EXTERNAL_DATA | TENSOR_DATA_LOCATION => return None,
+                TENSOR_EXTERNAL_DATA | TENSOR_DATA_LOCATION => {
+                    self.outside.set(true);
+                    return None;
+                }
                 TENSOR_RAW_DATA if field.kind == BYTES && raw.is_none() => raw = Some(field.value),
                 TENSOR_RAW_DATA => return None,
                 _ => slim.extend(&self.file[field.whole]),
@@ -177,7 +202,7 @@ mod tests {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import/hf-dynamo18");
         let path = folder.join("textual.onnx");
-        let slim = read(&path).unwrap().unwrap();
+        let slim = read(&path).unwrap().unwrap().bytes;
         let size = std::fs::metadata(&path).unwrap().len() as usize;
         assert!(slim.len() < size / 2, "{} of {size} bytes", slim.len());
         let onnx = tract_onnx::onnx();
@@ -208,14 +233,22 @@ mod tests {
         }
     }
 
+    /// As the caches of Hugging Face's tools have them: it was in memory twice.
     #[cfg(unix)]
     #[test]
-    fn a_link_to_a_file_elsewhere_is_read_whole() {
+    fn weights_of_a_file_behind_a_link_stay_there_unless_others_lie_beside_the_link() {
         let folder = tempfile::tempdir().unwrap();
-        let link = folder.path().join("model.onnx");
-        let fixture = "tests/fixtures/import/hf-dynamo18/textual.onnx";
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture);
-        std::os::unix::fs::symlink(file, &link).unwrap();
-        assert!(read(&link).unwrap().is_none());
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import");
+        let link = |case: &str| {
+            let link = folder.path().join(case);
+            let file = fixtures.join(case).join("textual.onnx");
+            std::os::unix::fs::symlink(file, &link).unwrap();
+            read(&link).unwrap()
+        };
+        let slim = link("hf-dynamo18").unwrap();
+        let real = fixtures.join("hf-dynamo18").canonicalize().unwrap();
+        assert_eq!(slim.folder, real);
+        assert!(slim.bytes.len() < 100_000, "{}", slim.bytes.len());
+        assert!(link("hf-external").is_none());
     }
 }
