@@ -113,9 +113,9 @@ fn frames_hint(error: &FramesError) -> Option<String> {
         #[cfg(feature = "rtsp")]
         FramesError::Rtsp(RtspError::LoginMissing) => LOGIN.into(),
         #[cfg(feature = "rtsp")]
-        FramesError::Rtsp(RtspError::Transport | RtspError::NoDatagrams) => {
-            "--rtsp-transport tcp|udp chooses".into()
-        }
+        FramesError::Rtsp(
+            RtspError::Transport | RtspError::Channels(_) | RtspError::NoDatagrams,
+        ) => "--rtsp-transport tcp|udp chooses".into(),
         FramesError::Address { .. } => {
             "give rtsp://HOST/PATH or http://HOST/PATH, or pipe the pictures in with --camera -"
                 .into()

@@ -38,6 +38,8 @@ pub struct Behaviour {
     pub also_asks: Option<&'static str>,
     /// The channel within the connection on which pictures come, whatever was asked for.
     pub channel: u8,
+    /// How far behind it the channel is said to be on which reports come.
+    pub reports: i16,
     /// What stands behind the transport.
     pub transport: &'static str,
 }
@@ -69,6 +71,7 @@ impl Behaviour {
             refuses: None,
             also_asks: None,
             channel: 0,
+            reports: 1,
             transport: "",
         }
     }
@@ -177,7 +180,7 @@ fn serve(stream: &TcpStream, behaviour: &Behaviour, seen: &Mutex<Vec<String>>) -
                     }
                     None => {
                         let channel = behaviour.channel;
-                        let reports = channel ^ 1;
+                        let reports = i16::from(channel) + behaviour.reports;
                         format!("RTP/AVP/TCP;unicast;interleaved={channel}-{reports}")
                     }
                 };

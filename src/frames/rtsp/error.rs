@@ -29,6 +29,12 @@ pub enum RtspError {
     /// It does not send over TCP, or over UDP.
     #[error("the camera does not send this way: choose the other of tcp and udp")]
     Transport,
+    /// It numbers the channels within the connection as nobody else does.
+    #[error(
+        "the camera numbers the channels of its connection in a way that is not supported ({0}): choose udp, or read it through \
+         ffmpeg"
+    )]
+    Channels(String),
     /// Datagrams were asked for, and none came.
     #[error(
         "the camera answers, but its datagrams do not arrive: a firewall may stop them; tcp sends within the connection"
@@ -111,6 +117,7 @@ impl RtspError {
             | RtspError::LoginKind
             | RtspError::NoStream
             | RtspError::Transport
+            | RtspError::Channels(_)
             | RtspError::NoDatagrams
             | RtspError::NoVideo(_)
             | RtspError::Codec(_)
@@ -124,6 +131,9 @@ impl RtspError {
     /// What `error` of the client's comes to; a login was `given` or not.
     pub(super) fn of(error: &retina::Error, given: bool) -> RtspError {
         let said = error.to_string();
+        if let Some(channels) = channels(&said) {
+            return RtspError::Channels(channels);
+        }
         match error.status_code() {
             Some(401) if said.contains("Can't understand WWW-Authenticate") => RtspError::LoginKind,
             Some(401 | 403) if given => RtspError::LoginRefused,
@@ -137,6 +147,18 @@ impl RtspError {
             _ => RtspError::Broken(first_line(&said)),
         }
     }
+}
+
+/// The channels that the client refuses, for it takes an even one and the next, as the standard has it.
+fn channels(said: &str) -> Option<String> {
+    const REFUSED: [&str; 2] = [
+        "Expected adjacent channels; got ",
+        "Can't assign odd channel id ",
+    ];
+    let (_, named) = REFUSED.iter().find_map(|words| said.split_once(words))?;
+    let number = |c: char| c.is_ascii_digit() || c == '-';
+    let named: String = named.chars().take_while(|c| number(*c)).collect();
+    (!named.is_empty()).then_some(named)
 }
 
 const UNREACHABLE: &str = "Unable to connect to RTSP server: ";

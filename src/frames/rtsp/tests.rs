@@ -393,6 +393,29 @@ fn a_camera_that_chooses_the_channels_is_heard_on_them() {
 }
 
 #[test]
+fn channels_in_an_order_of_their_own_are_a_sentence_and_datagrams_come_all_the_same() {
+    for (channel, reports, named) in [(1, -1, "(1-0)"), (1, 1, "(1)"), (0, 0, "(0-0)")] {
+        let camera = Camera::like(Behaviour {
+            channel,
+            reports,
+            ..Behaviour::good()
+        });
+        let address = url(&camera, "");
+        fails(address.clone(), request(), named);
+        fails(
+            address.clone(),
+            request(),
+            "choose udp, or read it through ffmpeg",
+        );
+        let request = Request {
+            transport: RtspTransport::Udp,
+            ..request()
+        };
+        assert_eq!(shows(address, request, 3).len(), 3);
+    }
+}
+
+#[test]
 fn what_cameras_add_to_the_transport_is_passed_over() {
     is_shown(|camera| {
         camera.transport = ";source=127.0.0.1;server_port=5000-5001;ssrc=12345678;mode=\"PLAY\"";
