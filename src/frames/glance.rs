@@ -4,7 +4,7 @@
 use image::RgbImage;
 
 use super::frame::{Range, RawFrame};
-use super::jpeg::with_codes;
+use super::jpeg::mended;
 pub use super::scan::GreyBlocks;
 use super::scan::grey_blocks;
 use crate::prompt::Rectangle;
@@ -45,9 +45,7 @@ impl<'a> Unopened<'a> {
             })
         };
         match *self {
-            Unopened::Raw(RawFrame::Jpeg(bytes)) => {
-                grey_blocks(&with_codes(bytes)).map(Glance::Blocks)
-            }
+            Unopened::Raw(RawFrame::Jpeg(bytes)) => grey_blocks(&mended(bytes)).map(Glance::Blocks),
             Unopened::Raw(RawFrame::Yuyv {
                 width,
                 height,

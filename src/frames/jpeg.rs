@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+const START_OF_IMAGE: [u8; 2] = [0xff, 0xd8];
 const START_OF_SCAN: u8 = 0xda;
 const END_OF_IMAGE: u8 = 0xd9;
 
@@ -79,9 +80,64 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
     })
 }
 
+/// The same picture as decoders want it, where cameras write it otherwise: with two start markers, without the codes that the
+/// standard has as an example, or with its height only behind the scan.
+pub(super) fn mended(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let mut once = bytes;
+    while once.starts_with(&[START_OF_IMAGE, START_OF_IMAGE].concat()) {
+        once = &once[START_OF_IMAGE.len()..];
+    }
+    let mut mended = with_codes(once);
+    if let Some(Lines { at, height, frame }) = lines_behind_the_scan(&mended) {
+        let whole = mended.to_mut();
+        whole.drain(at..at + LINES);
+        if let Some(frame) = frame {
+            whole[frame + 5..frame + 7].copy_from_slice(&height);
+        }
+    }
+    mended
+}
+
+/// Bytes of the segment behind a scan that says how many lines there are (DNL, B.2.5).
+const LINES: usize = 6;
+
+/// Such a segment, which decoders refuse.
+struct Lines {
+    /// Where it is.
+    at: usize,
+    height: [u8; 2],
+    /// The header of the frame, if it has no height.
+    frame: Option<usize>,
+}
+
+fn lines_behind_the_scan(bytes: &[u8]) -> Option<Lines> {
+    let (mut frame, mut scan) = (None, None);
+    for (marker, at) in segments(bytes) {
+        match marker {
+            0xc0..=0xc3 if bytes.get(at + 5..at + 7) == Some(&[0, 0]) => frame = Some(at),
+            START_OF_SCAN => scan = Some(at),
+            _ => {}
+        }
+    }
+    // Where nothing depends on it, it is looked for only where it stands in all usual pictures: before the end marker.
+    let from = match frame {
+        Some(_) => scan?,
+        None => scan?.max(bytes.len().saturating_sub(LINES + 2)),
+    };
+    let mut behind = bytes[from..].windows(LINES).enumerate();
+    behind.find_map(|(at, segment)| match *segment {
+        [0xff, 0xdc, 0, 4, high, low] => Some(Lines {
+            at: from + at,
+            height: [high, low],
+            frame,
+        }),
+        _ => None,
+    })
+}
+
 /// The same picture with the codes that the standard has as an example (annex K.3), where it has none: cameras on USB leave
 /// out what they all have in common.
-pub(super) fn with_codes(bytes: &[u8]) -> Cow<'_, [u8]> {
+fn with_codes(bytes: &[u8]) -> Cow<'_, [u8]> {
     let (mut usual, mut scan) = (false, None);
     for (marker, at) in segments(bytes) {
         match marker {
@@ -189,9 +245,45 @@ mod tests {
         assert!(without.len() < whole.len());
         let decoded = decode_picture(&without, 1 << 20).unwrap();
         assert_eq!(decoded, decode_picture(&whole, 1 << 20).unwrap());
-        assert!(matches!(with_codes(&whole), Cow::Borrowed(_)));
+        assert!(matches!(mended(&whole), Cow::Borrowed(_)));
         for cut in 0..without.len() {
-            let _ = (with_codes(&without[..cut]), rare(&without[..cut]));
+            let _ = (mended(&without[..cut]), rare(&without[..cut]));
+        }
+    }
+
+    fn whole() -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/picture/");
+        std::fs::read(format!("{folder}rgb420.jpg")).unwrap()
+    }
+
+    /// Line cameras and scanners do not know the height before the end.
+    #[test]
+    fn a_height_that_stands_behind_the_scan_is_read() {
+        let mut late = whole();
+        let (_, frame) = segments(&late).find(|(marker, _)| *marker == 0xc0).unwrap();
+        let height = [late[frame + 5], late[frame + 6]];
+        late[frame + 5..frame + 7].fill(0);
+        let message = decode_picture(&late, 1 << 20).unwrap_err().to_string();
+        assert!(message.contains("height"), "{message}");
+        let end = late.len() - 2;
+        late.splice(end..end, [0xff, 0xdc, 0, 4, height[0], height[1]]);
+        let decoded = decode_picture(&late, 1 << 20).unwrap();
+        assert_eq!(decoded, decode_picture(&whole(), 1 << 20).unwrap());
+        // Said twice, it is right as well.
+        late[frame + 5..frame + 7].copy_from_slice(&height);
+        assert_eq!(decoded, decode_picture(&late, 1 << 20).unwrap());
+        for cut in 0..late.len() {
+            let _ = mended(&late[..cut]);
+        }
+    }
+
+    #[test]
+    fn a_second_start_marker_is_passed_over() {
+        let twice = [&[0xff, 0xd8, 0xff, 0xd8][..], &whole()].concat();
+        let decoded = decode_picture(&twice, 1 << 20).unwrap();
+        assert_eq!(decoded, decode_picture(&whole(), 1 << 20).unwrap());
+        for length in 0..7 {
+            let _ = mended(&twice[..length]);
         }
     }
 

@@ -13,7 +13,7 @@ use image::{
 };
 
 use super::folder::advice;
-use super::jpeg::{JpegHeader, rare, with_codes};
+use super::jpeg::{JpegHeader, mended, rare};
 use super::reduced::{Reduction, decode_reduced};
 use super::scan::share_lost;
 use crate::files;
@@ -183,7 +183,7 @@ fn guarded(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     if bytes.is_empty() {
         return Err(PictureError::Empty);
     }
-    let bytes = with_codes(bytes);
+    let bytes = mended(bytes);
     // A mistake of a decoder must not stop a camera.
     catch_unwind(|| decode(&bytes, most))
         .unwrap_or_else(|_| Err(PictureError::Damaged("its decoder gave up".into())))

@@ -15,7 +15,7 @@ use super::folder_camera::{FolderCamera, FolderEvent};
 use super::frame::{Frame, RawFrame};
 use super::glance::Unopened;
 use super::http::{self, Patience};
-use super::jpeg::with_codes;
+use super::jpeg::mended;
 use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
@@ -565,7 +565,7 @@ impl Stream {
 
 fn decoded(mut raw: RawFrame, camera: &str, index: u64) -> CameraEvent {
     if let RawFrame::Jpeg(bytes) = &mut raw
-        && let Cow::Owned(whole) = with_codes(bytes)
+        && let Cow::Owned(whole) = mended(bytes)
     {
         // What is kept of it is read by other programs as well.
         *bytes = whole;
