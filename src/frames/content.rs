@@ -26,6 +26,8 @@ pub enum Content {
     Png,
     /// WebP pictures.
     WebP,
+    /// Anything, compressed.
+    Gzip,
     /// A web page.
     Page,
     /// Other text.
@@ -48,6 +50,7 @@ impl fmt::Display for Content {
             Content::Uncompressed => "is it uncompressed video? `ffmpeg ... -f mjpeg -` makes JPEG of it",
             Content::Png => "are they PNG pictures? set JPEG in the camera's settings",
             Content::WebP => "are they WebP pictures? set JPEG in the camera's settings",
+            Content::Gzip => "is it compressed (gzip)? have it sent as it is",
             Content::Page => "is it a web page? the stream has an address of its own, which the camera's manual names",
             Content::Text => "is it text? the stream has an address of its own, which the camera's manual names",
         })
@@ -66,6 +69,7 @@ pub fn guess(bytes: &[u8]) -> Option<Content> {
         [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', ..] => Content::Avi,
         [0x1a, 0x45, 0xdf, 0xa3, ..] => Content::Matroska,
         [b'F', b'L', b'V', 1, ..] => Content::Flv,
+        [0x1f, 0x8b, 8, ..] => Content::Gzip,
         [b'Y', b'U', b'V', b'4', ..] => Content::Uncompressed,
         _ if has(b"\x89PNG\r\n\x1a\n") => Content::Png,
         _ if has(b"WEBPVP8") => Content::WebP,
@@ -101,6 +105,7 @@ mod tests {
             (&[0, 0, 0, 1, 0x40, 1, 0x0c], Content::H265),
             (b"\0\0\0\x20ftypisom", Content::Mp4),
             (b"\0\0\0\x20moofABCDEFGH", Content::Mp4),
+            (&[0x1f, 0x8b, 8, 0, 0, 0], Content::Gzip),
             (b"<HTML><body>login", Content::Page),
             (b"{\"error\": \"no\"}", Content::Text),
             (

@@ -4,7 +4,8 @@
 use super::HttpError;
 use crate::frames::Login;
 use base64::Engine as _;
-use digest_auth::{AuthContext, WwwAuthenticateHeader};
+use digest_auth::{AuthContext, Qop, WwwAuthenticateHeader};
+use std::borrow::Cow;
 
 /// How a camera is logged in to, from one request to the next.
 #[derive(Default)]
@@ -38,7 +39,12 @@ impl Authentication {
                 Some(format!("Basic {secret}"))
             }
             Kind::Digest(challenge) => {
-                let context = AuthContext::new(&login.user, &login.password, uri);
+                let mut context = AuthContext::new(&login.user, &login.password, uri);
+                let qop = challenge.qop.as_deref().unwrap_or_default();
+                if qop.contains(&Qop::AUTH_INT) && !qop.contains(&Qop::AUTH) {
+                    // The digest of the body as well, and that of a GET is empty.
+                    context.body = Some(Cow::Borrowed(&[]));
+                }
                 let answer = challenge.respond(&context).ok()?;
                 Some(answer.to_header_string())
             }

@@ -88,7 +88,8 @@ enum Answer {
 impl Answer {
     fn of(head: &Head) -> Result<Answer, HttpError> {
         match (head.status, &head.location) {
-            (200, _) => Ok(Answer::Body),
+            // Proxies and microcontrollers say success in other words.
+            (200..=299, _) => Ok(Answer::Body),
             (301 | 302 | 303 | 307 | 308, Some(place)) => Ok(Answer::Redirect(place.clone())),
             (401, _) => Ok(Answer::Login),
             (status, _) => Err(HttpError::Status {

@@ -37,8 +37,9 @@ impl<S: Read> Response<S> {
             rest: io::Cursor::new(rest),
             framing: match head.length {
                 _ if head.chunked => Framing::Chunks(0),
+                // Nothing would be no picture: those who say so send one all the same, and end the connection.
+                Some(0) | None => Framing::ToTheEnd,
                 Some(length) => Framing::Length(length),
-                None => Framing::ToTheEnd,
             },
             single: head.kind.starts_with("image/"),
         }
@@ -57,10 +58,15 @@ impl<S: Read> Response<S> {
         let mut pictures = 0;
         let (mut last, mut skipped) = (Instant::now(), 0);
         loop {
-            let count = self.read(&mut bytes)?;
-            if count == 0 {
-                break;
-            }
+            let count = match self.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(count) => count,
+                // The body is shorter than was said, and what was wanted of it has come.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && pictures == 1 => {
+                    return Ok(true);
+                }
+                Err(error) => return Err(error.into()),
+            };
             for picture in splitter.push(&bytes[..count]) {
                 pictures += 1;
                 (last, skipped) = (Instant::now(), splitter.skipped());

@@ -188,6 +188,30 @@ fn pictures_without_an_end_marker_are_shown() {
 }
 
 #[test]
+fn a_body_of_another_length_than_was_said_is_shown() {
+    for length in [0, PICTURE.len() + 7] {
+        let camera = odd(move |_, out| {
+            write!(
+                out,
+                "HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
+            )?;
+            out.write_all(PICTURE)
+        });
+        shows(&camera, "", "/", 2);
+    }
+    let nothing = odd(|_, out| out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    let (_, failures) = watch(nothing.url("", "/"), 1);
+    assert!(failures[0].contains("nothing"), "{failures:?}");
+}
+
+#[test]
+fn a_second_start_marker_before_a_picture_is_passed_over() {
+    let twice = [&[0xff, 0xd8][..], PICTURE].concat();
+    let camera = odd(move |_, out| stream_of(out, &twice, QUICKLY));
+    shows(&camera, "", "/", 2);
+}
+
+#[test]
 fn fill_bytes_before_a_zero_in_a_scan_are_data() {
     let camera = odd(|_, out| stream_of(out, FILL_BYTES, QUICKLY));
     shows(&camera, "", "/", 2);
@@ -228,7 +252,7 @@ fn authorization(request: &str) -> &str {
 const BASIC: &str = "Basic YWRtaW46czNjcmV0";
 
 /// Whether `request` has the digest of the user admin with the password s3cret (RFC 7616, qop=auth).
-fn digest_is_right(request: &str, realm: &str, hash: fn(String) -> String) -> bool {
+fn digest_is_right(request: &str, realm: &str, hash: impl Fn(String) -> String) -> bool {
     let fields = authorization(request).strip_prefix("Digest ");
     let field = |name: &str| {
         let mut fields = fields.unwrap_or_default().split(", ");
@@ -282,6 +306,41 @@ fn digest_logins_are_answered_whatever_the_realm_is_called() {
             assert_eq!(camera.requests().len(), 3);
         }
     }
+}
+
+#[test]
+fn a_digest_that_covers_the_empty_body_of_a_request_is_answered() {
+    let camera = odd(|request, out| {
+        let body = md5(String::new());
+        let with_body = move |text: String| {
+            // The second of the parts that are hashed is the request's, and has the body's digest behind it.
+            let is_request = text.starts_with("GET:");
+            md5(if is_request {
+                format!("{text}:{body}")
+            } else {
+                text.replace(":auth:", ":auth-int:")
+            })
+        };
+        if digest_is_right(request, "cam", with_body) {
+            return snapshot(out, "Content-Type: image/jpeg\r\n");
+        }
+        let challenge = "Digest realm=\"cam\", qop=\"auth-int\", nonce=\"abc\"".to_owned();
+        refuse(out, &[challenge])
+    });
+    shows(&camera, "admin:s3cret@", "/", 2);
+}
+
+#[test]
+fn success_in_other_words_is_success() {
+    let camera = odd(|_, out| {
+        let length = PICTURE.len();
+        write!(
+            out,
+            "HTTP/1.1 203 Non-Authoritative Information\r\nContent-Length: {length}\r\n\r\n"
+        )?;
+        out.write_all(PICTURE)
+    });
+    shows(&camera, "", "/", 2);
 }
 
 #[test]
