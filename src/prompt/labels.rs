@@ -395,6 +395,9 @@ fn other_form(text: &str) -> Option<&'static str> {
         .collect();
     let all = |of: &dyn Fn(&str) -> bool| !lines.is_empty() && lines.iter().all(|line| of(line));
     let first = lines.first()?;
+    if first.starts_with("{\\rtf") {
+        return Some("a document of a word processor");
+    }
     if first.starts_with('[') || first.starts_with('{') {
         return Some("JSON");
     }
@@ -411,6 +414,12 @@ fn other_form(text: &str) -> Option<&'static str> {
         || all(&|line| line.starts_with("- "))
     {
         return Some("YAML");
+    }
+    if all(&|line| ["* ", "• "].iter().any(|mark| line.starts_with(mark))) {
+        return Some("labels with a mark before each");
+    }
+    if all(&|line| line.len() > 1 && line.starts_with('|') && line.ends_with('|')) {
+        return Some("a table");
     }
     let numbered = |(from, separator): (usize, char)| {
         (from..).zip(&lines).all(|(number, line)| {

@@ -109,6 +109,9 @@ fn lists_of_other_forms_are_told_what_they_look_like() {
         ("1) mug\n2) bottle\n", "numbers before them"),
         ("\"mug\",\n\"bottle\"\n", "quoted"),
         ("<html>", "XML"),
+        ("{\\rtf1\\ansi mug\\par key}", "a word processor"),
+        ("* mug\n* key\n", "a mark before each"),
+        ("| label |\n|---|\n| mug |\n", "a table"),
     ] {
         let message = refusal(text);
         assert!(
