@@ -1,6 +1,6 @@
 //! The text side of a training step on a text tower of ViT-B/32's size with random weights, one thread: forward and
 //! backward of 10, 100 and 1,000 classes with names of one to three tokens, in eight bits and in floats, and of 10 and 100
-//! in a tower of which every token sees every other. A line of JSON a size, medians beside the best round. `cargo bench --bench text_step`
+//! in towers of which every token sees every other, read at the end token and by a head of attention. A line of JSON a size, medians beside the best round. `cargo bench --bench text_step`
 
 use std::time::Instant;
 
@@ -26,15 +26,17 @@ fn main() {
         .build_global()
         .expect("the first use of the pool");
     keep_freed();
-    let whole = |padding| Reading::Whole {
-        padding,
-        pooling: Pooling::End,
-    };
+    let whole = |padding, pooling| Reading::Whole { padding, pooling };
+    let seen = Padding::Token(0);
     // MobileCLIP sees its padding, so every text has 77 rows.
     let readings = [
         ("causal", Reading::Causal),
-        ("whole, padding hidden", whole(Padding::Hidden)),
-        ("whole, padding seen", whole(Padding::Token(0))),
+        (
+            "whole, padding hidden",
+            whole(Padding::Hidden, Pooling::End),
+        ),
+        ("whole, padding seen", whole(seen, Pooling::End)),
+        ("whole, pooling head", whole(seen, Pooling::Attention)),
     ];
     let towers = [("int8", true), ("f32", false)].map(|(precision, quantised)| {
         readings.map(|(name, reading)| (precision, name, tower(quantised, reading)))
@@ -66,6 +68,14 @@ fn main() {
 
 fn tower(quantised: bool, reading: Reading) -> TextTower {
     let mut rng = Rng::new(1);
+    let by_attention = matches!(
+        reading,
+        Reading::Whole {
+            pooling: Pooling::Attention,
+            ..
+        }
+    );
+    let head = by_attention.then(|| random::pooling_head(&mut rng, SIZES.width, SIZES.heads));
     let mut transformer = random::weights(&mut rng, SIZES, Activation::QuickGelu);
     if quantised {
         transformer = random::quantised(transformer);
@@ -77,7 +87,7 @@ fn tower(quantised: bool, reading: Reading) -> TextTower {
         final_norm: transformer.final_norm,
         projection: transformer.projection,
         projection_bias: None,
-        pooling_head: None,
+        pooling_head: head,
         heads: transformer.heads,
         activation: transformer.activation,
         start_token: Some(998),
