@@ -6,7 +6,7 @@
 #
 # The box is Debian's kernel, busybox, edge-rlp and the test, under qemu in software emulation: no hardware, no module of
 # this machine's kernel. For arm64 it runs the edge-rlp that cross/build.sh made (profile `release`, or $EDGE_RLP_PROFILE),
-# for amd64 this machine's own build. The log is left in target/box/. Installs what it needs from Debian and PyPI.
+# for amd64 this machine's own build (or $EDGE_RLP). The log is left in target/box/. Installs what it needs from Debian and PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source cross/toolchain.sh
@@ -16,7 +16,7 @@ test="${1:-}"
 name="${2:-arm64}"
 case "$test/$name" in
 camera/arm64 | power/arm64) triple=aarch64-linux-musl binary="target/cross/aarch64-unknown-linux-gnu/${EDGE_RLP_PROFILE:-release}/edge-rlp" ;;
-camera/amd64 | power/amd64) triple=x86_64-linux-musl binary="target/release/edge-rlp" ;;
+camera/amd64 | power/amd64) triple=x86_64-linux-musl binary="${EDGE_RLP:-target/release/edge-rlp}" ;;
 *)
     sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2
     exit 2
