@@ -7,15 +7,19 @@
 //!     cargo run --release --example tables -- calibration   # calibration error, unknown pictures, 5 seeds
 //!     cargo run --release --example tables -- unlabelled    # nobody there to label, 2 seeds
 //!     cargo run --release --example tables -- drift         # pictures that change under a prompt in use
+//!     cargo run --release --example tables -- fleet [FOLDER...]    # ten boxes, alone and together, 3 seeds
 //!
 //! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
-//! seeds in its place, as in 100,101, and reports each run on standard error. Every figure is a
+//! seeds in its place, as in 100,101, and reports each run on standard error; `fleet` takes folders of photographs, with one
+//! sub-folder a label. Every figure is a
 //! mean over seeds on 50 test pictures a class; features are computed once and kept in memory.
 
 #[path = "tables/calibration.rs"]
 mod calibration;
 #[path = "tables/drift.rs"]
 mod drift;
+#[path = "tables/fleet.rs"]
+mod fleet;
 #[path = "tables/unlabelled.rs"]
 mod unlabelled;
 
@@ -49,6 +53,10 @@ const UNSEEN_SEED: u64 = 2_000_000;
 const PENALTY: f32 = 1e-4;
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("fleet") {
+        let folders: Vec<_> = std::env::args_os().skip(2).map(Into::into).collect();
+        return fleet::table(&Model::embedded()?, &folders);
+    }
     if std::env::args().nth(1).as_deref() == Some("drift") {
         return drift::table(&Model::embedded()?);
     }
@@ -71,7 +79,7 @@ fn main() -> Result<()> {
         Some("ablation") => ablation(&model),
         Some("calibration") => calibration::table(&model),
         _ => bail!(
-            "say which table: model, adaptation, base-to-new, ablation, calibration, unlabelled or drift"
+            "say which table: model, adaptation, base-to-new, ablation, calibration, unlabelled, drift or fleet"
         ),
     }
 }
@@ -462,8 +470,8 @@ fn without_template(classes: &Classes, set: &FeatureSet, seed: u64) -> Result<De
     };
     let options = Options::of(Tuning::Rlp).with_seed(seed);
     let start = [Delta::LowRank(factors)];
-    let (delta, _) = train(&objective, &start, &options, &mut |_| {
+    let reached = train(&objective, &start, &options, &mut |_| {
         ControlFlow::Continue(())
     })?;
-    Ok(Delta::Full(delta.matrix() - template))
+    Ok(Delta::Full(reached.delta.matrix() - template))
 }

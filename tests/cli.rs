@@ -86,6 +86,35 @@ fn the_same_seed_trains_the_same_numbers() {
 }
 
 #[test]
+fn a_sisters_prompt_is_a_start_and_a_candidate_and_the_prompt_itself_is_none() {
+    let dir = Directory::new();
+    let taught =
+        dir.command("adapt --camera demo:peephole --prompt sister --seed 5 --shots 12 --force");
+    taught.words("--views 1 --steps 40").ok();
+    let adapt = dir.command("adapt --camera demo:peephole --sister sister --force --json");
+    let report = adapt
+        .words("--shots 2 --views 1 --steps 1 --dropout 0.1")
+        .ok()
+        .json();
+    let sister = &report["sisters"][0];
+    assert_eq!(sister["name"], "sister");
+    assert!(
+        sister["accuracy"].as_f64() > report["trained_accuracy"].as_f64(),
+        "{report}"
+    );
+    assert_eq!(report["kept_sister"], "sister");
+    assert_eq!(report["adapted_accuracy"], sister["accuracy"]);
+    dir.ok("prompt show default").prints("of a sister camera");
+
+    let again = dir.command("adapt --camera demo:peephole --sister default --force");
+    again
+        .words(QUICK)
+        .fails(2, "--sister default ... has seen these shots");
+    let nobody = dir.command("adapt --camera demo:peephole --sister nobody --force");
+    nobody.words(QUICK).fails(1, "nobody");
+}
+
+#[test]
 fn a_demo_folder_is_adapted_to_and_classified_with_its_own_labels() {
     let dir = Directory::new();
     dir.ok("demo --out pictures --shots 3 --test 2 --json");

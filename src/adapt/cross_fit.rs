@@ -4,8 +4,8 @@
 use super::features::FeatureSet;
 use super::prototypes::Discriminant;
 use super::{AdaptError, Task};
-use crate::classifier::{best, softmax_rows};
-use crate::prompt::Delta;
+use crate::classifier::{Scorer, best, softmax_rows};
+use crate::prompt::{Delta, Prototypes};
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
 /// What prototypes may count beside the prompt: the spread of their logits.
@@ -92,6 +92,30 @@ impl Scores {
         self.pictures.extend(rows);
         self.labels.extend(rows.iter().map(|&row| set.labels[row]));
         Ok(())
+    }
+
+    /// The same pictures, which are of `set`, as a prompt from elsewhere answers them, by its `change` and its prototypes: those
+    /// count what they are meant to at a strength of 1.
+    ///
+    /// # Errors
+    /// If it does not fit the task.
+    pub fn answered_by(
+        &self,
+        task: &Task,
+        set: &FeatureSet,
+        (change, prototypes): (&Delta, Option<&Prototypes>),
+    ) -> Result<Scores, AdaptError> {
+        let (features, _) = set.select(&self.pictures).every_view();
+        let texts = task.text_features(Some(change))?;
+        let prompt = features.dot(&texts.t());
+        let together = Scorer::new(texts.view(), prototypes)?.scores(features.view());
+        let means = prototypes.map(|of| features.dot(&unit_rows(&of.means.table()).t()));
+        Ok(Scores {
+            gaussians: (together - &prompt) * task.model.logit_scale,
+            means: means.unwrap_or_else(|| Array2::zeros(prompt.dim())),
+            prompt,
+            ..self.clone()
+        })
     }
 
     /// A table's rows of the pictures as they are, without their crops.

@@ -8,8 +8,9 @@ use super::features::FeatureSet;
 use super::options::{Judging, Options};
 use super::outcome::Outcome;
 use super::prototypes::Discriminant;
-use super::trainer::{Progress, StepReport};
-use super::{AdaptError, Task, drift, fit};
+use super::sisters::{Sister, Sisters};
+use super::trainer::{Progress, Reached, StepReport};
+use super::{AdaptError, Begin, Task, drift, fit};
 use crate::prompt::{Delta, FeatureStatistics};
 use ndarray::Axis;
 use std::collections::HashMap;
@@ -28,6 +29,8 @@ pub struct Again<'a> {
     pub ids: &'a [u64],
     /// What the last training left; none begins at the template.
     pub memory: Option<&'a Memory>,
+    /// Prompts of sister cameras, where training may begin that has no memory, and which may be kept in place of what is trained.
+    pub sisters: &'a [Sister],
 }
 
 /// What a training leaves for the next one: its prompts, and which pictures each has not seen.
@@ -58,6 +61,10 @@ pub struct Judged {
     history: Vec<StepReport>,
     gaussians: Discriminant,
     scores: Scores,
+    /// What each sister makes of the same pictures.
+    sisters: Vec<(Sister, Scores)>,
+    /// The name of the one that training went on from.
+    start: Option<String>,
     /// Whether those that judged had not trained.
     unseen: bool,
     trained_on: usize,
@@ -77,11 +84,25 @@ impl Judged {
         options: &Options,
         progress: &mut Progress,
     ) -> Result<Judged, AdaptError> {
+        Judged::with_sisters(task, (pictures, &[]), options, progress)
+    }
+
+    /// The same with prompts of sister cameras.
+    ///
+    /// # Errors
+    /// As [`Judged::train`], and if a sister's prompt does not fit the model.
+    pub fn with_sisters(
+        task: &Task,
+        (pictures, sisters): (&FeatureSet, &[Sister]),
+        options: &Options,
+        progress: &mut Progress,
+    ) -> Result<Judged, AdaptError> {
         let ids: Vec<u64> = (0..pictures.labels.len() as u64).collect();
         let again = Again {
             pictures,
             ids: &ids,
             memory: None,
+            sisters,
         };
         Judged::again(task, &again, options, progress)
     }
@@ -123,7 +144,7 @@ impl Judged {
                 task,
                 shots,
                 &training.options,
-                training.start,
+                &training.begin,
                 &mut |report| {
                     progress(&StepReport {
                         step: done + report.step,
@@ -137,18 +158,28 @@ impl Judged {
         };
         for part in &plan.parts {
             let shots = pictures.select(&part.split.train);
-            let ((delta, _), gaussians) = stage(&shots, &part.training)?;
+            let ((reached, _), gaussians) = stage(&shots, &part.training)?;
+            let delta = reached.delta;
             scores.add(task, (pictures, &part.split.holdout), &delta, &gaussians)?;
             memory.parts[part.number] = Some(delta);
         }
         let shots = pictures.select(&plan.split.train);
-        let ((delta, history), gaussians) = stage(&shots, &plan.whole)?;
+        let ((reached, start), gaussians) = stage(&shots, &plan.whole)?;
+        let Reached { delta, history, .. } = reached;
         let unseen = !plan.parts.is_empty() || !plan.split.holdout.is_empty();
         if plan.parts.is_empty() {
             scores.add(task, (pictures, plan.split.judged()), &delta, &gaussians)?;
         }
         memory.whole = Some(delta.clone());
+        let mut sisters = Vec::new();
+        for sister in again.sisters.iter().filter(|_| unseen) {
+            let (change, means) = (&sister.delta, sister.prototypes.as_ref());
+            let answered = scores.answered_by(task, pictures, (change, means))?;
+            sisters.push((sister.clone(), answered));
+        }
         Ok(Judged {
+            sisters,
+            start: start.map(|place| plan.starts[place].0.clone()),
             delta,
             history,
             gaussians,
@@ -175,22 +206,43 @@ impl Judged {
             answers.usual_strength()
         };
         let prototypes = || self.gaussians.prototypes(strength, self.scale);
-        Outcome {
+        let evidence = Comparison::new(&self.scores, self.unseen, strength, self.scale);
+        let mut sisters = Sisters {
+            start: self.start.clone(),
+            trained: evidence.adapted_accuracy,
+            ..Sisters::default()
+        };
+        let mut outcome = Outcome {
             delta: self.delta.clone(),
             prototypes: (strength > 0.0).then(prototypes),
             history: self.history.clone(),
             trained_on: self.trained_on,
             statistics: self.statistics.clone(),
-            evidence: Comparison::new(&self.scores, self.unseen, strength, self.scale),
+            evidence,
+            sisters: Sisters::default(),
+        };
+        for (sister, scores) in &self.sisters {
+            let means = sister.prototypes(answers);
+            let strength = if means.is_some() { 1.0 } else { 0.0 };
+            let evidence = Comparison::new(scores, self.unseen, strength, self.scale);
+            let accuracy = evidence.adapted_accuracy;
+            sisters.judged.push((sister.name.clone(), accuracy));
+            if accuracy > outcome.evidence.adapted_accuracy {
+                sisters.kept = Some(sister.name.clone());
+                outcome.delta = sister.delta.clone();
+                outcome.prototypes = means.cloned();
+                outcome.trained_on = sister.images;
+                outcome.evidence = evidence;
+            }
         }
+        Outcome { sisters, ..outcome }
     }
 }
 
 /// How one prompt is trained.
 struct Training<'a> {
     options: Options,
-    /// Where it begins, if not at the template.
-    start: Option<&'a Delta>,
+    begin: Begin<'a>,
 }
 
 /// Pictures that one prompt judges.
@@ -208,6 +260,8 @@ struct Plan<'a> {
     /// What the prompt itself is trained on, and where there are no parts, those that judge and never train.
     split: Split,
     whole: Training<'a>,
+    /// Where a training may begin but at the template, with the name of the sister.
+    starts: Vec<(String, Delta)>,
     /// Steps of all trainings together.
     steps: usize,
 }
@@ -216,12 +270,19 @@ impl<'a> Plan<'a> {
     fn new(task: &Task, again: &Again<'a>, options: &Options) -> Result<Plan<'a>, AdaptError> {
         let (labels, classes) = (&again.pictures.labels, task.labels.len());
         let context = (task.layout.context.len(), task.model.text.width());
+        let sisters = again.sisters.iter();
+        let starts: Vec<(String, Delta)> = sisters
+            .filter_map(|sister| Some((sister.name.clone(), sister.start(options, context)?)))
+            .collect();
         let training = |start: Option<&'a Delta>, shorter: usize| {
-            let start = start.filter(|delta| fits(delta, options, context));
-            let share = if start.is_some() { AGAIN } else { 1 };
+            let deltas = || starts.iter().map(|(_, delta)| delta.clone()).collect();
+            let (begin, share) = match start.filter(|delta| fits(delta, options, context)) {
+                Some(delta) => (Begin::At(delta), AGAIN),
+                None => (Begin::Anywhere(deltas()), 1),
+            };
             let mut options = *options;
             options.recipe.steps = options.recipe.steps.div_ceil(shorter * share);
-            Training { options, start }
+            Training { options, begin }
         };
         let remembered = |number: usize| again.memory?.parts.get(number)?.as_ref();
         let (part_of, parts, share) = match options.judging {
@@ -252,6 +313,7 @@ impl<'a> Plan<'a> {
             parts,
             split,
             whole,
+            starts,
         })
     }
 }
@@ -270,7 +332,7 @@ mod tests {
     use super::*;
     use crate::adapt::Recipe;
     use crate::clip::Model;
-    use crate::prompt::{Label, Template, Tuning};
+    use crate::prompt::{Label, Prompt, Template, Tuning};
     use crate::rng::Rng;
     use ndarray::{Array2, Array3, s};
     use std::ops::ControlFlow;
@@ -309,6 +371,7 @@ mod tests {
                 pictures: set,
                 ids,
                 memory,
+                sisters: &[],
             };
             let mut steps = 0;
             let judged = Judged::again(&task, &again, &options, &mut |report| {
@@ -348,12 +411,97 @@ mod tests {
             pictures: &set,
             ids: &ids,
             memory: Some(second.memory()),
+            sisters: &[],
         };
         let plan = Plan::new(&task, &again, &other).unwrap();
-        assert!(
-            plan.whole.start.is_none()
-                && plan.parts.iter().all(|part| part.training.start.is_none())
+        let anew = |training: &Training| matches!(training.begin, Begin::Anywhere(_));
+        assert!(anew(&plan.whole) && plan.parts.iter().all(|part| anew(&part.training)));
+    }
+
+    #[test]
+    fn a_sister_is_kept_where_it_is_better_than_what_was_trained_and_its_class_means_only_where_they_may_answer()
+     {
+        let model = Model::embedded().unwrap();
+        let labels = ["mug", "key", "fish"].map(|name| Label::new(name, None).unwrap());
+        let template = Template::default();
+        let layout = model.layout(&template, &labels).unwrap();
+        let task = Task::new(&model, &labels, &layout).unwrap();
+        let recipe = Recipe {
+            steps: 26,
+            ..Recipe::of(Tuning::Rlp)
+        };
+        let options = Options::of(Tuning::Rlp).with_recipe(recipe);
+        let mut go_on = |_: &StepReport| ControlFlow::Continue(());
+        let all = drawn(model.text.joint_width(), 30);
+        let (elsewhere, here): (Vec<usize>, Vec<usize>) = (0..90).partition(|row| *row >= 9);
+        let (elsewhere, here) = (all.select(&elsewhere), all.select(&here));
+        let mut turned = elsewhere.clone();
+        turned.labels = turned.labels.iter().map(|label| (label + 1) % 3).collect();
+        let mut sisters = Vec::new();
+        for (name, set) in [("wrong", &turned), ("right", &elsewhere)] {
+            let judged = Judged::train(&task, set, &options, &mut go_on).unwrap();
+            let outcome = judged.outcome(Answers::WithPrototypes);
+            let mut prompt = outcome.prompt(&task, &template, &options).unwrap();
+            // A sister may have been taught the labels in another order.
+            prompt.labels.rotate_left(1);
+            let means = prompt.prototypes.as_ref().unwrap();
+            prompt.prototypes = Some(means.for_labels(&labels, &prompt.labels));
+            sisters.push(Sister::new(name, &prompt, &task, &template).unwrap());
+        }
+        // With dropout training begins at the template, and after a step it is there still.
+        let idle = Recipe {
+            steps: 1,
+            ..recipe.with_dropout(0.1)
+        };
+        let idle = options.with_recipe(idle);
+        let judged = Judged::with_sisters(&task, (&here, &sisters), &idle, &mut go_on).unwrap();
+        let outcome = judged.outcome(Answers::Prompt);
+        let found = &outcome.sisters;
+        assert_eq!(found.kept.as_deref(), Some("right"), "{found:?}");
+        assert_eq!(found.judged[1].1, outcome.evidence.adapted_accuracy);
+        assert!(found.trained < outcome.evidence.adapted_accuracy);
+        assert_eq!(
+            (&outcome.delta, &outcome.prototypes),
+            (&sisters[1].delta, &None)
         );
+        let prompt = outcome.prompt(&task, &template, &idle).unwrap();
+        assert_eq!(prompt.fault(), None);
+        assert!(sisters[1].prototypes(Answers::Best).is_some());
+
+        // With steps enough it begins there; what it then learns is its own.
+        let judged = Judged::with_sisters(&task, (&here, &sisters), &options, &mut go_on).unwrap();
+        assert_eq!(judged.start.as_deref(), Some("right"));
+        let wrong = Judged::with_sisters(&task, (&here, &sisters[..1]), &options, &mut go_on);
+        let found = wrong.unwrap().outcome(Answers::Best).sisters;
+        assert_eq!((found.start, found.kept), (None, None));
+
+        // Without pictures that were kept from training nobody is judged.
+        let seen = options.with_judging(Judging::HeldOut { share: 0.0 });
+        let judged = Judged::with_sisters(&task, (&here, &sisters), &seen, &mut go_on).unwrap();
+        assert!(judged.outcome(Answers::Best).sisters.judged.is_empty());
+    }
+
+    #[test]
+    fn a_prompt_of_another_model_template_or_task_is_no_sister() {
+        let model = Model::embedded().unwrap();
+        let label = |name| Label::new(name, None).unwrap();
+        let labels = [label("mug"), label("key")];
+        let template = Template::default();
+        let layout = model.layout(&template, &labels).unwrap();
+        let task = Task::new(&model, &labels, &layout).unwrap();
+        let change = Delta::Full(Array2::zeros((layout.context.len(), model.text.width())));
+        let of = |template: &Template, labels: Vec<Label>, fingerprint: [u8; 32]| {
+            Prompt::new("m", fingerprint, template.clone(), labels, change.clone())
+        };
+        let refused = |prompt: &Prompt| Sister::new("x", prompt, &task, &template).unwrap_err();
+        let own = model.fingerprint.0;
+        let found = refused(&of(&template, labels.to_vec(), [1; 32]));
+        assert!(found.to_string().contains("for the model m"), "{found}");
+        let other = Template::parse("a drawing of a {}.").unwrap();
+        let found = refused(&of(&other, labels.to_vec(), own));
+        assert!(found.to_string().contains("a drawing of a"), "{found}");
+        let found = refused(&of(&template, vec![label("jar")], own));
+        assert!(found.to_string().contains("taught jar"), "{found}");
     }
 
     /// The loss that a training from the template begins with.

@@ -53,6 +53,7 @@ pub mod outcome;
 pub mod pictures;
 pub mod prototypes;
 mod regularisers;
+pub mod sisters;
 pub mod task;
 #[doc(hidden)]
 pub mod trainer;
@@ -65,8 +66,9 @@ pub use judged::{Again, Judged, Memory};
 pub use options::{CommonShift, Density, Judging, Optimizer, Options, Recipe, Reference};
 pub use outcome::Outcome;
 pub use pictures::{LabelledPictures, PicturesError};
+pub use sisters::{Sister, SisterError, Sisters};
 pub use task::{MIN_LABELS, MIN_SHOTS, Task, check_labels, check_pictures};
-pub use trainer::{Progress, StepReport};
+pub use trainer::{Progress, Reached, StepReport};
 pub use verdict::{Judgement, MoreShots, Verdict};
 
 use crate::classifier::ClassifierError;
@@ -157,17 +159,41 @@ pub fn adapt(
     options: &Options,
     progress: &mut Progress,
 ) -> Result<Outcome<Comparison>, AdaptError> {
-    Ok(Judged::train(task, pictures, options, progress)?.outcome(options.answers))
+    adapt_with(task, pictures, &[], options, progress)
 }
 
-/// Trains a prompt on all views of all `shots`, from `start` on if there is one.
+/// As [`adapt`], with prompts of sister cameras as further starts, and as candidates for what is kept.
+///
+/// # Errors
+/// As [`adapt`], and if a sister's prompt does not fit the model.
+pub fn adapt_with(
+    task: &Task,
+    pictures: &FeatureSet,
+    sisters: &[Sister],
+    options: &Options,
+    progress: &mut Progress,
+) -> Result<Outcome<Comparison>, AdaptError> {
+    let judged = Judged::with_sisters(task, (pictures, sisters), options, progress)?;
+    Ok(judged.outcome(options.answers))
+}
+
+/// Where training begins.
+enum Begin<'a> {
+    /// At an earlier prompt.
+    At(&'a Delta),
+    /// At the template, or at one of these.
+    Anywhere(Vec<Delta>),
+}
+
+/// Trains a prompt on all views of all `shots`. Of many other places to begin at, only that with the lowest loss is tried: every
+/// trial takes a share of the steps. What comes back says which of them training went on from; none where it was the template.
 fn fit(
     task: &Task,
     shots: &FeatureSet,
     options: &Options,
-    start: Option<&Delta>,
+    begin: &Begin,
     progress: &mut Progress,
-) -> Result<(Delta, Vec<StepReport>), AdaptError> {
+) -> Result<(Reached, Option<usize>), AdaptError> {
     let (features, labels) = shots.every_view();
     let objective = Objective {
         task: *task,
@@ -177,9 +203,21 @@ fn fit(
             labels: &labels,
         },
     };
-    let starts = match start {
-        Some(delta) => vec![delta.clone()],
-        None => trainer::starts(&objective, options)?,
+    let (mut starts, others) = match begin {
+        Begin::At(delta) => (vec![(*delta).clone()], &[][..]),
+        Begin::Anywhere(others) => (trainer::starts(&objective, options)?, &others[..]),
     };
-    train(&objective, &starts, options, progress)
+    let mut nearest: Option<(usize, f32)> = None;
+    for (place, other) in others.iter().enumerate() {
+        let loss = objective.loss_at(other)?;
+        if nearest.is_none_or(|(_, least)| loss < least) {
+            nearest = Some((place, loss));
+        }
+    }
+    let own = starts.len();
+    starts.extend(nearest.map(|(place, _)| others[place].clone()));
+    let reached = train(&objective, &starts, options, progress)?;
+    let place = nearest.map(|(place, _)| place);
+    let place = place.filter(|_| reached.start >= own);
+    Ok((reached, place))
 }

@@ -1,6 +1,6 @@
 //! What comes of an adaptation: a trained prompt and the evidence on it, ready to be kept.
 
-use super::{Evidence, Options, StepReport, Task};
+use super::{Evidence, Options, Sisters, StepReport, Task};
 use crate::classifier::ClassifierError;
 use crate::prompt::{
     Delta, FeatureStatistics, Metrics, Prompt, Prototypes, Provenance, Template, density,
@@ -11,7 +11,7 @@ use crate::prompt::{
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Outcome<E> {
-    /// What was trained: the change to the template's context.
+    /// What was trained, or is kept in its place: the change to the template's context.
     pub delta: Delta,
     /// What is added to the prompt's scores; none where it answers alone.
     pub prototypes: Option<Prototypes>,
@@ -23,6 +23,8 @@ pub struct Outcome<E> {
     pub statistics: Option<FeatureStatistics>,
     /// What speaks for it.
     pub evidence: E,
+    /// What prompts of sister cameras came to; one of them may be what is here.
+    pub sisters: Sisters,
 }
 
 impl<E: Evidence> Outcome<E> {
@@ -57,13 +59,19 @@ impl<E: Evidence> Outcome<E> {
             delta: self.delta.clone(),
             context_singular_values: density::singular_values(context.view()),
             seed: options.seed,
-            recipe: options.recipe.in_words(),
+            recipe: match &self.sisters.kept {
+                None => options.recipe.in_words(),
+                Some(_) => "of a sister camera, better than what was trained here".into(),
+            },
             metrics: Metrics {
                 zero_shot_accuracy: comparison.map_or(0.0, |found| found.zero_shot_accuracy),
                 adapted_accuracy: comparison.map_or(0.0, |found| found.adapted_accuracy),
                 holdout_images: comparison.map_or(0, |found| found.held_out() as u32),
                 images: self.trained_on as u32,
-                steps: self.history.len() as u32,
+                steps: match &self.sisters.kept {
+                    None => self.history.len() as u32,
+                    Some(_) => 0,
+                },
             },
             calibration: comparison.and_then(|found| found.calibration.clone()),
             statistics: self.statistics.clone(),
@@ -108,6 +116,7 @@ mod tests {
                 persistence: 1.0,
                 refusal: None,
             },
+            sisters: Sisters::default(),
         };
         assert!(outcome.accepted());
         let options = Options::of(outcome.delta.tuning()).with_seed(7);

@@ -50,6 +50,18 @@ impl Objective<'_> {
         &self.task.layout.suffixes
     }
 
+    /// Cross-entropy of the shots where `change` is added to the context, in nats.
+    ///
+    /// # Errors
+    /// If the tower refuses the layout.
+    pub fn loss_at(&self, change: &Delta) -> Result<f32, AdaptError> {
+        let context = self.initial + &change.matrix();
+        let texts = self
+            .tower()
+            .class_features(context.view(), self.suffixes())?;
+        Ok(self.loss(texts.view()).loss)
+    }
+
     /// Cross-entropy of the shots against text features, `[classes, joint]`.
     fn loss(&self, texts: ArrayView2<f32>) -> LossReport {
         let Shots { features, labels } = self.shots;
@@ -69,6 +81,18 @@ pub struct StepReport {
     pub loss: f32,
     /// Accuracy on the training shots before the step, in `0..=1`.
     pub accuracy: f32,
+}
+
+/// What a training came to.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Reached {
+    /// The change to the context.
+    pub delta: Delta,
+    /// One report a step.
+    pub history: Vec<StepReport>,
+    /// Which of the starts it went on from; the full-rank path counts as the first.
+    pub start: usize,
 }
 
 /// Hears of every training step, and may end the training.
@@ -111,8 +135,7 @@ pub fn starts(objective: &Objective, options: &Options) -> Result<Vec<Delta>, Ad
     Ok((0..count).map(start).collect())
 }
 
-/// Trains a change to the context of `objective`, from each of `starts` for a while and from the best of them on. What
-/// comes back is the change, and one report a step.
+/// Trains a change to the context of `objective`, from each of `starts` for a while and from the best of them on.
 ///
 /// # Errors
 /// If the tower refuses the layout, the loss stops being a number, or `progress` ends the training.
@@ -124,21 +147,27 @@ pub fn train(
     starts: &[Delta],
     options: &Options,
     progress: &mut Progress,
-) -> Result<(Delta, Vec<StepReport>), AdaptError> {
+) -> Result<Reached, AdaptError> {
     let (mut starts, mut history) = (starts.to_vec(), Vec::new());
+    let mut inserted = 0;
     if let (Some(Delta::LowRank(factors)), 1..) =
         (starts.first(), options.recipe.density.full_rank_steps)
     {
         let rank = factors.u.ncols();
         let (table, steps) = full_rank_path(objective, options, progress)?;
         starts.insert(0, Delta::LowRank(Factors::nearest(table.view(), rank)));
+        inserted = 1;
         history = steps;
     }
     let mut run = Run::new(objective, &starts[0], options, progress)?;
     run.history = history;
     let points = starts.iter().map(|start| run.point_of(start)).collect();
-    let best = run.from(points)?;
-    Ok((run.delta_at(&best), run.history))
+    let (best, start) = run.from(points)?;
+    Ok(Reached {
+        delta: run.delta_at(&best),
+        history: run.history,
+        start: start.saturating_sub(inserted),
+    })
 }
 
 /// The whole table after the first steps: DIP's full-rank path, which the factors then replace.
@@ -150,7 +179,7 @@ fn full_rank_path(
     let form = Delta::Full(Array2::zeros(objective.initial.dim()));
     let mut run = Run::new(objective, &form, options, progress)?;
     run.end = options.recipe.density.full_rank_steps.min(run.end);
-    let best = run.from(vec![run.point_of(&form)])?;
+    let (best, _) = run.from(vec![run.point_of(&form)])?;
     Ok((run.delta_at(&best).matrix(), run.history))
 }
 
@@ -195,36 +224,36 @@ impl<'a, 'o> Run<'a, 'o> {
         })
     }
 
-    /// The best point that is reached from `starts`.
-    fn from(&mut self, starts: Vec<Array1<f32>>) -> Result<Vec<f32>, AdaptError> {
+    /// The best point that is reached from `starts`, and from which of them.
+    fn from(&mut self, starts: Vec<Array1<f32>>) -> Result<(Vec<f32>, usize), AdaptError> {
         match self.options.recipe.optimizer {
             Optimizer::Lbfgs => self.search(starts),
-            Optimizer::Adam { rate } => self.descend(starts, rate),
+            Optimizer::Adam { rate } => Ok((self.descend(starts, rate)?, 0)),
         }
     }
 
     /// Tries every start, then goes on with the best until the steps are done or nothing is gained.
-    fn search(&mut self, starts: Vec<Array1<f32>>) -> Result<Vec<f32>, AdaptError> {
+    fn search(&mut self, starts: Vec<Array1<f32>>) -> Result<(Vec<f32>, usize), AdaptError> {
         let steps = self.end;
         let trial = match starts.len() {
             1 => steps,
             _ => steps.div_ceil(TRIAL),
         };
-        let mut best: Option<Lbfgs> = None;
-        for start in starts {
+        let mut best: Option<(Lbfgs, usize)> = None;
+        for (place, start) in starts.into_iter().enumerate() {
             let begun = self.history.len();
             let start = start.to_vec();
             let first = self.evaluate(&start)?;
             let mut search = Lbfgs::new(start, first, FIRST_STEP);
             self.advance(&mut search, begun + trial)?;
-            let better = |best: &Lbfgs| search.value() < best.value();
+            let better = |(best, _): &(Lbfgs, usize)| search.value() < best.value();
             if best.as_ref().is_none_or(better) {
-                best = Some(search);
+                best = Some((search, place));
             }
         }
-        let mut search = best.expect("there is a start");
+        let (mut search, place) = best.expect("there is a start");
         self.advance(&mut search, steps)?;
-        Ok(search.point().to_vec())
+        Ok((search.point().to_vec(), place))
     }
 
     /// Goes on until `steps` steps of the whole training are done or nothing is gained.

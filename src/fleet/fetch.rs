@@ -37,6 +37,23 @@ pub enum FetchError {
     Other,
 }
 
+impl FetchError {
+    /// Whether the same may succeed later: not where the file that lies there is another one.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            FetchError::Download(error) => !matches!(
+                error,
+                DownloadError::Url { .. }
+                    | DownloadError::Proxy { .. }
+                    | DownloadError::TooLarge { .. }
+                    | DownloadError::Checksum { .. }
+            ),
+            FetchError::Store(_) | FetchError::Folder { .. } => true,
+            FetchError::Model(_) | FetchError::Other => false,
+        }
+    }
+}
+
 /// Fetches the model of `prompt` into `home`; `go_on` is asked often whether to.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::decision::{Channel, Decision, Following, Record, Taken, decide};
 use super::judge::{JudgeError, Judgement, Origin, OwnPictures};
+use super::models::NoModel;
 use super::{
     Bundle, Group, Kind, Notice, Refusal, RegionReport, Report, Signed, TrustedKey, read, topics,
 };
@@ -42,6 +43,14 @@ pub enum Trouble {
         /// Its file.
         path: PathBuf,
     },
+    /// Its model could not be fetched.
+    #[error("its model {of} could not be fetched: {reason}")]
+    Fetching {
+        /// The model's name.
+        of: String,
+        /// Why not.
+        reason: String,
+    },
     /// It cannot be judged.
     #[error(transparent)]
     Judge(#[from] JudgeError),
@@ -63,15 +72,15 @@ pub enum Outcome {
     Trouble(Trouble),
 }
 
-/// From a prompt, and where its model may lie, to that model; else what the box has, in words.
-pub type FindModel<'a> = dyn Fn(&Prompt, Option<&Bundle>) -> Result<Arc<Model>, String> + 'a;
+/// From a prompt, and where its model may lie, to that model; else why there is none.
+pub type FindModel<'a> = dyn Fn(&Prompt, Option<&Bundle>) -> Result<Arc<Model>, NoModel> + 'a;
 
 /// From the name of a prompt to the box's own pictures for it, as a model sees them; none where it has none.
 pub type FindPictures<'a> = dyn Fn(&str, &Model) -> Result<Option<OwnPictures>, JudgeError> + 'a;
 
 /// What a box needs to follow what is published.
 pub struct Tools<'a> {
-    /// The model that a prompt was trained for, fetched if it lies somewhere; else what the box has, in words.
+    /// The model that a prompt was trained for, fetched if it lies somewhere; else why there is none.
     pub model: &'a FindModel<'a>,
     /// The box's own pictures for a prompt of this name, as a model sees them; none where it has none.
     pub pictures: &'a FindPictures<'a>,
@@ -222,13 +231,8 @@ impl Follower {
             report.trouble = troubles(region).or(trouble);
             report
         };
-        let Subscription {
-            group,
-            name,
-            regions,
-            ..
-        } = &self.subscription;
-        Report::new(name, group, now(), regions.iter().map(of).collect())
+        let regions = self.subscription.regions.iter().map(of);
+        Report::new(&self.subscription, now(), regions.collect())
     }
 
     /// Each group counts for itself.
@@ -274,14 +278,8 @@ impl Turn<'_> {
             let fault = "it brings no prompt".into();
             return Err(Stop::Refusal(Refusal::Malformed { fault }));
         };
-        let model = (tools.model)(offered, notice.bundle.as_ref()).map_err(|has| {
-            let fingerprint = blake3::Hash::from(offered.model_fingerprint).to_hex();
-            Stop::Refusal(Refusal::OtherModel {
-                of: offered.model_name.clone(),
-                fingerprint: fingerprint[..8].into(),
-                has,
-            })
-        })?;
+        let model = (tools.model)(offered, notice.bundle.as_ref())
+            .map_err(|absent| without_model(offered, absent))?;
         fits(&model, offered)?;
         let in_use = self.in_use()?;
         let digest = digest_of(offered)?;
@@ -360,6 +358,21 @@ impl Turn<'_> {
     }
 }
 
+fn without_model(offered: &Prompt, absent: NoModel) -> Stop {
+    let of = offered.model_name.clone();
+    match absent {
+        NoModel::NotYet(reason) => Stop::Trouble(Trouble::Fetching { of, reason }),
+        NoModel::Others(has) => {
+            let fingerprint = blake3::Hash::from(offered.model_fingerprint).to_hex();
+            Stop::Refusal(Refusal::OtherModel {
+                of,
+                fingerprint: fingerprint[..8].into(),
+                has,
+            })
+        }
+    }
+}
+
 /// What own pictures, or their absence, make of a notice.
 fn verdict(notice: &Notice, origin: Origin, judgement: Option<&Judgement>) -> Taken {
     let found = judgement.map(Judgement::in_words);
@@ -409,6 +422,20 @@ fn fits(model: &Model, prompt: &Prompt) -> Result<(), Stop> {
     Classifier::with_prompt(model, prompt)
         .map(drop)
         .map_err(unfit)
+}
+
+/// Whether `prompt` came from a fleet that a box with this home folder follows, or followed: then it has not seen the box's shots.
+pub fn is_of_fleet(home: &Home, prompt: &Prompt) -> bool {
+    let names = home.fleet_files("").unwrap_or_default();
+    let of = |name: String| -> Option<Record> {
+        let bytes = home.fleet_file(&name).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    };
+    let mut records = names.into_iter().filter(|name| name.ends_with(".json"));
+    let digest = digest_of(prompt).ok();
+    digest.is_some_and(|digest| {
+        records.any(|name| of(name).is_some_and(|record| record.is_of_fleet(&digest)))
+    })
 }
 
 fn digest_of(prompt: &Prompt) -> Result<String, StoreError> {

@@ -1,7 +1,27 @@
 //! The models that a box has, by what their weights are.
 
+use super::fetch::FetchError;
 use crate::clip::{BundleHeader, Model};
 use crate::store::Home;
+
+/// Why a box has no model for a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoModel {
+    /// It has others, in words, and this one cannot be had.
+    Others(String),
+    /// It could not be fetched, in words, and the next try may succeed.
+    NotYet(String),
+}
+
+impl NoModel {
+    /// Of a failed attempt to fetch it, by a box with this home folder.
+    pub fn fetching(home: &Home, error: &FetchError) -> NoModel {
+        match error.may_pass() {
+            true => NoModel::NotYet(error.to_string()),
+            false => NoModel::Others(format!("{}, and {error}", in_words(home))),
+        }
+    }
+}
 
 /// The model with this fingerprint: the one inside the program, or one of `home`.
 ///

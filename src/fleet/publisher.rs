@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{
-    Canary, Channel, Group, Notice, NoticeError, Refusal, Signed, SigningKey, TrustedKey, read,
-    topics,
+    Canary, Channel, Group, Notice, NoticeError, Refusal, Report, Signed, SigningKey, TrustedKey,
+    read, topics,
 };
 use crate::mqtt::exchange::{Exchange, Heard, Terms};
 use crate::mqtt::{BrokerSettings, MqttError};
@@ -312,6 +312,21 @@ impl Publisher {
         self.exchange.finish(GOODBYE);
         Ok(())
     }
+}
+
+/// What the boxes of a group have reported, as far as this user may hear it.
+///
+/// # Errors
+/// As [`Publisher::connect`].
+pub fn reports(
+    settings: BrokerSettings,
+    group: &Group,
+    patience: Duration,
+) -> Result<Vec<Report>, PublishError> {
+    let [reported, _] = topics::of_all(group);
+    let publisher = Publisher::connect(settings, vec![reported], patience)?;
+    let kept = publisher.kept.values();
+    Ok(kept.filter_map(|payload| Report::parse(payload)).collect())
 }
 
 /// Where a notice belongs.

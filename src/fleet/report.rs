@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Group, Record};
+use super::{Group, Record, Subscription, TrustedKey};
 
 /// The longest report that is read.
 pub const MAX_REPORT_BYTES: usize = 64 << 10;
@@ -20,6 +20,9 @@ pub struct Report {
     pub program: String,
     /// When it said so, in seconds since 1970: at every change, and every hour.
     pub at_unix: u64,
+    /// The numbers of the keys whose signatures it takes; older programs do not say.
+    #[serde(default)]
+    pub trusted: Vec<String>,
     /// Each region that it follows.
     pub regions: Vec<RegionReport>,
 }
@@ -72,15 +75,21 @@ impl RegionReport {
 }
 
 impl Report {
-    /// Of a box, now.
-    pub fn new(name: &str, group: &Group, at_unix: u64, regions: Vec<RegionReport>) -> Report {
+    /// Of a box that follows, now.
+    pub fn new(of: &Subscription, at_unix: u64, regions: Vec<RegionReport>) -> Report {
         Report {
-            name: name.into(),
-            group: group.clone(),
+            name: of.name.clone(),
+            group: of.group.clone(),
             program: env!("CARGO_PKG_VERSION").into(),
             at_unix,
+            trusted: of.trusted.iter().map(TrustedKey::id).collect(),
             regions,
         }
+    }
+
+    /// Whether the box says whom it trusts, and the key of this number is not among them.
+    pub fn distrusts(&self, key: &str) -> bool {
+        !self.trusted.is_empty() && !self.trusted.iter().any(|known| known == key)
     }
 
     /// What stands at a topic; none where that is no report.

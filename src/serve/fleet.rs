@@ -12,7 +12,8 @@ use super::training::step_back;
 use super::{Message, Server};
 use crate::clip::Model;
 use crate::fleet::judge::{JudgeError, OwnPictures};
-use crate::fleet::{Bundle, Follower, Member, News, Subscription, Tools, models};
+use crate::fleet::models::{self, NoModel};
+use crate::fleet::{Bundle, Follower, Member, News, Subscription, Tools};
 use crate::host::machine;
 use crate::mqtt::MqttError;
 use crate::prompt::Prompt;
@@ -177,7 +178,7 @@ fn attend(
         Ok(model) => Ok(model),
         Err(_) => match bundle {
             Some(bundle) => fetched(prompt, bundle, server, stop),
-            None => Err(models::in_words(&common.home)),
+            None => Err(NoModel::Others(models::in_words(&common.home))),
         },
     };
     let pictures = |name: &str, model: &Model| -> Result<Option<OwnPictures>, JudgeError> {
@@ -210,23 +211,14 @@ fn fetched(
     bundle: &Bundle,
     server: &Server,
     stop: &AtomicBool,
-) -> Result<Arc<Model>, String> {
+) -> Result<Arc<Model>, NoModel> {
     use crate::download::ClientOptions;
     use crate::fleet::fetch::fetch;
     let common = &server.common;
     let go_on = || !stop.load(Ordering::Relaxed);
-    let words =
-        |error: &dyn std::fmt::Display| format!("{}, and {error}", models::in_words(&common.home));
-    fetch(
-        &common.home,
-        prompt,
-        bundle,
-        ClientOptions::default(),
-        &go_on,
-    )
-    .map_err(|error| words(&error))?;
-    common
-        .models
-        .of_prompt(prompt)
-        .map_err(|error| words(&error))
+    let options = ClientOptions::default();
+    fetch(&common.home, prompt, bundle, options, &go_on)
+        .map_err(|error| NoModel::fetching(&common.home, &error))?;
+    let opened = common.models.of_prompt(prompt);
+    opened.map_err(|error| NoModel::Others(error.to_string()))
 }

@@ -8,7 +8,10 @@ pub(crate) mod pseudo_labels;
 pub use consistency::{Consistency, Measures, Refusal};
 
 use super::features::FeatureSet;
-use super::{AdaptError, MIN_SHOTS, Options, Outcome, Progress, Split, Task, drift, fit};
+use super::{
+    AdaptError, Begin, MIN_SHOTS, Options, Outcome, Progress, Reached, Sisters, Split, Task, drift,
+    fit,
+};
 use crate::prompt::Delta;
 use ndarray::{Array2, ArrayView3, Axis};
 use pseudo_labels::PseudoLabels;
@@ -97,7 +100,9 @@ pub fn adapt(
         let rows = newest.most_confident(&split.train, options.shots);
         let shots = newest.shots(features, &rows);
         check_shots(task, &shots)?;
-        let (delta, history) = fit(task, &shots, &options.training, None, progress)?;
+        let begin = Begin::Anywhere(Vec::new());
+        let (reached, _) = fit(task, &shots, &options.training, &begin, progress)?;
+        let Reached { delta, history, .. } = reached;
         let texts = task.text_features(Some(&delta))?;
         let after = measures(&texts, &rounds[0]);
         rounds.push(PseudoLabels::of(features, texts.view(), scale));
@@ -110,6 +115,7 @@ pub fn adapt(
                 trained_on: rows.len(),
                 statistics: drift::statistics(features.index_axis(Axis(1), 0)),
                 evidence: Consistency::new(before, after, &rounds, &split.holdout),
+                sisters: Sisters::default(),
             };
             best = Some(outcome);
         }

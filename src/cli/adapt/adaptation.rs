@@ -3,12 +3,13 @@
 
 use super::super::output::percent;
 use super::super::{Context, Exit, model, usage};
+use super::sisters;
 use crate::adapt::features::{
     Encode, Extraction, FeatureSet, Monitor, Pictures, encode_views, extract_with,
 };
 use crate::adapt::{
-    self, AdaptError, Comparison, LabelledPictures, Options, Outcome, Progress, Task, check_labels,
-    check_pictures,
+    self, AdaptError, Comparison, LabelledPictures, Options, Outcome, Progress, Sister, Task,
+    check_labels, check_pictures,
 };
 use crate::clip::{Model, ModelError};
 use crate::host::memory;
@@ -37,6 +38,8 @@ pub struct Plan {
     pub regions: Vec<Region>,
     /// Where to write it instead, outside the home folder.
     pub out: Option<PathBuf>,
+    /// Prompts of sister cameras, by name or file.
+    pub sisters: Vec<PathBuf>,
     /// Whether to keep the prompt even where it is worse than zero-shot.
     pub force: bool,
     /// When the command began.
@@ -49,6 +52,7 @@ pub struct Adaptation {
     pub labels: Vec<Label>,
     pub model: Model,
     pub layout: TokenLayout,
+    pub sisters: Vec<Sister>,
 }
 
 /// A trained and judged prompt.
@@ -104,7 +108,13 @@ impl Adaptation {
         check_labels(&labels)?;
         let model = model::open(plan.model.as_deref(), context)?;
         let layout = model.layout(&plan.template, &labels)?;
+        let task = Task {
+            model: &model,
+            labels: &labels,
+            layout: &layout,
+        };
         Ok(Adaptation {
+            sisters: sisters::sisters(&plan, &task, context)?,
             plan,
             labels,
             model,
@@ -220,7 +230,8 @@ impl Adaptation {
     pub fn train_with(&self, set: &FeatureSet, progress: &mut Progress) -> anyhow::Result<Trained> {
         memory::keep_freed();
         let training = Instant::now();
-        let outcome = adapt::adapt(&self.task(), set, &self.plan.options, progress);
+        let (task, options) = (self.task(), &self.plan.options);
+        let outcome = adapt::adapt_with(&task, set, &self.sisters, options, progress);
         Ok(Trained {
             outcome: outcome.map_err(explained)?,
             images: set.labels.len(),
@@ -238,7 +249,9 @@ impl Adaptation {
     /// # Errors
     /// If the prompt cannot be written.
     pub fn finish(&self, trained: &Trained, context: &Context) -> anyhow::Result<Exit> {
-        let kept = trained.outcome.accepted() || self.plan.force;
+        let is_there = self.plan.out.is_none()
+            && trained.outcome.sisters.kept.as_deref() == Some(sisters::FLEETS);
+        let kept = (trained.outcome.accepted() || self.plan.force) && !is_there;
         let saved = if kept {
             Some(self.save(trained, context)?)
         } else {

@@ -109,6 +109,11 @@ pub struct TrainingArguments {
     /// Same seed, same pictures: same prompt
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// A prompt of a camera elsewhere that was taught the same labels, by name or as a file, several times for several: training
+    /// may begin at it, and it is kept itself if it names this camera's shots better than what was trained. The fleet's
+    /// prompt is asked by itself where that is in use
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "unlabelled")]
+    sister: Vec<PathBuf>,
     /// Training steps at most [default: 200; 600 with dropout]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
@@ -178,6 +183,7 @@ impl Arguments {
             prompt: self.prompt.clone(),
             regions: self.pictures.regions.regions()?,
             out: self.out.clone(),
+            sisters: self.training.sister.clone(),
             force: self.force,
             started: Instant::now(),
         })

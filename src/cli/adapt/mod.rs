@@ -3,6 +3,7 @@
 mod adaptation;
 mod arguments;
 mod report;
+mod sisters;
 mod unlabelled;
 mod view;
 

@@ -3,7 +3,8 @@
 use super::super::Context;
 use super::super::output::percent;
 use super::adaptation::{Adaptation, Trained};
-use crate::adapt::{Evidence, Judgement, Outcome, Verdict};
+use super::sisters::FLEETS;
+use crate::adapt::{Evidence, Judgement, Outcome, Sisters, Verdict};
 use crate::prompt::{Label, Prompt, Provenance, density};
 use crate::store::Saved;
 use serde_json::json;
@@ -34,7 +35,7 @@ impl Adaptation {
             return Ok(());
         }
         let (model, outcome) = (&self.model, &trained.outcome);
-        let comparison = &outcome.evidence;
+        let (comparison, sisters) = (&outcome.evidence, &outcome.sisters);
         let prompt = self.record(outcome, self.plan.started)?;
         context.output.object(&json!({
             "prompt": self.plan.prompt,
@@ -56,6 +57,10 @@ impl Adaptation {
             "accepted": outcome.accepted(),
             "verdict": verdict_for_machines(&comparison.verdict, &self.labels),
             "kept": saved.is_some(),
+            "sisters": sisters.judged.iter().map(|(name, accuracy)| json!({ "name": name, "accuracy": accuracy })).collect::<Vec<_>>(),
+            "trained_accuracy": sisters.trained,
+            "started_from": sisters.start,
+            "kept_sister": sisters.kept,
             "information_density": density::information_density(&prompt.context_singular_values, 1),
             "seconds": {
                 "features": trained.seconds.features,
@@ -90,6 +95,11 @@ impl Adaptation {
                 percent(comparison.prompt_accuracy),
             ));
         }
+        if !self.sisters.is_empty() {
+            for line in sisters_in_words(&outcome.sisters) {
+                context.output.line(line);
+            }
+        }
         match saved {
             Some(saved) if self.plan.out.is_some() => context.output.line(format!(
                 "written to {}: {} numbers, {} bytes ({:.1} s)",
@@ -107,12 +117,43 @@ impl Adaptation {
                 saved.path.display(),
                 self.plan.started.elapsed().as_secs_f32(),
             )),
+            None if outcome.sisters.kept.as_deref() == Some(FLEETS) => context.output.line(
+                "nothing is written: what is in use names this camera's shots better than what was trained on them",
+            ),
             None => context.output.line(
                 "not kept: the trained prompt is worse than the plain template on the held-out pictures, so what was in \
                  use stays in use (--force keeps it all the same)",
             ),
         }
     }
+}
+
+/// What prompts of sister cameras came to, a line each for what was tried and what won.
+fn sisters_in_words(sisters: &Sisters) -> Vec<String> {
+    let start = sisters.start.as_deref().unwrap_or("the template");
+    let began = format!("training went on from {start}, where the loss fell furthest");
+    if sisters.judged.is_empty() {
+        return vec![
+            began,
+            "sisters are not judged: no picture was kept from training".into(),
+        ];
+    }
+    let each = sisters.judged.iter();
+    let each: Vec<String> = each
+        .map(|(name, accuracy)| format!("{name} {}", percent(*accuracy)))
+        .collect();
+    let best = match &sisters.kept {
+        Some(name) => format!("{name} is the best, and is kept in place of what was trained"),
+        None => "what was trained here is kept".into(),
+    };
+    vec![
+        began,
+        format!(
+            "on the same pictures: trained here {}, {}: {best}",
+            percent(sisters.trained),
+            each.join(", ")
+        ),
+    ]
 }
 
 /// A verdict in one line: whether it is better, by how many points, and what would tell.

@@ -5,7 +5,8 @@ use crate::cli::{Context, Exit, usage};
 use crate::clip::Model;
 use crate::fleet::judge::{JudgeError, OwnPictures};
 use crate::fleet::{
-    Bundle, Follower, Group, Member, News, Subscription, Tools, TrustedKey, check_region, models,
+    Bundle, Follower, Group, Member, News, Subscription, Tools, TrustedKey, check_region,
+    models::{self, NoModel},
 };
 use crate::host::machine;
 use crate::prompt::Prompt;
@@ -132,18 +133,18 @@ fn model_for(
     prompt: &Prompt,
     bundle: Option<&Bundle>,
     context: &Context,
-) -> Result<Arc<Model>, String> {
-    let has = match models::open(&context.home, &prompt.model_fingerprint) {
-        Ok(model) => return Ok(Arc::new(model)),
-        Err(has) => has,
-    };
-    let Some(bundle) = bundle else {
-        return Err(has);
-    };
-    fetched(prompt, bundle, context).map(Arc::new)
+) -> Result<Arc<Model>, NoModel> {
+    match (
+        models::open(&context.home, &prompt.model_fingerprint),
+        bundle,
+    ) {
+        (Ok(model), _) => Ok(Arc::new(model)),
+        (Err(has), None) => Err(NoModel::Others(has)),
+        (Err(_), Some(bundle)) => fetched(prompt, bundle, context).map(Arc::new),
+    }
 }
 
-fn fetched(prompt: &Prompt, bundle: &Bundle, context: &Context) -> Result<Model, String> {
+fn fetched(prompt: &Prompt, bundle: &Bundle, context: &Context) -> Result<Model, NoModel> {
     use crate::cli::model::pull::proxies;
     use crate::download::ClientOptions;
     use crate::fleet::fetch::fetch;
@@ -154,6 +155,6 @@ fn fetched(prompt: &Prompt, bundle: &Bundle, context: &Context) -> Result<Model,
         ..ClientOptions::default()
     };
     let file = fetch(home, prompt, bundle, options, &|| !context.stopped())
-        .map_err(|error| error.to_string())?;
-    Model::open(&file).map_err(|error| error.to_string())
+        .map_err(|error| NoModel::fetching(home, &error))?;
+    Model::open(&file).map_err(|error| NoModel::Others(error.to_string()))
 }

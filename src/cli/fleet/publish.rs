@@ -5,12 +5,18 @@ use super::{KeyArguments, key_file};
 use crate::cli::{Context, Exit, usage};
 use crate::fleet::{
     Bundle, Canary, Channel, Group, Kind, Notice, PublishError, Published, Publisher, SigningKey,
-    TrustedKey, publish, topics,
+    TrustedKey, publish, publisher, topics,
 };
 use crate::store::LoadedPrompt;
 use anyhow::Context as _;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The most boxes that are named where a key is not trusted.
+const NAMED: usize = 5;
+/// How long is waited for what boxes have reported: it is only told.
+const REPORTS: Duration = Duration::from_secs(5);
 
 /// For whom, and signed by whom.
 #[derive(clap::Args)]
@@ -139,6 +145,15 @@ pub fn withdraw(arguments: WithdrawArguments, context: &Context) -> anyhow::Resu
 }
 
 impl TargetArguments {
+    /// The boxes that have said whom they trust, and do not trust `key`. A user who may not hear it is told nothing.
+    fn strangers(&self, key: &SigningKey) -> anyhow::Result<Vec<String>> {
+        let id = key.public().id();
+        let settings = self.broker.settings()?;
+        let heard = publisher::reports(settings, &self.group, REPORTS).unwrap_or_default();
+        let strangers = heard.into_iter().filter(|report| report.distrusts(&id));
+        Ok(strangers.map(|report| report.name).collect())
+    }
+
     fn send(
         &self,
         notice: Notice,
@@ -166,7 +181,8 @@ impl TargetArguments {
                     error => error.into(),
                 }
             })?;
-        tell(&notice, &key, context)?;
+        let strangers = self.strangers(&key)?;
+        tell(&notice, &key, &strangers, context)?;
         if notice.canary != Canary::ALL {
             output.note(format!(
                 "{} of the boxes try it; `edge-rlp fleet status` says how they find it, and the same without --canary brings it to all",
@@ -177,7 +193,12 @@ impl TargetArguments {
     }
 }
 
-fn tell(notice: &Notice, key: &SigningKey, context: &Context) -> anyhow::Result<()> {
+fn tell(
+    notice: &Notice,
+    key: &SigningKey,
+    strangers: &[String],
+    context: &Context,
+) -> anyhow::Result<()> {
     let kind = match notice.kind {
         Kind::Publish => "published",
         Kind::Rollback => "rolled back",
@@ -192,6 +213,7 @@ fn tell(notice: &Notice, key: &SigningKey, context: &Context) -> anyhow::Result<
         "canary": f64::from(notice.canary.basis_points()) / 10_000.0,
         "prompt_digest": notice.prompt_digest(),
         "key": key.public().id(),
+        "not_trusted_by": strangers,
     }))?;
     let restores = notice
         .restores
@@ -203,6 +225,18 @@ fn tell(notice: &Notice, key: &SigningKey, context: &Context) -> anyhow::Result<
         notice.generation,
         key.public().id()
     ));
+    if !strangers.is_empty() {
+        let few = strangers.iter().take(NAMED).cloned().collect::<Vec<_>>();
+        let more = match strangers.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        context.output.warn(format!(
+            "{}{more} will refuse it: they do not trust the key {}. Put what `edge-rlp fleet keygen` printed into `trusted` there",
+            few.join(", "),
+            key.public().id()
+        ));
+    }
     Ok(())
 }
 

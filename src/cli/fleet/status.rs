@@ -65,6 +65,7 @@ fn object(name: &str, known: &Known, context: &Context) -> anyhow::Result<()> {
         "online": known.online,
         "last_seen_unix": report.map(|report| report.at_unix),
         "program": report.map(|report| &report.program),
+        "trusted": report.map(|report| &report.trusted),
         "regions": report.map(|report| &report.regions),
     }))?;
     Ok(())

@@ -80,7 +80,8 @@ fn hear_at(
     let tools = Tools {
         model: &|prompt, _| match prompt.model_fingerprint == MODEL.fingerprint.0 {
             true => Ok(Arc::clone(&MODEL)),
-            false => Err("default (12345678)".into()),
+            false if prompt.model_name == "away" => Err(NoModel::NotYet("nobody answers".into())),
+            false => Err(NoModel::Others("default (12345678)".into())),
         },
         pictures: &|_, _| Ok(pictures.clone()),
     };
@@ -126,6 +127,45 @@ fn a_prompt_that_is_worse_on_own_pictures_is_refused_and_one_that_is_as_good_goe
         (2, Some(1.0))
     );
     assert_eq!(Report::parse(&report.encode()), Some(report));
+}
+
+#[test]
+fn a_model_that_could_not_be_fetched_yet_is_tried_again_and_the_notice_stays_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::new(folder.path());
+    let follower = follower(home.clone());
+    let mut away = right(1);
+    (away.model_name, away.model_fingerprint) = ("away".into(), [7; 32]);
+    let notice = published(1, away.clone());
+    for _ in 0..2 {
+        let outcome = hear(&follower, &notice, None);
+        let Outcome::Trouble(trouble) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert!(
+            trouble
+                .to_string()
+                .contains("away could not be fetched: nobody answers")
+        );
+    }
+    assert_eq!(in_use(&home), None);
+    away.model_name = "other".into();
+    let outcome = hear(&follower, &published(2, away), None);
+    assert!(
+        matches!(outcome, Outcome::Refused(Refusal::OtherModel { .. })),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_prompt_of_the_fleet_is_known_again_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::new(folder.path());
+    let follower = follower(home.clone());
+    assert!(!is_of_fleet(&home, &right(1)));
+    state(hear(&follower, &published(1, right(1)), None));
+    assert!(is_of_fleet(&home, &home.load("default").unwrap().record));
+    assert!(!is_of_fleet(&home, &right(2)));
 }
 
 #[test]
