@@ -6,17 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PATH="$PATH:/usr/sbin"
-missing=()
-for program in mosquitto mosquitto_sub mosquitto_passwd openssl; do
-    command -v "$program" > /dev/null || missing+=("$program")
-done
-if [ "${#missing[@]}" -gt 0 ]; then
-    echo "installing what brings ${missing[*]}" >&2
-    as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients openssl
-fi
+scripts/home/install.sh
 
 program="${1:-target/release/edge-rlp}"
 [ -n "${1:-}" ] || cargo build --release --quiet

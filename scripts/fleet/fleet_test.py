@@ -22,7 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "home"))
-from support import Mosquitto, Process, Served, certificates, run, wait  # noqa: E402
+from support import Mosquitto, Process, Served, SlowLine, certificates, filled, run, wait  # noqa: E402
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 GROUP = "shops/north"
@@ -232,7 +232,8 @@ def test_every_stranger_is_refused_and_told():
         retain(broker, notice + b"x" * 70_000)
         box.has("too-large")
         # The broker keeps what anybody gives it; the boxes do not take it.
-        publish(broker, home=stranger)
+        (told,), said = publish(broker, home=stranger)
+        assert told["not_trusted_by"] == ["shop-1"] and "shop-1 will refuse it" in said, (told, said)
         box.has("unknown-key")
         (shown,), _ = command("prompt", "show", "default", home=box.home)
         assert shown["digest"] == first["prompt_digest"]
@@ -274,26 +275,104 @@ def test_for_another_region_group_or_model():
         assert "this box has default" in box.has("other-model")["said"]
 
 
-def test_a_model_that_is_not_there_is_fetched():
-    """A bundle over HTTP: wrong bytes are refused, and the right ones are fetched where the notice says."""
+class Web(http.server.ThreadingHTTPServer):
+    """A folder over HTTP on loopback."""
+
+    def __init__(self, folder):
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+def tiny_model(owner):
+    """Imports a small model that no box has as `tiny`, and trains the prompt `of-tiny` for it: the bundle's file."""
+    bundle = owner / "models/tiny.rlpm"
+    if bundle.exists():
+        return bundle
+    repository = pathlib.Path(__file__).resolve().parent.parent.parent
+    export = ROOT / "tiny"
+    shutil.copytree(repository / "tests/fixtures/import/hf-sdpa-ts17", export)
+    # CLIP's vocabulary, cut to what the fixture was made with: bytes, bytes that end a word, merges, two ends.
+    printable = [*range(33, 127), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = [chr(byte) for byte in printable] + [chr(0x100 + place) for place in range(256 - len(printable))]
+    merges = (repository / "models/clip-merges.txt").read_text().splitlines()[:16]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    (export / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(tokens)}))
+    (export / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    (export / "config.json").write_text('{"logit_scale": 20.0, "text_config": {"max_position_embeddings": 12}}')
+    (export / "preprocessor_config.json").write_text('{"size": 24, "crop_size": 24, "resample": 3, "do_resize": true}')
+    command("model", "import", export, "--name", "tiny", home=owner)
+    labels = sorted(label.name for label in (material()[0] / "train").iterdir())
+    (ROOT / "short.txt").write_text("".join(f"{name} = {name[:4]}\n" for name in labels))
+    arguments = ("--labels", ROOT / "short.txt", "--template", "a {}", "--steps", "40", "--force")
+    command("adapt", "--images", material()[0], "--model", "tiny", "--prompt", "of-tiny", *arguments, home=owner)
+    return bundle
+
+
+def test_a_model_that_is_not_there_is_fetched_and_its_prompt_judged_and_used():
+    owner = material()[1]
+    bundle = tiny_model(owner)
+    web = Web(bundle.parent)
+    url = f"{web.url}/tiny.rlpm"
+    with Mosquitto() as broker, Box(broker, shots=3) as box:
+        box.has("connected")
+        (published,), _ = publish(broker, "of-tiny", "--bundle-url", url, "--bundle", bundle)
+        accepted = wait("a verdict", lambda: box.news("accepted") or box.news("refused"))[0]
+        assert accepted["code"] == "accepted" and "on 36 own pictures" in accepted["said"], accepted
+        print(f"    {accepted['said']}")
+        (fetched,) = (box.home / "models").glob("*.rlpm")
+        assert fetched.read_bytes() == bundle.read_bytes()
+        (shown,), _ = command("prompt", "show", "default", home=box.home)
+        assert shown["digest"] == published["prompt_digest"]
+        picture = next((material()[0] / "test").rglob("*.png"), None) or next((material()[0] / "test").rglob("*.*"))
+        answer = command("classify", picture, "--threshold", "0", "--model", fetched, home=box.home)[0][0]
+        assert answer["label"] in {of["label"] for of in answer["top"]}, answer
+        # It is there now: the same again needs no server.
+        web.shutdown()
+        publish(broker, "of-tiny", "--bundle-url", url, "--bundle", bundle)
+        wait("the next", lambda: "in use already" in box.news("accepted")[-1]["said"])
+    web.server_close()
+
+
+def test_a_server_of_models_that_is_away_is_tried_again():
+    owner = material()[1]
+    bundle = tiny_model(owner)
+    web = Web(bundle.parent)
+    web.shutdown()
+    web.server_close()
+    with Mosquitto() as broker, Box(broker) as box:
+        box.has("connected")
+        publish(broker, "of-tiny", "--bundle-url", f"{web.url}/tiny.rlpm", "--bundle", bundle)
+        assert "could not be fetched" in box.has("trouble")["said"]
+        assert "could not be fetched" in status(broker)["shop-1"]["regions"][0]["trouble"]
+        assert not list((box.home / "models").glob("*.rlpm"))
+
+
+def test_what_is_fetched_in_place_of_a_model_is_refused():
     owner = material()[1]
     folder = ROOT / "web"
     folder.mkdir(exist_ok=True)
     (folder / "wrong.rlpm").write_bytes(b"no model")
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Handler, directory=folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    of_another_model(owner)
+    shutil.copy(tiny_model(owner), folder / "right.rlpm")
+    web = Web(folder)
     with Mosquitto() as broker, Box(broker) as box:
-        url = f"http://127.0.0.1:{server.server_port}/wrong.rlpm"
-        publish(broker, "other", "--bundle-url", url, "--bundle", folder / "wrong.rlpm")
+        # What is signed is no model.
+        publish(broker, "of-tiny", "--bundle-url", f"{web.url}/wrong.rlpm", "--bundle", folder / "wrong.rlpm")
         assert "no model" in box.has("other-model")["said"], box.news()
+        # Another file lies there than was signed, with as many bytes.
+        swapped = bytearray((folder / "right.rlpm").read_bytes())
+        swapped[-1] ^= 1
+        (folder / "swapped.rlpm").write_bytes(swapped)
+        publish(broker, "of-tiny", "--bundle-url", f"{web.url}/swapped.rlpm", "--bundle", folder / "right.rlpm")
+        assert "SHA-256" in box.has("other-model", 2)["said"], box.news()
         assert not list((box.home / "models").glob("*.rlpm"))
-    server.shutdown()
+    web.shutdown()
+    web.server_close()
 
 
 def test_a_broker_that_comes_later_and_one_that_restarts_and_forgets():
@@ -328,6 +407,35 @@ def test_a_broker_that_is_slow_or_hangs():
         broker.go_on()
         publish(broker)
         box.has("unjudged")
+
+
+def test_a_broker_that_is_full():
+    with Mosquitto("max_connections 1") as broker, Box(broker) as box:
+        box.has("connected")
+        with filled(broker):
+            _, said = publish(broker, check=1, timeout="3s")
+            assert "not reached" in said, said
+        publish(broker)
+        box.has("unjudged")
+    # One that keeps small messages only keeps none of them; the box goes on with what it has.
+    with Mosquitto("message_size_limit 2000") as broker, Box(broker) as box:
+        box.has("connected")
+        for version in ("3", "5"):
+            _, said = publish(broker, "shelf", "--mqtt-version", version, check=1, timeout="5s")
+            assert "does not pass the notice on" in said or "not reached" in said, said
+        assert not broker.retained(PROMPT) and box.process.poll() is None
+        command("fleet", "withdraw", "shelf", "--group", GROUP, "--broker", broker.url, home=material()[1])
+        box.has("withdrawn")
+
+
+def test_a_broker_on_a_slow_line():
+    """4 KB a second in each direction: a notice takes seconds, and arrives whole."""
+    with Mosquitto() as broker, SlowLine(broker.port, 4000) as line, Box(broker, url=line.url) as box:
+        box.has("connected")
+        publish(broker)
+        box.has("unjudged")
+        publish(broker, "second", url=line.url, timeout="60s")
+        box.has("unjudged", 2)
 
 
 def test_a_broker_that_refuses():

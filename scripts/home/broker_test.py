@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from support import BOX, STATE, STATUS, Listener, Mosquitto, Program, Served, certificates, changes, run, wait
+from support import BOX, STATE, STATUS, Listener, Mosquitto, Program, Served, SlowLine, certificates, changes, filled, run, wait
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 
@@ -234,6 +234,23 @@ def test_a_box_that_loses_its_power():
         wait("offline", lambda: broker.retained(STATUS) == "offline")
         with program(broker):
             online(broker)
+
+
+def test_a_broker_that_is_full():
+    with Mosquitto("max_connections 1") as broker:
+        with filled(broker), program(broker) as box:
+            wait("the warning", lambda: "closed the connection" in box.said())
+            before = len(box.labels())
+            wait("that naming goes on", lambda: len(box.labels()) > before + 5)
+
+
+def test_a_broker_on_a_slow_line():
+    with Mosquitto() as broker, SlowLine(broker.port, 4000) as line:
+        with Program(BINARY, line.url) as box:
+            online(broker)
+            wait("that naming goes on", lambda: len(box.labels()) > 20)
+            # The newest state wins: it is not minutes behind.
+            wait("the newest", lambda: broker.retained(STATE).strip() == box.labels()[-1])
 
 
 def test_a_broker_that_takes_small_messages_only():

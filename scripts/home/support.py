@@ -1,5 +1,6 @@
 """A Mosquitto and the program on loopback, each started and stopped as a test needs it."""
 
+import contextlib
 import inspect
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -103,6 +105,42 @@ class Mosquitto:
         return got.stdout.decode(errors="replace").strip()
 
 
+class SlowLine:
+    """A line to a port of this machine that carries so many bytes a second in each direction."""
+
+    def __init__(self, port, pace):
+        self.port, self.pace = port, pace
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"mqtt://127.0.0.1:{self.listening.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listening.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self.port))
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=self.carry, args=(source, target), daemon=True).start()
+
+    def carry(self, source, target):
+        try:
+            while part := source.recv(self.pace // 10):
+                time.sleep(len(part) / self.pace)
+                target.sendall(part)
+        except OSError:
+            pass
+        for end in (source, target):
+            end.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listening.close()
+
+
 class Listener:
     """Hears everything below `topic`, with the time at which it came."""
 
@@ -125,6 +163,17 @@ class Listener:
     def __exit__(self, *_):
         self.process.kill()
         self.process.wait()
+
+
+@contextlib.contextmanager
+def filled(broker):
+    """Takes all connections that a broker with `max_connections 1` has left, which are up to three: Mosquitto 2.0 counts twice who
+    goes, as whoever has looked whether it listens."""
+    with contextlib.ExitStack() as listeners:
+        for _ in range(3):
+            listeners.enter_context(Listener(broker))
+        wait("the refusal", lambda: "max_connections exceeded" in broker.log())
+        yield
 
 
 class Process:
