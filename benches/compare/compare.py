@@ -1,4 +1,4 @@
-"""One table of edge-rlp beside tract as it comes, rten, onnxruntime and PyTorch, on ViT-B/32 at full size with random
+"""One table of edge-rlp beside tract as it comes, rten, onnxruntime, OpenVINO, faster-clip and PyTorch, on ViT-B/32 at full size with random
 weights. Every subject is a process of its own that prints its times; the rounds take turns, the table holds medians over
 all rounds. benches/compare/run.sh sets everything up and runs this.
 
@@ -18,6 +18,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RELEASE = ROOT / "target" / "release"
+# Each as its own quantiser makes it.
+RTEN = {"int8": "visual_int8_rten.onnx", "f32": "visual.onnx"}
+OPENVINO = {"int8": "visual_int8_openvino.xml", "f32": "visual.onnx"}
 COOP_STEPS = 200 * (16 * 10 // 32)  # epochs x batches: 16 shots of 10 classes, batches of 32
 
 
@@ -63,7 +66,12 @@ def measure(table, models, pictures, home, threads, first, classes):
             table.add(f"step {count} ours {precision}", figures["step_ms"][str(count)]["median"])
     for precision, file in (("f32", "visual.onnx"), ("int8", "visual_int8.onnx")):
         table.add(f"image onnxruntime {precision}", run([sys.executable, HERE / "onnxruntime_time.py", models / file, threads, 7], threads))
-        table.add(f"image rten {precision}", run([HERE / "rten/target/release/compare-rten", models / file, 7], threads))
+        file_of_rten, file_of_openvino = RTEN[precision], OPENVINO[precision]
+        table.add(f"image rten {precision}", run([HERE / "rten/target/release/compare-rten", models / file_of_rten, 7], threads))
+        table.add(f"image OpenVINO {precision}", run([sys.executable, HERE / "openvino_time.py", models / file_of_openvino, threads, 7], threads))
+        if precision == "int8":
+            weights = str(models / "faster-clip")
+            table.add("image faster-clip int8", run([sys.executable, HERE / "faster_clip_time.py", 7], threads, FASTER_CLIP_CACHE=weights))
         if threads == 1:
             table.add(f"image plain tract {precision}", run([RELEASE / "examples/plain_tract", models / file, 1, 3], threads))
     for precision, file in (("f32", "textual.onnx"), ("int8", "textual_int8.onnx")):
@@ -97,10 +105,12 @@ def rows(table):
     def line(*cells):
         return "| " + " | ".join(cells) + " |"
 
-    yield line("milliseconds (± half the distance of the quartiles)", "ours int8", "ours f32", "onnxruntime int8", "onnxruntime f32", "rten int8", "rten f32",
-               "plain tract int8", "plain tract f32")
-    yield line(*["---"] * 9)
-    others = [f"{name} {precision}" for name in ("onnxruntime", "rten", "plain tract") for precision in ("int8", "f32")]
+    yield line("milliseconds (± half the distance of the quartiles)", "ours int8", "ours f32", "onnxruntime int8", "onnxruntime f32", "OpenVINO int8",
+               "OpenVINO f32", "rten int8", "rten f32", "faster-clip int8", "plain tract int8", "plain tract f32")
+    yield line(*["---"] * 12)
+    others = [f"{name} {precision}" for name in ("onnxruntime", "OpenVINO", "rten", "faster-clip", "plain tract") for precision in ("int8", "f32")]
+    # faster-clip keeps its weights in eight bits and nothing else.
+    others.remove("faster-clip f32")
     for what, name in (("one picture", "image"), ("100 class names", "text"), ("cold start of classify", "start")):
         yield line(what, *(ms(f"{name} ours {p}") for p in ("int8", "f32")), *(ms(f"{name} {other}") for other in others))
     yield ""
@@ -128,7 +138,8 @@ def rows(table):
         loss, accuracy, steps, seconds = (table.median(f"recipe {method} {figure}") for figure in ("loss", "accuracy", "steps", "seconds"))
         yield line(method, f"{loss:.3f}", f"{100 * accuracy:.1f} %", f"{steps:.0f}", f"{seconds:.1f}")
     yield ""
-    yield (f"Ratios: picture int8 over onnxruntime's int8 {ratio(table, 'image ours int8', 'image onnxruntime int8')}, f32 over its f32 "
+    yield (f"Ratios: picture int8 over onnxruntime's int8 {ratio(table, 'image ours int8', 'image onnxruntime int8')}, over OpenVINO's int8 "
+           f"{ratio(table, 'image ours int8', 'image OpenVINO int8')}, f32 over onnxruntime's f32 "
            f"{ratio(table, 'image ours f32', 'image onnxruntime f32')}; step of 10 classes over PyTorch's text pass "
            f"{ratio(table, 'step 10 ours int8', 'step 10 text PyTorch')}; step of 1,000 over 10 classes "
            f"{ratio(table, 'step 1000 ours int8', 'step 10 ours int8')}.")

@@ -1,6 +1,6 @@
 """Makes ViT-B/32 at full size with random weights, as transformers defines and exports it: two float32 ONNX files, their
-dynamically quantised int8 twins (onnxruntime), tokenizer and configuration. No published weights are needed: speed does
-not depend on what the numbers are.
+dynamically quantised int8 twins (onnxruntime), the image tower as rten's own script quantises it and as OpenVINO's NNCF
+does, tokenizer and configuration. No published weights are needed: speed does not depend on what the numbers are.
 
     python make_models.py FOLDER
 """
@@ -8,6 +8,9 @@ import json
 import sys
 from pathlib import Path
 
+import nncf
+import numpy as np
+import openvino
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizerFast
@@ -58,10 +61,25 @@ def export(module, example, path, name, axes, output):
     quantize_dynamic(path, path.with_name(path.stem + "_int8.onnx"), weight_type=QuantType.QInt8)
 
 
+def quantise_for_others(folder):
+    """The image tower in eight bits, for rten and for OpenVINO, as the documentation of each says."""
+    # rten's tools/ort-quantize.py: no convolutions, and weights of seven bits, which no processor's products overflow.
+    quantize_dynamic(folder / "visual.onnx", folder / "visual_int8_rten.onnx", weight_type=QuantType.QInt8, reduce_range=True,
+                     op_types_to_quantize=["MatMul", "Gemm"])
+    rng = np.random.default_rng(0)
+    pictures = nncf.Dataset([rng.standard_normal((1, 3, 224, 224), np.float32) for _ in range(8)])
+    tower = openvino.convert_model(folder / "visual.onnx", input=[1, 3, 224, 224])
+    quantised = nncf.quantize(tower, pictures, model_type=nncf.ModelType.TRANSFORMER, subset_size=8)
+    openvino.save_model(quantised, folder / "visual_int8_openvino.xml", compress_to_fp16=False)
+
+
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
     model, config = build()
     export(Image(model), torch.zeros(1, 3, 224, 224), folder / "visual.onnx", "pixel_values", {0: "batch"}, "image_embeds")
+    quantise_for_others(folder)
+    # Where faster-clip looks for what it would download.
+    model.save_pretrained(folder / "faster-clip/sentence-transformers__clip-ViT-B-32/0_CLIPModel")
     export(Text(model), torch.full((1, 77), 49407), folder / "textual.onnx", "input_ids", {0: "batch"}, "text_embeds")
     tokenizer().save(str(folder / "tokenizer.json"))
     described = dict(name="vit-b-32-random", logit_scale=100.0, **config.to_dict())
