@@ -157,10 +157,13 @@ impl Preprocess {
         let square = self.square(picture)?;
         let side = self.size as usize;
         let mut pixels = Array3::zeros((3, side, side));
-        for (x, y, colour) in square.enumerate_pixels() {
-            for (channel, &value) in colour.0.iter().enumerate() {
-                pixels[[channel, y as usize, x as usize]] =
-                    (f32::from(value) / 255.0 - self.mean[channel]) / self.std[channel];
+        for (channel, mut plane) in pixels.outer_iter_mut().enumerate() {
+            // Two divisions for each of 256 levels, and not for each pixel.
+            let normalised =
+                |level: usize| (level as f32 / 255.0 - self.mean[channel]) / self.std[channel];
+            let levels: [f32; 256] = std::array::from_fn(normalised);
+            for (pixel, colour) in plane.iter_mut().zip(square.pixels()) {
+                *pixel = levels[usize::from(colour.0[channel])];
             }
         }
         Ok(pixels)
