@@ -1,5 +1,8 @@
 //! A frame: as a camera hands it over, and as it is looked at.
 
+use std::borrow::Cow;
+
+use super::jpeg::mended;
 use super::metadata::without_metadata;
 use super::{MAX_CAMERA_PIXELS, PictureError, decode_picture};
 use image::RgbImage;
@@ -98,6 +101,29 @@ pub enum Matrix {
 }
 
 impl RawFrame {
+    /// Mends a JPEG where that is possible: what is kept of it is read by other programs as well.
+    pub(super) fn make_whole(&mut self) {
+        if let RawFrame::Jpeg(bytes) = self
+            && let Cow::Owned(whole) = mended(bytes)
+        {
+            *bytes = whole;
+        }
+    }
+
+    /// The frame that was decoded to `image`, the one of this `index` from the camera `source`.
+    pub(super) fn into_frame(self, image: RgbImage, source: &str, index: u64) -> Frame {
+        Frame {
+            image,
+            source: source.to_owned(),
+            index,
+            label: None,
+            jpeg: match self {
+                RawFrame::Jpeg(bytes) => Some(bytes),
+                RawFrame::Yuyv { .. } | RawFrame::Planar { .. } => None,
+            },
+        }
+    }
+
     /// The picture, 8 bits a channel.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub(crate) mod glance;
 #[doc(hidden)]
 pub mod http;
 mod jpeg;
+mod lazy;
 #[doc(hidden)]
 pub mod live;
 pub mod metadata;
@@ -47,6 +48,7 @@ pub use folder::{FolderError, FoundPictures, LeftOut, loose_pictures, pictures_i
 pub use frame::Frame;
 #[doc(hidden)]
 pub use frame::RawFrame;
+pub use lazy::LazyFrame;
 pub use live::CaptureCounts;
 pub use options::{
     CameraOptions, CaptureFormat, Delivery, Fingerprint, MAX_CAMERA_PIXELS, RtspTransport, Trust,

@@ -1,7 +1,6 @@
 //! Everything that frames can come from, under one name each: a camera of this machine or on the network, a pipe, a folder,
 //! the demo scenes. [`CameraSource`] is such a name, [`CameraSource::open`] opens it, and [`Frames`] are what comes from it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,14 +14,13 @@ use super::folder_camera::{FolderCamera, FolderEvent};
 use super::frame::{Frame, RawFrame};
 use super::glance::Unopened;
 use super::http::{self, Patience};
-use super::jpeg::mended;
 use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
 use super::pace::Paced;
 use super::troubles::{Troubles, without_numbers};
 use super::watched_folder::Arrival;
-use super::{CameraUrl, Delivery, FramesError, Login, PictureError};
+use super::{CameraUrl, Delivery, FramesError, LazyFrame, Login, PictureError};
 
 /// The name of a camera, as [`CameraSource::from_str`] reads it and `Display` shows it: never with a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,8 +140,8 @@ enum Stream {
 pub enum CameraEvent {
     /// The next frame.
     Frame(Box<Frame>),
-    /// A frame that was not decoded, for nobody wanted it, by its number in the stream.
-    Passed(u64),
+    /// A frame that nobody wanted, and that was not decoded where that was left to do.
+    Passed(LazyFrame),
     /// Something went wrong, and watching goes on.
     Problem(CameraProblem),
     /// The stream has ended, or the caller has asked to stop.
@@ -501,7 +499,7 @@ impl Stream {
     ) -> Result<CameraEvent, FramesError> {
         let mut opened = |frame: Frame| match wanted(Unopened::Picture(&frame.image)) {
             true => CameraEvent::Frame(Box::new(frame)),
-            false => CameraEvent::Passed(frame.index),
+            false => CameraEvent::Passed(Arc::new(frame).into()),
         };
         Ok(match self {
             Stream::Demo(_) | Stream::Given(_) if stop() => CameraEvent::End,
@@ -544,7 +542,7 @@ impl Stream {
                 Event::Frame(raw, index) => {
                     let event = match wanted(Unopened::Raw(&raw)) {
                         true => decoded(raw, camera, index),
-                        false => CameraEvent::Passed(index),
+                        false => CameraEvent::Passed(LazyFrame::raw(raw, camera, index)),
                     };
                     match &event {
                         CameraEvent::Problem(problem) => live.unusable(&problem.to_string())?,
@@ -564,23 +562,9 @@ impl Stream {
 }
 
 fn decoded(mut raw: RawFrame, camera: &str, index: u64) -> CameraEvent {
-    if let RawFrame::Jpeg(bytes) = &mut raw
-        && let Cow::Owned(whole) = mended(bytes)
-    {
-        // What is kept of it is read by other programs as well.
-        *bytes = whole;
-    }
+    raw.make_whole();
     match raw.decode() {
-        Ok(image) => CameraEvent::Frame(Box::new(Frame {
-            image,
-            source: camera.to_owned(),
-            index,
-            label: None,
-            jpeg: match raw {
-                RawFrame::Jpeg(bytes) => Some(bytes),
-                RawFrame::Yuyv { .. } | RawFrame::Planar { .. } => None,
-            },
-        })),
+        Ok(image) => CameraEvent::Frame(Box::new(raw.into_frame(image, camera, index))),
         Err(error) => CameraEvent::Problem(CameraProblem::Picture {
             camera: camera.to_owned(),
             index,

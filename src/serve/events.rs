@@ -103,7 +103,7 @@ pub struct PromptChange {
 }
 
 /// What can happen to a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PromptAct {
     /// It was trained and accepted.

@@ -32,7 +32,9 @@ use ndarray::Array1;
 
 use crate::classifier::{Answer, Classifier};
 use crate::clip::ModelError;
-use crate::frames::{CameraEvent, CameraProblem, CaptureCounts, Frame, Frames, FramesError};
+use crate::frames::{
+    CameraEvent, CameraProblem, CaptureCounts, Frame, Frames, FramesError, LazyFrame,
+};
 use crate::prompt::{Region, RegionError};
 use lookout::Lookout;
 
@@ -218,7 +220,7 @@ pub struct NamedPart<'a> {
 }
 
 /// Who sees each frame as it came.
-type Observer<'a> = dyn Fn(&Arc<Frame>) + 'a;
+type Observer<'a> = dyn Fn(LazyFrame) + 'a;
 
 /// A frame that waits for the event that came before it, or of which parts are left.
 enum Pending {
@@ -279,8 +281,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The same, with each frame shown to `observer` as it came, before any part of it is named.
-    pub fn on_frame(self, observer: &'a dyn Fn(&Arc<Frame>)) -> Watch<'a> {
+    /// The same, with each frame given to `observer` as it came, before any part of it is named; decoded if it is named.
+    pub fn on_frame(self, observer: &'a dyn Fn(LazyFrame)) -> Watch<'a> {
         Watch {
             observer: Some(observer),
             ..self
@@ -306,11 +308,16 @@ impl<'a> Watch<'a> {
                 CameraEvent::Frame(frame) => {
                     let frame: Arc<Frame> = frame.into();
                     if let Some(observer) = self.observer {
-                        observer(&frame);
+                        observer(Arc::clone(&frame).into());
                     }
                     self.pending = Some(Pending::Frame(frame));
                 }
-                CameraEvent::Passed(index) => self.pending = Some(Pending::Passed(index)),
+                CameraEvent::Passed(frame) => {
+                    self.pending = Some(Pending::Passed(frame.index));
+                    if let Some(observer) = self.observer {
+                        observer(frame);
+                    }
+                }
                 CameraEvent::Problem(problem) => {
                     self.lookout.lose_frame();
                     return Ok(Event::Problem(problem));
@@ -334,14 +341,16 @@ impl<'a> Watch<'a> {
 
     /// Waits for the next frame, and has it decoded where somebody needs it.
     fn wait(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, WatchError> {
-        let (lookout, observed) = (&mut self.lookout, self.observer.is_some());
+        let lookout = &mut self.lookout;
+        // Where nothing is ever named, whether its frames are pictures at all is found out all the same.
+        let seen = self.observer.is_some() && lookout.parts.is_empty();
         let mut outside = None;
         let event = self.frames.next_if(stop, &mut |frame| {
             let due = lookout.look(frame).unwrap_or_else(|error| {
                 outside = Some(error);
                 false
             });
-            due || observed
+            due || seen
         })?;
         match outside {
             Some(error) => Err(error.into()),

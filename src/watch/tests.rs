@@ -331,7 +331,7 @@ fn parts_are_named_by_classifiers_of_their_own_and_every_frame_is_seen() {
         ..WatchOptions::default()
     };
     let seen = std::cell::RefCell::new(Vec::new());
-    let observer = |frame: &Arc<Frame>| seen.borrow_mut().push(frame.index);
+    let observer = |frame: LazyFrame| seen.borrow_mut().push(frame.index);
     let mut frames = demo();
     let watch = Watch::of_parts(&mut frames, parts, options());
     let mut watch = watch.on_frame(&observer);
@@ -404,13 +404,17 @@ fn of_a_stream_of_jpegs_only_those_are_decoded_in_which_something_changes() {
         }
     }
     assert_eq!(parts, [0, 4, 8]);
-    // Whoever watches sees every frame.
+    // Whoever watches sees every frame, and those that are not named are decoded for nobody.
     let mut frames = open();
     let seen = std::cell::RefCell::new(Vec::new());
-    let observer = |frame: &Arc<Frame>| seen.borrow_mut().push(frame.index);
+    let observer = |frame: LazyFrame| {
+        let decoded = frame.opened().is_some();
+        seen.borrow_mut().push((frame.index, decoded));
+        assert_eq!(frame.open().unwrap().index, frame.index);
+    };
     let watch = Watch::new(&mut frames, watch_again(&model), None, options());
     let mut watch = watch.on_frame(&observer);
     while !matches!(watch.next(&|| false).unwrap(), Event::Ended) {}
     assert_eq!(watch.savings().still, 9);
-    assert_eq!(*seen.borrow(), (0..12).collect::<Vec<u64>>());
+    assert_eq!(*seen.borrow(), expected);
 }

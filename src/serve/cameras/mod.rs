@@ -24,7 +24,7 @@ use super::events::{Event, Events, now};
 use super::metrics::Histogram;
 use super::models::Models;
 use super::recent::Recent;
-use crate::frames::{Frame, Frames, FramesError};
+use crate::frames::{Frames, FramesError, LazyFrame};
 use crate::store::Home;
 
 /// How long cameras are waited for when they are to end. One that hangs in a driver is left behind.
@@ -131,14 +131,17 @@ impl CameraView {
     }
 
     /// Takes note of a frame as it came.
-    fn show(&self, frame: &Arc<Frame>) {
+    fn show(&self, frame: LazyFrame) {
         let number = self.pictures.fetch_add(1, Ordering::Relaxed) + 1;
         {
             let mut state = self.locked();
-            state.resize(frame.image.dimensions(), &self.config);
+            // One that was not decoded is as large as the one before: whatever changes is looked at.
+            if let Some(frame) = frame.opened() {
+                state.resize(frame.image.dimensions(), &self.config);
+            }
             state.looked_at = number;
         }
-        let picture = Picture::new(Arc::clone(frame), number, now());
+        let picture = Picture::new(frame, number, now());
         self.newest.send_replace(Some(Arc::new(picture)));
     }
 }

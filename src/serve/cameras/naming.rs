@@ -126,14 +126,15 @@ pub fn labels_of(home: &Home, prompt: &str) -> Result<Vec<Label>, NoLabels> {
 pub type Stamp = Option<(SystemTime, u64)>;
 
 /// When the files were changed that decide what names the regions of `camera`, for other programs may change them.
-pub fn stamp(camera: &CameraConfig, home: &Home) -> Vec<Stamp> {
+/// The file of each region's prompt, and that of its labels.
+pub fn stamp(camera: &CameraConfig, home: &Home) -> Vec<[Stamp; 2]> {
     let of = |path: &Path| {
         let metadata = path.metadata().ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     };
     let regions = camera.regions.iter();
     regions
-        .flat_map(|region| {
+        .map(|region| {
             let prompt = home.prompt_path(&region.prompt);
             let labels = home.shots_folder(&region.prompt);
             [

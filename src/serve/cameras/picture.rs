@@ -1,5 +1,5 @@
-//! The newest picture of a camera, and what viewers get of it: encoded when the first asks, once for all who want the same
-//! size.
+//! The newest picture of a camera, and what viewers get of it: decoded where nobody needed that before and encoded when the
+//! first asks, once for all who want the same size.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use fast_image_resize::{PixelType, Resizer};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
-use crate::frames::{Frame, PictureError, cut};
+use crate::frames::{Frame, LazyFrame, PictureError, cut};
 use crate::prompt::Region;
 
 /// The quality of the JPEGs that viewers get, of 100.
@@ -22,7 +22,7 @@ pub type Jpeg = Arc<[u8]>;
 
 /// A picture of a camera.
 pub struct Picture {
-    frame: Arc<Frame>,
+    frame: LazyFrame,
     /// Its number since the camera was added, from 1.
     pub number: u64,
     /// When it came, in seconds since 1970.
@@ -41,7 +41,7 @@ pub struct View {
 
 impl Picture {
     /// Of what came from a camera.
-    pub fn new(frame: Arc<Frame>, number: u64, at: f64) -> Picture {
+    pub fn new(frame: LazyFrame, number: u64, at: f64) -> Picture {
         Picture {
             frame,
             number,
@@ -51,23 +51,27 @@ impl Picture {
     }
 
     /// As it came.
-    pub fn frame(&self) -> &Frame {
-        &self.frame
+    ///
+    /// # Errors
+    /// If it is no picture, and nobody had to know yet.
+    pub fn frame(&self) -> Result<Arc<Frame>, PictureError> {
+        self.frame.open()
     }
 
     /// What lies in `region` as a JPEG to be kept, which loses next to nothing; all of it where there is none.
     ///
     /// # Errors
-    /// If the region reaches beyond the picture.
+    /// If it is no picture, or the region reaches beyond it.
     pub fn shot(&self, region: Option<&Region>) -> Result<Vec<u8>, PictureError> {
         let Some(region) = region else {
             return self.frame.to_jpeg();
         };
+        let whole = self.frame.open()?;
         let part = Frame {
-            image: cut(&self.frame.image, region)?,
-            source: self.frame.source.clone(),
-            index: self.frame.index,
-            label: self.frame.label.clone(),
+            image: cut(&whole.image, region)?,
+            source: whole.source.clone(),
+            index: whole.index,
+            label: whole.label.clone(),
             jpeg: None,
         };
         part.to_jpeg()
@@ -76,11 +80,14 @@ impl Picture {
     /// A JPEG of `region`, or of all of it, at most `width` pixels wide.
     ///
     /// # Errors
-    /// If the region reaches beyond the picture, or it cannot be encoded.
+    /// If it is no picture, if the region reaches beyond it, or it cannot be encoded.
     pub fn jpeg(&self, region: Option<&Region>, width: Option<u32>) -> Result<Jpeg, PictureError> {
         let view = View {
             region: region.map(Region::to_string),
-            width: width.filter(|width| *width < self.frame.image.width()),
+            width: match width {
+                Some(width) if width < self.frame.open()?.image.width() => Some(width),
+                _ => None,
+            },
         };
         // Whoever wants the same waits for it.
         let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,10 +102,13 @@ impl Picture {
     }
 
     fn encode(&self, region: Option<&Region>, width: Option<u32>) -> Result<Vec<u8>, PictureError> {
-        let image = &self.frame.image;
+        // Most cameras send JPEGs: nothing need be encoded.
+        if region.is_none() && width.is_none() && self.frame.is_jpeg() {
+            return self.frame.to_jpeg();
+        }
+        let whole = self.frame.open()?;
+        let image = &whole.image;
         match (region, width) {
-            // Most cameras send JPEGs: nothing need be encoded.
-            (None, None) if self.frame.jpeg.is_some() => self.frame.to_jpeg(),
             (None, None) => encoded(image),
             (None, Some(width)) => encoded(&narrower(image, width)),
             (Some(region), width) => {
@@ -148,7 +158,8 @@ mod tests {
     use crate::frames::demo;
 
     fn picture() -> Picture {
-        Picture::new(demo::stream(vec![0], 3).next().unwrap().into(), 1, 0.0)
+        let frame = Arc::new(demo::stream(vec![0], 3).next().unwrap());
+        Picture::new(frame.into(), 1, 0.0)
     }
 
     #[test]
@@ -168,7 +179,7 @@ mod tests {
     fn a_region_is_what_lies_in_it() {
         let picture = picture();
         let region: Region = "a=25,25,50,50".parse().unwrap();
-        let (width, height) = picture.frame().image.dimensions();
+        let (width, height) = picture.frame().unwrap().image.dimensions();
         let jpeg = picture.jpeg(Some(&region), None).unwrap();
         let part = decode_picture(&jpeg, 1 << 20).unwrap();
         assert_eq!(part.dimensions(), (width / 2, height / 2));

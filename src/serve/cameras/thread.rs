@@ -1,7 +1,7 @@
 //! The thread of one camera: it opens the camera, watches it, and begins again after a pause where that ends badly.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::naming::{Namer, Stamp, stamp};
 use super::state::{Named, Phase, top};
 use super::{CameraView, Common, Sharing};
-use crate::frames::{CaptureCounts, Frame, Frames};
+use crate::frames::{CaptureCounts, Frames, LazyFrame};
 use crate::serve::config::WHOLE;
-use crate::serve::events::{Change, Event, now};
+use crate::serve::events::{Change, Event, PromptAct, PromptChange, now};
 use crate::serve::recent::Keeper;
 use crate::watch::{self, Liveness, NamedPart, Shown, Watch, WatchError, rest};
 
@@ -167,7 +167,7 @@ impl Session<'_> {
         &self,
         frames: &mut Frames,
         namers: &[Namer],
-        stamp_before: &[Stamp],
+        stamp_before: &[[Stamp; 2]],
     ) -> Result<Option<End>, WatchError> {
         let view = self.view;
         let skipped = Cell::new(false);
@@ -178,7 +178,7 @@ impl Session<'_> {
         };
         let parts = self.parts(namers);
         self.tell();
-        let observer = |frame: &Arc<Frame>| {
+        let observer = |frame: LazyFrame| {
             view.show(frame);
             self.arrived();
         };
@@ -209,10 +209,31 @@ impl Session<'_> {
             }
             if rate.reckon(view, watch.counts()) {
                 self.tell();
-                if stamp(&view.config, &self.common.home) != stamp_before {
+                let stamp = stamp(&view.config, &self.common.home);
+                if stamp != stamp_before {
+                    self.replaced(stamp_before, &stamp);
                     return Ok(None);
                 }
             }
+        }
+    }
+
+    /// Tells which prompts and labels another program changed.
+    fn replaced(&self, before: &[[Stamp; 2]], now: &[[Stamp; 2]]) {
+        let mut changed = BTreeSet::new();
+        for (region, (before, now)) in self.view.config.regions.iter().zip(before.iter().zip(now)) {
+            let acts = [PromptAct::Replaced, PromptAct::Labels];
+            let files = before.iter().zip(now).zip(acts);
+            let other = files.filter(|((before, now), _)| before != now);
+            changed.extend(other.map(|(_, what)| (&region.prompt, what)));
+        }
+        for (prompt, what) in changed {
+            let loaded = self.common.home.load(prompt);
+            self.common.events.send(Event::Prompt(PromptChange {
+                prompt: prompt.clone(),
+                what,
+                generation: loaded.ok().map(|loaded| loaded.record.provenance.sequence),
+            }));
         }
     }
 
