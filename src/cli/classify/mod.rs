@@ -83,7 +83,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SENSITIVITY", num_args = 0..=1, default_missing_value = "50", value_parser = clap::value_parser!(u8).range(1..=100), conflicts_with = "paths")]
     motion: Option<u8>,
     /// With --motion, name one at least so often
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    #[arg(long, requires = "motion", value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
     at_least: Duration,
     /// Keep the pictures that a camera's answers were unsure of, or at which the label changed: in a folder, 200 at most,
     /// or N of them in the home folder

@@ -325,6 +325,10 @@ fn checked_camera(camera: Camera) -> Result<CameraConfig, Fault> {
         None => Ok(None),
     };
     let second = Duration::from_secs(1);
+    if let (None, Some(at_least)) = (&camera.motion, &camera.at_least) {
+        let fault = "at_least is how often a picture is named where nothing moves: write motion = 50 beside it, or leave it out";
+        return Err((at_least.span(), fault.into()));
+    }
     let frozen_after = day(&camera.frozen_after, Duration::ZERO, "frozen_after")?;
     Ok(CameraConfig {
         options: options(&camera, &source)?,

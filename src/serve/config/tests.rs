@@ -96,6 +96,11 @@ fn what_is_wrong_is_said_with_its_line_and_column() {
             "every is from 20ms",
         ),
         (with("motion = 101"), "line 4, column 10", "from 1"),
+        (
+            with("at_least = \"1m\""),
+            "line 4, column 12",
+            "write motion = 50 beside it",
+        ),
         (with("confirm = 0"), "line 4, column 11", "from 1 to 1000"),
         (with("format = \"big\""), "line 4, column 10", "640x480@30"),
         (with("fingerprint = \"ab\""), "line 4, column 15", ""),
