@@ -1,8 +1,22 @@
-//! The processes of this machine that carry a mark in their environment, and all that descend from them: what a command has
-//! started, also where it went into a session of its own. Linux tells it in /proc; elsewhere nothing is found.
+//! The program of this process, and the processes of this machine that carry a mark in their environment, and all that descend
+//! from them: what a command has started, also where it went into a session of its own. Linux tells that in /proc; elsewhere
+//! nothing is found.
 
 use std::collections::HashMap;
-use std::fs;
+use std::path::PathBuf;
+use std::{fs, io};
+
+/// The program of this process, to be started once more: also where its file was replaced meanwhile, as an update does.
+///
+/// # Errors
+/// If the system does not say.
+pub fn this_program() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    match running.metadata() {
+        Ok(_) => Ok(running),
+        Err(_) => std::env::current_exe(),
+    }
+}
 
 /// A process that carries a mark, or descends from one that does.
 #[derive(Clone, Debug, PartialEq, Eq)]

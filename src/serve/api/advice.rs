@@ -98,15 +98,15 @@ pub async fn why(
 }
 
 fn explained(server: &Server, prompt: &str, question: &Question) -> Result<Json<Value>, Problem> {
-    let picture = match (&question.shot, &question.recent) {
+    let (picture, label) = match (&question.shot, &question.recent) {
         (Some(id), None) => {
             let shot = server.shots.find(prompt, id)?;
-            read_picture(&shot.path, MAX_PIXELS)?
+            (read_picture(&shot.path, MAX_PIXELS)?, Some(shot.label))
         }
         (None, Some(id)) => {
             let found = server.common.recent.get(id)?;
             let (_, jpeg) = found.ok_or_else(|| Problem::missing("picture", id))?;
-            decode_picture(&jpeg, MAX_PIXELS)?
+            (decode_picture(&jpeg, MAX_PIXELS)?, None)
         }
         _ => return Err(Problem::refused("say which picture: shot=ID or recent=ID")),
     };
@@ -165,6 +165,7 @@ fn explained(server: &Server, prompt: &str, question: &Question) -> Result<Json<
         Some(json!({ "id": id, "label": label, "change": one.change }))
     });
     Ok(Json(json!({
+        "label": label,
         "answer": labels[class].name,
         "scores": scores,
         "nearest": alike.take(NAMED).collect::<Vec<_>>(),

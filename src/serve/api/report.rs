@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Problem, State, blocking};
 use crate::files;
+use crate::host::processes::this_program;
 use crate::serve::Server;
 use crate::serve::access::FOLDER;
 use crate::store::atomic;
@@ -89,7 +90,7 @@ fn is_newer(report: &FilePath, prompt: &FilePath, shots: &FilePath) -> bool {
 
 fn evaluate(home: &FilePath, prompt: &str, shots: &FilePath, to: &FilePath) -> Result<(), Problem> {
     let failed = |said: String| Problem::failed(format!("the report was not made: {said}"));
-    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let program = this_program().map_err(|error| failed(error.to_string()))?;
     let mut child = Command::new(program)
         .arg("--home")
         .arg(home)

@@ -1,0 +1,153 @@
+//! Who may come in, and what machines ask for.
+
+use super::*;
+
+/// From a reachable address, but for the network: nothing is open without a password.
+#[test]
+fn other_addresses_take_a_password_or_a_token() {
+    let dir = Directory::new();
+    dir.write("edge-rlp.toml", TAUGHT);
+    let mut served = Served::with(&dir, "serve --config edge-rlp.toml --listen 0.0.0.0:0");
+    served.host = served.host.replace("0.0.0.0", "127.0.0.1");
+    let said = served.said();
+    let (_, rest) = said
+        .split_once("the password for other machines is ")
+        .unwrap();
+    let password = rest.split(':').next().unwrap().to_owned();
+    assert!(said.contains("cross the network readable"), "{said}");
+    assert_eq!(served.get("/").status, 200);
+    assert_eq!(served.get("/healthz").status, 200);
+    for closed in [
+        "/api/v1/cameras",
+        "/api/v1/session",
+        "/metrics",
+        "/api/v1/events",
+        "/api/v1/cameras/one/snapshot.jpg",
+    ] {
+        assert_eq!(served.get(closed).status, 401, "{closed}");
+    }
+    let wrong = served.send("POST", "/api/v1/session", &json!({ "password": "guess" }));
+    assert_eq!(wrong.status, 401);
+    let right = served.send("POST", "/api/v1/session", &json!({ "password": password }));
+    assert_eq!(right.status, 200, "{right:?}");
+    let cookie = &right.headers["set-cookie"];
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    served.headers = vec![("Cookie".into(), cookie)];
+    assert_eq!(
+        served.get("/api/v1/session").json()["scopes"],
+        json!(["read", "label", "admin"])
+    );
+    let made = served.send(
+        "POST",
+        "/api/v1/tokens",
+        &json!({ "name": "ha", "scopes": ["read"] }),
+    );
+    let token = made.json()["token"].as_str().unwrap().to_owned();
+
+    let bearer = |token: &str| vec![("Authorization".to_owned(), format!("Bearer {token}"))];
+    let session = std::mem::replace(&mut served.headers, bearer(&token));
+    assert_eq!(served.get("/api/v1/cameras").status, 200);
+    let forbidden = served.send(
+        "PUT",
+        "/api/v1/prompts/things/labels",
+        &json!({ "labels": ["a", "b"] }),
+    );
+    assert_eq!(forbidden.status, 403);
+    assert!(
+        forbidden.detail().contains("ha may not do this"),
+        "{forbidden:?}"
+    );
+    assert_eq!(served.get("/api/v1/tokens").status, 403);
+    // One that another process makes is known after SIGHUP.
+    let ran = dir.ok("serve --new-token lab --scopes read,label --json");
+    let other = ran.json()["token"].as_str().unwrap().to_owned();
+    served.headers = bearer(&other);
+    served.signal("HUP");
+    served.until("/api/v1/session", |session| session["who"] == "lab");
+    served.headers = session;
+    assert_eq!(served.delete("/api/v1/tokens/ha").status, 204);
+    assert_eq!(served.delete("/api/v1/session").status, 204);
+    assert_eq!(served.get("/api/v1/cameras").status, 401);
+    served.headers = Vec::new();
+    for _ in 0..5 {
+        served.send("POST", "/api/v1/session", &json!({ "password": "guess" }));
+    }
+    let waits = served.send("POST", "/api/v1/session", &json!({ "password": password }));
+    assert_eq!(waits.status, 429);
+    assert!(waits.headers.contains_key("retry-after"));
+
+    let log = std::fs::read_to_string(dir.home().join("serve/audit.log")).unwrap();
+    assert!(
+        log.contains(
+            "\"who\":\"page\",\"from\":\"127.0.0.1\",\"did\":\"POST /api/v1/tokens\",\"status\":201"
+        ),
+        "{log}"
+    );
+    assert!(log.contains("\"who\":\"ha\"") && log.contains("403"));
+    assert!(!log.contains(&password));
+    let kept = std::fs::read_to_string(dir.home().join("serve/password")).unwrap();
+    assert!(kept.starts_with("$argon2id$"));
+    dir.command("serve --set-password")
+        .input(b"short\n")
+        .fails(2, "fewer than 10 characters");
+    dir.command("serve --set-password")
+        .input(b"a much longer one\n")
+        .ok();
+}
+
+#[test]
+fn metrics_health_and_readiness_are_for_machines() {
+    let dir = Directory::new();
+    let served = Served::start(&dir, TWO);
+    served.until("/api/v1/cameras", |all| {
+        all.as_array().unwrap().iter().all(is_live)
+    });
+    served.until("/readyz", |ready| ready["ready"] == true);
+    assert_eq!(served.get("/healthz").body, b"ok\n");
+    let metrics = String::from_utf8(served.get("/metrics").body).unwrap();
+    for line in [
+        "# TYPE edge_rlp_naming_seconds histogram",
+        "edge_rlp_camera_state{camera=\"one\",state=\"live\"} 1",
+        "edge_rlp_naming_seconds_bucket{camera=\"two\",le=\"+Inf\"}",
+        "edge_rlp_resident_memory_bytes ",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    let document = served.get("/api/v1/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+}
+
+/// A prompt's name with a slash was read as a file anywhere.
+#[test]
+fn a_name_in_a_path_that_is_a_path_reads_nothing_elsewhere() {
+    let dir = Directory::new();
+    let served = Served::start(&dir, "");
+    for end in [
+        "history",
+        "training",
+        "shots",
+        "shots/1.jpg",
+        "enough",
+        "why?shot=1",
+        "report",
+        "diff?from=1&to=2",
+    ] {
+        for name in ["..%2F..%2Fx", "%2Fetc%2Fpasswd", "a.rlp", "..", "a%5Cb"] {
+            let answer = served.get(&format!("/api/v1/prompts/{name}/{end}"));
+            assert_eq!(answer.status, 422, "{name} {end}: {answer:?}");
+            assert!(answer.detail().contains("cannot name a prompt"));
+        }
+        for name in ["%FF", "a%0D%0AX:%20y", "%00"] {
+            let answer = served.get(&format!("/api/v1/prompts/{name}/{end}"));
+            assert_eq!(answer.status, 400, "{name} {end}");
+            answer.detail();
+        }
+    }
+    for name in ["%FF", "%00"] {
+        served.get(&format!("/api/v1/cameras/{name}")).detail();
+    }
+}
