@@ -79,7 +79,7 @@ export const why = {
     const shots = (list, title, text, caption) =>
       list?.length ? h("section", { class: "card" }, h("h2", {}, title), h("p", { class: "soft" }, text), h("ul", { class: "grid small" }, list.map((one) => h("li", { class: "tile still" }, h("a", { href: `#/why/${encodeURIComponent(state.prompt)}/shot/${encodeURIComponent(one.id)}` }, h("img", { src: `${root}/shots/${encodeURIComponent(one.id)}.jpg`, alt: one.label, loading: "lazy" })), h("span", { class: "caption" }, h("b", {}, one.label), caption(one)))))) : null;
     box.replaceChildren(
-      h("section", { class: "card" }, h("h2", {}, t("scores")), h("p", { class: "soft" }, summary(found, scores)), scoreTable(scores), relabel(kind, id, found.label)),
+      h("section", { class: "card" }, h("h2", {}, t("scores")), h("p", { class: "soft" }, summary(found, scores)), scoreTable(scores), relabel(kind, id, found.label ?? found.answer)),
     );
     page.append(
       shots(found.nearest, t("nearest"), t("nearest_text"), (one) => h("span", { class: "when" }, t("alike", { share: percent(one.similarity) }))) ?? "",

@@ -1,7 +1,7 @@
 // The page: who is here, what is shown, and what the box says meanwhile.
 
 import { api, chooseLanguage, chooseTheme, here, languageChosen, load, state, themeChosen } from "./state.js";
-import { ask, button, choice, field, h, icon, s, t, toast, tried } from "./dom.js";
+import { ask, button, choice, clearToasts, field, h, icon, s, t, toast, tried } from "./dom.js";
 import * as live from "./live.js";
 import * as teach from "./teach.js";
 import * as train from "./train.js";
@@ -34,6 +34,7 @@ async function route() {
   const known = VIEWS[asked.view] ? asked.view : "live";
   leave();
   leave = () => {};
+  clearToasts();
   view = VIEWS[known];
   drawTabs(view.tab);
   const page = h("div", { class: `view view-${known}` });

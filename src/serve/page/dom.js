@@ -125,10 +125,18 @@ export function toast(text, kind = "", action = null) {
     action && button(action.text, () => { close(); action.run(); }, "quiet"),
     h("button", { type: "button", class: "quiet round", "aria-label": t("close"), onclick: close }, icon("close")),
   );
+  box.since = Date.now();
   const toasts = document.getElementById("toasts");
   toasts.append(box);
   while (toasts.childElementCount > 3) toasts.firstChild.remove();
   setTimeout(close, kind === "failed" ? 12000 : 5000);
+}
+
+/** Takes away what was said before the last act: it is about another view. */
+export function clearToasts() {
+  for (const box of [...document.getElementById("toasts").children]) {
+    if (Date.now() - box.since > 1000 && !box.classList.contains("failed")) box.remove();
+  }
 }
 
 /** Runs `work` and tells its failure. */

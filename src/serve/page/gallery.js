@@ -2,7 +2,7 @@
 // press selects up to there, a label's key or a tap on it labels what is selected.
 
 import { api, keyOf, labelsOf, loadPrompts, placeOf, state, usePrompt } from "./state.js";
-import { ask, button, choice, clock, empty, h, icon, number, percent, shown, t, toast, tried, typing } from "./dom.js";
+import { ask, button, choice, clock, empty, h, icon, isKnown, number, percent, shown, t, toast, tried, typing } from "./dom.js";
 
 /** Milliseconds of a long press. */
 const LONG = 450;
@@ -40,19 +40,21 @@ class Gallery {
       h("span", { class: "tick" }, icon("check")),
       h("span", { class: "caption" }, this.work.caption(item)),
     );
+    // Others before it may go.
+    const at = () => this.items.indexOf(item);
     let timer = null;
     let long = false;
     tile.addEventListener("pointerdown", (event) => {
       if (event.button) return;
       long = false;
-      timer = setTimeout(() => { long = true; this.range(place); navigator.vibrate?.(15); }, LONG);
+      timer = setTimeout(() => { long = true; this.range(at()); navigator.vibrate?.(15); }, LONG);
     });
     for (const end of ["pointerup", "pointercancel", "pointerleave"]) tile.addEventListener(end, () => clearTimeout(timer));
     tile.addEventListener("contextmenu", (event) => event.preventDefault());
     tile.addEventListener("click", (event) => {
       if (long) return;
-      if (event.shiftKey) this.range(place);
-      else this.flip(place);
+      if (event.shiftKey) this.range(at());
+      else this.flip(at());
     });
     return tile;
   }
@@ -117,6 +119,18 @@ class Gallery {
     if ((await tried(() => this.work.label(ids, label).then(() => true))) !== true) return;
     toast(t("labelled", { count: ids.length, label }), "good");
     this.gone(ids);
+  }
+
+  /** One was labelled or deleted elsewhere; the others stay as they are. */
+  left(id) {
+    const place = this.items.findIndex((item) => item.id === id);
+    if (place < 0) return;
+    this.items.splice(place, 1);
+    this.selected.delete(id);
+    if (place < this.shown) this.grid.children[place]?.remove();
+    if (this.anchor > place || this.anchor === this.items.length) this.anchor = Math.max(0, this.anchor - 1);
+    if (this.items.length && this.grid.childElementCount) this.mark();
+    else this.draw();
   }
 
   /** Takes pictures out of what is shown. */
@@ -196,7 +210,7 @@ export const recent = {
       items,
       nothing: [t("no_recent"), t("no_recent_text")],
       image: (item) => `${api.path("recent", item.id)}.jpg`,
-      caption: (item) => [h("b", {}, shown(item.label)), ` ${percent(item.probability)} `, h("span", { class: `why ${item.reason}` }, t(`reason_${item.reason}`)), h("span", { class: "when" }, `${item.camera ?? ""} ${clock(item.at)}`)],
+      caption: (item) => [h("b", {}, shown(item.label)), " ", isKnown(item.label) ? `${percent(item.probability)} ` : null, h("span", { class: `why ${item.reason}` }, t(`reason_${item.reason}`)), h("span", { class: "when" }, `${item.camera ?? ""} ${clock(item.at)}`)],
       label: async (ids, label) => { await api.post(api.path("recent", "label"), { ids, label }); await loadPrompts(); },
       acts: (ids, one) => [whyButton(ids, "recent"), button(t("delete"), () => remove(ids, one), "quiet")],
       discard: remove,
@@ -211,7 +225,11 @@ export const recent = {
     };
     page.append(heading, h("p", { class: "soft" }, t("recent_text")), fresh, gallery.element);
     // New ones do not push away what somebody is about to tap.
-    return api.listen("recent", () => {
+    return api.listen("recent", (data) => {
+      if (data.gone) {
+        gallery.left(data.id);
+        return;
+      }
       waiting += 1;
       fresh.hidden = false;
       fresh.lastChild.textContent = t("new_pictures", { count: waiting });

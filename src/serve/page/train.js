@@ -181,21 +181,9 @@ function confusionTable(confusion, labels) {
 export async function showHistory(page, [prompt]) {
   usePrompt(prompt);
   const root = api.path("prompts", state.prompt ?? "default");
-  page.append(h("h1", {}, t("view_history")), h("p", { class: "soft" }, t("history_text")));
-  let found;
-  try {
-    found = api.list(await api.get(`${root}/history`), "history");
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    found = [];
-  }
-  if (!found.length) {
-    page.append(empty(t("no_history"), t("no_history_text"), h("a", { class: "button main", href: `#/train/${encodeURIComponent(state.prompt ?? "")}` }, t("view_train"))));
-    return;
-  }
-  found = [...found].sort((a, b) => b.generation - a.generation);
-  const current = found.find((one) => one.current)?.generation ?? found[0].generation;
+  const box = h("div", {});
   const difference = h("section", { class: "card", hidden: true, tabindex: -1 });
+  page.append(h("h1", {}, t("view_history")), h("p", { class: "soft" }, t("history_text")), box, difference);
   const compare = async (from, to) => {
     const content = await tried(() => api.get(api.query(`${root}/diff`, { from, to })));
     if (content === undefined) return;
@@ -209,10 +197,10 @@ export async function showHistory(page, [prompt]) {
     if (!sure) return;
     if ((await tried(() => api.post(`${root}/rollback`, { generation }).then(() => true))) !== true) return;
     toast(t("rolled_back", { generation }), "good");
-    page.replaceChildren();
-    await showHistory(page, [prompt]);
+    difference.hidden = true;
+    await tried(draw);
   };
-  const row = (one) => {
+  const row = (one, current) => {
     const now = one.generation === current;
     const accuracy = one.adapted_accuracy ?? one.after ?? one.metrics?.adapted_accuracy;
     const facts = [clock(one.at ?? one.created_unix ?? one.created), accuracy === undefined ? null : t("accuracy", { share: percent(accuracy) }), one.images ? t("pictures", { count: one.images }) : null, one.labels?.length ? t("labels_count", { count: one.labels.length }) : null];
@@ -223,23 +211,42 @@ export async function showHistory(page, [prompt]) {
       now ? null : h("div", { class: "row" }, button(t("compare"), () => compare(one.generation, current), "quiet"), button(t("rollback"), () => back(one.generation), "", "undo")),
     );
   };
-  page.append(h("ol", { class: "card generations" }, found.map(row)), difference);
+  async function draw() {
+    const found = await api.get(`${root}/history`).catch((error) => {
+      if (error.status !== 404) throw error;
+      return [];
+    });
+    const all = api.list(found, "history").sort((a, b) => b.generation - a.generation);
+    const current = all.find((one) => one.current)?.generation ?? all[0]?.generation;
+    const nothing = () => empty(t("no_history"), t("no_history_text"), h("a", { class: "button main", href: `#/train/${encodeURIComponent(state.prompt ?? "")}` }, t("view_train")));
+    box.replaceChildren(all.length ? h("ol", { class: "card generations" }, all.map((one) => row(one, current))) : nothing());
+  }
+  await draw();
+  // Somebody else may accept a training or go back to one.
+  const ends = [api.listen("prompt", (data) => data.prompt === state.prompt && tried(draw)), api.listen("open", () => tried(draw))];
+  return () => ends.forEach((end) => end());
 }
 
-/** What changed from one to the other, as a table; lists within it a line each. */
+/** What a comparison tells, in this order. */
+const TOLD = ["at", "adapted_accuracy", "zero_shot_accuracy", "images", "holdout_images", "labels", "method", "steps", "bytes", "restores"];
+const SHARES = ["adapted_accuracy", "zero_shot_accuracy"];
+
+/** What changed from one to the other. */
 function diff(content) {
-  const shown = (value) => {
+  const said = (key, value) => {
     if (value === null || value === undefined) return "–";
-    if (typeof value === "number") return number(value, 4);
-    if (Array.isArray(value)) return value.map(shown).join(", ");
-    if (typeof value === "object") return Object.entries(value).map(([key, one]) => `${key}: ${shown(one)}`).join(", ");
-    return String(value);
+    if (key === "at") return clock(value);
+    if (SHARES.includes(key)) return percent(value);
+    return Array.isArray(value) ? value.join(", ") : typeof value === "number" ? number(value) : String(value);
   };
-  const sides = content.from && content.to && typeof content.from === "object" ? Object.keys({ ...content.from, ...content.to }).map((key) => [key, content.from[key], content.to[key]]) : null;
-  const rest = Object.entries(content).filter(([key]) => !(sides && (key === "from" || key === "to")));
-  const words = (key) => key.replaceAll("_", " ");
+  const { from, to } = content;
+  const row = (key) => h("tr", { class: said(key, from[key]) === said(key, to[key]) ? "" : "other" }, h("th", { scope: "row" }, t(`diff_${key}`)), h("td", {}, said(key, from[key])), h("td", {}, said(key, to[key])));
+  const head = h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col" }, t("before")), h("th", { scope: "col" }, t("after"))));
+  const labels = (key) => (content[key]?.length ? h("p", {}, t(`diff_${key}`, { labels: content[key].join(", ") })) : null);
   return [
-    sides ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), h("th", { scope: "col" }, t("before")), h("th", { scope: "col" }, t("after")))), h("tbody", {}, sides.map(([key, from, to]) => h("tr", {}, h("th", { scope: "row" }, words(key)), h("td", {}, key === "at" ? clock(from) : shown(from)), h("td", {}, key === "at" ? clock(to) : shown(to))))))) : null,
-    h("dl", {}, rest.flatMap(([key, value]) => [h("dt", {}, words(key)), h("dd", {}, shown(value))])),
+    h("p", { class: "soft" }, t("diff_alike", { share: percent(Math.max(0, content.text_cosine), 1) })),
+    labels("only_in_from"),
+    labels("only_in_to"),
+    h("div", { class: "scroll" }, h("table", { class: "diff" }, head, h("tbody", {}, TOLD.map(row)))),
   ].filter(Boolean);
 }
