@@ -12,15 +12,15 @@ const SHIFT = 8;
 
 export async function more(b, { at, view, shot, label, shots, shotsAre, field }, pictures, out) {
   async function history() {
-    at("back to an earlier training");
-    // A second one that is like the first, so that there is something to go back from.
+    at("somebody else goes back to a training, which is seen at once; and back again");
+    await view("#/history/shelf", "Training 1");
     const made = await b.ask(`fetch("api/v1/prompts/shelf/rollback", { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"generation":1}' }).then((answer) => answer.status)`);
     assert.equal(made, 200);
-    await view("#/live", "shop-door");
-    await view("#/history/shelf", "Training 2");
+    await b.says("Training 2");
     const old = `[...document.querySelectorAll(".generations li")].find((one) => one.innerText.startsWith("Training 1"))`;
     await b.click("Compare", old);
     await b.says("From training 1 to 2");
+    await b.says("100.0% alike");
     await b.click("Go back to it", old);
     await b.says("Go back to training 1?");
     await shot("rollback");
@@ -141,6 +141,11 @@ export async function more(b, { at, view, shot, label, shots, shotsAre, field },
     await b.until("document.documentElement.lang === 'de'");
     for (const [name, text] of [["live", "Kamera"], ["teach", "Anlernen"], ["recent", "Neueste"], ["train", "Jetzt trainieren"], ["history", "In Gebrauch"], ["enough", "Richtige"]]) {
       await view(`#/${name}${name === "live" ? "" : "/shelf"}`, text, 120);
+      if (name === "history") {
+        await b.click("Vergleichen");
+        await b.says("Richtig benannt");
+        await shot("history-de");
+      }
       assert.deepEqual(await english(b), [], `English on the German ${name}`);
       if (["live", "teach"].includes(name)) {
         await b.until(`document.querySelector("img")?.naturalWidth > 0`, 20);

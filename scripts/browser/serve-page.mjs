@@ -105,7 +105,8 @@ async function teach() {
   await b.ask("window.scrollTo(0, 0)");
   await shot("teach");
   for (let left = before + 1; left >= before; left -= 1) {
-    await b.key("u");
+    if (b.touch) await b.click("Undo");
+    else await b.key("u");
     await shotsAre("fish", left);
   }
 }

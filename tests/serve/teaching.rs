@@ -164,7 +164,7 @@ fn a_prompt_is_taught_trained_accepted_and_rolled_back() {
     assert!(!enough["advice"].as_array().unwrap().is_empty(), "{enough}");
     // A rollback at the command line is told as one on the page is.
     let mut events = BufReader::new(served.open("GET", "/api/v1/events?kinds=prompt", &[], b""));
-    dir.ok("prompt rollback things");
+    dir.ok("prompt rollback things --to 1");
     event(&mut events, "prompt", |told| {
         told["prompt"] == "things" && told["what"] == "replaced" && told["generation"] == 3
     });
