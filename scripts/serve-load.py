@@ -14,11 +14,13 @@ more than a tenth above that of the second.
 import argparse, asyncio, io, json, os, random, re, subprocess, sys, tempfile, time
 
 
-def pictures(width, height, count):
+def pictures(width, height, count, still):
     from PIL import Image, ImageDraw
 
     made = []
     for index in range(count):
+        if still:
+            random.seed(1)
         picture = Image.effect_noise((width, height), 30).convert("RGB")
         draw = ImageDraw.Draw(picture)
         for _ in range(6):
@@ -31,10 +33,13 @@ def pictures(width, height, count):
     return made
 
 
-async def cameras(made, rate):
+async def cameras(made, rates):
+    """Cameras of all names; `rates` are those that do not send as many pictures a second as the rest, which is under None."""
+
     async def send(reader, writer):
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            rate = rates.get(head.split()[1].decode().lstrip("/"), rates[None])
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
             index = random.randrange(len(made))
             while True:
@@ -154,18 +159,43 @@ def between(before, after, share):
     return "?"
 
 
+def processor_time(pid):
+    """Seconds of a core that the process has taken."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def of_camera(metrics, name, camera):
+    found = re.search(rf'^{name}\{{camera="{camera}"[^}}]*\}} ([0-9.e+]+)$', metrics, re.M)
+    return float(found.group(1)) if found else 0.0
+
+
+def shares(first, last, cameras, seconds):
+    """What was looked at and dropped of the pictures that some cameras sent, a second and camera: least, most, and the share."""
+    def grown(name, camera):
+        return of_camera(last, name, camera) - of_camera(first, name, camera)
+
+    named = [grown("edge_rlp_frames_total", camera) / seconds for camera in cameras]
+    sent = sum(grown("edge_rlp_frames_captured_total", camera) for camera in cameras)
+    dropped = sum(grown("edge_rlp_frames_dropped_total", camera) for camera in cameras)
+    return f"{min(named):.2f} to {max(named):.2f}; {dropped / max(1, sent):.1%}"
+
+
 def figure(metrics, name):
     return sum(float(value) for value in re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+]+)$", metrics, re.M))
 
 
 async def run(arguments):
-    made = pictures(arguments.width, arguments.height, 20)
-    server, camera_port = await cameras(made, arguments.rate)
+    made = pictures(arguments.width, arguments.height, 20, arguments.still)
     names = [f"cam{index}" for index in range(arguments.cameras)]
+    fast = names[: arguments.fast]
+    server, camera_port = await cameras(made, {None: arguments.rate, **dict.fromkeys(fast, arguments.fast_rate)})
+    motion = f"motion = {arguments.motion}\n" if arguments.motion else ""
     with tempfile.TemporaryDirectory() as home:
         with open(f"{home}/edge-rlp.toml", "w") as file:
             for name in names:
-                file.write(f'[[camera]]\nname = "{name}"\nsource = "http://127.0.0.1:{camera_port}/{name}"\nevery = "20ms"\nprompt = "load"\n\n')
+                file.write(f'[[camera]]\nname = "{name}"\nsource = "http://127.0.0.1:{camera_port}/{name}"\nevery = "20ms"\nprompt = "load"\n{motion}\n')
         os.makedirs(f"{home}/shots/load")
         with open(f"{home}/shots/load/labels.txt", "w") as file:
             file.write("mug\nfish\nkey\ntree\nhouse\nempty\n")
@@ -184,6 +214,7 @@ async def run(arguments):
             await asyncio.sleep(5)
             load.latencies.clear()
             first = (await load.request("/metrics")).decode()
+            spent = processor_time(process.pid)
             until = time.monotonic() + arguments.seconds
             memory, minutes, began = [], [], time.monotonic()
 
@@ -203,6 +234,7 @@ async def run(arguments):
             minutes.append(memory[-1])
             gone = await load.missing()
             last = (await load.request("/metrics")).decode()
+            spent = processor_time(process.pid) - spent
             states = json.loads(await load.request("/api/v1/cameras"))
         finally:
             process.terminate()
@@ -212,6 +244,7 @@ async def run(arguments):
     named = after[float("inf")] - before[float("inf")]
     rows = [
         ("pictures named, a second and camera", f"{named / arguments.seconds / arguments.cameras:.2f}"),
+        ("processor time", f"{spent / arguments.seconds:.2f} cores"),
         ("dropped of those sent", f"{(figure(last, 'edge_rlp_frames_dropped_total') - figure(first, 'edge_rlp_frames_dropped_total')) / max(1, figure(last, 'edge_rlp_frames_captured_total') - figure(first, 'edge_rlp_frames_captured_total')):.1%}"),
         ("naming, median", between(before, after, 0.5)),
         ("naming, 95 %", between(before, after, 0.95)),
@@ -227,6 +260,9 @@ async def run(arguments):
         ("cameras that are not live", str(len(dead))),
         ("memory at the start, highest, at the end", " / ".join(f"{value / 1e6:.0f} MB" for value in (memory[0], max(memory), memory[-1]))),
     ]
+    if fast:
+        rows.insert(1, (f"of these the {len(fast)} fast: named; dropped", shares(first, last, fast, arguments.seconds)))
+        rows.insert(2, (f"of these the {len(names) - len(fast)} slow: named; dropped", shares(first, last, names[len(fast) :], arguments.seconds)))
     print("\n| | |\n|---|---|")
     for name, value in rows:
         print(f"| {name} | {value} |")
@@ -247,6 +283,10 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--threads", help="as edge-rlp has it")
     parser.add_argument("--rate", type=float, default=5)
+    parser.add_argument("--fast", type=int, default=0, help="so many cameras send --fast-rate pictures a second")
+    parser.add_argument("--fast-rate", type=float, default=30)
+    parser.add_argument("--motion", type=int, help="the sensitivity: pictures are named where something moves")
+    parser.add_argument("--still", action="store_true", help="nothing moves: all pictures show the same, under other noise")
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)
     sys.exit(asyncio.run(run(parser.parse_args())))
