@@ -26,7 +26,7 @@ pack
 
 log="$out/camera-$name.log"
 code=0
-boot 1500 "$log"
+boot 3600 "$log"
 wait "$emulator" || code=$?
 emulator=""
 tr -d '\r' <"$log" >"$log.plain" && mv "$log.plain" "$log"
