@@ -84,8 +84,10 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
 /// standard has as an example, or with its height only behind the scan.
 pub(super) fn mended(bytes: &[u8]) -> Cow<'_, [u8]> {
     let mut once = bytes;
-    while once.starts_with(&[START_OF_IMAGE, START_OF_IMAGE].concat()) {
-        once = &once[START_OF_IMAGE.len()..];
+    while let Some(rest) = once.strip_prefix(&START_OF_IMAGE)
+        && rest.starts_with(&START_OF_IMAGE)
+    {
+        once = rest;
     }
     let mut mended = with_codes(once);
     if let Some(Lines { at, height, frame }) = lines_behind_the_scan(&mended) {

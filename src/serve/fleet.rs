@@ -11,6 +11,8 @@ use super::config::{BrokerConfig, Config, FleetConfig};
 use super::training::step_back;
 use super::{Message, Server};
 use crate::clip::Model;
+use crate::download::ClientOptions;
+use crate::fleet::fetch::fetch;
 use crate::fleet::judge::{JudgeError, OwnPictures};
 use crate::fleet::models::{self, NoModel};
 use crate::fleet::{Bundle, Follower, Member, News, Subscription, Tools};
@@ -212,8 +214,6 @@ fn fetched(
     server: &Server,
     stop: &AtomicBool,
 ) -> Result<Arc<Model>, NoModel> {
-    use crate::download::ClientOptions;
-    use crate::fleet::fetch::fetch;
     let common = &server.common;
     let go_on = || !stop.load(Ordering::Relaxed);
     let options = ClientOptions::default();

@@ -1,8 +1,11 @@
 //! `edge-rlp fleet follow`: a box without `serve` takes what is published, once or until it is ended.
 
 use super::broker::BrokerArguments;
+use crate::cli::model::pull::proxies;
 use crate::cli::{Context, Exit, usage};
 use crate::clip::Model;
+use crate::download::ClientOptions;
+use crate::fleet::fetch::fetch;
 use crate::fleet::judge::{JudgeError, OwnPictures};
 use crate::fleet::{
     Bundle, Follower, Group, Member, News, Subscription, Tools, TrustedKey, check_region,
@@ -145,9 +148,6 @@ fn model_for(
 }
 
 fn fetched(prompt: &Prompt, bundle: &Bundle, context: &Context) -> Result<Model, NoModel> {
-    use crate::cli::model::pull::proxies;
-    use crate::download::ClientOptions;
-    use crate::fleet::fetch::fetch;
     let Context { home, output, .. } = context;
     output.note(format!("the model {} is fetched", prompt.model_name));
     let options = ClientOptions {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::settings::{self, Report, SettingsError};
-use super::{ImportOptions, Origin, layout};
+use super::{ImportOptions, Origin, layout, onnx};
 
 /// Why a folder or its files cannot be imported.
 #[derive(Debug, Error)]
@@ -154,17 +154,14 @@ pub fn from_files(
             source,
         })?;
     }
-    let beside = match image.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let beside = onnx::folder_of(image);
     let nested = ["onnx", "visual", "image"]
         .iter()
         .any(|name| beside.file_name().is_some_and(|folder| folder == *name));
-    let folder = match beside.parent() {
-        Some(above) if nested && !above.as_os_str().is_empty() => above,
-        Some(_) if nested => Path::new("."),
-        _ => beside,
+    let folder = if nested {
+        onnx::folder_of(beside)
+    } else {
+        beside
     };
     options(
         image.to_owned(),

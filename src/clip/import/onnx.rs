@@ -186,7 +186,8 @@ pub fn parse(path: &Path) -> Result<Parsed, OnnxError> {
     })
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file lies in; the current one where it is but a name.
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

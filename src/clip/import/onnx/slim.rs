@@ -37,8 +37,7 @@ pub fn read(path: &Path) -> io::Result<Option<Slim>> {
     // tract looks for the bytes under this name in the folder, and follows no link out of it. Caches of downloads are full of
     // links.
     let real = path.canonicalize()?;
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = super::folder_of(path);
     let name = real.file_name().and_then(|name| name.to_str());
     let (Some(name), Some(real_folder)) = (name, real.parent()) else {
         return Ok(None);
