@@ -8,6 +8,7 @@ use crate::adapt::{self, AdaptError, Options, Task};
 use crate::classifier::{Classifier, context_rows};
 use crate::clip::Model;
 use crate::clip::text_tower::DEFAULT_MEMORY;
+use crate::host::processes::this_program;
 use crate::ops::Kernels;
 use crate::prompt::{Label, Template, TokenLayout, Tuning};
 use anyhow::{Context as _, bail};
@@ -199,7 +200,7 @@ fn step(
 fn cold_starts(arguments: &Arguments, context: &Context) -> anyhow::Result<Map<String, Value>> {
     // A model that cannot be opened is reported once, and by name.
     drop(model::open(arguments.model.as_deref(), context)?);
-    let program = std::env::current_exe().context("cannot find this program to start it anew")?;
+    let program = this_program().context("cannot find this program to start it anew")?;
     let (mut cold_starts, mut peaks) = (Vec::new(), Map::new());
     for (probe, repeats) in [
         (Probe::Classify, arguments.repeats),
