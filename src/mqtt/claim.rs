@@ -9,6 +9,7 @@ use super::link::{Arrived, CLOSED, Hello, KEEP_ALIVE, LinkError, Receiver, Sende
 use super::outbox::Message;
 use super::owner::{Claim, Heard, Owner, Step};
 use super::session::Shared;
+use super::topics::Root;
 
 /// How long a broker may take to send an answer to a question back to who asked.
 const ECHO: Duration = Duration::from_secs(20);
@@ -34,41 +35,79 @@ pub(super) async fn claim(
         keep: false,
         keep_alive: KEEP_ALIVE,
     };
-    let root = shared.lock().plan.root.clone();
     let (sender, mut receiver) = link(&shared.settings, shared.tls.as_ref(), hello);
-    let mut claim = Claim::new(shared.owner.clone());
-    let mut index = Index::default();
-    let mut end = Instant::now() + 2 * ECHO;
-    let (mut connected, mut asked) = (false, false);
+    let mut inquiry = Inquiry {
+        shared,
+        sender,
+        root: shared.lock().plan.root.clone(),
+        cleanse,
+        claim: Claim::new(shared.owner.clone()),
+        index: Index::default(),
+        connected: false,
+        asked: false,
+        end: Instant::now() + 2 * ECHO,
+    };
     let answer = loop {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = inquiry.end.saturating_duration_since(Instant::now());
         let Ok(arrived) = timeout(left, receiver.next()).await else {
-            if asked {
+            if inquiry.asked {
                 break Ok(());
             }
             return Err(LinkError::Refused(format!(
                 "it does not pass messages on: its user must be allowed to read and write {}/#",
-                root.0
+                inquiry.root.0
             )));
         };
-        let step = match arrived.map_err(|error| explained(error, connected, shared))? {
+        let arrived = arrived.map_err(|error| explained(error, inquiry.connected, shared))?;
+        let step = inquiry.hear(arrived).await?;
+        if let Some(by) = inquiry.act(step).await {
+            break Err(by);
+        }
+    };
+    close(&inquiry.sender, &mut receiver).await;
+    let (root, discovery) = (&inquiry.root.0, shared.discovery.as_deref());
+    Ok(answer.map(|()| Claimed {
+        index: inquiry.index.within(root, discovery),
+        before: inquiry.claim.before,
+    }))
+}
+
+/// What is known while the question is asked.
+struct Inquiry<'a> {
+    shared: &'a Shared,
+    sender: Sender,
+    root: Root,
+    /// Whether what the broker holds there is removed first.
+    cleanse: bool,
+    claim: Claim,
+    index: Index,
+    connected: bool,
+    /// Whether our own question came back, so that others hear it too.
+    asked: bool,
+    /// When what is waited for is overdue.
+    end: Instant,
+}
+
+impl Inquiry<'_> {
+    /// What follows from what arrived.
+    async fn hear(&mut self, arrived: Arrived) -> Result<Step, LinkError> {
+        let root = &self.root;
+        // What cannot be sent is missed by the broker, which then does not answer in time.
+        match arrived {
             Arrived::Connected { .. } => {
-                connected = true;
-                end = Instant::now() + ECHO;
-                if cleanse {
-                    for topic in [root.owner(), root.index(), root.claim()] {
-                        let _ = sender.publish(Message::retained(topic, "")).await;
+                self.connected = true;
+                self.end = Instant::now() + ECHO;
+                let topics = [root.owner(), root.index(), root.claim()];
+                if self.cleanse {
+                    for topic in topics.clone() {
+                        let _ = self.sender.publish(Message::retained(topic, "")).await;
                     }
                 }
-                let _ = sender
-                    .subscribe(&[root.owner(), root.index(), root.claim()])
-                    .await;
-                Step::Wait
+                let _ = self.sender.subscribe(&topics).await;
             }
             Arrived::Subscribed(true) => {
-                let question = Message::passing(root.claim(), shared.owner.encode());
-                let _ = sender.publish(question).await;
-                Step::Wait
+                let question = Message::passing(root.claim(), self.shared.owner.encode());
+                let _ = self.sender.publish(question).await;
             }
             Arrived::Subscribed(false) => {
                 return Err(LinkError::Refused(format!(
@@ -82,44 +121,44 @@ pub(super) async fn claim(
                 retained,
             } => match Owner::parse(&payload) {
                 Some(owner) if topic == root.owner() => {
-                    claim.hear(Heard::Owner { owner, retained })
+                    return Ok(self.claim.hear(Heard::Owner { owner, retained }));
                 }
                 Some(owner) if topic == root.claim() && !retained => {
-                    claim.hear(Heard::Claim(owner))
+                    return Ok(self.claim.hear(Heard::Claim(owner)));
                 }
                 _ if topic == root.index() => {
-                    index = serde_json::from_slice(&payload).unwrap_or_default();
-                    Step::Wait
+                    self.index = serde_json::from_slice(&payload).unwrap_or_default();
                 }
-                _ => Step::Wait,
+                _ => {}
             },
-            _ => Step::Wait,
-        };
+            _ => {}
+        }
+        Ok(Step::Wait)
+    }
+
+    /// Does what a step asks for; the owner, where the root is another's.
+    async fn act(&mut self, step: Step) -> Option<Owner> {
         match step {
             Step::Wait => {}
             Step::Asked { another } => {
-                asked = true;
-                let patience = shared.settings.patience;
+                self.asked = true;
+                let patience = self.shared.settings.patience;
                 let wait = if another {
                     patience
                 } else {
                     patience.min(MOMENT)
                 };
-                end = Instant::now() + wait;
+                self.end = Instant::now() + wait;
             }
             Step::Answer => {
-                let record = Message::retained(root.owner(), shared.owner.encode());
-                let _ = sender.publish(record).await;
+                let owner = self.shared.owner.encode();
+                let record = Message::retained(self.root.owner(), owner);
+                let _ = self.sender.publish(record).await;
             }
-            Step::Taken(by) => break Err(by),
+            Step::Taken(by) => return Some(by),
         }
-    };
-    close(&sender, &mut receiver).await;
-    let index = index.within(&root.0, shared.discovery.as_deref());
-    Ok(answer.map(|()| Claimed {
-        index,
-        before: claim.before,
-    }))
+        None
+    }
 }
 
 /// What a connection may lack that was closed before anything was said.
