@@ -4,7 +4,7 @@
 #
 #     cross/test.sh aarch64|armv7 [compare | tests [PROGRAM...]]
 #
-# Both parts run unless one is named; PROGRAM is lib, bin or the name of a file in tests/. aarch64 runs as a Cortex-A72
+# Both parts run unless one is named; PROGRAM is lib, bin or the name of a program in tests/, with ::MODULE for a part of it. aarch64 runs as a Cortex-A72
 # (Raspberry Pi 4) and, for the kernels with the dot product of eight-bit integers (SDOT), as a Cortex-A76 (Raspberry Pi 5);
 # armv7 as a Cortex-A7 (Raspberry Pi 2). Tests left out in emulation are named in SKIPPED, with why. Compared are 4 pictures a
 # label to train on and 10 to name, or $SHOTS and $PICTURES; $STEPS ends the training early, which takes minutes otherwise.
@@ -21,7 +21,7 @@ armv7) target=armv7-unknown-linux-gnueabihf emulator=qemu-arm-static processors=
     ;;
 esac
 part="${2:-both}"
-programs=" ${*:3} "
+programs="${*:3}"
 # Seconds of the processor for a test program, and three times as many on the clock; the last line of its log names the test
 # that did not end.
 LIMIT="${LIMIT:-1200}"
@@ -68,7 +68,7 @@ not_emulated() {
 
 # run_tests: every test program on the first processor, one test at a time; only the kernels' tests on the others.
 run_tests() {
-    local executables processor executable program started arguments skipped result failures=0
+    local executables processor executable program named wanted started arguments skipped result failures=0
     not_emulated
     zigbuild "$target" --release --tests --message-format=json-render-diagnostics >"$work/built"
     executables="$(python3 -c '
@@ -83,8 +83,14 @@ for line in sys.stdin:
         while read -r kind executable; do
             program="$(basename "${executable%-*}")"
             [ "$kind" = test ] || program="$kind"
-            [ "$programs" = "  " ] || [[ "$programs" == *" $program "* ]] || continue
             arguments=(--test-threads=1)
+            wanted=
+            for named in ${programs:-$program}; do
+                [ "${named%%::*}" = "$program" ] || continue
+                wanted=1
+                [ "$named" = "$program" ] || arguments+=("${named#*::}::")
+            done
+            [ -n "$wanted" ] || continue
             if [ "$processor" != "${processors%% *}" ]; then
                 [ "$kind" = lib ] || continue
                 arguments+=(ops::)

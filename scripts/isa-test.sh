@@ -62,7 +62,7 @@ for set in "${sets[@]}"; do
         tell "$name" "all tests" --no-fail-fast --lib --bins --tests
     else
         tell "$name" "ops::" --lib ops::
-        tell "$name" "an import" --test models an_export_is_imported_told_of_and_used_by_name
+        tell "$name" "an import" --test commands an_export_is_imported_told_of_and_used_by_name
     fi
 done
 exit "$failed"

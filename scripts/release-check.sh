@@ -38,7 +38,7 @@ SHOTS=2 PICTURES=1 STEPS=20 step cross/test.sh aarch64 compare
 step cross/box/run.sh camera arm64
 if [ "${1:-all}" = all ]; then
     step cross/box/run.sh power arm64
-    LIMIT=3000 step cross/test.sh aarch64 tests lib cli robustness pull prompt_file
+    LIMIT=3000 step cross/test.sh aarch64 tests lib commands::cli commands::robustness commands::pull prompt_file
     for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf x86_64-unknown-linux-gnu; do
         step cross/build.sh "$target"
         step cross/package.sh "$target"

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// What a kind of command takes at least, as measured with the default model (`tests/limits.rs` tries it), in bytes.
+/// What a kind of command takes at least, as measured with the default model (`tests/commands/limits.rs` tries it), in bytes.
 pub struct Need {
     /// Memory that is really touched, but for the program's own file.
     resident: u64,

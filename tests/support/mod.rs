@@ -1,4 +1,4 @@
-//! A directory with a home folder of its own, and the program run in it. Each test program uses a part.
+//! A directory with a home folder of its own, and the program run in it.
 //!
 //!     let dir = Directory::with_pictures(4);
 //!     dir.ok("adapt --images pictures --steps 20 --force");
@@ -10,6 +10,8 @@ pub mod broker;
 pub mod models;
 #[cfg(unix)]
 pub mod openapi;
+#[cfg(feature = "rtsp")]
+pub mod rtsp;
 #[cfg(unix)]
 pub mod serve;
 pub mod server;

@@ -1,14 +1,10 @@
 //! `--camera rtsp://...` and `cameras rtsp://...`, as a person uses them, against a camera on loopback.
 #![cfg(feature = "rtsp")]
 
-mod support;
-
-#[path = "support/rtsp.rs"]
-mod camera;
-
+use crate::support::rtsp as camera;
+use crate::support::{Directory, Invocation};
 use camera::{Behaviour, Camera, H264, Then};
 use std::time::Duration;
-use support::{Directory, Invocation};
 
 fn with_labels() -> Directory {
     let dir = Directory::new();

@@ -1,14 +1,12 @@
 //! What boxes go through: a home folder that cannot be written or that another process writes to, signals at any moment,
 //! prompts that travel, input that makes no sense.
 
-mod support;
-
+use crate::support::{Directory, Invocation, Ran};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{Directory, Invocation, Ran};
 
 /// Flags for a prompt that is there quickly, good or not.
 const QUICK: &str = "--views 1 --steps 3 --shots 2 --force";

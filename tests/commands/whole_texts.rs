@@ -1,8 +1,7 @@
 //! A SigLIP as a person meets it: imported with its tokeniser, shown, adapted, classified with. The model is of the true
 //! architecture with random weights, so what counts is that the loss falls.
 
-mod support;
-
+use crate::support::Directory;
 use edge_rlp::adapt::features::{Extraction, Monitor, Pictures, extract};
 use edge_rlp::adapt::{Options, Task, adapt};
 use edge_rlp::clip::Model;
@@ -13,7 +12,6 @@ use image::RgbImage;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use support::Directory;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

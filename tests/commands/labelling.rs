@@ -2,15 +2,13 @@
 //! screen is read as it comes, without sleeping for it.
 #![cfg(unix)]
 
-mod support;
-
+use crate::support::Directory;
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use std::io::{Read, Write};
 use std::num::NonZero;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::Directory;
 
 /// Longer than anything takes on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(90);

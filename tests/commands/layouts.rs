@@ -2,8 +2,9 @@
 //! that lists its files and from a plain server that does not: the same model each time.
 #![cfg(feature = "pull")]
 
-mod support;
-
+use crate::support::Directory;
+use crate::support::models::kept;
+use crate::support::server::{Reply, Server};
 use edge_rlp::clip::Tokenizer;
 use edge_rlp::clip::import::layout;
 use edge_rlp::clip::tokenizer::CLIP_MERGES;
@@ -11,9 +12,6 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use support::Directory;
-use support::models::kept;
-use support::server::{Reply, Server};
 
 type Files = HashMap<String, Vec<u8>>;
 

@@ -1,7 +1,6 @@
 //! `classify --camera` with cameras that need no hardware: standard input and a folder.
 
-mod support;
-
+use crate::support::{Directory, Invocation};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
@@ -9,9 +8,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-use support::{Directory, Invocation};
 
-const STREAM: &[u8] = include_bytes!("fixtures/mjpeg/gstreamer.mjpeg");
+const STREAM: &[u8] = include_bytes!("../fixtures/mjpeg/gstreamer.mjpeg");
 
 fn with_labels() -> Directory {
     let dir = Directory::new();

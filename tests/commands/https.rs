@@ -1,15 +1,13 @@
 //! Cameras behind https, with certificates that they signed themselves, as cameras have them: against openssl's own server.
 #![cfg(feature = "https")]
 
-mod support;
-
+use crate::support::{Directory, Invocation};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{Directory, Invocation};
 
-const PICTURE: &[u8] = include_bytes!("fixtures/picture/rgb420.jpg");
+const PICTURE: &[u8] = include_bytes!("../fixtures/picture/rgb420.jpg");
 
 /// A camera of single pictures behind `openssl s_server`.
 struct Camera {

@@ -1,8 +1,8 @@
 //! Text that comes from outside (names of files, folders, models and nodes, answers of cameras, labels) reaches neither a
 //! terminal nor a log as it is: one string with everything that has fooled a program goes through every command.
 
-mod support;
-
+use crate::support::models::export;
+use crate::support::{Directory, Ran};
 use edge_rlp::prompt::labels;
 use edge_rlp::prompt::{Delta, Template, Tuning};
 use edge_rlp::{Model, Prompt, store};
@@ -10,8 +10,6 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use support::models::export;
-use support::{Directory, Ran};
 
 /// A line that is forged, a terminal's title and clipboard, a cleared screen, a turned direction of writing, what takes no
 /// room, markup, a formula, a field's end.

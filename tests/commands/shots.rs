@@ -1,11 +1,9 @@
 //! `edge-rlp shots`: pictures that were kept are listed, moved and removed, and belong to one account.
 
-mod support;
-
+use crate::support::Directory;
 use edge_rlp::store::Home;
 use std::fs;
 use std::time::{Duration, SystemTime};
-use support::Directory;
 
 /// Three shots of mugs and one of a fish for the prompt `shelf`.
 fn kept() -> Directory {

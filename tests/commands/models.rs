@@ -1,14 +1,12 @@
 //! `edge-rlp model` and `embed` as a person types them.
 
-mod support;
-
+use crate::support::Directory;
+use crate::support::models::{export, kept};
 use edge_rlp::clip::Model;
 use edge_rlp::ops::Kernels;
 use serde_json::Value;
 use std::fs;
 use std::io::Read;
-use support::Directory;
-use support::models::{export, kept};
 
 /// The default model's bundle, as a file.
 fn default_bundle() -> Vec<u8> {

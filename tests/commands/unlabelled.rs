@@ -1,12 +1,10 @@
 //! Adapting with nobody there: once, and for as long as the pictures change.
 
-mod support;
-
+use crate::support::{Directory, Invocation, label_file, live_accuracy};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command};
-use support::{Directory, Invocation, label_file, live_accuracy};
 
 /// A small adaptation that takes a second or two: few shots, few views, few steps.
 const QUICK: &str = "--shots 4 --views 1 --steps 20";

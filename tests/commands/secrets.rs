@@ -1,14 +1,12 @@
 //! Names, passwords and tokens of cameras and servers: in no message, JSON, environment of a command or list of processes.
 
-mod support;
-
+use crate::support::server::{Reply, Server};
+use crate::support::{Directory, Ran};
 use std::fs;
 use std::time::{Duration, Instant};
-use support::server::{Reply, Server};
-use support::{Directory, Ran};
 
 const SECRET: &str = "s3cr3tword";
-const PICTURE: &[u8] = include_bytes!("fixtures/picture/rgb420.jpg");
+const PICTURE: &[u8] = include_bytes!("../fixtures/picture/rgb420.jpg");
 
 fn with_labels() -> Directory {
     let dir = Directory::new();

@@ -1,6 +1,7 @@
 //! Cameras on the network: their logins, one that hangs, and the one program that is run for them.
 
 use super::*;
+use crate::support::rtsp as camera;
 
 #[test]
 fn a_login_that_stands_in_a_file_is_checked_used_and_out_of_reach_of_the_api() {

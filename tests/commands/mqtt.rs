@@ -2,8 +2,8 @@
 //! is a small one of the tests' own; scripts/home-test.sh does the same with Mosquitto and Home Assistant.
 #![cfg(feature = "mqtt")]
 
-mod support;
-
+use crate::support::Directory;
+use crate::support::broker::{Broker, Manner};
 use edge_rlp::mqtt::{
     Broker as Client, BrokerSettings, Controls, Happening, PromptInUse, Reporter, Request, Scope,
     Seen, Site, SiteCamera, SiteRegion,
@@ -12,8 +12,6 @@ use serde_json::{Value, json};
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::Directory;
-use support::broker::{Broker, Manner};
 
 const STATE: &str = "edge-rlp/shop/door/shelf/state";
 const STATUS: &str = "edge-rlp/shop/status";
@@ -577,7 +575,7 @@ fn wrong_settings_are_wrong_usage_and_an_absent_broker_is_a_warning() {
 #[cfg(all(unix, feature = "serve"))]
 #[test]
 fn serve_reports_on_all_cameras_and_follows_what_is_asked_for_over_the_broker() {
-    use support::serve::Served;
+    use crate::support::serve::Served;
     let broker = Broker::new();
     let dir = Directory::new();
     let config = format!(

@@ -1,17 +1,15 @@
 //! `edge-rlp model pull` as a person types it, from a hub and other servers on loopback.
 #![cfg(feature = "pull")]
 
-mod support;
-
+use crate::support::models::{export, kept};
+use crate::support::server::{Reply, Request, Server};
+use crate::support::{Directory, Invocation, Ran};
 use edge_rlp::download::Sha256;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::models::{export, kept};
-use support::server::{Reply, Request, Server};
-use support::{Directory, Invocation, Ran};
 
 /// `model pull`, with flags that make failures quick ones.
 fn pull(dir: &Directory, line: &str) -> Invocation {

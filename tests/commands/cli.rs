@@ -1,11 +1,9 @@
 //! The commands as a person types them: a directory, a home folder, exit codes, and what stands on each stream.
 
-mod support;
-
+use crate::support::{Directory, label_file, live_accuracy};
 use edge_rlp::frames::demo;
 use serde_json::Value;
 use std::fs;
-use support::{Directory, label_file, live_accuracy};
 
 /// A small adaptation that takes a second or two: few shots, few views, few steps.
 const QUICK: &str = "--shots 4 --views 1 --steps 20";
@@ -225,7 +223,7 @@ fn unreadable_pictures_are_skipped_counted_and_refused_when_too_few_remain() {
     dir.write("pictures/mug/empty.png", "");
     dir.write("pictures/mug/broken.jpg", "this is no picture");
     let huge = dir.path().join("pictures/fish/huge.png");
-    fs::write(huge, support::png_header(10_000, 10_000)).unwrap();
+    fs::write(huge, crate::support::png_header(10_000, 10_000)).unwrap();
     let adapt = "adapt --images pictures --labels labels.txt --views 1 --steps 3 --force";
     let adapted = dir.ok(adapt);
     for words in [

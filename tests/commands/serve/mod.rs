@@ -1,22 +1,16 @@
 //! `edge-rlp serve`: the daemon, its API and its configuration, as a client and an administrator meet them.
 #![cfg(all(unix, feature = "serve"))]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod access;
-#[cfg(feature = "rtsp")]
-#[path = "../support/rtsp.rs"]
-mod camera;
 mod cameras;
 #[cfg(feature = "rtsp")]
 mod network_cameras;
 mod teaching;
 
+use crate::support::Directory;
+use crate::support::serve::{Served, event};
 use serde_json::{Value, json};
 use std::io::{BufReader, Read};
-use support::Directory;
-use support::serve::{Served, event};
 
 const TWO: &str = r#"# two cameras
 [[camera]]

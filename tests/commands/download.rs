@@ -1,14 +1,12 @@
 //! Downloads from a real server on loopback, which misbehaves in every way that a server can.
 #![cfg(feature = "pull")]
 
-mod support;
-
+use crate::support::server::{Reply, Server};
 use edge_rlp::download::{Client, ClientOptions, DownloadError, Fetched, Request, Sha256};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
-use support::server::{Reply, Server};
 use tempfile::TempDir;
 
 /// A few buffers' worth of bytes that are nowhere alike.

@@ -1,8 +1,6 @@
 //! `edge-rlp bench`: every figure that was asked for is there, and only those.
 
-mod support;
-
-use support::Directory;
+use crate::support::Directory;
 
 #[test]
 fn each_figure_has_a_median_and_a_spread() {

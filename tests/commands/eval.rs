@@ -1,14 +1,12 @@
 //! `edge-rlp eval` and `edge-rlp prompt diff` as a person types them.
 
-mod support;
-
+use crate::support::Directory;
 use edge_rlp::frames::demo::{self, CLASSES, Purpose};
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageEncoder, RgbImage};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use support::Directory;
 
 /// Few views and few steps: seconds instead of minutes.
 const QUICK: &str = "--views 1 --steps 15 --seeds 2";

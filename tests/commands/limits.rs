@@ -2,9 +2,7 @@
 //! Only on x86-64: the tests of other processors run in an emulator, whose own addresses would be counted.
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 
-mod support;
-
-use support::{Directory, Ran};
+use crate::support::{Directory, Ran};
 
 /// In KiB; below it the system's loader fails.
 const LOWEST: u32 = 72_000;
