@@ -2,7 +2,8 @@
 //! Listeners that are slow lose events; nothing waits for them. Whatever an event says can be asked for, too, so a listener
 //! that lost some asks anew.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -185,12 +186,15 @@ pub fn seconds(time: SystemTime) -> f64 {
 #[derive(Clone)]
 pub struct Events {
     sender: Sender<Arc<Event>>,
+    /// The generation of each prompt that was told last.
+    told: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 impl Default for Events {
     fn default() -> Events {
         Events {
             sender: broadcast::channel(BACKLOG).0,
+            told: Arc::default(),
         }
     }
 }
@@ -198,8 +202,23 @@ impl Default for Events {
 impl Events {
     /// Sends `event` to all who listen.
     pub fn send(&self, event: Event) {
+        if let Event::Prompt(PromptChange {
+            prompt,
+            generation: Some(generation),
+            ..
+        }) = &event
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.insert(prompt.clone(), *generation);
+        }
         // Nobody listening is no failure.
         let _ = self.sender.send(Arc::new(event));
+    }
+
+    /// Whether the last event of `prompt` that named a generation named this one.
+    pub fn have_told(&self, prompt: &str, generation: u64) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(prompt) == Some(&generation)
     }
 
     /// All events from now on.

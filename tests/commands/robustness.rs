@@ -147,7 +147,7 @@ fn a_killed_writer_leaves_nothing_locked() {
     let dir = Directory::new();
     adapted(&dir, "");
     let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["holder_of_a_lock", "--exact", "--nocapture"])
+        .args(["robustness::holder_of_a_lock", "--exact", "--nocapture"])
         .env("HOLD_THIS_LOCK", dir.home().join("lock"))
         .stdout(Stdio::piped())
         .spawn()

@@ -2,8 +2,10 @@
 //! notices.
 
 use super::*;
-use crate::prompt::Label;
+use crate::clip::Model;
+use crate::prompt::{Delta, Label, Prompt, Template, Tuning};
 use crate::serve::config::{RecentConfig, parse};
+use crate::serve::events::{Event, PromptAct, PromptChange};
 use crate::serve::shots::{Shots, ShotsError};
 use crate::store::faults::{Fault, FaultyDisk};
 use crate::store::file_system::{Access, FileSystem};
@@ -24,21 +26,29 @@ every = "50ms"
 prompt = "bad"
 "#;
 
+fn labels() -> [Label; 3] {
+    ["mug", "fish", "key"].map(|name| Label::new(name, None).unwrap())
+}
+
 /// A home folder in memory, in which both prompts have labels and nothing is trained.
 fn home() -> (FaultyDisk, Home) {
     let disk = FaultyDisk::default();
     let home = Home::with_files("/home", Arc::new(disk.clone()));
-    let labels = ["mug", "fish", "key"].map(|name| Label::new(name, None).unwrap());
     for prompt in ["good", "bad"] {
-        home.keep_shot_labels(prompt, &labels).unwrap();
+        home.keep_shot_labels(prompt, &labels()).unwrap();
     }
     (disk, home)
 }
 
 fn cameras((disk, home): &(FaultyDisk, Home), open: Box<Open>) -> Cameras {
     let files: Arc<dyn FileSystem> = Arc::new(disk.clone());
+    let recent = Recent::with_files(home.root(), RecentConfig::default(), files);
+    cameras_of(home, recent, open)
+}
+
+fn cameras_of(home: &Home, recent: Recent, open: Box<Open>) -> Cameras {
     let cameras = Cameras::new(Arc::new(Common {
-        recent: Recent::with_files(home.root(), RecentConfig::default(), files),
+        recent,
         models: Models::new(home.clone()),
         events: Events::default(),
         model: Mutex::default(),
@@ -152,4 +162,45 @@ fn a_full_disk_is_told_both_cameras_go_on_and_what_was_confirmed_is_there() {
         until(&cameras, prompt, |state| state.regions[0].error.is_none());
     }
     cameras.stop();
+}
+
+#[test]
+fn a_generation_of_another_program_is_told_although_the_page_has_just_changed_the_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::new(folder.path());
+    let model = Model::embedded().unwrap();
+    let change = Delta::init(Tuning::Rlp, 4, model.text.width(), 1, 0).unwrap();
+    let fingerprint = model.fingerprint.0;
+    let prompt = Prompt::new(
+        &model.name,
+        fingerprint,
+        Template::default(),
+        labels().into(),
+        change,
+    );
+    home.save("good", &prompt).unwrap();
+    let recent = Recent::new(home.root(), RecentConfig::default());
+    let cameras = cameras_of(&home, recent, Box::new(CameraConfig::open));
+    goes_on(&cameras, "good");
+    let mut told = cameras.common.events.listen();
+    // What the page does, and another program before the camera has looked.
+    let page = home.save("good", &prompt).unwrap().sequence;
+    let other = home.save("good", &prompt).unwrap().sequence;
+    cameras.common.events.send(Event::Prompt(PromptChange {
+        prompt: "good".into(),
+        what: PromptAct::Accepted,
+        generation: Some(page),
+    }));
+    cameras.renew("good");
+    until(&cameras, "good", |state| {
+        state.regions[0].generation == Some(other)
+    });
+    cameras.stop();
+    let mut all = Vec::new();
+    while let Ok(event) = told.try_recv() {
+        if let Event::Prompt(change) = &*event {
+            all.push((change.what, change.generation));
+        }
+    }
+    assert!(all.contains(&(PromptAct::Replaced, Some(other))), "{all:?}");
 }

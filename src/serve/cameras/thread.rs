@@ -111,13 +111,20 @@ impl Session<'_> {
         let config = &self.view.config;
         self.phase(Phase::Starting, None);
         let mut frames = (self.common.open)(config)?;
+        let mut before: Option<Vec<[Stamp; 2]>> = None;
         loop {
-            self.view.renew.store(false, Ordering::Relaxed);
+            let asked = self.view.renew.swap(false, Ordering::Relaxed);
             let stamp = stamp(config, &self.common.home);
+            if let Some(before) = &before {
+                // Whoever asked has told of labels.
+                let acts = [PromptAct::Replaced, PromptAct::Labels];
+                self.replaced(before, &stamp, &acts[..if asked { 1 } else { 2 }]);
+            }
             let namers = self.namers();
             if let Some(end) = self.watch(&mut frames, &namers, &stamp)? {
                 return Ok(end);
             }
+            before = Some(stamp);
         }
     }
 
@@ -211,28 +218,32 @@ impl Session<'_> {
                 self.tell();
                 let stamp = stamp(&view.config, &self.common.home);
                 if stamp != stamp_before {
-                    self.replaced(stamp_before, &stamp);
                     return Ok(None);
                 }
             }
         }
     }
 
-    /// Tells which prompts and labels another program changed.
-    fn replaced(&self, before: &[[Stamp; 2]], now: &[[Stamp; 2]]) {
+    /// Tells which prompts (and labels) were changed, but for generations that whoever changed them has told.
+    fn replaced(&self, before: &[[Stamp; 2]], now: &[[Stamp; 2]], acts: &[PromptAct]) {
         let mut changed = BTreeSet::new();
         for (region, (before, now)) in self.view.config.regions.iter().zip(before.iter().zip(now)) {
-            let acts = [PromptAct::Replaced, PromptAct::Labels];
             let files = before.iter().zip(now).zip(acts);
             let other = files.filter(|((before, now), _)| before != now);
-            changed.extend(other.map(|(_, what)| (&region.prompt, what)));
+            changed.extend(other.map(|(_, what)| (&region.prompt, *what)));
         }
+        let events = &self.common.events;
         for (prompt, what) in changed {
             let loaded = self.common.home.load(prompt);
-            self.common.events.send(Event::Prompt(PromptChange {
+            let generation = loaded.ok().map(|loaded| loaded.record.provenance.sequence);
+            let told = generation.is_some_and(|generation| events.have_told(prompt, generation));
+            if what == PromptAct::Replaced && told {
+                continue;
+            }
+            events.send(Event::Prompt(PromptChange {
                 prompt: prompt.clone(),
                 what,
-                generation: loaded.ok().map(|loaded| loaded.record.provenance.sequence),
+                generation,
             }));
         }
     }
