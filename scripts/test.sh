@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
+# Half of the tests' time is waiting for cameras and clocks.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
 if [ $# -gt 0 ]; then
     exec cargo test --release "$@"
 fi
