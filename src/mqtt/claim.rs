@@ -8,7 +8,7 @@ use super::index::Index;
 use super::link::{Arrived, CLOSED, Hello, KEEP_ALIVE, LinkError, Receiver, Sender, link};
 use super::outbox::Message;
 use super::owner::{Claim, Heard, Owner, Step};
-use super::session::Shared;
+use super::shared::Shared;
 use super::topics::Root;
 
 /// How long a broker may take to send an answer to a question back to who asked.

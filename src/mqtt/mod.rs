@@ -18,6 +18,7 @@ mod owner;
 mod report;
 mod session;
 mod settings;
+mod shared;
 mod site;
 mod thread;
 mod tls;
@@ -44,7 +45,7 @@ use tokio::sync::Notify;
 use index::Index;
 use outbox::Outbox;
 use owner::Owner;
-use session::{Shared, State};
+use shared::{Shared, State};
 use site::Plan;
 
 /// How many happenings wait for whoever listens; more are not told.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::date;
 use super::discovery::CHANGED;
-use super::session::Shared;
+use super::shared::Shared;
 use crate::watch::{Named, Shown};
 
 /// How often a score that moves is sent at most.

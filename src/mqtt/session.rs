@@ -2,15 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::ClientConfig;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::select;
-use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::claim::{Claimed, claim, close};
@@ -20,37 +16,15 @@ use super::index::Index;
 use super::link::{Arrived, Hello, KEEP_ALIVE, LinkError, Receiver, Sender, link};
 use super::outbox::{Message, Outbox};
 use super::owner::Owner;
+use super::shared::{Shared, State};
 use super::site::Plan;
-use super::thread::{self, MOST_TOLD};
-use super::{BrokerSettings, Happening, date};
+use super::thread::MOST_TOLD;
+use super::{Happening, date};
 
 /// How long Home Assistant is given to take leave of what is gone.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a root that another box has is left alone before it is asked for again.
 const TAKEN: Duration = Duration::from_secs(30);
-
-/// What the thread and those who report share.
-pub(super) struct Shared {
-    pub settings: BrokerSettings,
-    pub tls: Option<Arc<ClientConfig>>,
-    /// Of this start of this program.
-    pub owner: Owner,
-    /// The same at every start, so that the broker knows the client again.
-    pub client_id: String,
-    /// Home Assistant's prefix, where it is to be told.
-    pub discovery: Option<String>,
-    pub state: Mutex<State>,
-    pub wake: Notify,
-    pub happenings: mpsc::SyncSender<Happening>,
-}
-
-/// What changes.
-pub(super) struct State {
-    pub plan: Plan,
-    pub outbox: Outbox,
-    /// Until when the last messages may take, once it is to end.
-    pub closing: Option<Instant>,
-}
 
 /// What this thread remembers from one connection to the next.
 struct Memory {
@@ -68,27 +42,6 @@ enum End {
     Closed,
     /// Another program reports there.
     Taken(Owner),
-}
-
-impl Shared {
-    /// What a panic left behind is whole: no change to the state can be interrupted half-way.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn say(&self, happening: Happening) {
-        // Nobody may listen any more, or be behind by more than anybody will read.
-        let _ = self.happenings.try_send(happening);
-    }
-
-    fn closing(&self) -> Option<Instant> {
-        self.lock().closing
-    }
-
-    /// Waits for `pause`, less where it is to end.
-    async fn rest(&self, pause: Duration) {
-        thread::rest(&self.wake, pause, || self.closing().is_some()).await;
-    }
 }
 
 /// Speaks to the broker until it is to end.

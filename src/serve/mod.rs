@@ -23,6 +23,7 @@ pub mod api;
 #[cfg(feature = "mqtt")]
 mod broker;
 pub mod cameras;
+pub mod changes;
 pub mod config;
 pub mod events;
 pub mod features;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::changes::{RecentChange, now, seconds};
 use super::config::RecentConfig;
-use super::events::{RecentChange, now, seconds};
 use crate::store::atomic;
 use crate::store::file_system::{self, Access, Disk, FileSystem};
 use crate::store::home::check_name;

@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::cameras::{NoLabels, labels_of};
-use super::events::{Event, Events, PromptAct, PromptChange, ShotAct, ShotChange, seconds};
+use super::changes::{now, seconds};
+use super::events::{Event, Events, PromptAct, PromptChange, ShotAct, ShotChange};
 use crate::frames::{Frame, MAX_PIXELS, PictureError, decode_picture};
 use crate::prompt::labels::{self, same_name};
 use crate::prompt::{Label, LabelFault, LabelsError};
@@ -181,7 +182,7 @@ impl Shots {
         let info = ShotInfo {
             id: shot.number.to_string(),
             label: label.clone(),
-            at: Some(super::events::now()),
+            at: Some(now()),
             suspicion: None,
             seems: None,
         };

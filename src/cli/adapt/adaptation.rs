@@ -3,7 +3,7 @@
 
 use super::super::output::percent;
 use super::super::{Context, Exit, model, usage};
-use super::sisters;
+use super::sisters::{FLEETS, sisters};
 use crate::adapt::features::{
     Encode, Extraction, FeatureSet, Monitor, Pictures, encode_views, extract_with,
 };
@@ -114,7 +114,7 @@ impl Adaptation {
             layout: &layout,
         };
         Ok(Adaptation {
-            sisters: sisters::sisters(&plan, &task, context)?,
+            sisters: sisters(&plan.prompt, &plan.sisters, &plan.template, &task, context)?,
             plan,
             labels,
             model,
@@ -249,8 +249,8 @@ impl Adaptation {
     /// # Errors
     /// If the prompt cannot be written.
     pub fn finish(&self, trained: &Trained, context: &Context) -> anyhow::Result<Exit> {
-        let is_there = self.plan.out.is_none()
-            && trained.outcome.sisters.kept.as_deref() == Some(sisters::FLEETS);
+        let is_there =
+            self.plan.out.is_none() && trained.outcome.sisters.kept.as_deref() == Some(FLEETS);
         let kept = (trained.outcome.accepted() || self.plan.force) && !is_there;
         let saved = if kept {
             Some(self.save(trained, context)?)

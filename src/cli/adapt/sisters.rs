@@ -1,33 +1,38 @@
 //! Prompts of sister cameras for an adaptation: those that `--sister` names, and the fleet's where that is what is in use.
 
 use super::super::{Context, usage};
-use super::adaptation::Plan;
 use crate::adapt::{Sister, Task};
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, Template};
 use crate::store::format;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the fleet's prompt is called that is in use here.
 pub const FLEETS: &str = "the fleet's prompt in use";
 
-/// The sisters of what is trained for `task` as `plan` says.
+/// The sisters of what is trained for `task` as the prompt `trained`: those of `named`, by name or file, and the fleet's.
 ///
 /// # Errors
 /// Wrong usage, if a prompt that was named has seen the shots, is for another model or template, or knows none of the labels.
-pub fn sisters(plan: &Plan, task: &Task, context: &Context) -> anyhow::Result<Vec<Sister>> {
-    let in_use = context.home.load(&plan.prompt).ok();
+pub fn sisters(
+    trained: &str,
+    named: &[PathBuf],
+    template: &Template,
+    task: &Task,
+    context: &Context,
+) -> anyhow::Result<Vec<Sister>> {
+    let in_use = context.home.load(trained).ok();
     let in_use = in_use.map(|loaded| loaded.record);
     let of_fleet = in_use
         .as_ref()
         .is_some_and(|prompt| is_of_fleet(prompt, context));
     let mut sisters = Vec::new();
-    for file in &plan.sisters {
+    for file in named {
         let name = file.display().to_string();
         let loaded = context.home.load(file)?;
         if let Some(warning) = &loaded.warning {
             context.output.warn(warning);
         }
-        let itself = file == Path::new(&plan.prompt)
+        let itself = file == Path::new(trained)
             || in_use.as_ref().is_some_and(|own| same(own, &loaded.record));
         if itself && !of_fleet {
             return Err(usage(format!(
@@ -38,10 +43,10 @@ pub fn sisters(plan: &Plan, task: &Task, context: &Context) -> anyhow::Result<Ve
         if itself {
             continue;
         }
-        sisters.push(Sister::new(&name, &loaded.record, task, &plan.template).map_err(usage)?);
+        sisters.push(Sister::new(&name, &loaded.record, task, template).map_err(usage)?);
     }
     if let Some(prompt) = in_use.filter(|_| of_fleet) {
-        match Sister::new(FLEETS, &prompt, task, &plan.template) {
+        match Sister::new(FLEETS, &prompt, task, template) {
             Ok(sister) => sisters.push(sister),
             Err(error) => context.output.note(format!("left out: {error}")),
         }

@@ -7,7 +7,7 @@ use super::import::{self, Choices};
 use crate::cli::output::aligned;
 use crate::cli::{Context, interruptible, usage};
 use crate::clip::Model;
-use crate::clip::import::{Overrides, from_directory, layout};
+use crate::clip::import::{Overrides, from_directory, layout, outside_weights};
 use crate::download::{Client, ClientOptions, DownloadError, Proxies, Request, Sha256};
 use crate::masked::ShownUrl;
 use crate::store::{DiskError, StoreError};
@@ -316,7 +316,7 @@ impl Downloads<'_> {
             Some((inside, _)) => format!("{inside}/"),
             None => String::new(),
         };
-        for weights in layout::outside_weights(&folder.join(name))? {
+        for weights in outside_weights(&folder.join(name))? {
             let weights = format!("{beside}{weights}");
             anyhow::ensure!(
                 self.file_of(base, &weights, folder, self.most)?,

@@ -10,8 +10,7 @@ use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 use tract_onnx::tensor::load_tensor;
 
-use super::check::label;
-use super::operators::{integer, number};
+use super::nodes::{integer, label, number};
 use crate::clip::graph::guard::{GraphError, guarded};
 
 const OPERATORS: [&str; 3] = ["GatherBlockQuantized", "MatMulBnb4", "MatMulNBits"];

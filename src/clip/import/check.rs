@@ -8,6 +8,7 @@ use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::blocks;
+use super::nodes::label;
 use crate::clip::graph::guard::MOST_VALUES;
 
 /// No sequence of tokens is longer.
@@ -291,14 +292,6 @@ fn circles<'a>(graph: &'a GraphProto, mut ready: HashSet<&'a str>) -> Result<(),
             "runs in a circle at node `{}`; export it again",
             label(&graph.node[index])
         )),
-    }
-}
-
-/// What a node is called, or else what it makes.
-pub fn label(node: &NodeProto) -> &str {
-    match (node.name.as_str(), node.output.first()) {
-        ("", Some(output)) => output,
-        (name, _) => name,
     }
 }
 

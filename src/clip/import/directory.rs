@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::outside::outside_weights;
 use super::settings::{self, Report, SettingsError};
 use super::{ImportOptions, Origin, layout, onnx};
 
@@ -197,7 +198,7 @@ fn options(
 
 /// Where a tower comes from, with the files that hold its weights.
 fn tower_origin(what: &'static str, path: &Path) -> Origin {
-    let outside = layout::outside_weights(path).unwrap_or_default();
+    let outside = outside_weights(path).unwrap_or_default();
     let value = match &outside[..] {
         [] => "weights inside".to_owned(),
         [file] => format!("weights in {file}"),

@@ -1,13 +1,7 @@
 //! Which files make an export, and what exporters call them: the one list of names that a folder and a repository are
-//! searched by. It knows names and where an ONNX file keeps its weights; it must not know what is done with them.
+//! searched by.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path};
-
-use tract_onnx::pb::tensor_proto::DataLocation;
-use tract_onnx::pb::{GraphProto, TensorProto};
-
-use super::onnx::{self, OnnxError, Parsed};
 
 /// Names that exporters give the two towers, image first, before a suffix that tells the precision. A name alone holds
 /// both towers.
@@ -201,61 +195,6 @@ pub fn instead(names: &BTreeSet<String>) -> Option<String> {
     Some(format!("has no ONNX file at all, {only}: {EXPORT}"))
 }
 
-/// The files that the ONNX file at `path` keeps weights in, as they are called from its own folder, each once.
-///
-/// # Errors
-/// A file that is not ONNX, and names outside its folder.
-pub fn outside_weights(path: &Path) -> Result<Vec<String>, OnnxError> {
-    let Parsed { proto, .. } = onnx::parse(path)?;
-    let mut names = BTreeSet::new();
-    if let Some(graph) = &proto.graph {
-        in_graph(graph, &mut names);
-    }
-    // Its own bytes are named so while it is read.
-    if let Some(own) = path
-        .canonicalize()
-        .ok()
-        .as_deref()
-        .and_then(Path::file_name)
-    {
-        names.retain(|name| own.to_str() != Some(name));
-    }
-    for name in &names {
-        let inside = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
-        // A backslash or a question mark would mean something else to a server or on another system.
-        if !Path::new(name).components().all(inside) || name.contains(['\\', '?', '#', '%']) {
-            return Err(OnnxError::Invalid {
-                path: path.to_owned(),
-                what: format!("keeps weights in `{name}`, which is outside its own folder"),
-            });
-        }
-    }
-    Ok(names.into_iter().collect())
-}
-
-fn in_graph(graph: &GraphProto, names: &mut BTreeSet<String>) {
-    let mut tensor = |tensor: &TensorProto| {
-        if tensor.data_location == Some(DataLocation::External as i32) {
-            let location = tensor
-                .external_data
-                .iter()
-                .find(|entry| entry.key == "location");
-            names.extend(location.map(|entry| entry.value.clone()));
-        }
-    };
-    graph.initializer.iter().for_each(&mut tensor);
-    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
-    for attribute in attributes() {
-        let tensors = attribute.t.iter().chain(&attribute.tensors);
-        tensors.for_each(&mut tensor);
-    }
-    for attribute in attributes() {
-        for body in attribute.g.iter().chain(&attribute.graphs) {
-            in_graph(body, names);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,15 +235,5 @@ mod tests {
             assert!(sentence.contains(part), "{names:?}: {sentence}");
         }
         assert_eq!(said(&["encoder.onnx", "model.safetensors"]), None);
-    }
-
-    #[test]
-    fn weights_outside_are_read_from_the_file_itself() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import");
-        let found = outside_weights(&folder.join("hf-external/textual.onnx")).unwrap();
-        assert_eq!(found, ["textual.onnx.data"]);
-        let whole = outside_weights(&folder.join("hf-dynamo18/textual.onnx")).unwrap();
-        assert!(whole.is_empty());
-        assert!(outside_weights(&folder.join("make.py")).is_err());
     }
 }

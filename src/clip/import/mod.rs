@@ -7,8 +7,10 @@ mod directory;
 mod floats;
 mod image;
 pub mod layout;
+mod nodes;
 mod onnx;
 mod operators;
+mod outside;
 mod parity;
 mod quantised;
 mod settings;
@@ -35,6 +37,7 @@ use crate::rng::Rng;
 pub use directory::{DirectoryError, Overrides, from_directory, from_files};
 pub use onnx::OnnxError;
 use onnx::{Feed, Logits, Masks, OnnxFile, Tower};
+pub use outside::outside_weights;
 use parity::{
     ImageReference, TextReference, Words, image_reference, padded, parity, probe_picture,
     text_reference,
@@ -243,8 +246,8 @@ pub fn import(options: &ImportOptions) -> Result<(Vec<u8>, ImportReport), Import
         origins: options.origins.clone(),
     };
     // Both at once: the other one may take minutes.
-    onnx::check_files(&options.text)?;
-    onnx::check_files(&options.image)?;
+    outside::check_files(&options.text)?;
+    outside::check_files(&options.image)?;
     let tokenizer = Tokenizer::from_json(&options.tokenizer_json)?;
     let mut writer = BundleWriter::default();
     if options.tokenizer_json.len() > LARGE_TOKENIZER {

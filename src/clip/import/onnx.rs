@@ -194,23 +194,6 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// That the file at `path` is a model, and neither it nor a file with weights of it a pointer of Git LFS. It is cheap.
-///
-/// # Errors
-/// The file that is something else.
-pub fn check_files(path: &Path) -> Result<(), OnnxError> {
-    for name in super::layout::outside_weights(path)? {
-        let weights = folder_of(path).join(name);
-        if files::is_lfs_pointer(&weights) {
-            return Err(OnnxError::Invalid {
-                path: weights,
-                what: format!("is {}", files::LFS_POINTER),
-            });
-        }
-    }
-    Ok(())
-}
-
 impl OnnxFile {
     /// Opens and types the file at `path`. Whatever it declares is checked before anything is allocated for it.
     pub fn open(path: &Path, feed: Feed, masks: Masks) -> Result<OnnxFile, OnnxError> {

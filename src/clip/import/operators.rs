@@ -10,7 +10,7 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, type_proto};
 
-use super::check::label;
+use super::nodes::{attribute, float, integer, label, list, number};
 
 /// Practically minus infinity, as a mask adds it.
 const HIDDEN: f32 = -1e30;
@@ -501,34 +501,4 @@ fn unread(node: &NodeProto, expected: &str) -> String {
         node.op_type,
         label(node)
     )
-}
-
-fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute.iter().find(|it| it.name == name)
-}
-
-pub fn integer(node: &NodeProto, name: &str) -> Option<i64> {
-    attribute(node, name).map(|it| it.i)
-}
-
-fn float(node: &NodeProto, name: &str) -> Option<f32> {
-    attribute(node, name).map(|it| it.f)
-}
-
-pub fn number(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        i: value,
-        r#type: AttributeType::Int as i32,
-        ..AttributeProto::default()
-    }
-}
-
-fn list(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        ints: values.to_vec(),
-        r#type: AttributeType::Ints as i32,
-        ..AttributeProto::default()
-    }
 }

@@ -9,8 +9,7 @@ use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::blocks;
-use super::check::label;
-use super::operators::integer;
+use super::nodes::{integer, label};
 
 /// Operators that move numbers without changing them, so that what is behind their first input is quantised alike.
 const MOVES: [&str; 12] = [

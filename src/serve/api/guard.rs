@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::{Problem, State};
 use crate::serve::access::{Access, Caller, Entry, Scope};
-use crate::serve::events::now;
+use crate::serve::changes::now;
 use crate::store::home::check_name;
 
 /// The cookie of a session; with https it has a name that only https can set.

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::pictures::jpeg_answer;
 use super::{Problem, State, blocking};
 use crate::serve::Server;
-use crate::serve::events::{Event, RecentChange};
+use crate::serve::changes::RecentChange;
+use crate::serve::events::Event;
 use crate::serve::recent::RecentPicture;
 
 /// Which pictures.

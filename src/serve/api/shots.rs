@@ -119,7 +119,7 @@ pub async fn picture(
         let (taken, _) = server.common.home.shot_file(&shot)?;
         let jpeg = files::read(&shot.path, MAX_PICTURE)
             .map_err(|error| Problem::failed(format!("the shot cannot be read ({error})")))?;
-        let at = taken.map_or(0.0, crate::serve::events::seconds);
+        let at = taken.map_or(0.0, crate::serve::changes::seconds);
         Ok(jpeg_answer(jpeg.into(), at))
     })
     .await

@@ -4,7 +4,7 @@
 
 mod naming;
 mod picture;
-mod state;
+pub(super) mod state;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -19,8 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::changes::now;
 use super::config::{CameraConfig, Config};
-use super::events::{Event, Events, now};
+use super::events::{Event, Events};
 use super::metrics::Histogram;
 use super::models::Models;
 use super::recent::Recent;

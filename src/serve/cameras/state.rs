@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::classifier::Answer;
 use crate::prompt::Area;
+use crate::serve::changes::{Change, optional_shown};
 use crate::serve::config::{CameraConfig, RegionConfig};
-use crate::serve::events::{Change, optional_shown};
 use crate::watch::Shown;
 
 /// How many of the last changes of a region are known.

@@ -12,8 +12,9 @@ use super::naming::{Namer, Stamp, stamp};
 use super::state::{Named, Phase, top};
 use super::{CameraView, Common, Sharing};
 use crate::frames::{CaptureCounts, Frames, LazyFrame};
+use crate::serve::changes::{Change, now};
 use crate::serve::config::WHOLE;
-use crate::serve::events::{Change, Event, PromptAct, PromptChange, now};
+use crate::serve::events::{Event, PromptAct, PromptChange};
 use crate::serve::recent::Keeper;
 use crate::watch::{self, Liveness, NamedPart, Shown, Watch, WatchError, rest};
 

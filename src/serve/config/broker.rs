@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::read::Fault;
+use super::Fault;
 use crate::mqtt::{
     BrokerAddress, BrokerSettings, DISCOVERY, Identity, MqttError, Version, password_in,
 };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::Fault;
 use super::broker::{self, BrokerConfig, Mqtt};
-use super::read::Fault;
 use crate::fleet::{Group, TrustedKey, check_region};
 use crate::store::home::check_name;
 

@@ -23,6 +23,7 @@ pub use fleet::FleetConfig;
 pub use read::parse;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,6 +40,9 @@ pub const FILE_NAME: &str = "edge-rlp.toml";
 const MAX_BYTES: u64 = 1 << 20;
 /// The port that is listened at.
 const PORT: u16 = 8080;
+
+/// What is wrong, and the bytes where it stands.
+type Fault = (Range<usize>, String);
 
 /// What the file says, checked.
 #[derive(Clone, Debug, PartialEq)]

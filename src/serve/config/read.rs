@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::{
-    AccessConfig, CameraConfig, Config, Place, RecentConfig, RegionConfig, ShotsConfig,
+    AccessConfig, CameraConfig, Config, Fault, Place, RecentConfig, RegionConfig, ShotsConfig,
     TrainingConfig, WHOLE,
 };
 use crate::frames::{
@@ -126,9 +126,6 @@ struct RegionTable {
     prompt: Option<Spanned<String>>,
     threshold: Option<Spanned<f32>>,
 }
-
-/// What is wrong, and the bytes where it stands.
-pub(super) type Fault = (Range<usize>, String);
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duration>>, D::Error> {
     let text = Spanned::<String>::deserialize(from)?;

@@ -2,9 +2,11 @@
 //! temperature of the box. What comes of it is judged and waits until somebody accepts it or keeps the old prompt.
 
 mod job;
+pub(super) mod state;
 
 #[cfg(feature = "fleet")]
 pub(super) use job::step_back;
+pub use state::{Lacking, Stage, TrainingState, Work};
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,88 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use serde::Serialize;
-
 use super::cameras::Common;
 use super::config::TrainingConfig;
 use super::events::{Event, PromptAct, PromptChange};
 use super::features::Features;
 use crate::prompt::{Prompt, Region};
 use crate::store::{Saved, StoreError};
-
-/// How far the training of a prompt is.
-#[derive(Clone, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct TrainingState {
-    /// The prompt.
-    pub prompt: String,
-    /// Where it stands.
-    pub state: Stage,
-    /// What it does, while it runs.
-    pub stage: Option<Work>,
-    /// How many steps of that are done.
-    pub step: usize,
-    /// How many there are; 0 while that is not known.
-    pub steps: usize,
-    /// The accuracy of the plain template on pictures that judged, in `0..=1`.
-    pub before: Option<f32>,
-    /// Of the prompt, on the same pictures.
-    pub after: Option<f32>,
-    /// The gains that are credible, 95 %, lowest and highest.
-    pub interval: Option<[f32; 2]>,
-    /// Whether it is better, worse, or cannot be told.
-    pub judgement: Option<&'static str>,
-    /// Whether it does no harm.
-    pub accepted: Option<bool>,
-    /// Pictures that judged.
-    pub judged_by: Option<usize>,
-    /// The pictures that judged, by what they show (rows) and what they are taken for (columns).
-    pub confusion: Option<Vec<Vec<usize>>>,
-    /// The labels of rows and columns.
-    pub labels: Vec<String>,
-    /// Labels that lack shots, and about how many.
-    pub lacking: Vec<Lacking>,
-    /// Pictures that could not be read, in sentences.
-    pub unreadable: Vec<String>,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// How long it took so far, in seconds.
-    pub seconds: f32,
-}
-
-/// A label that lacks shots.
-#[derive(Clone, Debug, Serialize)]
-pub struct Lacking {
-    /// Its name.
-    pub label: String,
-    /// About how many more.
-    pub shots: usize,
-}
-
-/// Where a training stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// There is none.
-    #[default]
-    Idle,
-    /// It is under way.
-    Running,
-    /// It is done, and waits for somebody to accept it or to keep the old prompt.
-    Judged,
-    /// It failed.
-    Failed,
-}
-
-/// What a training does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Work {
-    /// Pictures become features.
-    Pictures,
-    /// The prompt is trained and judged.
-    Training,
-}
 
 /// Why a training does not do what it is asked for.
 #[derive(Debug, thiserror::Error)]
