@@ -11,8 +11,8 @@
 //!
 //! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
 //! seeds in its place, as in 100,101, and reports each run on standard error; `fleet` takes folders of photographs, with one
-//! sub-folder a label. Every figure is a
-//! mean over seeds on 50 test pictures a class; features are computed once and kept in memory.
+//! sub-folder a label, in place of drawn pictures. Every figure is a mean over seeds, on 50 test pictures a class where they are
+//! drawn; features are computed once and kept in memory.
 
 #[path = "tables/calibration.rs"]
 mod calibration;

@@ -55,10 +55,14 @@ struct Found {
     starts: usize,
 }
 
+/// Of drawn pictures, or of the photographs in `folders` where there are some.
 pub fn table(model: &Model, folders: &[PathBuf]) -> Result<()> {
     println!("| fleet | {} |", COLUMNS.join(" | "));
     println!("|---{}|", "|---".repeat(COLUMNS.len()));
-    let mut all: Vec<Found> = drawn(model)?;
+    let mut all = Vec::new();
+    if folders.is_empty() {
+        all = drawn(model)?;
+    }
     for folder in folders {
         all.extend(photographed(model, folder)?);
     }
