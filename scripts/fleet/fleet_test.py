@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Signed prompts over a real Mosquitto: what boxes take and refuse, and every fault of a broker that was thought of.
 
-    scripts/fleet/fleet_test.py target/release/edge-rlp [WORDS OF A TEST'S NAME]
+    scripts/fleet/fleet_test.py target/release/edge-rlp [WORDS OF A TEST'S NAME | --quick]
 
 Mosquitto, its clients, openssl and minisign must be installed (scripts/fleet-test.sh does that). Everything stays on loopback.
 """
@@ -22,7 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "home"))
-from support import Mosquitto, Process, Served, SlowLine, certificates, filled, run, wait  # noqa: E402
+from support import Mosquitto, Process, Served, SlowLine, certificates, filled, quick, run, wait  # noqa: E402
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 GROUP = "shops/north"
@@ -44,16 +44,29 @@ def command(*arguments, home, env=None, check=0):
 
 
 @functools.cache
-def material():
-    """Pictures, an owner with a key and two prompts, and a stranger with a key."""
+def made():
+    """Pictures, an owner with a key and two prompts, and a stranger with a key; or why there are none, in a sentence."""
     pictures, owner, stranger = ROOT / "pictures", ROOT / "owner", ROOT / "stranger"
-    command("demo", "--out", pictures, "--condition", "peephole", "--shots", "8", "--test", "2", home=owner)
-    for name, seed in (("shelf", "1"), ("second", "2")):
-        command("adapt", "--images", pictures, "--prompt", name, "--seed", seed, "--steps", "40", "--force", home=owner)
-    (key,), _ = command("fleet", "keygen", "--no-password", home=owner)
-    command("fleet", "keygen", "--no-password", home=stranger)
+    try:
+        command("demo", "--out", pictures, "--condition", "peephole", "--shots", "8", "--test", "2", home=owner)
+        for name, seed in (("shelf", "1"), ("second", "2")):
+            command("adapt", "--images", pictures, "--prompt", name, "--seed", seed, "--steps", "40", "--force", home=owner)
+        (key,), _ = command("fleet", "keygen", "--no-password", home=owner)
+        command("fleet", "keygen", "--no-password", home=stranger)
+    except subprocess.TimeoutExpired as late:
+        return f"`{late.cmd[1]}` took longer than {late.timeout:.0f} s: is {BINARY} an optimised program (cargo build --release)?"
+    except (AssertionError, OSError) as error:
+        return str(error)
     shutil.copytree(owner / "prompts", stranger / "prompts")
     return pictures, owner, stranger, key["public_key"]
+
+
+def material():
+    """What `made` made. Where it could not, no test can run, and each would wait as long to find that out: this ends them all."""
+    found = made()
+    if isinstance(found, str):
+        sys.exit(f"no test can run, for what they are about could not be made: {found}")
+    return found
 
 
 def publish(broker, name="shelf", *more, home=None, check=0, url=None, timeout="10s"):
@@ -123,6 +136,7 @@ def retain(broker, content, topic=PROMPT, retain=True, login=()):
         broker.publish(topic, file=file.name, retain=retain, login=login)
 
 
+@quick
 def test_a_prompt_is_published_taken_and_reported_on():
     with Mosquitto() as broker, Box(broker, shots=3) as box:
         box.has("connected")
@@ -166,6 +180,7 @@ def test_versions_3_and_5_meet():
         assert status(broker, "--mqtt-version", "5")["shop-1"]["online"]
 
 
+@quick
 def test_a_rollback_brings_the_earlier_prompt_back_and_its_replay_is_refused():
     with Mosquitto() as broker, Box(broker) as box:
         (first,), _ = publish(broker)
@@ -211,6 +226,7 @@ def test_canaries_first():
                 box.__exit__()
 
 
+@quick
 def test_every_stranger_is_refused_and_told():
     pictures, owner, stranger, _ = material()
     with Mosquitto() as broker, Box(broker) as box:
@@ -314,6 +330,7 @@ def tiny_model(owner):
     return bundle
 
 
+@quick
 def test_a_model_that_is_not_there_is_fetched_and_its_prompt_judged_and_used():
     owner = material()[1]
     bundle = tiny_model(owner)
@@ -375,6 +392,7 @@ def test_what_is_fetched_in_place_of_a_model_is_refused():
     web.server_close()
 
 
+@quick
 def test_a_broker_that_comes_later_and_one_that_restarts_and_forgets():
     broker = Mosquitto(persistent=False)
     try:
@@ -503,6 +521,7 @@ def a_message_of_10_mb(version):
             later.has("unjudged")
 
 
+@quick
 def test_a_message_of_10_mb_in_version_3():
     a_message_of_10_mb("3")
 
@@ -538,6 +557,7 @@ def test_keys_of_minisign_and_keys_for_minisign():
     assert verified.returncode == 0, verified
 
 
+@quick
 def test_serve_follows_and_goes_on_with_what_is_published():
     labels = sorted(label.name for label in (material()[0] / "train").iterdir())
     with Mosquitto() as broker:

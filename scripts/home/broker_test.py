@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reports of `edge-rlp classify --mqtt` to a real Mosquitto: what arrives, and every fault of a broker that was thought of.
 
-    scripts/home/broker_test.py target/release/edge-rlp [WORDS OF A TEST'S NAME]
+    scripts/home/broker_test.py target/release/edge-rlp [WORDS OF A TEST'S NAME | --quick]
 
 Mosquitto, its clients and openssl must be installed (scripts/home-test.sh does that). Everything stays on loopback.
 """
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from support import BOX, STATE, STATUS, Listener, Mosquitto, Program, Served, SlowLine, certificates, changes, filled, run, wait
+from support import BOX, STATE, STATUS, Listener, Mosquitto, Program, Served, SlowLine, certificates, changes, filled, quick, run, wait
 
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 
@@ -33,7 +33,10 @@ def states_are_those_that_are_printed(version):
         assert box.end() == 0, box.said()
         time.sleep(0.3)
         heard, printed = changes(listener.heard(STATE)), changes(box.labels())
-        assert heard == printed[: len(heard)] and len(printed) - len(heard) <= 1, (heard, printed)
+        # Until the box knows that no other one has its name it keeps the newest state alone.
+        pieces = [printed[start : start + len(heard)] for start in range(min(len(printed), 12))]
+        assert heard in pieces, (heard, printed)
+        assert len(printed) - pieces.index(heard) - len(heard) <= 1, (heard, printed)
         events = [json.loads(event) for event in listener.heard(f"edge-rlp/{BOX}/demo/whole/event")]
         assert [event["to"] for event in events] == printed[: len(events)], (events, printed)
         attributes = json.loads(broker.retained(f"edge-rlp/{BOX}/demo/whole/attributes"))
@@ -45,6 +48,7 @@ def test_states_in_version_3():
     states_are_those_that_are_printed("3")
 
 
+@quick
 def test_states_in_version_5():
     states_are_those_that_are_printed("5")
 
@@ -79,6 +83,7 @@ def restarted(persistent, how):
             assert broker.retained("homeassistant/device/#"), "discovery is there again"
 
 
+@quick
 def test_a_restart():
     restarted(True, signal.SIGTERM)
 
@@ -184,6 +189,7 @@ def test_a_message_of_10_mb():
             online(broker)
 
 
+@quick
 def test_malformed_messages():
     with Mosquitto() as broker, program(broker) as box:
         online(broker)
@@ -200,6 +206,7 @@ def test_malformed_messages():
             assert "warning" not in again.said(), again.said()
 
 
+@quick
 def test_two_boxes_of_one_name():
     with Mosquitto() as broker, program(broker) as first:
         online(broker)
@@ -227,6 +234,7 @@ def test_a_command_waits_for_a_box_that_is_away():
                     wait("the command", lambda: "region whole: Train" in box.said())
 
 
+@quick
 def test_a_box_that_loses_its_power():
     with Mosquitto() as broker, program(broker) as box:
         online(broker)

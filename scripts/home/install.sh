@@ -10,7 +10,4 @@ for program in mosquitto mosquitto_sub mosquitto_passwd openssl "$@"; do
 done
 [ "${#missing[@]}" -gt 0 ] || exit 0
 echo "installing what brings ${missing[*]}" >&2
-as_root=()
-[ "$(id -u)" = 0 ] || as_root=(sudo)
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients openssl "$@"
+"$(dirname "$0")/../install.sh" mosquitto mosquitto-clients openssl "$@"
