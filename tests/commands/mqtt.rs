@@ -572,6 +572,15 @@ fn wrong_settings_are_wrong_usage_and_an_absent_broker_is_a_warning() {
         .says("the newest state is sent once it is back");
 }
 
+/// The labels that a device of Home Assistant may show.
+#[cfg(all(unix, feature = "serve"))]
+fn options(device: &str) -> Vec<String> {
+    let device: Value = serde_json::from_str(device).unwrap_or_default();
+    let options = device["components"]["whole_label"]["options"].as_array();
+    let options = options.into_iter().flatten().filter_map(Value::as_str);
+    options.map(str::to_owned).collect()
+}
+
 #[cfg(all(unix, feature = "serve"))]
 #[test]
 fn serve_reports_on_all_cameras_and_follows_what_is_asked_for_over_the_broker() {
@@ -606,9 +615,23 @@ fn serve_reports_on_all_cameras_and_follows_what_is_asked_for_over_the_broker() 
     });
     broker.wait("the labels as options", |broker| {
         let device = broker.retained(DOOR).unwrap_or_default();
-        let device: Value = serde_json::from_str(&device).unwrap_or_default();
-        device["components"]["whole_label"]["options"] == json!(known)
+        options(&device) == known
     });
+    let labels = json!({ "labels": ["key", "bell"] });
+    served.send("PUT", "/api/v1/prompts/things/labels", &labels);
+    broker.wait("a label of the new ones", |broker| {
+        let label = broker.retained("edge-rlp/shop/door/whole/state");
+        label.is_some_and(|label| label == "key" || label == "bell")
+    });
+    // Home Assistant does not take a state that is none of the options it was told.
+    let mut told: Vec<String> = Vec::new();
+    for message in broker.published() {
+        if message.topic == DOOR {
+            told = options(&message.text());
+        } else if message.topic == "edge-rlp/shop/door/whole/state" {
+            assert!(told.contains(&message.text()), "{message:?} {told:?}");
+        }
+    }
 
     broker.publish("edge-rlp/shop/door/whole/threshold/set", b"40", false);
     broker.wait_for("edge-rlp/shop/door/whole/threshold", "40");

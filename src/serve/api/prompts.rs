@@ -14,6 +14,7 @@ use super::{Problem, State, blocking};
 use crate::classifier::Distance;
 use crate::prompt::{Label, Prompt, Region};
 use crate::serve::Server;
+use crate::serve::config::Config;
 use crate::serve::events::{Event, PromptAct, PromptChange};
 use crate::serve::shots::{LabelCount, label};
 use crate::serve::training::{How, Stage, TrainingState};
@@ -187,10 +188,7 @@ pub async fn train(
     Path(prompt): Path<String>,
 ) -> Result<(StatusCode, Json<TrainingState>), Problem> {
     server.common.home.prompt_path(&prompt)?;
-    let how = How {
-        regions: regions_of(&server, &prompt),
-        config: server.config().training,
-    };
+    let how = how(&server, &prompt);
     let server = Arc::clone(&server);
     blocking(move || {
         let common = &server.common;
@@ -202,9 +200,18 @@ pub async fn train(
     .await
 }
 
-/// What the shots of `prompt` were cut out of; none where that is not the same for all, or the whole picture.
-pub fn regions_of(server: &Server, prompt: &str) -> Vec<Region> {
+/// How `prompt` is trained.
+pub fn how(server: &Server, prompt: &str) -> How {
     let config = server.config();
+    How {
+        regions: regions_of(&config, prompt),
+        prompts: config.prompts().into_iter().map(str::to_owned).collect(),
+        config: config.training,
+    }
+}
+
+/// What the shots of `prompt` were cut out of; none where that is not the same for all, or the whole picture.
+fn regions_of(config: &Config, prompt: &str) -> Vec<Region> {
     let regions = config.cameras.iter().flat_map(|camera| &camera.regions);
     let of = regions.filter(|region| region.prompt == prompt);
     let found: Option<Vec<Region>> = of.map(crate::serve::config::RegionConfig::region).collect();

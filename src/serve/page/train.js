@@ -105,10 +105,12 @@ class Train {
     return [
       h("h2", {}, t("verdict")),
       h("p", { class: `verdict ${kind}` }, sentence),
+      sisterNote(training),
       h("div", { class: "beforeafter" }, bar(t("before"), before, "old"), bar(t("after"), after, "new")),
       interval ? intervalPicture(after - before, low, high) : null,
       h("p", { class: "soft small" }, t("verdict_text")),
-      h("div", { class: "row" }, accept, reject),
+      // What is in use is the best: there is nothing to accept.
+      h("div", { class: "row" }, training.kept_sister === this.prompt ? null : accept, reject),
       lackingNote(training.lacking),
       confusionTable(training.confusion, training.labels ?? labelsOf(this.prompt).map((one) => one.label)),
       h("div", { class: "row" }, this.startButton(t("train_again"), "quiet"), h("a", { class: "button quiet", href: `#/enough/${encodeURIComponent(this.prompt)}` }, t("view_enough"))),
@@ -144,6 +146,13 @@ function intervalPicture(gain, low, high) {
     s("text", { x: Math.max(20, x(low)), y: 42, "text-anchor": "middle" }, Math.abs(x(low) - 160) > 55 ? points(low) : ""),
     s("text", { x: Math.min(300, x(high)), y: 42, "text-anchor": "middle" }, Math.abs(x(high) - 160) > 55 ? points(high) : ""),
   );
+}
+
+/** What prompts of other cameras came to, where they came to something. */
+function sisterNote({ prompt, started_from: start, kept_sister: kept }) {
+  if (!kept && !start) return null;
+  if (kept === prompt) return h("p", { class: "note" }, t("sister_in_use"));
+  return h("p", { class: "note" }, kept ? t("sister_kept", { sister: kept }) : start === prompt ? t("sister_start_in_use") : t("sister_start", { sister: start }));
 }
 
 function lackingNote(lacking) {

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{How, Lacking, Stage, TrainingState, Work};
+use super::{How, Lacking, Stage, TrainingState, Work, sisters};
 use crate::adapt::features::{Extraction, Monitor};
 use crate::adapt::{
     self, Answers, Comparison, Judgement, Options, Outcome, Progress, Task, check_pictures,
@@ -35,11 +35,11 @@ pub struct Job {
 type Tell<'a> = dyn Fn(TrainingState) + Sync + 'a;
 
 impl Job {
-    /// Trains and judges.
+    /// Trains and judges. No prompt comes back where the one in use stays.
     ///
     /// # Errors
     /// In words for people; whatever they are where it was stopped.
-    pub fn run(&self, tell: &Tell) -> Result<(TrainingState, Prompt), String> {
+    pub fn run(&self, tell: &Tell) -> Result<(TrainingState, Option<Prompt>), String> {
         let nice = self.how.config.nice;
         step_back(nice);
         // Products of this thread run on threads that step back as well.
@@ -54,7 +54,7 @@ impl Job {
         trained
     }
 
-    fn train(&self, tell: &Tell) -> Result<(TrainingState, Prompt), String> {
+    fn train(&self, tell: &Tell) -> Result<(TrainingState, Option<Prompt>), String> {
         let begun = Instant::now();
         let common = &self.common;
         let usual = common.usual_model();
@@ -86,14 +86,20 @@ impl Job {
             }
         };
         let progress: &mut Progress = &mut progress;
-        let outcome = adapt::adapt(&task, &lesson.set, &options, progress)
+        let prompts = (&self.prompt, self.how.prompts.as_slice());
+        let sisters = sisters::of(&common.home, prompts, &task, &template);
+        let outcome = adapt::adapt_with(&task, &lesson.set, &sisters, &options, progress)
             .map_err(|error| error.to_string())?;
+        let judged = self.judged(&lesson, &outcome, begun);
+        if judged.kept_sister.as_ref() == Some(&self.prompt) {
+            return Ok((judged, None));
+        }
         let mut prompt = outcome
             .prompt(&task, &template, &options)
             .map_err(|error| error.to_string())?;
         prompt.provenance = Provenance::here(begun.elapsed());
         prompt.regions.clone_from(&self.how.regions);
-        Ok((self.judged(&lesson, &outcome, begun), prompt))
+        Ok((judged, Some(prompt)))
     }
 
     fn lesson(
@@ -177,6 +183,8 @@ impl Job {
                 .iter()
                 .map(|label: &Label| label.name.clone())
                 .collect(),
+            started_from: outcome.sisters.start.clone(),
+            kept_sister: outcome.sisters.kept.clone(),
             lacking,
             unreadable: unreadable.iter().map(ToString::to_string).collect(),
             seconds: begun.elapsed().as_secs_f32(),

@@ -2,6 +2,7 @@
 //! temperature of the box. What comes of it is judged and waits until somebody accepts it or keeps the old prompt.
 
 mod job;
+mod sisters;
 pub(super) mod state;
 
 #[cfg(feature = "fleet")]
@@ -34,6 +35,9 @@ pub enum TrainingError {
     /// There is nothing to accept or to refuse.
     #[error("no training of {0} waits to be accepted")]
     NotJudged(String),
+    /// What was trained is not as good as what is there.
+    #[error("what is in use of {0} is better than what was trained: it stays in use")]
+    InUse(String),
     /// The prompt cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -47,6 +51,8 @@ pub enum TrainingError {
 pub struct How {
     /// What the shots were cut out of.
     pub regions: Vec<Region>,
+    /// The prompts of all cameras.
+    pub prompts: Vec<String>,
     /// What the configuration says.
     pub config: TrainingConfig,
 }
@@ -60,8 +66,8 @@ pub struct Training {
 #[derive(Default)]
 struct Inner {
     states: BTreeMap<String, TrainingState>,
-    /// What came of those that are judged.
-    judged: BTreeMap<String, Prompt>,
+    /// What came of those that are judged; nothing where the prompt in use stays.
+    judged: BTreeMap<String, Option<Prompt>>,
     running: Option<(String, Arc<AtomicBool>)>,
 }
 
@@ -143,7 +149,7 @@ impl Training {
         Ok(begun)
     }
 
-    fn ended(&self, job: &job::Job, ended: Result<(TrainingState, Prompt), String>) {
+    fn ended(&self, job: &job::Job, ended: Result<(TrainingState, Option<Prompt>), String>) {
         let state = {
             let mut inner = self.locked();
             inner.running = None;
@@ -191,7 +197,7 @@ impl Training {
     /// Keeps what came of the training of `prompt` as its next generation.
     ///
     /// # Errors
-    /// If none is judged, or it cannot be written: then it can be tried again.
+    /// If none is judged, what is in use is better, or it cannot be written: then it can be tried again.
     pub fn accept(&self, prompt: &str, common: &Common) -> Result<Saved, TrainingError> {
         let missing = || TrainingError::NotJudged(prompt.to_owned());
         let judged = self
@@ -199,7 +205,8 @@ impl Training {
             .judged
             .get(prompt)
             .cloned()
-            .ok_or_else(missing)?;
+            .ok_or_else(missing)?
+            .ok_or_else(|| TrainingError::InUse(prompt.to_owned()))?;
         let saved = common.home.save(prompt, &judged)?;
         self.locked().judged.remove(prompt);
         self.forget(prompt, common);

@@ -32,6 +32,11 @@ pub struct TrainingState {
     pub confusion: Option<Vec<Vec<usize>>>,
     /// The labels of rows and columns.
     pub labels: Vec<String>,
+    /// The prompt of a sister camera from which training went on; none where it was the plain template.
+    pub started_from: Option<String>,
+    /// The prompt that answers better than what was trained and is to be kept in its place: that of a sister camera, or, where
+    /// it is this one, what is in use and came from the fleet.
+    pub kept_sister: Option<String>,
     /// Labels that lack shots, and about how many.
     pub lacking: Vec<Lacking>,
     /// Pictures that could not be read, in sentences.
