@@ -2,18 +2,22 @@
 //!
 //!     cargo run --release --example tables -- model         # zero-shot accuracy, a row a condition, 5 seeds
 //!     cargo run --release --example tables -- adaptation    # every held-out condition, 16 shots, 5 seeds
-//!     cargo run --release --example tables -- base-to-new   # trained on half of the classes, 10 seeds
-//!     cargo run --release --example tables -- ablation      # initialisation, dropout, rank, 3 seeds
+//!     cargo run --release --example tables -- base-to-new [FOLDER...] # trained on half of the classes, 10 seeds
+//!     cargo run --release --example tables -- ablation [FOLDER...]    # each part of DIP on and off, 10 seeds
 //!     cargo run --release --example tables -- calibration   # calibration error, unknown pictures, 5 seeds
 //!     cargo run --release --example tables -- unlabelled    # nobody there to label, 2 seeds
 //!     cargo run --release --example tables -- drift         # pictures that change under a prompt in use
 //!     cargo run --release --example tables -- fleet [FOLDER...]    # ten boxes, alone and together, 3 seeds
 //!
 //! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
-//! seeds in its place, as in 100,101, and reports each run on standard error; `fleet` takes folders of photographs, with one
-//! sub-folder a label, in place of drawn pictures. Every figure is a mean over seeds, on 50 test pictures a class where they are
-//! drawn; features are computed once and kept in memory.
+//! seeds in its place, as in 100,101, and reports each run on standard error; folders of photographs, with one sub-folder a
+//! label, are measured in place of drawn pictures by `fleet` and beside them by `base-to-new` and `ablation`. Every figure is a mean
+//! over seeds, on 50 test pictures a class where they are drawn, of these two 25; features are computed once and kept in memory.
 
+#[path = "tables/ablation.rs"]
+mod ablation;
+#[path = "tables/base_to_new.rs"]
+mod base_to_new;
 #[path = "tables/calibration.rs"]
 mod calibration;
 #[path = "tables/drift.rs"]
@@ -26,23 +30,17 @@ mod unlabelled;
 use anyhow::{Result, bail};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::adapt::loss::accuracy;
-use edge_rlp::adapt::trainer::{Objective, Shots, train};
-use edge_rlp::adapt::{
-    CommonShift, Comparison, Judging, Options, Outcome, Recipe, Reference, Task, adapt,
-};
+use edge_rlp::adapt::{Comparison, Options, Outcome, Task, adapt};
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::Probe;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Choice, Purpose, Reserved, SceneSpec};
-use edge_rlp::prompt::{Delta, Factors, Label, Template, TokenLayout, Tuning};
+use edge_rlp::prompt::{Delta, Label, Template, TokenLayout, Tuning};
 use edge_rlp::rng::Rng;
 use ndarray::Array2;
 use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
 
 const SEEDS: u64 = 5;
-/// The methods are close on base and new classes: more seeds to tell them apart.
-const BASE_TO_NEW_SEEDS: u64 = 10;
-/// There are many variants, and their differences are larger.
-const ABLATION_SEEDS: u64 = 3;
 const SHOTS: usize = 16;
 const TEST: usize = 50;
 const VIEWS: usize = 4;
@@ -53,9 +51,12 @@ const UNSEEN_SEED: u64 = 2_000_000;
 const PENALTY: f32 = 1e-4;
 
 fn main() -> Result<()> {
-    if std::env::args().nth(1).as_deref() == Some("fleet") {
-        let folders: Vec<_> = std::env::args_os().skip(2).map(Into::into).collect();
-        return fleet::table(&Model::embedded()?, &folders);
+    let folders: Vec<PathBuf> = std::env::args_os().skip(2).map(Into::into).collect();
+    match std::env::args().nth(1).as_deref() {
+        Some("fleet") => return fleet::table(&Model::embedded()?, &folders),
+        Some("base-to-new") => return base_to_new::table(&Model::embedded()?, &folders),
+        Some("ablation") => return ablation::table(&Model::embedded()?, &folders),
+        _ => {}
     }
     if std::env::args().nth(1).as_deref() == Some("drift") {
         return drift::table(&Model::embedded()?);
@@ -75,8 +76,6 @@ fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("model") => zero_shot(&model),
         Some("adaptation") => adaptation(&model),
-        Some("base-to-new") => base_to_new(&model),
-        Some("ablation") => ablation(&model),
         Some("calibration") => calibration::table(&model),
         _ => bail!(
             "say which table: model, adaptation, base-to-new, ablation, calibration, unlabelled, drift or fleet"
@@ -95,15 +94,6 @@ impl Drawn {
         let train = features(model, &scenes(Purpose::Train, condition, seed), VIEWS, seed)?;
         let test = features(model, &scenes(Purpose::Test, condition, seed), 1, seed)?;
         Ok(Drawn { train, test })
-    }
-
-    /// The classes in `range` alone, numbered from 0.
-    fn part(&self, range: Range<usize>) -> Drawn {
-        let keep = |class: usize| range.contains(&class).then(|| class - range.start);
-        Drawn {
-            train: self.train.filter_classes(keep),
-            test: self.test.filter_classes(keep),
-        }
     }
 }
 
@@ -290,188 +280,4 @@ fn adaptation(model: &Model) -> Result<()> {
     }
     all.row("mean");
     Ok(())
-}
-
-/// Makes a prompt from classes, training pictures and a seed; none is the plain template.
-type Trainer<'a> = dyn Fn(&Classes, &FeatureSet, u64) -> Result<Option<Delta>> + 'a;
-
-/// Base and new accuracy and their harmonic mean over the held-out conditions and seeds.
-struct BaseNew {
-    base: Vec<f32>,
-    new: Vec<f32>,
-}
-
-impl BaseNew {
-    fn measure(model: &Model, halves: &[Halves], prompt: &Trainer) -> Result<BaseNew> {
-        let half = CLASSES.len() / 2;
-        let base = Classes::new(model, 0..half)?;
-        let new = Classes::new(model, half..CLASSES.len())?;
-        let mut found = BaseNew {
-            base: Vec::new(),
-            new: Vec::new(),
-        };
-        for drawn in halves {
-            let delta = prompt(&base, &drawn.base.train, drawn.seed)?;
-            let delta = delta.as_ref();
-            found.base.push(base.accuracy(delta, &drawn.base.test)?);
-            found.new.push(new.accuracy(delta, &drawn.new.test)?);
-        }
-        Ok(found)
-    }
-
-    fn row(&self, name: &str, parameters: usize) {
-        let (base, new) = (mean(&self.base), mean(&self.new));
-        let harmonic = 2.0 * base * new / (base + new);
-        println!(
-            "| {name} | {} | {} | {} | {parameters} |",
-            cell(base),
-            cell(new),
-            cell(harmonic)
-        );
-    }
-}
-
-/// The base and the new half of the classes, under one condition and seed.
-struct Halves {
-    seed: u64,
-    base: Drawn,
-    new: Drawn,
-}
-
-/// Those of every held-out condition and `seeds` seeds.
-fn halves(model: &Model, seeds: u64) -> Result<Vec<Halves>> {
-    let half = CLASSES.len() / 2;
-    let mut halves = Vec::new();
-    for condition in held_out() {
-        for seed in 0..seeds {
-            let drawn = Drawn::new(model, condition, seed)?;
-            halves.push(Halves {
-                seed,
-                base: drawn.part(0..half),
-                new: drawn.part(half..CLASSES.len()),
-            });
-        }
-    }
-    Ok(halves)
-}
-
-const BASE_NEW_HEAD: &str =
-    "| prompt | base | new | harmonic mean | parameters |\n|---|---|---|---|---|";
-
-fn base_to_new(model: &Model) -> Result<()> {
-    let halves = halves(model, BASE_TO_NEW_SEEDS)?;
-    println!("{BASE_NEW_HEAD}");
-    BaseNew::measure(model, &halves, &|_, _, _| Ok(None))?.row("zero-shot template", 0);
-    for tuning in [Tuning::Rlp, Tuning::Coop] {
-        let options = Options::of(tuning);
-        let found = with_options(model, &halves, options)?;
-        found.row(tuning.name(), parameters(model, &options)?);
-    }
-    Ok(())
-}
-
-/// Every trained prompt, accepted or not: this compares methods, not verdicts.
-fn with_options(model: &Model, halves: &[Halves], options: Options) -> Result<BaseNew> {
-    let options = options.with_judging(Judging::HeldOut { share: 0.0 });
-    BaseNew::measure(model, halves, &|classes, set, seed| {
-        let outcome = classes.adapt(set, &options.with_seed(seed))?;
-        Ok(Some(outcome.delta))
-    })
-}
-
-fn parameters(model: &Model, options: &Options) -> Result<usize> {
-    let tokens = Classes::new(model, 0..2)?.layout.context.len();
-    let (width, rank) = (model.text.width(), options.rank_for(tokens));
-    Ok(Delta::init(options.tuning, tokens, width, rank, 0)?.parameters())
-}
-
-fn ablation(model: &Model) -> Result<()> {
-    let halves = halves(model, ABLATION_SEEDS)?;
-    println!("{BASE_NEW_HEAD}");
-    BaseNew::measure(model, &halves, &|_, _, _| Ok(None))?.row("zero-shot template", 0);
-    let default = Options::of(Tuning::Rlp);
-    let changed = |change: fn(&mut Options)| {
-        let mut options = default;
-        change(&mut options);
-        options
-    };
-    let dropped = |rate| default.with_recipe(default.recipe.with_dropout(rate));
-    let variants = [
-        ("rlp, rank 4: the default", default),
-        ("dropout 0.1", dropped(0.1)),
-        ("dropout 0.3", dropped(0.3)),
-        (
-            "no pull towards the template",
-            changed(|options| options.recipe.anchor = 0.0),
-        ),
-        (
-            "pull towards sixteen sentences",
-            changed(|options| options.recipe.reference = Reference::Sentences),
-        ),
-        (
-            "the common shift free of the pull",
-            changed(|options| options.recipe.common_shift = CommonShift::Free),
-        ),
-        (
-            "density term, weight 1",
-            changed(|options| options.recipe.density.gain = 1.0),
-        ),
-        (
-            "singular values by place, weight 1",
-            changed(|options| options.recipe.density.tail = 1.0),
-        ),
-        ("rank 1", changed(|options| options.rank = Some(1))),
-        ("rank 2", changed(|options| options.rank = Some(2))),
-        (
-            "rank 1, full-rank path of 40 steps",
-            changed(|options| {
-                options.rank = Some(1);
-                options.recipe.density.full_rank_steps = 40;
-            }),
-        ),
-    ];
-    for (name, options) in variants {
-        with_options(model, &halves, options)?.row(name, parameters(model, &options)?);
-    }
-    let found = with_options(model, &halves, Options::of(Tuning::Coop))?;
-    let coop = parameters(model, &Options::of(Tuning::Coop))?;
-    found.row("coop (full rank)", coop);
-    let pulled = Options::of(Tuning::Coop).with_recipe(Recipe::of(Tuning::Rlp));
-    with_options(model, &halves, pulled)?.row("coop with the same pull", coop);
-    let found = BaseNew::measure(model, &halves, &|classes, set, seed| {
-        Ok(Some(without_template(classes, set, seed)?))
-    })?;
-    found.row(
-        "rank 1, started at random instead of at the template",
-        parameters(model, &changed(|options| options.rank = Some(1)))?,
-    );
-    Ok(())
-}
-
-/// Initialisation off: the context is `U V` alone, both factors random, as if there were no template. What comes
-/// back is the change that turns the template into that context.
-fn without_template(classes: &Classes, set: &FeatureSet, seed: u64) -> Result<Delta> {
-    let template = classes.task().context(None)?;
-    let (tokens, width) = template.dim();
-    let spread = (template.iter().map(|x| x * x).sum::<f32>() / template.len() as f32).sqrt();
-    let mut rng = Rng::with_stream(seed, 0xab1a);
-    let factors = Factors {
-        u: Array2::from_shape_simple_fn((tokens, 1), || rng.normal()),
-        v: Array2::from_shape_simple_fn((1, width), || spread * rng.normal()),
-    };
-    let (features, labels) = set.every_view();
-    let objective = Objective {
-        task: classes.task(),
-        initial: &Array2::zeros((tokens, width)),
-        shots: Shots {
-            features: features.view(),
-            labels: &labels,
-        },
-    };
-    let options = Options::of(Tuning::Rlp).with_seed(seed);
-    let start = [Delta::LowRank(factors)];
-    let reached = train(&objective, &start, &options, &mut |_| {
-        ControlFlow::Continue(())
-    })?;
-    Ok(Delta::Full(reached.delta.matrix() - template))
 }

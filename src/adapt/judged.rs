@@ -269,6 +269,13 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn new(task: &Task, again: &Again<'a>, options: &Options) -> Result<Plan<'a>, AdaptError> {
         let (labels, classes) = (&again.pictures.labels, task.labels.len());
+        let share = match options.judging {
+            Judging::CrossFitted { .. } => 0.0,
+            Judging::HeldOut { share } => share,
+        };
+        let split = Split::new(labels, classes, share, options.seed)?;
+        // Parts train on fewer pictures, but stand for what is trained on all.
+        let options = &options.for_pictures(split.train.len(), classes);
         let context = (task.layout.context.len(), task.model.text.width());
         let sisters = again.sisters.iter();
         let starts: Vec<(String, Delta)> = sisters
@@ -285,7 +292,7 @@ impl<'a> Plan<'a> {
             Training { options, begin }
         };
         let remembered = |number: usize| again.memory?.parts.get(number)?.as_ref();
-        let (part_of, parts, share) = match options.judging {
+        let (part_of, parts) = match options.judging {
             Judging::CrossFitted { parts } => {
                 let before: Vec<Option<Option<usize>>> = again
                     .ids
@@ -300,11 +307,10 @@ impl<'a> Plan<'a> {
                         split,
                         training: training(remembered(number), SHORTER),
                     });
-                (part_of.clone(), parts.collect(), 0.0)
+                (part_of.clone(), parts.collect())
             }
-            Judging::HeldOut { share } => (Vec::new(), Vec::new(), share),
+            Judging::HeldOut { .. } => (Vec::new(), Vec::new()),
         };
-        let split = Split::new(labels, classes, share, options.seed)?;
         let whole = training(again.memory.and_then(|memory| memory.whole.as_ref()), 1);
         let of_parts = |part: &Part| part.training.options.recipe.steps;
         Ok(Plan {
@@ -416,6 +422,42 @@ mod tests {
         let plan = Plan::new(&task, &again, &other).unwrap();
         let anew = |training: &Training| matches!(training.begin, Begin::Anywhere(_));
         assert!(anew(&plan.whole) && plan.parts.iter().all(|part| anew(&part.training)));
+    }
+
+    #[test]
+    fn with_one_picture_a_label_the_prompt_stays_nearer_to_the_template_and_says_so() {
+        let model = Model::embedded().unwrap();
+        let labels = ["mug", "key", "fish"].map(|name| Label::new(name, None).unwrap());
+        let template = Template::default();
+        let layout = model.layout(&template, &labels).unwrap();
+        let task = Task::new(&model, &labels, &layout).unwrap();
+        let options = Options::of(Tuning::Rlp).with_recipe(Recipe {
+            steps: 20,
+            starts: 1,
+            ..Recipe::of(Tuning::Rlp)
+        });
+        let pulled = |shots: usize, tuning: Tuning, times: f32| {
+            let mut options = Options { tuning, ..options };
+            options.recipe.anchor *= times;
+            let set = drawn(model.text.joint_width(), shots);
+            let mut go_on = |_: &StepReport| ControlFlow::Continue(());
+            let outcome = Judged::train(&task, &set, &options, &mut go_on).unwrap();
+            let outcome = outcome.outcome(Answers::Prompt);
+            let prompt = outcome.prompt(&task, &template, &options).unwrap();
+            (outcome.delta, prompt.recipe)
+        };
+        let (one, words) = pulled(1, Tuning::Rlp, 1.0);
+        assert!(words.contains("anchor 4,"), "{words}");
+        let away = |delta: &Delta| {
+            let texts =
+                task.text_features(Some(delta)).unwrap() - task.text_features(None).unwrap();
+            texts.iter().map(|x| x * x).sum::<f32>()
+        };
+        assert!(away(&one) < away(&pulled(1, Tuning::Rlp, 0.25).0));
+        for (shots, tuning) in [(2, Tuning::Rlp), (1, Tuning::Coop)] {
+            let (_, words) = pulled(shots, tuning, 1.0);
+            assert!(words.contains("anchor 1,"), "{words}");
+        }
     }
 
     #[test]

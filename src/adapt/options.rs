@@ -59,6 +59,15 @@ impl Options {
         Options { answers, ..self }
     }
 
+    /// The same for so many `pictures` of so many `classes`: where most classes have one picture only, factors are held nearer to
+    /// the template. With two and more nothing changes.
+    pub(super) fn for_pictures(mut self, pictures: usize, classes: usize) -> Options {
+        if self.tuning == Tuning::Rlp && pictures < 2 * classes {
+            self.recipe.anchor *= SINGLE;
+        }
+        self
+    }
+
     /// The rank of factors for a context of `tokens`.
     pub fn rank_for(&self, tokens: usize) -> usize {
         self.rank.unwrap_or(USUAL_RANK.min(tokens))
@@ -67,6 +76,8 @@ impl Options {
 
 /// The rank of the factors unless a user says otherwise.
 pub const USUAL_RANK: usize = 4;
+/// How much stronger factors are pulled towards the template where classes have one picture each (docs/results/adaptation.md).
+const SINGLE: f32 = 4.0;
 /// Parts that the pictures are divided into unless a user says otherwise.
 const PARTS: usize = 3;
 
@@ -99,7 +110,8 @@ pub struct Recipe {
     pub optimizer: Optimizer,
     /// Probability with which an element of the change to the context is dropped in a step.
     pub dropout: f32,
-    /// Weight of the pull of the text features towards frozen ones (KgCoOp, arXiv 2303.13283).
+    /// Weight of the pull of the text features towards frozen ones (KgCoOp, arXiv 2303.13283); four times as much for factors
+    /// that are trained on one picture a class.
     pub anchor: f32,
     /// What they are pulled towards.
     pub reference: Reference,

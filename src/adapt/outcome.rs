@@ -60,7 +60,10 @@ impl<E: Evidence> Outcome<E> {
             context_singular_values: density::singular_values(context.view()),
             seed: options.seed,
             recipe: match &self.sisters.kept {
-                None => options.recipe.in_words(),
+                None => {
+                    let options = options.for_pictures(self.trained_on, task.labels.len());
+                    options.recipe.in_words()
+                }
                 Some(_) => "of a sister camera, better than what was trained here".into(),
             },
             metrics: Metrics {
