@@ -63,8 +63,15 @@ export async function open({ width, height, touch = false, dark = false, languag
   browser.close = async () => {
     child.kill();
     await new Promise((done) => child.once("exit", done));
-    // Its other processes write for a moment longer.
-    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    // Its other processes write for a while longer; `maxRetries` does not remove again what they make meanwhile.
+    for (let left = 100; ; left -= 1) {
+      try {
+        return rmSync(profile, { recursive: true, force: true });
+      } catch (error) {
+        if (!left) throw error;
+        await sleep(200);
+      }
+    }
   };
   return Object.assign(browser, acts(browser));
 }

@@ -155,6 +155,11 @@ export async function more(b, { at, view, shot, label, shots, shotsAre, field },
         await b.ask("delete document.documentElement.dataset.theme");
       }
     }
+    // What the box says is German as well; names stay what they are.
+    const said = (sentence) => b.ask(`import("/dom.js").then(({ said }) => said(${JSON.stringify(sentence)}))`);
+    assert.equal(await said(`there is no camera "camera"`), "Es gibt nichts mit dem Namen „camera“ (Kamera).");
+    assert.equal(await said("no picture came for 10 s (the camera has gone quiet)"), "Seit 10 s kam kein Bild (Die Kamera ist verstummt.).");
+    assert.equal(await said("a sentence of tomorrow"), "a sentence of tomorrow");
     await sleep(100);
   }
 

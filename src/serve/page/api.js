@@ -1,6 +1,6 @@
 // The interface of the box: requests, their failures as sentences, and events as they happen.
 
-import { t } from "./dom.js";
+import { said, t } from "./dom.js";
 
 const ROOT = "api/v1/";
 
@@ -54,7 +54,7 @@ async function request(method, address, body, signal) {
   if (response.ok) return content;
   if (response.status === 401 && !address.endsWith("/session")) signedOut();
   const sentence = isJson && content && (content.detail || content.title);
-  throw new Failure(sentence || t("refused", { status: response.status }), response.status);
+  throw new Failure(sentence ? said(sentence) : t("refused", { status: response.status }), response.status);
 }
 
 export const get = (address, signal) => request("GET", address, undefined, signal);

@@ -54,6 +54,7 @@ let language = "en";
 export function useTexts(all, chosen) {
   language = all[chosen] ? chosen : "en";
   texts = { ...all.en, ...all[language] };
+  patterns = null;
   document.documentElement.lang = language;
 }
 
@@ -70,6 +71,29 @@ export function t(key, places = {}) {
     text = text[rule] ?? text.other;
   }
   return text.replace(/\{(\w+)\}/g, (whole, name) => (places[name] === undefined ? whole : String(places[name])));
+}
+
+/** The part of a sentence's pattern that `part` of it is: what is in braces stands for anything. */
+function pattern(part) {
+  const place = /^\{(\w+)\}$/.exec(part);
+  return place ? `(?<${place[1]}>.*?)` : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+}
+
+let patterns = null;
+
+/** A sentence that the box wrote, which writes English, in the language of the page where it is one of those in `said`. */
+export function said(sentence) {
+  patterns ??= Object.entries(texts.said ?? {}).map(([theirs, ours]) => [new RegExp(`^${theirs.split(/(\{\w+\})/).map(pattern).join("")}$`, "s"), ours]);
+  for (const [theirs, ours] of patterns) {
+    const found = theirs.exec(sentence);
+    if (!found) continue;
+    // Why something is so is a sentence itself; names stay what people have called things.
+    return ours.replace(/\{(\w+)\}/g, (whole, place) => {
+      const value = found.groups?.[place] ?? whole;
+      return ["why", "what", "cause"].includes(place) ? said(value) : value;
+    });
+  }
+  return sentence;
 }
 
 /** Whether the box gave one of the labels. */

@@ -1,7 +1,7 @@
 // Live: each camera as a moving picture, its regions drawn over it, the answers, and how the camera is.
 
 import { api, loadCameras, loadPrompts, state } from "./state.js";
-import { ask, button, clock, empty, field, h, icon, isKnown, number, percent, shown, t, toast, tried } from "./dom.js";
+import { ask, button, clock, empty, field, h, icon, isKnown, number, percent, said, shown, t, toast, tried } from "./dom.js";
 import { Regions, WHOLE } from "./regions.js";
 
 /** More pictures at a time than this would use up the connections that a browser gives to one host. */
@@ -196,7 +196,7 @@ class Card {
     this.view.dataset.word = t(`state_${word}_text`);
     this.trouble.hidden = !camera.error;
     this.trouble.className = `note ${word === "stalled" ? "warn" : "failed"}`;
-    this.trouble.textContent = camera.error || "";
+    this.trouble.textContent = said(camera.error || "");
     if (word !== this.was) {
       this.was = word;
       share();
@@ -278,7 +278,7 @@ class AnswerOf {
     this.meter.hidden = !known;
     this.fill.style.width = `${100 * Math.min(1, Math.max(0, region.probability || 0))}%`;
     this.trouble.hidden = !region.error;
-    this.trouble.textContent = region.error || "";
+    this.trouble.textContent = said(region.error || "");
     const changes = (region.changes || []).slice(0, CHANGES);
     const key = changes.map((one) => `${one.at}`).join();
     if (key === this.key) return;

@@ -28,3 +28,56 @@ pub const FILES: &[(&str, &str, &str)] = &[
     ("/train.js", SCRIPT, include_str!("train.js")),
     ("/advice.js", SCRIPT, include_str!("advice.js")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    fn texts() -> BTreeMap<String, BTreeMap<String, Value>> {
+        serde_json::from_str(include_str!("texts.json")).unwrap()
+    }
+
+    #[test]
+    fn every_language_has_every_text() {
+        let texts = texts();
+        let english: Vec<&String> = texts["en"].keys().collect();
+        for (language, texts) in &texts {
+            assert_eq!(texts.keys().collect::<Vec<_>>(), english, "{language}");
+        }
+    }
+
+    /// What all files of the program say, as one line: their strings may go on in the next one.
+    fn written(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                written(&path, all);
+            } else if path.extension().is_some_and(|of| of == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let lines = text.lines().map(|line| line.trim().trim_end_matches('\\'));
+                all.extend(lines);
+                all.push('\n');
+            }
+        }
+    }
+
+    #[test]
+    fn a_sentence_that_is_translated_is_one_that_the_program_writes() {
+        let mut all = String::new();
+        written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+        let all = all.replace("\\\"", "\"").replace("\\\\", "\\");
+        let texts = texts();
+        let sentences = texts["de"]["said"].as_object().unwrap();
+        assert!(sentences.len() > 50);
+        for sentence in sentences.keys() {
+            let mut parts = sentence.split(['{', '}']).step_by(2);
+            // The quotes around a place are those of `{:?}`.
+            let missing = parts.find(|part| !all.contains(part.trim_matches('"')));
+            assert_eq!(missing, None, "{sentence}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 // Train: how it goes, what it brought, and whether it stays; what was kept before, and the way back to it.
 
 import { api, labelsOf, loadPrompts, state, usePrompt } from "./state.js";
-import { ask, button, clock, empty, h, number, percent, points, s, t, toast, tried } from "./dom.js";
+import { ask, button, clock, empty, h, number, percent, points, s, said, t, toast, tried } from "./dom.js";
 
 /** Pictures of a label below which it lacks some. */
 const LEAST = 2;
@@ -66,7 +66,7 @@ class Train {
       h("h2", {}, t("train_ready")),
       h("p", { class: "soft" }, t("train_ready_text")),
       few.length ? h("p", { class: "note warn" }, t("lacking", { labels: few.map((one) => one.label).join(", "), least: LEAST })) : null,
-      training.error ? h("p", { class: "note failed" }, training.error) : null,
+      training.error ? h("p", { class: "note failed" }, said(training.error)) : null,
       start,
     ].filter(Boolean);
   }
@@ -90,7 +90,7 @@ class Train {
   }
 
   failed(training) {
-    return [h("h2", {}, t("training_failed")), h("p", { class: "note failed" }, training.error || t("training_failed_text")), this.startButton(t("again"))];
+    return [h("h2", {}, t("training_failed")), h("p", { class: "note failed" }, training.error ? said(training.error) : t("training_failed_text")), this.startButton(t("again"))];
   }
 
   judged(training) {
