@@ -6,7 +6,7 @@ mod config;
 use std::fmt;
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
+use fast_image_resize::pixels::{InnerPixel, U8x3};
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use ndarray::Array3;
@@ -157,14 +157,19 @@ impl Preprocess {
         let square = self.square(picture)?;
         let side = self.size as usize;
         let mut pixels = Array3::zeros((3, side, side));
-        for (channel, mut plane) in pixels.outer_iter_mut().enumerate() {
-            // Two divisions for each of 256 levels, and not for each pixel.
-            let normalised =
-                |level: usize| (level as f32 / 255.0 - self.mean[channel]) / self.std[channel];
-            let levels: [f32; 256] = std::array::from_fn(normalised);
-            for (pixel, colour) in plane.iter_mut().zip(square.pixels()) {
-                *pixel = levels[usize::from(colour.0[channel])];
-            }
+        let values = pixels.as_slice_mut().unwrap_or_default();
+        let (red, others) = values.split_at_mut(side * side);
+        let (green, blue) = others.split_at_mut(side * side);
+        // Two divisions for each of 256 levels, and not for each pixel.
+        let levels: [[f32; 256]; 3] = std::array::from_fn(|channel| {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            std::array::from_fn(|level| (level as f32 / 255.0 - mean) / std)
+        });
+        let colours = square.as_raw().chunks_exact(3);
+        for (((red, green), blue), colour) in red.iter_mut().zip(green).zip(blue).zip(colours) {
+            *red = levels[0][usize::from(colour[0])];
+            *green = levels[1][usize::from(colour[1])];
+            *blue = levels[2][usize::from(colour[2])];
         }
         Ok(pixels)
     }
@@ -222,7 +227,7 @@ impl Preprocess {
             let window = [0.0, top - first, f64::from(self.size), rows];
             resample(&source, self.size, window)?
         };
-        let bytes = square.pixels().iter().flat_map(|pixel| pixel.0).collect();
+        let bytes = U8x3::components(square.pixels()).to_vec();
         RgbImage::from_raw(self.size, self.size, bytes)
             .ok_or_else(|| failed("its buffer has another size".into()))
     }
