@@ -8,6 +8,7 @@ mod cut;
 pub mod data_set;
 pub mod demo;
 mod error;
+mod event;
 mod folder;
 mod folder_camera;
 mod folder_changes;
@@ -44,6 +45,7 @@ pub use data_set::{
     LabelledFolder, SplitError, SplitFile, find_split, labelled_folder, read_split,
 };
 pub use error::{DemoError, DeviceError, FramesError, HttpError};
+pub use event::{CameraEvent, CameraProblem};
 pub use folder::{FolderError, FoundPictures, LeftOut, loose_pictures, pictures_in};
 pub use frame::Frame;
 #[doc(hidden)]
@@ -54,4 +56,4 @@ pub use options::{
     CameraOptions, CaptureFormat, Delivery, Fingerprint, MAX_CAMERA_PIXELS, RtspTransport, Trust,
 };
 pub use picture::{MAX_PIXELS, PictureError, decode_picture, limit_memory, read_picture};
-pub use source::{CameraEvent, CameraProblem, CameraSource, Frames};
+pub use source::{CameraSource, Frames};

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::demo;
+use super::event::{CameraEvent, CameraProblem};
 use super::folder_camera::{FolderCamera, FolderEvent};
 use super::frame::{Frame, RawFrame};
 use super::glance::Unopened;
@@ -18,9 +19,9 @@ use super::live::{Capture, CaptureCounts, Event, Live, Sink, Timeouts};
 use super::mjpeg::Splitter;
 use super::options::{CameraOptions, CaptureFormat};
 use super::pace::Paced;
-use super::troubles::{Troubles, without_numbers};
+use super::troubles::Troubles;
 use super::watched_folder::Arrival;
-use super::{CameraUrl, Delivery, FramesError, LazyFrame, Login, PictureError};
+use super::{CameraUrl, Delivery, FramesError, LazyFrame, Login};
 
 /// The name of a camera, as [`CameraSource::from_str`] reads it and `Display` shows it: never with a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,88 +134,6 @@ enum Stream {
     },
     /// Only the newest frame of a stream.
     Live { live: Live, camera: String },
-}
-
-/// What comes of waiting for a frame.
-#[derive(Debug)]
-pub enum CameraEvent {
-    /// The next frame.
-    Frame(Box<Frame>),
-    /// A frame that nobody wanted, and that was not decoded where that was left to do.
-    Passed(LazyFrame),
-    /// Something went wrong, and watching goes on.
-    Problem(CameraProblem),
-    /// The stream has ended, or the caller has asked to stop.
-    End,
-}
-
-/// What can go wrong with a camera without ending its frames.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CameraProblem {
-    /// It failed or fell silent, and is opened again after a pause.
-    #[error("camera {camera}: {reason}; trying again in {:.1} s", pause.as_secs_f32())]
-    Lost {
-        /// The camera as it was named; a password is not shown.
-        camera: String,
-        /// What happened.
-        reason: String,
-        /// How long until it is opened again.
-        pause: Duration,
-    },
-    /// A picture that it sent cannot be used.
-    #[error("camera {camera}, picture {index}: {error}")]
-    Picture {
-        /// The camera as it was named; a password is not shown.
-        camera: String,
-        /// How many frames came before it.
-        index: u64,
-        /// What is wrong with it.
-        error: PictureError,
-    },
-    /// A file of a watched folder cannot be used.
-    #[error(transparent)]
-    File(PictureError),
-    /// Another folder has taken the place of a watched one.
-    #[error(
-        "camera {camera}: another folder has this name now, as where a share or a disk comes or goes; it is watched on, and {pictures} older pictures in it are left alone"
-    )]
-    Replaced {
-        /// The camera as it was named.
-        camera: String,
-        /// Pictures in it that are not new.
-        pictures: usize,
-    },
-    /// What was told before has happened again.
-    #[error("camera {camera}: {more} more like it: {words}")]
-    Repeated {
-        /// The camera, without its login.
-        camera: String,
-        /// What was told the first time.
-        words: String,
-        /// How often, since it was last told.
-        more: u64,
-    },
-}
-
-impl CameraProblem {
-    /// The camera, and what this has in common with others of its kind.
-    pub(super) fn kind(&self) -> (String, String) {
-        match self {
-            CameraProblem::Lost { camera, reason, .. } => (camera.clone(), without_numbers(reason)),
-            CameraProblem::Picture { camera, error, .. } => {
-                (camera.clone(), without_numbers(&error.to_string()))
-            }
-            CameraProblem::File(PictureError::File { path, problem }) => {
-                let folder = path.parent().unwrap_or(path);
-                let camera = format!("dir:{}", folder.display());
-                (camera, without_numbers(&problem.to_string()))
-            }
-            CameraProblem::File(error) => ("dir:".into(), without_numbers(&error.to_string())),
-            CameraProblem::Replaced { camera, .. } => (camera.clone(), "another folder".into()),
-            CameraProblem::Repeated { camera, words, .. } => (camera.clone(), words.clone()),
-        }
-    }
 }
 
 impl CameraSource {

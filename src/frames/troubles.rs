@@ -82,19 +82,6 @@ impl Kind {
     }
 }
 
-/// `text` without its numbers, which differ from one trouble to the next of its kind.
-pub(super) fn without_numbers(text: &str) -> String {
-    let mut words = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '0'..='9' if words.ends_with('#') => {}
-            '0'..='9' => words.push('#'),
-            c => words.push(c),
-        }
-    }
-    words.replace('#', "N")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::PictureError;
