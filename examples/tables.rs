@@ -11,8 +11,8 @@
 //!
 //! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
 //! seeds in its place, as in 100,101, and reports each run on standard error; folders of photographs, with one sub-folder a
-//! label, are measured in place of drawn pictures by `fleet` and beside them by `base-to-new` and `ablation`. Every figure is a mean
-//! over seeds, on 50 test pictures a class where they are drawn, of these two 25; features are computed once and kept in memory.
+//! label, are measured in place of drawn pictures by `fleet`, `base-to-new` and `ablation`. Every figure is a mean over seeds, on 50
+//! test pictures a class where they are drawn, of the latter two on 25; features are computed once and kept in memory.
 
 #[path = "tables/ablation.rs"]
 mod ablation;

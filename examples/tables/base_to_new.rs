@@ -27,28 +27,9 @@ const METHODS: [Method; 5] = [
     Method::KgCoop,
 ];
 
-/// What the pictures of a set are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Drawn,
-    Photographs,
-}
-
-impl Kind {
-    pub const ALL: [Kind; 2] = [Kind::Drawn, Kind::Photographs];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Drawn => "drawn",
-            Kind::Photographs => "photographs",
-        }
-    }
-}
-
 /// Pictures of labels in two halves, and of each half a draw a seed.
 pub struct Set<'a> {
     pub name: String,
-    pub kind: Kind,
     pub base: Classes<'a>,
     pub new: Classes<'a>,
     pub draws: Vec<Draw>,
@@ -61,15 +42,15 @@ pub struct Draw {
     pub new: FeatureSet,
 }
 
-/// The conditions that the model was not trained on, then the `folders`.
+/// The `folders`, or without any the conditions that the model was not trained on.
 pub fn sets<'a>(model: &'a Model, folders: &[PathBuf]) -> Result<Vec<Set<'a>>> {
-    let mut sets = held_out()
-        .map(|condition| drawn(model, condition))
-        .collect::<Result<Vec<_>>>()?;
-    for folder in folders {
-        sets.push(photographed(model, folder)?);
+    if folders.is_empty() {
+        return held_out()
+            .map(|condition| drawn(model, condition))
+            .collect();
     }
-    Ok(sets)
+    let folders = folders.iter();
+    folders.map(|folder| photographed(model, folder)).collect()
 }
 
 fn drawn(model: &Model, condition: usize) -> Result<Set<'_>> {
@@ -96,7 +77,6 @@ fn drawn(model: &Model, condition: usize) -> Result<Set<'_>> {
     }
     Ok(Set {
         name: CONDITIONS[condition].name.to_owned(),
-        kind: Kind::Drawn,
         base: Classes::new(model, 0..half)?,
         new: Classes::new(model, half..CLASSES.len())?,
         draws,
@@ -149,7 +129,6 @@ fn photographed<'a>(model: &'a Model, folder: &Path) -> Result<Set<'a>> {
             .unwrap_or_default()
             .to_string_lossy()
             .into(),
-        kind: Kind::Photographs,
         base: labelled(&base)?,
         new: labelled(&new)?,
         draws: (0..SEEDS).map(draw).collect(),
@@ -180,16 +159,15 @@ fn harmonic_mean(base: f32, new: f32) -> f32 {
     evaluate::harmonic_mean(base.into(), new.into()) as f32
 }
 
-/// A row a set, then the mean of each kind and how far it is from rlp's, with the standard error over seeds.
+/// A row a set, then the mean and how far it is from rlp's, with the standard error over seeds.
 pub fn table(model: &Model, folders: &[PathBuf]) -> Result<()> {
     let names = METHODS.map(Method::name).join(" | ");
     println!("| set | {names} |\n|---{}|", "|---".repeat(METHODS.len()));
-    let sets = sets(model, folders)?;
-    let mut all: Vec<(Kind, Vec<Found>)> = Vec::new();
-    for set in &sets {
+    let mut all: Vec<Vec<Found>> = METHODS.iter().map(|_| Vec::new()).collect();
+    for set in sets(model, folders)? {
         let mut found: Vec<Found> = METHODS.iter().map(|_| Found::default()).collect();
         for draw in &set.draws {
-            measure(set, draw, &mut found)?;
+            measure(&set, draw, &mut found)?;
         }
         let cells = found.iter().map(|found| {
             let [base, new] = [&found.base, &found.new].map(|of| 100.0 * mean(of));
@@ -200,31 +178,23 @@ pub fn table(model: &Model, folders: &[PathBuf]) -> Result<()> {
             set.name,
             cells.collect::<Vec<_>>().join(" | ")
         );
-        all.push((set.kind, found));
-    }
-    for kind in Kind::ALL {
-        let here: Vec<&Vec<Found>> = (all.iter().filter(|(of, _)| *of == kind))
-            .map(|(_, found)| found)
-            .collect();
-        if here.is_empty() {
-            continue;
+        for (all, found) in all.iter_mut().zip(found) {
+            all.push(found);
         }
-        let ours = METHODS
-            .iter()
-            .position(|&of| of == Method::Rlp)
-            .unwrap_or(0);
-        let cells = (0..METHODS.len()).map(|number| {
-            let of = |number: usize| here.iter().map(|found| &found[number]).collect::<Vec<_>>();
-            let away = away(&of(number), &of(ours));
-            let harmonic: Vec<f32> = of(number).iter().map(|found| found.harmonic()).collect();
-            format!("{:.1} ({away})", 100.0 * mean(&harmonic))
-        });
-        println!(
-            "| mean, {} | {} |",
-            kind.name(),
-            cells.collect::<Vec<_>>().join(" | ")
-        );
     }
+    let ours = METHODS
+        .iter()
+        .position(|&of| of == Method::Rlp)
+        .unwrap_or(0);
+    let cells = all.iter().map(|found| {
+        let harmonic: Vec<f32> = found.iter().map(Found::harmonic).collect();
+        format!(
+            "{:.1} ({})",
+            100.0 * mean(&harmonic),
+            away(found, &all[ours])
+        )
+    });
+    println!("| mean | {} |", cells.collect::<Vec<_>>().join(" | "));
     Ok(())
 }
 
@@ -260,9 +230,9 @@ fn measure(set: &Set, draw: &Draw, found: &mut [Found]) -> Result<()> {
 }
 
 /// How far the harmonic means of `these` sets are from `those`, in points, with the standard error over seeds.
-pub fn away(these: &[&Found], those: &[&Found]) -> String {
-    let by_seed = |sets: &[&Found]| -> Vec<f32> {
-        let each: Vec<Vec<f32>> = sets.iter().map(|found| found.by_seed()).collect();
+pub fn away(these: &[Found], those: &[Found]) -> String {
+    let by_seed = |sets: &[Found]| -> Vec<f32> {
+        let each: Vec<Vec<f32>> = sets.iter().map(Found::by_seed).collect();
         let seeds = 0..each[0].len();
         seeds
             .map(|seed| mean(&each.iter().map(|of| of[seed]).collect::<Vec<_>>()))
