@@ -1,7 +1,7 @@
 //! `[mqtt]`: what the cameras show goes to a broker, and what is asked for over it is done. A thread beside all others, which
 //! listens to the same events as the page does; a broker that is away or wrong is told once, and hinders nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Weak};
@@ -14,13 +14,13 @@ use super::api::prompts::how;
 use super::cameras::{CameraState, Phase};
 use super::config::{self, BrokerConfig, CameraConfig, Config};
 use super::events::Event;
+use super::held::Held;
 use super::{Message, Server};
 use crate::host::machine;
 use crate::mqtt::{
     Broker, CameraReporter, Command, Controls, Happening, MqttError, PromptInUse, Reporter,
     Request, Scope, Seen, Site, SiteCamera, SiteRegion,
 };
-use crate::watch::Shown;
 
 /// How often events are looked for.
 const PACE: Duration = Duration::from_millis(50);
@@ -84,10 +84,7 @@ struct Reporting {
     cameras: HashMap<String, CameraReporter>,
     site: Site,
     shown: Instant,
-    /// What the broker has held since a while ago: who listens there knows it.
-    settled: Site,
-    /// The newest of each camera and region with a label that nobody there knows yet.
-    held: BTreeMap<(String, String), Arc<Event>>,
+    held: Held<Arc<Event>>,
 }
 
 /// The names of prompts, and when they were listed.
@@ -147,7 +144,9 @@ fn run(server: &Weak<Server>, stop: &AtomicBool, news: &Sender<Message>) {
             reporting.attend(&server, news);
             if reporting.shown.elapsed() >= SITE_PACE {
                 prompts.list(&server, &config);
-                reporting.settle(&server);
+                for event in reporting.held.settle(&reporting.site) {
+                    reporting.report(&event, &server);
+                }
                 reporting.show(&server, &config, &prompts.names);
             }
         } else {
@@ -190,8 +189,7 @@ fn begin(config: &BrokerConfig, site: Site, server: &Server) -> Result<Reporting
         broker,
         happenings,
         cameras: HashMap::new(),
-        settled: site.clone(),
-        held: BTreeMap::new(),
+        held: Held::new(site.clone()),
         site,
         shown: Instant::now(),
     };
@@ -268,26 +266,6 @@ impl Reporting {
         Some(known.or_insert_with(|| broker.camera(camera)))
     }
 
-    /// Whether those who listen know that `region` of `camera` may show `label`, and that it still may.
-    fn knows(&self, camera: &str, region: &str, label: &Shown) -> bool {
-        let Shown::Label(label) = label else {
-            return true;
-        };
-        [&self.site, &self.settled].iter().all(|site| {
-            let of = site.cameras.iter().filter(|of| of.name == camera);
-            let mut of = of.flat_map(|of| &of.regions);
-            of.any(|of| of.name == region && of.labels.contains(label))
-        })
-    }
-
-    /// Reports what was held back, now that the labels have been there for a while.
-    fn settle(&mut self, server: &Server) {
-        self.settled = self.site.clone();
-        for event in std::mem::take(&mut self.held).into_values() {
-            self.report(&event, server);
-        }
-    }
-
     fn report(&mut self, event: &Arc<Event>, server: &Server) {
         match &**event {
             Event::Named(named) => {
@@ -295,10 +273,9 @@ impl Reporting {
                     return;
                 };
                 let Some(label) = &named.label else { return };
-                let place = (named.camera.clone(), named.region.clone());
-                self.held.remove(&place);
-                if !self.knows(&named.camera, &named.region, label) {
-                    self.held.insert(place, Arc::clone(event));
+                let place = (named.camera.as_str(), named.region.as_str());
+                let waits = || Arc::clone(event);
+                if !self.held.may_tell(&self.site, place, label, waits) {
                     return;
                 }
                 let state = view.state();

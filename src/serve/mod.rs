@@ -29,6 +29,8 @@ pub mod events;
 pub mod features;
 #[cfg(feature = "fleet")]
 mod fleet;
+#[cfg(feature = "mqtt")]
+mod held;
 mod listen;
 pub mod metrics;
 pub mod models;
