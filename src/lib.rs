@@ -69,6 +69,9 @@ pub mod evaluate;
 pub(crate) mod files;
 #[cfg(feature = "fleet")]
 pub mod fleet;
+#[cfg(not(feature = "fleet"))]
+#[path = "fleet/absent.rs"]
+mod fleet;
 pub mod frames;
 #[doc(hidden)]
 pub mod host;

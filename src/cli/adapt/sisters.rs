@@ -2,6 +2,7 @@
 
 use super::super::{Context, usage};
 use crate::adapt::{Sister, Task};
+use crate::fleet::follower::is_of_fleet;
 use crate::prompt::{Prompt, Template};
 use crate::store::format;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ pub fn sisters(
     let in_use = in_use.map(|loaded| loaded.record);
     let of_fleet = in_use
         .as_ref()
-        .is_some_and(|prompt| is_of_fleet(prompt, context));
+        .is_some_and(|prompt| is_of_fleet(&context.home, prompt));
     let mut sisters = Vec::new();
     for file in named {
         let name = file.display().to_string();
@@ -57,14 +58,4 @@ pub fn sisters(
 fn same(a: &Prompt, b: &Prompt) -> bool {
     let digests = format::digest(a).ok().zip(format::digest(b).ok());
     digests.is_some_and(|(a, b)| a == b)
-}
-
-#[cfg(feature = "fleet")]
-fn is_of_fleet(prompt: &Prompt, context: &Context) -> bool {
-    crate::fleet::follower::is_of_fleet(&context.home, prompt)
-}
-
-#[cfg(not(feature = "fleet"))]
-fn is_of_fleet(_: &Prompt, _: &Context) -> bool {
-    false
 }

@@ -86,8 +86,8 @@ impl Job {
             }
         };
         let progress: &mut Progress = &mut progress;
-        let prompts = (&self.prompt, self.how.prompts.as_slice());
-        let sisters = sisters::of(&common.home, prompts, &task, &template);
+        let (own, prompts) = (&self.prompt, &self.how.prompts);
+        let sisters = sisters::of(&common.home, own, prompts, &task, &template);
         let outcome = adapt::adapt_with(&task, &lesson.set, &sisters, &options, progress)
             .map_err(|error| error.to_string())?;
         let judged = self.judged(&lesson, &outcome, begun);

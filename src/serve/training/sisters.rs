@@ -4,6 +4,7 @@
 use std::iter;
 
 use crate::adapt::{Sister, Task};
+use crate::fleet::follower::is_of_fleet;
 use crate::prompt::{Delta, Prompt, Template};
 use crate::store::Home;
 
@@ -15,7 +16,8 @@ const MOST: usize = 16;
 /// is none.
 pub fn of(
     home: &Home,
-    (own, prompts): (&String, &[String]),
+    own: &String,
+    prompts: &[String],
     task: &Task,
     template: &Template,
 ) -> Vec<Sister> {
@@ -56,16 +58,6 @@ fn unseen<'a>(
         }
     }
     found
-}
-
-#[cfg(feature = "fleet")]
-fn is_of_fleet(home: &Home, prompt: &Prompt) -> bool {
-    crate::fleet::follower::is_of_fleet(home, prompt)
-}
-
-#[cfg(not(feature = "fleet"))]
-fn is_of_fleet(_: &Home, _: &Prompt) -> bool {
-    false
 }
 
 #[cfg(test)]
