@@ -27,18 +27,20 @@ mod fleet;
 #[path = "tables/unlabelled.rs"]
 mod unlabelled;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::adapt::loss::accuracy;
 use edge_rlp::adapt::{Comparison, Options, Outcome, Task, adapt};
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::Probe;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Choice, Purpose, Reserved, SceneSpec};
+use edge_rlp::frames::{MAX_PIXELS, labelled_folder};
+use edge_rlp::image::RgbImage;
 use edge_rlp::prompt::{Delta, Label, Template, TokenLayout, Tuning};
 use edge_rlp::rng::Rng;
 use ndarray::Array2;
 use std::ops::{ControlFlow, Range};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const SEEDS: u64 = 5;
 const SHOTS: usize = 16;
@@ -280,4 +282,24 @@ fn adaptation(model: &Model) -> Result<()> {
     }
     all.row("mean");
     Ok(())
+}
+
+/// Photographs, each with the place of its label among `names`.
+struct Photographs {
+    names: Vec<String>,
+    pictures: Vec<(RgbImage, usize)>,
+}
+
+/// Those in `folder`, labelled by the folders that they lie in.
+fn photographs(folder: &Path) -> Result<Photographs> {
+    let no_labels: [&str; 0] = [];
+    let folders = labelled_folder(folder, &no_labels)?.unused;
+    let name = |of: &PathBuf| of.file_name().unwrap_or_default().to_string_lossy().into();
+    let names: Vec<String> = folders.iter().map(name).collect();
+    let mut pictures = Vec::new();
+    for (label, path, picture) in labelled_folder(folder, &names)?.pictures(MAX_PIXELS) {
+        let picture = picture.with_context(|| path.display().to_string())?;
+        pictures.push((picture, label));
+    }
+    Ok(Photographs { names, pictures })
 }

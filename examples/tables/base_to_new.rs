@@ -1,7 +1,10 @@
 //! Trained on half of the labels, tested on each half: drawn scenes under the conditions that the model was not trained on,
 //! and folders of photographs.
 
-use super::{CLASSES, CONDITIONS, Classes, Drawn, SHOTS, VIEWS, held_out, mean, scenes};
+use super::{
+    CLASSES, CONDITIONS, Classes, Drawn, Photographs, SHOTS, VIEWS, held_out, mean, photographs,
+    scenes,
+};
 use anyhow::{Context as _, Result};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::clip::Model;
@@ -9,8 +12,6 @@ use edge_rlp::evaluate::{
     self, FitOptions, Lesson, Method, Part, PartClasses, Trial, base_and_new, choose_shots, run,
 };
 use edge_rlp::frames::demo::Purpose;
-use edge_rlp::frames::{MAX_PIXELS, labelled_folder};
-use edge_rlp::image::RgbImage;
 use edge_rlp::prompt::Label;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -85,15 +86,7 @@ fn drawn(model: &Model, condition: usize) -> Result<Set<'_>> {
 
 /// Of each label half of the photographs are tested on, the same for every seed, and the shots are drawn from the others.
 fn photographed<'a>(model: &'a Model, folder: &Path) -> Result<Set<'a>> {
-    let no_labels: [&str; 0] = [];
-    let folders = labelled_folder(folder, &no_labels)?.unused;
-    let name = |of: &PathBuf| of.file_name().unwrap_or_default().to_string_lossy().into();
-    let names: Vec<String> = folders.iter().map(name).collect();
-    let mut pictures: Vec<(RgbImage, usize)> = Vec::new();
-    for (label, path, picture) in labelled_folder(folder, &names)?.pictures(MAX_PIXELS) {
-        let picture = picture.with_context(|| path.display().to_string())?;
-        pictures.push((picture, label));
-    }
+    let Photographs { names, pictures } = photographs(folder)?;
     let source = Pictures {
         count: pictures.len(),
         load: &|index| Some(pictures[index].clone()),

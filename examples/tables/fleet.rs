@@ -2,8 +2,8 @@
 //! of all ten, and with one that was trained on all their shots in one place. Boxes of a fleet look at the same kind of thing;
 //! those of a mixed one through cameras with other faults.
 
-use super::{CONDITIONS, Classes, features, held_out, mean, scenes};
-use anyhow::{Context as _, Result, ensure};
+use super::{CONDITIONS, Classes, Photographs, features, held_out, mean, photographs, scenes};
+use anyhow::{Result, ensure};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::adapt::{Answers, Options, Sister, adapt_with};
 use edge_rlp::classifier::Classifier;
@@ -11,7 +11,6 @@ use edge_rlp::clip::Model;
 use edge_rlp::fleet::judge::{Origin, OwnPictures};
 use edge_rlp::fleet::merge::{Mean, merge};
 use edge_rlp::frames::demo::Purpose;
-use edge_rlp::frames::{MAX_PIXELS, labelled_folder};
 use edge_rlp::image::{RgbImage, imageops};
 use edge_rlp::ndarray::{Axis, concatenate};
 use edge_rlp::prompt::{Label, Prompt, Template, Tuning};
@@ -131,17 +130,9 @@ const FAULTS: [fn(&RgbImage) -> RgbImage; 4] = [
 ];
 
 fn photographed(model: &Model, folder: &Path) -> Result<Vec<Found>> {
-    let no_labels: [&str; 0] = [];
-    let folders = labelled_folder(folder, &no_labels)?.unused;
-    let name = |of: &PathBuf| of.file_name().unwrap_or_default().to_string_lossy().into();
-    let names: Vec<String> = folders.iter().map(name).collect();
+    let Photographs { names, pictures } = photographs(folder)?;
     let labels = names.iter().map(|name| Label::new(name, None));
     let classes = Classes::of(model, labels.collect::<Result<_, _>>()?)?;
-    let mut pictures: Vec<(RgbImage, usize)> = Vec::new();
-    for (label, path, picture) in labelled_folder(folder, &names)?.pictures(MAX_PIXELS) {
-        let picture = picture.with_context(|| path.display().to_string())?;
-        pictures.push((picture, label));
-    }
     // Each once through each fault: seeds only divide them anew.
     let mut seen = Vec::new();
     for fault in FAULTS {
