@@ -63,7 +63,7 @@ target_libraries() {
 
 # needed PACKAGE...: installs Debian packages.
 needed() {
-    local missing=() package sudo=""
+    local missing=() package
     for package in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
     done
@@ -72,9 +72,7 @@ needed() {
         echo "error: install what these Debian packages hold, and run this again: ${missing[*]}" >&2
         return 1
     fi
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    $sudo apt-get update -q >&2
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >&2
+    "$(dirname "${BASH_SOURCE[0]}")/../scripts/install.sh" "${missing[@]}" >&2
 }
 
 # zigbuild TARGET ARGUMENTS...: `cargo zigbuild` for the target. The camera's bindings are generated from the target's

@@ -5,4 +5,4 @@ set -euo pipefail
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
 "${as_root[@]}" apt-get update -qq
-"${as_root[@]}" apt-get install -qqy --no-install-recommends "$@"
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends "$@"
