@@ -157,7 +157,7 @@ impl Preprocess {
         let square = self.square(picture)?;
         let side = self.size as usize;
         let mut pixels = Array3::zeros((3, side, side));
-        let values = pixels.as_slice_mut().unwrap_or_default();
+        let values = pixels.as_slice_mut().expect("a fresh array is contiguous");
         let (red, others) = values.split_at_mut(side * side);
         let (green, blue) = others.split_at_mut(side * side);
         // Two divisions for each of 256 levels, and not for each pixel.

@@ -150,9 +150,11 @@ function intervalPicture(gain, low, high) {
 
 /** What prompts of other cameras came to, where they came to something. */
 function sisterNote({ prompt, started_from: start, kept_sister: kept }) {
-  if (!kept && !start) return null;
-  if (kept === prompt) return h("p", { class: "note" }, t("sister_in_use"));
-  return h("p", { class: "note" }, kept ? t("sister_kept", { sister: kept }) : start === prompt ? t("sister_start_in_use") : t("sister_start", { sister: start }));
+  const note = (key, sister) => h("p", { class: "note" }, t(key, { sister }));
+  // What came from the fleet has the name of the prompt itself.
+  if (kept) return kept === prompt ? note("sister_in_use") : note("sister_kept", kept);
+  if (start) return start === prompt ? note("sister_start_in_use") : note("sister_start", start);
+  return null;
 }
 
 function lackingNote(lacking) {
