@@ -200,6 +200,8 @@ async def whole_box(broker, hass):
         served.relabel("things", ["cat", "truck", "bus"])
         await until("the new label", lambda: "truck" in seen("sensor", "door_whole_label").attributes["options"])
         assert "car" not in seen("sensor", "door_whole_label").attributes["options"]
+        # What the door shows waits a moment for Home Assistant to know the label.
+        await until("a state among them", lambda: seen("sensor", "door_whole_label").state in ("cat", "truck", "bus", "unknown"))
         passed("a label that was renamed has its new name, and the old one is gone")
 
         served.configure(text.split("[[camera]]\nname = \"till\"")[0])
