@@ -314,11 +314,18 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
 
     const QUICK: Timeouts = Timeouts {
         stall: Duration::from_millis(60),
         pause: Duration::from_millis(5),
         give_up: Duration::from_millis(600),
+    };
+    /// Of captures that do not hang, on a machine that has much else to do.
+    const PATIENT: Timeouts = Timeouts {
+        stall: Duration::from_secs(60),
+        give_up: Duration::from_secs(120),
+        ..QUICK
     };
 
     fn frame(number: u8) -> RawFrame {
@@ -326,7 +333,7 @@ mod tests {
     }
 
     fn live(capture: impl Fn(&Sink) -> Result<(), FramesError> + Send + Sync + 'static) -> Live {
-        Live::start(Arc::new(capture), QUICK)
+        Live::start(Arc::new(capture), PATIENT)
     }
 
     /// Waits for the next frame; the failures before it.
@@ -409,28 +416,37 @@ mod tests {
 
     #[test]
     fn a_camera_that_hangs_is_left_and_opened_again() {
+        let timeouts = Timeouts {
+            give_up: PATIENT.give_up,
+            ..QUICK
+        };
         let tries = AtomicUsize::new(0);
-        let mut live = live(move |sink| {
+        let (put, puts) = mpsc::channel();
+        let capture = move |sink: &Sink| {
             if tries.fetch_add(1, Ordering::SeqCst) == 0 {
-                thread::sleep(Duration::from_millis(400));
-                assert!(
-                    !sink.put(frame(0)),
-                    "a capture that was given up puts nothing"
-                );
+                while tries.load(Ordering::SeqCst) == 1 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                put.send(sink.put(frame(0))).unwrap();
                 return Err(broken("late"));
             }
-            sink.put(frame(1));
-            thread::sleep(Duration::from_millis(500));
+            while sink.put(frame(1)) {
+                thread::sleep(Duration::from_millis(1));
+            }
             Ok(())
-        });
+        };
+        let mut live = Live::start(Arc::new(capture), timeouts);
         let (found, reported) = next_frame(&mut live);
         assert_eq!(found, frame(1));
         assert!(reported[0].contains("no frame for"), "{reported:?}");
+        let late = puts.recv().unwrap();
+        assert!(!late, "a capture that was given up puts nothing");
     }
 
     #[test]
     fn a_camera_that_never_comes_back_is_given_up_with_the_last_reason() {
-        let mut live = live(|_| Err(broken("no such device")));
+        let capture = |_: &Sink| Err(broken("no such device"));
+        let mut live = Live::start(Arc::new(capture), QUICK);
         let error = loop {
             match live.next(&|| false) {
                 Ok(Event::Lost { .. }) => {}
@@ -445,22 +461,16 @@ mod tests {
     fn captures_that_all_hang_are_few_and_a_panic_is_a_failure() {
         let started = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&started);
-        let mut hanging = live(move |_| {
+        let hang = move |_: &Sink| {
             count.fetch_add(1, Ordering::SeqCst);
             thread::sleep(Duration::from_secs(2));
             Ok(())
-        });
+        };
+        let mut hanging = Live::start(Arc::new(hang), QUICK);
         while hanging.next(&|| false).is_ok() {}
         assert!(started.load(Ordering::SeqCst) <= MAX_CAPTURES);
 
-        // A backtrace takes its time.
-        let patient = Timeouts {
-            stall: Duration::from_secs(20),
-            give_up: Duration::from_secs(30),
-            ..QUICK
-        };
-        let panic = |_: &Sink| panic!("a driver's mistake (part of a test)");
-        let mut panicking = Live::start(Arc::new(panic), patient);
+        let mut panicking = live(|_| panic!("a driver's mistake (part of a test)"));
         let Event::Lost { reason, .. } = panicking.next(&|| false).unwrap() else {
             panic!("a panic is a failure")
         };
