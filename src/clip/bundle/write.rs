@@ -58,20 +58,34 @@ impl BundleWriter {
     /// 127, unless the values are whole multiples of a coarser step, as those of a model that was quantised before.
     pub fn int8(&mut self, name: &str, values: ArrayViewD<f32>, axis: usize) {
         self.notice(name, &values);
-        let scales: Vec<f32> = values.axis_iter(Axis(axis)).map(|c| step(&c)).collect();
-        let mut quotients = values.to_owned();
-        for (mut channel, &scale) in quotients.axis_iter_mut(Axis(axis)).zip(&scales) {
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            channel.mapv_inplace(|v| (v * inverse).round());
-        }
-        let scales = self.push(scales.iter().flat_map(|s| s.to_le_bytes()));
-        let offset = self.push(quotients.iter().map(|&q| (q as i8) as u8));
+        let values = values.as_standard_layout();
+        let flat = values.as_slice().expect("standard layout");
+        // A channel is every `channels`-th run of neighbours.
+        let channels = values.len_of(Axis(axis));
+        let run = values.shape()[axis + 1..].iter().product::<usize>().max(1);
+        let mut channel = Vec::with_capacity(flat.len() / channels.max(1));
+        let scale = |index| {
+            channel.clear();
+            let runs = flat.chunks_exact(run).skip(index).step_by(channels);
+            channel.extend(runs.flatten());
+            step(&channel)
+        };
+        let scales: Vec<f32> = (0..channels).map(scale).collect();
+        let quotients =
+            flat.chunks_exact(run)
+                .zip(scales.iter().cycle())
+                .flat_map(|(run, &scale)| {
+                    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+                    run.iter().map(move |v| ((v * inverse).round() as i8) as u8)
+                });
+        let scale_bytes = self.push(scales.iter().flat_map(|s| s.to_le_bytes()));
+        let offset = self.push(quotients);
         self.entry(
             name,
             values.shape(),
             Encoding::Int8 {
                 axis: axis as u8,
-                scales,
+                scales: scale_bytes,
             },
             offset,
         );
@@ -144,7 +158,7 @@ pub fn replace_about<A: Serialize>(file: &mut [u8], about: &A) -> Result<(), Bun
 
 /// The coarsest step that all values are whole multiples of, none more than 127 steps from zero; where there is none,
 /// the step of which the largest magnitude is 127.
-fn step(values: &ArrayViewD<f32>) -> f32 {
+fn step(values: &[f32]) -> f32 {
     let most = values.iter().fold(0f32, |most, v| most.max(v.abs()));
     let is_step = |count: &f32| {
         let inverse = count / most;
