@@ -107,7 +107,7 @@ fn fingerprint<'a>(identity: &[u8], data: impl IntoIterator<Item = &'a [u8]>) ->
     let mut hasher = blake3::Hasher::new();
     hasher.update(identity);
     for piece in data {
-        hasher.update(piece);
+        hasher.update_rayon(piece);
     }
     Fingerprint(*hasher.finalize().as_bytes())
 }
