@@ -22,6 +22,7 @@ use crate::watch::Renewal;
 use broker::BrokerArguments;
 use image::RgbImage;
 use report::{Picture, Report};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -143,6 +144,8 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let labels = arguments.labels.as_deref().map(labels::read).transpose()?;
     let prompt = prompt(&arguments, labels.is_some(), context)?;
     let model = model::open_for(arguments.model.as_deref(), prompt.as_ref(), context)?;
+    // The process ends with the model: to free each of its tokeniser's pieces took 7 ms of a start.
+    let model = ManuallyDrop::new(model);
     let naming = Naming {
         labels,
         prompt,
