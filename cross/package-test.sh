@@ -96,7 +96,7 @@ if [ "$name" = amd64 ]; then
     cp cross/package/look.service "$root/etc/systemd/system/"
     mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
     ln -s ../look.service "$root/etc/systemd/system/multi-user.target.wants/look.service"
-    debian_box 900 /lib/systemd/systemd
+    debian_box 1500 /lib/systemd/systemd
     inside sh /root/inside.sh remove >>"$log" 2>&1
 else
     cp cross/package/first.sh "$root/root/"
