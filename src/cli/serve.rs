@@ -66,9 +66,13 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     if let Some(name) = &arguments.new_token {
         return new_token(name, &arguments.scopes, context);
     }
+    let named = arguments.config.is_some();
     let config = arguments.config.unwrap_or_else(usual);
     if arguments.check {
         return check(&config, context);
+    }
+    if named && matches!(config.try_exists(), Ok(false)) {
+        not_yet(&config, context)?;
     }
     // Threads of cameras would else take addresses of their own.
     memory::one_arena();
@@ -94,6 +98,23 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         Err(error @ (ServeError::Config(_) | ServeError::Tls(_))) => Err(usage(error)),
         served => Ok(served.map(|()| Exit::Done)?),
     }
+}
+
+/// A file that was named and is not there: the first of a new box, or a typing error.
+fn not_yet(path: &Path, context: &Context) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(usage(format!(
+            "{}: there is no such file, and no folder {} for one: make that folder, or name the file that you mean",
+            path.display(),
+            folder.display()
+        )));
+    }
+    context.output.warn(format!(
+        "{}: there is no such file, so there is no camera yet; it will be written once a camera is added at the page",
+        path.display()
+    ));
+    Ok(())
 }
 
 fn check(path: &Path, context: &Context) -> anyhow::Result<Exit> {

@@ -25,6 +25,7 @@ pub use read::parse;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
@@ -217,6 +218,12 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
+    /// It was there, and is not any more.
+    #[error("{} is gone: put it back, or start anew without it", path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// It cannot be written; what was there before still is.
     #[error("{} cannot be written ({source}); nothing was changed", path.display())]
     Write {
@@ -272,6 +279,8 @@ pub struct ConfigFile {
     path: PathBuf,
     files: Arc<dyn FileSystem>,
     turn: Mutex<()>,
+    /// Whether it was there: one that disappears then was not meant to say that there are no cameras.
+    seen: AtomicBool,
 }
 
 impl ConfigFile {
@@ -286,6 +295,7 @@ impl ConfigFile {
             path: path.into(),
             files,
             turn: Mutex::default(),
+            seen: AtomicBool::default(),
         }
     }
 
@@ -297,7 +307,7 @@ impl ConfigFile {
     /// What it says; the default where there is none.
     ///
     /// # Errors
-    /// If it cannot be read, is wrong anywhere, or lets others at a password.
+    /// If it cannot be read, is gone, is wrong anywhere, or lets others at a password.
     pub fn read(&self) -> Result<Config, ConfigError> {
         let config = parse(&self.text()?).map_err(|fault| self.fault(fault))?;
         let secret = config.cameras.iter().any(CameraConfig::has_password);
@@ -359,13 +369,19 @@ impl ConfigFile {
         // It may hold passwords.
         atomic::write(&*self.files, &self.path, changed.as_bytes(), Access::Owner)
             .map_err(failed)?;
+        self.seen.store(true, Ordering::Relaxed);
         Ok(config)
     }
 
     fn text(&self) -> Result<String, ConfigError> {
         let path = || self.path.clone();
         let bytes = match self.files.read(&self.path, MAX_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return match self.seen.load(Ordering::Relaxed) {
+                    true => Err(ConfigError::Gone { path: path() }),
+                    false => Ok(String::new()),
+                };
+            }
             Err(source) => {
                 return Err(ConfigError::Read {
                     path: path(),
@@ -374,6 +390,7 @@ impl ConfigFile {
             }
             Ok(bytes) => bytes,
         };
+        self.seen.store(true, Ordering::Relaxed);
         let wrong = |fault: String| ConfigError::Text {
             path: path(),
             fault,

@@ -354,3 +354,25 @@ fn the_configuration_is_whole_wherever_its_writing_is_cut() {
     }
     assert!(tried > 50, "{tried}");
 }
+
+#[test]
+fn a_file_that_disappears_is_no_wish_to_have_no_cameras() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edge-rlp.toml");
+    let file = ConfigFile::new(&path);
+    assert!(
+        file.read().unwrap().cameras.is_empty(),
+        "a new box has none"
+    );
+    let two = "[[camera]]\nname = \"a\"\nsource = \"demo\"\n[[camera]]\nname = \"b\"\nsource = \"demo\"\n";
+    std::fs::write(&path, two).unwrap();
+    assert_eq!(file.read().unwrap().cameras.len(), 2);
+    std::fs::remove_file(&path).unwrap();
+    let gone = |error: ConfigError| assert!(error.to_string().ends_with("start anew without it"));
+    gone(file.read().unwrap_err());
+    let third = |document: &mut DocumentMut| {
+        put_camera(document, "third", &fields(json!({ "source": "demo" })))
+    };
+    gone(file.edit(third).unwrap_err());
+    assert!(!path.exists(), "nor are two cameras lost to a third");
+}

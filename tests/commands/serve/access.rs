@@ -151,3 +151,35 @@ fn a_name_in_a_path_that_is_a_path_reads_nothing_elsewhere() {
         served.get(&format!("/api/v1/cameras/{name}")).detail();
     }
 }
+
+#[test]
+fn a_configuration_that_was_named_and_is_not_there_is_told() {
+    let dir = Directory::new();
+    // A new box has none at its usual place, and nothing is wrong.
+    let served = Served::with(&dir, "serve --listen 127.0.0.1:0");
+    assert!(!served.said().contains("no such file"), "{}", served.said());
+    drop(served);
+    let served = Served::with(&dir, "serve --config shop.toml --listen 127.0.0.1:0");
+    let said = served.said();
+    assert!(
+        said.contains("warning: shop.toml: there is no such file, so there is no camera yet"),
+        "{said}"
+    );
+    let camera = json!({ "source": "demo" });
+    let put = served.send("PUT", "/api/v1/cameras/one", &camera);
+    assert_eq!(put.status, 200, "{put:?}");
+    let written = std::fs::read_to_string(dir.path().join("shop.toml")).unwrap();
+    assert!(written.contains("name = \"one\""), "{written}");
+    // Nor does a file that disappears take the cameras with it.
+    std::fs::remove_file(dir.path().join("shop.toml")).unwrap();
+    served.signal("HUP");
+    let begun = std::time::Instant::now();
+    while !served.said().contains("what was in use stays in use") {
+        assert!(begun.elapsed().as_secs() < 60, "{}", served.said());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(served.get("/api/v1/cameras").json()[0]["name"], "one");
+
+    let nowhere = "serve --config no/such/shop.toml --listen 127.0.0.1:0";
+    dir.fails(nowhere, 2, "no/such/shop.toml ... no folder no/such");
+}
