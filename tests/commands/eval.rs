@@ -239,6 +239,106 @@ fn the_report_is_one_page_that_needs_nothing_and_takes_no_orders_from_names() {
     dir.fails(report, 1, "no/such/out.html");
 }
 
+/// What a page shows and what it says to those who do not see it, without its style and its markup; the tags alone.
+fn text_and_tags(page: &str) -> (String, Vec<String>) {
+    let (head, rest) = page.split_once("<style>").unwrap();
+    let (_, rest) = rest.split_once("</style>").unwrap();
+    let (mut text, mut tags) = (String::new(), Vec::new());
+    for part in format!("{head}{rest}").split('<').skip(1) {
+        let (tag, between) = part.split_once('>').unwrap();
+        tags.push(tag.split([' ', '\n']).next().unwrap().to_owned());
+        for said in ["aria-label=\"", "alt=\"", "title=\""] {
+            let said = tag
+                .split_once(said)
+                .map(|(_, rest)| rest.split('"').next().unwrap());
+            text.extend([said.unwrap_or_default(), "\n"]);
+        }
+        text.extend([between, "\n"]);
+    }
+    (text, tags)
+}
+
+#[test]
+fn a_report_in_german_says_the_same_and_nothing_in_english() {
+    let dir = Directory::new();
+    dir.ok("demo --out bilder --condition squeezed --shots 2 --test 1");
+    // Four labels are enough, and quick.
+    dir.write("bilder/labels.txt", "mug\nfish\nkey\nbottle\n");
+    for protocol in ["base-to-new", "few-shot"] {
+        let command = format!(
+            "eval --images bilder --protocol {protocol} --methods rlp,ncm --views 1 --steps 2 --seeds 1 -q"
+        );
+        let written = |flags: &str| {
+            let line = format!("{command} --report out.html {flags}");
+            let printed = dir.command(&line).ok().stdout;
+            let page = fs::read_to_string(dir.path().join("out.html")).unwrap();
+            (printed, page)
+        };
+        let (printed, english) = written("");
+        let (same, german) = written("--language de");
+        // What is printed is English, whatever the page is written in.
+        for line in [&printed, &same] {
+            assert!(line.starts_with("method "), "{line}");
+        }
+        assert!(english.contains("<html lang=\"en\">") && german.contains("<html lang=\"de\">"));
+        let ((english, tags), (german, same)) = (text_and_tags(&english), text_and_tags(&german));
+        assert_eq!(tags, same);
+        assert!(
+            german.contains("Was wofür gehalten wird") && german.contains("Die größten Fehler")
+        );
+        // The template is what the prompt was trained with.
+        let german = german.replace("a photo of a {}.", "");
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split(|letter: char| !letter.is_alphabetic());
+            words.map(str::to_lowercase).collect()
+        };
+        for word in [
+            "the",
+            "of",
+            "with",
+            "is",
+            "and",
+            "to",
+            "on",
+            "how",
+            "by",
+            "are",
+            "pictures",
+            "picture",
+            "named",
+            "label",
+            "labels",
+            "accuracy",
+            "confidence",
+            "method",
+            "shots",
+            "seeds",
+            "value",
+            "loss",
+            "classes",
+            "error",
+            "recall",
+        ] {
+            assert!(
+                !words(&german).contains(&word.to_owned()),
+                "{word} in {german}"
+            );
+        }
+        assert!(words(&english).contains(&"pictures".to_owned()));
+        let dotted = |text: &str| {
+            let numbers = text.split_whitespace();
+            let of = numbers.filter(|word| word.contains('.') && word.parse::<f64>().is_ok());
+            of.count()
+        };
+        assert!(dotted(&english) > 10);
+        assert_eq!(dotted(&german), 0, "{german}");
+    }
+    let without = "eval --images bilder --methods zero-shot --language de";
+    dir.fails(without, 2, "--report");
+    let other = "eval --images bilder --methods zero-shot --report out.html --language fr";
+    dir.fails(other, 2, "'fr' ... en, de");
+}
+
 #[test]
 fn two_prompts_are_compared_in_numbers_and_on_pictures() {
     let dir = with_demo("squeezed", 4, 3);

@@ -7,6 +7,7 @@ pub(super) mod summary;
 
 use super::regions::RegionArguments;
 use super::report::Thumbnails;
+use super::report::texts::Language;
 use super::{Context, Exit, model, report, usage};
 use crate::adapt::{MIN_LABELS, check_labels};
 use crate::evaluate::data_set::{DataSet, Reading};
@@ -79,6 +80,9 @@ pub struct Arguments {
     /// Put small copies of the pictures that were named wrong into the page
     #[arg(long, requires = "report")]
     thumbnails: bool,
+    /// What the page is written in
+    #[arg(long, value_enum, default_value = "en", requires = "report")]
+    language: Language,
 }
 
 impl Arguments {
@@ -256,7 +260,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         } else {
             Thumbnails::LeftOut
         };
-        let page = report::page(&summary, thumbnails)?;
+        let page = report::page(&summary, thumbnails, arguments.language)?;
         // For this account alone: it names the pictures, and may show some.
         atomic::write_over(&Disk, path, page.as_bytes(), Replace::File, Access::Owner)
             .with_context(|| unwritable(path))?;

@@ -1,6 +1,7 @@
 //! What an evaluation found, as a table for people and as JSON: means over seeds, and the details of one seed.
 
 use super::super::output::{aligned, percent};
+use super::super::report::texts::{ENGLISH, Texts};
 use super::Protocol;
 use super::evaluation::Evaluation;
 use crate::evaluate::{Assessment, Recognition, Tested, TrialResult, harmonic_mean, wilson};
@@ -126,7 +127,7 @@ impl<'a> Summary<'a> {
 
     /// The same for people, a line a method.
     pub fn table(&self) -> Vec<String> {
-        let mut lines = aligned(&self.cells());
+        let mut lines = aligned(&self.cells(&ENGLISH));
         if self.evaluation.configuration.protocol == Protocol::FewShot {
             lines.push(String::new());
             lines.extend(aligned(&self.few_shot_rows()));
@@ -136,21 +137,22 @@ impl<'a> Summary<'a> {
     }
 
     /// A head and a row a method.
-    pub fn cells(&self) -> Vec<Vec<String>> {
+    pub fn cells(&self, texts: &Texts) -> Vec<Vec<String>> {
         let protocol = self.evaluation.configuration.protocol;
-        let mut head = vec!["method"];
+        let of = &texts.columns;
+        let mut head = vec![of.method];
         head.extend(match protocol {
-            Protocol::BaseToNew => vec!["base", "new", "harmonic"],
-            Protocol::Cross => vec!["targets", "source"],
-            _ => vec!["accuracy", "95 % interval"],
+            Protocol::BaseToNew => vec![of.base, of.new, of.harmonic_mean],
+            Protocol::Cross => vec![of.targets, of.source],
+            _ => vec![of.accuracy, of.interval],
         });
-        head.extend(["+- seeds", "calib. error"]);
+        head.extend([of.deviation, of.calibration_error]);
         if protocol == Protocol::BaseToNew {
-            head.extend(["unknown AUROC", "known refused", "unknown refused"]);
+            head.extend([of.unknown_auroc, of.known_refused, of.unknown_refused]);
         }
-        head.extend(["numbers", "bytes", "seconds"]);
+        head.extend([of.numbers, of.bytes, of.seconds]);
         let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
-        rows.extend(self.rows.iter().map(|row| row.cells(protocol)));
+        rows.extend(self.rows.iter().map(|row| row.cells(texts, protocol)));
         rows
     }
 
@@ -276,9 +278,9 @@ impl<'a> Row<'a> {
             .collect()
     }
 
-    fn cells(&self, protocol: Protocol) -> Vec<String> {
-        let share =
-            |value: Option<f64>| value.map_or("-".to_owned(), |value| percent(value as f32));
+    fn cells(&self, texts: &Texts, protocol: Protocol) -> Vec<String> {
+        let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| texts.percent(value));
+        let [low, high] = self.interval.map(|bound| texts.number(100.0 * bound, 1));
         let mut cells = vec![self.title()];
         cells.extend(match protocol {
             Protocol::BaseToNew => {
@@ -290,19 +292,17 @@ impl<'a> Row<'a> {
             ],
             _ => vec![
                 share(Some(self.accuracy)),
-                self.interval
-                    .map(|bound| format!("{:.1}", 100.0 * bound))
-                    .join(" to "),
+                (texts.columns.from_to)(&low, &high),
             ],
         });
         cells.extend([
             self.deviation
-                .map_or("-".to_owned(), |spread| format!("{:.1}", 100.0 * spread)),
-            percent(self.calibration_error as f32),
+                .map_or("-".to_owned(), |spread| texts.number(100.0 * spread, 1)),
+            texts.percent(self.calibration_error),
         ]);
         if protocol == Protocol::BaseToNew {
             let found = self.recognition;
-            let auroc = found.map_or("-".to_owned(), |found| format!("{:.3}", found.auroc));
+            let auroc = found.map_or("-".to_owned(), |found| texts.number(found.auroc, 3));
             cells.extend([
                 auroc,
                 share(found.and_then(|found| found.known_refused)),
@@ -312,7 +312,7 @@ impl<'a> Row<'a> {
         cells.extend([
             self.parameters.to_string(),
             self.bytes().to_string(),
-            format!("{:.2}", self.seconds),
+            texts.number(self.seconds, 2),
         ]);
         cells
     }

@@ -1,6 +1,7 @@
 //! Charts as inline SVG, drawn for a phone's width and scaled up from there. Colours are the page's classes.
 
 use super::escape;
+use super::texts::Texts;
 use std::fmt::Write as _;
 
 /// Units across every chart; about the pixels of a small phone.
@@ -20,19 +21,27 @@ pub enum Scale {
 }
 
 impl Scale {
-    fn tick(self, value: f64) -> String {
+    fn tick(self, texts: &Texts, value: f64) -> String {
         match self {
             Scale::Percent => format!("{:.0} %", 100.0 * value),
-            Scale::Number => format!("{value:.2}"),
+            Scale::Number => texts.number(value, 2),
         }
     }
 
-    fn value(self, value: f64) -> String {
+    fn value(self, texts: &Texts, value: f64) -> String {
         match self {
-            Scale::Percent => format!("{:.1} %", 100.0 * value),
-            Scale::Number => format!("{value:.3}"),
+            Scale::Percent => format!("{} %", texts.number(100.0 * value, 1)),
+            Scale::Number => texts.number(value, 3),
         }
     }
+}
+
+/// What is drawn, and along what.
+pub struct Axes<'a> {
+    pub what: &'a str,
+    pub across: &'a str,
+    pub up: &'a str,
+    pub scale: Scale,
 }
 
 /// A line or a set of bars by name.
@@ -42,7 +51,7 @@ pub struct Series<'a> {
 }
 
 /// Pictures by right class (rows) and named class (columns); a darker cell holds more of its row.
-pub fn heat_map(names: &[&str], confusion: &[Vec<usize>]) -> String {
+pub fn heat_map(texts: &Texts, names: &[&str], confusion: &[Vec<usize>]) -> String {
     let named = names.len() <= MOST_NAMES;
     let margin = if named { 86.0 } else { 8.0 };
     let cell = (WIDTH - margin - 4.0) / names.len().max(1) as f64;
@@ -72,11 +81,10 @@ pub fn heat_map(names: &[&str], confusion: &[Vec<usize>]) -> String {
             let share = count as f64 / total as f64;
             let _ = write!(
                 body,
-                r#"<rect x="{x:.1}" y="{y:.1}" width="{0:.1}" height="{0:.1}" class="cell {class}" fill-opacity="{1:.3}"><title>{2} named {3}: {count}</title></rect>"#,
+                r#"<rect x="{x:.1}" y="{y:.1}" width="{0:.1}" height="{0:.1}" class="cell {class}" fill-opacity="{1:.3}"><title>{2}</title></rect>"#,
                 (cell - 1.0).max(cell * 0.9),
                 0.04 + 0.96 * share,
-                escape(names[right]),
-                escape(names[guess]),
+                (texts.confusion.cell)(&escape(names[right]), &escape(names[guess]), count),
             );
             if count > 0 && cell >= 13.0 {
                 let ink = if share > 0.55 { "onfill" } else { "count" };
@@ -89,20 +97,22 @@ pub fn heat_map(names: &[&str], confusion: &[Vec<usize>]) -> String {
             }
         }
     }
-    svg(
-        height,
-        "Confusion matrix: rows show what the picture shows, columns what it was named",
-        &body,
-    )
+    svg(height, texts.confusion.chart, &body)
 }
 
 /// Pictures, mean confidence and accuracy of one bin.
 pub type BinPoint = (usize, f64, f64);
 
 /// Accuracy by confidence, with the diagonal of perfect calibration.
-pub fn reliability(series: &[(&str, Vec<BinPoint>)]) -> String {
+pub fn reliability(texts: &Texts, series: &[(&str, Vec<BinPoint>)]) -> String {
     let frame = Frame::new((0.0, 1.0), (0.0, 1.0), 300.0);
-    let mut body = frame.axes("confidence", "accuracy", Scale::Percent);
+    let axes = Axes {
+        what: texts.calibration.chart,
+        across: texts.calibration.across,
+        up: texts.calibration.up,
+        scale: Scale::Percent,
+    };
+    let mut body = frame.axes(texts, &axes);
     let (x0, y0) = frame.place(0.0, 0.0);
     let (x1, y1) = frame.place(1.0, 1.0);
     let _ = write!(
@@ -118,34 +128,37 @@ pub fn reliability(series: &[(&str, Vec<BinPoint>)]) -> String {
             let (x, y) = frame.place(*confidence, *accuracy);
             let _ = write!(
                 body,
-                r#"<circle cx="{x:.1}" cy="{y:.1}" r="{:.1}" class="dot s{index}"><title>{}: {pictures} pictures, confidence {:.1} %, accuracy {:.1} %</title></circle>"#,
+                r#"<circle cx="{x:.1}" cy="{y:.1}" r="{:.1}" class="dot s{index}"><title>{}</title></circle>"#,
                 2.0 + 5.0 * (*pictures as f64 / most).sqrt(),
-                escape(name),
-                100.0 * confidence,
-                100.0 * accuracy,
+                (texts.calibration.bin)(
+                    &escape(name),
+                    *pictures,
+                    &axes.scale.value(texts, *confidence),
+                    &axes.scale.value(texts, *accuracy)
+                ),
             );
         }
     }
-    svg(300.0, "Reliability diagram: accuracy by confidence", &body)
+    svg(300.0, axes.what, &body)
 }
 
 /// Lines over a common axis of whole numbers or shares.
-pub fn lines(what: &str, across: &str, up: &str, series: &[Series], scale: Scale) -> String {
+pub fn lines(texts: &Texts, axes: &Axes, series: &[Series]) -> String {
     let points = || series.iter().flat_map(|series| &series.points);
     let right = points().map(|point| point.0).fold(1.0, f64::max);
     let top = points().map(|point| point.1).fold(0.0, f64::max);
     let left = points().map(|point| point.0).fold(right, f64::min);
-    let top = match scale {
+    let top = match axes.scale {
         Scale::Percent => 1.0,
         Scale::Number => top.max(1e-9) * 1.05,
     };
     let frame = Frame::new((left.min(right - 1e-9), right), (0.0, top), 230.0);
-    let mut body = frame.axes(across, up, scale);
+    let mut body = frame.axes(texts, axes);
     for (index, series) in series.iter().enumerate() {
         body += &frame.line(index, &series.points);
         for &(x, y) in series.points.iter().filter(|_| series.points.len() <= 12) {
             let (cx, cy) = frame.place(x, y);
-            let value = scale.value(y);
+            let value = axes.scale.value(texts, y);
             let _ = write!(
                 body,
                 r#"<circle cx="{cx:.1}" cy="{cy:.1}" r="3" class="dot s{index}"><title>{}, {x}: {value}</title></circle>"#,
@@ -153,7 +166,7 @@ pub fn lines(what: &str, across: &str, up: &str, series: &[Series], scale: Scale
             );
         }
     }
-    svg(230.0, what, &body)
+    svg(230.0, axes.what, &body)
 }
 
 /// For each name a bar of each series, from 0 to `top`; values are written beside them.
@@ -246,13 +259,13 @@ impl Frame {
         )
     }
 
-    fn axes(&self, across: &str, up: &str, scale: Scale) -> String {
+    fn axes(&self, texts: &Texts, axes: &Axes) -> String {
         let mut body = String::new();
         let right = WIDTH - Self::RIGHT;
         for tick in 0..=4 {
             let value = self.up.0 + (self.up.1 - self.up.0) * f64::from(tick) / 4.0;
             let (_, y) = self.place(self.across.0, value);
-            let text = scale.tick(value);
+            let text = axes.scale.tick(texts, value);
             let _ = write!(
                 body,
                 r#"<line x1="{0}" y1="{y:.1}" x2="{right}" y2="{y:.1}" class="grid"/><text x="{1}" y="{2:.1}" class="end">{text}</text>"#,
@@ -281,9 +294,9 @@ impl Frame {
             r#"<text x="{:.1}" y="{:.1}" class="middle">{}</text><text transform="translate(9 {:.1}) rotate(-90)" class="middle">{}</text>"#,
             (Self::LEFT + right) / 2.0,
             self.height - 6.0,
-            escape(across),
+            escape(axes.across),
             (self.height - Self::BOTTOM + Self::TOP) / 2.0,
-            escape(up),
+            escape(axes.up),
         );
         body
     }
@@ -303,6 +316,7 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
+    use super::super::texts::{ENGLISH, Language};
     use super::*;
 
     #[test]
@@ -310,6 +324,7 @@ mod tests {
         let names = ["<script>alert(1)</script>".to_owned(), "a&\"b".to_owned()];
         let charts = [
             heat_map(
+                &ENGLISH,
                 &names.each_ref().map(String::as_str),
                 &[vec![3, 1], vec![0, 2]],
             ),
@@ -323,11 +338,17 @@ mod tests {
 
     #[test]
     fn charts_of_nothing_hold_no_nan() {
+        let axes = Axes {
+            what: "l",
+            across: "x",
+            up: "y",
+            scale: Scale::Number,
+        };
         let empty = [
-            heat_map(&[], &[]),
-            heat_map(&["a"], &[vec![0]]),
-            reliability(&[("x", vec![(0, 0.0, 0.0)])]),
-            lines("l", "x", "y", &[], Scale::Number),
+            heat_map(&ENGLISH, &[], &[]),
+            heat_map(&ENGLISH, &["a"], &[vec![0]]),
+            reliability(&ENGLISH, &[("x", vec![(0, 0.0, 0.0)])]),
+            lines(Language::German.texts(), &axes, &[]),
             bars("b", &["a".into()], &[vec![0.0]], 0.0, |x| x.to_string()),
         ];
         for chart in empty {
@@ -339,6 +360,7 @@ mod tests {
     fn a_large_matrix_has_no_names_but_every_cell() {
         let names: Vec<String> = (0..40).map(|class| format!("class {class}")).collect();
         let chart = heat_map(
+            &ENGLISH,
             &names.iter().map(String::as_str).collect::<Vec<_>>(),
             &vec![vec![1; 40]; 40],
         );

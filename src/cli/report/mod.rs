@@ -2,10 +2,10 @@
 //! name that comes from people is escaped.
 
 mod charts;
+pub(super) mod texts;
 
 use super::eval::evaluation::{Evaluation, TestPart};
 use super::eval::summary::{Row, Summary};
-use super::output::percent;
 use crate::classifier::{best, context_rows};
 use crate::evaluate::{Method, Predictor, Tested};
 use crate::frames::{MAX_PIXELS, read_picture};
@@ -13,11 +13,12 @@ use crate::prompt::density::{information_density, singular_values};
 use crate::visible::shown;
 use anyhow::Context as _;
 use base64::Engine as _;
-use charts::{Scale, Series, bars, heat_map, legend, lines, reliability};
+use charts::{Axes, Scale, Series, bars, heat_map, legend, lines, reliability};
 use image::codecs::jpeg::JpegEncoder;
 use ndarray::ArrayView2;
 use std::fmt::Write as _;
 use std::path::Path;
+use texts::{About, Language, Texts};
 
 /// How many mistakes are shown.
 const MISTAKES: usize = 12;
@@ -38,48 +39,52 @@ pub enum Thumbnails {
 ///
 /// # Errors
 /// If the text tower refuses the template.
-pub fn page(summary: &Summary, thumbnails: Thumbnails) -> anyhow::Result<String> {
+pub fn page(
+    summary: &Summary,
+    thumbnails: Thumbnails,
+    language: Language,
+) -> anyhow::Result<String> {
+    let texts = language.texts();
     let evaluation = summary.evaluation;
     let subject = subject(&summary.rows);
     let zero_shot = &summary.rows[0];
     let part = &evaluation.parts[0];
-    let mut body = head(summary, subject, zero_shot);
-    body += &methods(summary, subject);
+    let mut body = head(texts, summary, subject, zero_shot);
+    body += &methods(texts, summary, subject);
     body += "<div class=\"grid2\">";
     if evaluation.configuration.shots.len() > 1 {
-        body += &few_shot(summary);
+        body += &few_shot(texts, summary);
     }
     if let (Some(tested), Some(before)) = (&subject.detail.parts[0], &zero_shot.detail.parts[0]) {
         body += &card(
-            "What is taken for what",
-            &format!(
-                "{}, {} pictures of \u{201c}{}\u{201d}: rows are what a picture shows, columns what it was named.",
-                escape(&subject.title()),
+            texts.confusion.title,
+            &(texts.confusion.text)(
+                &escape(&subject.title()),
                 tested.assessment.pictures,
-                escape(&part.name)
+                &escape((texts.part)(&part.name)),
             ),
-            &heat_map(&part.classes.names(), &tested.assessment.confusion),
+            &heat_map(texts, &part.classes.names(), &tested.assessment.confusion),
         );
-        body += &calibration(subject, tested, before);
-        body += &classes(subject, part, tested, before);
+        body += &calibration(texts, subject, tested, before);
+        body += &classes(texts, subject, part, (tested, before));
     }
-    body += &loss(subject);
-    body += &spectrum(subject, evaluation)?;
+    body += &loss(texts, subject);
+    body += &spectrum(texts, subject, evaluation)?;
     body += "</div>";
     if let Some(tested) = &subject.detail.parts[0] {
-        body += &mistakes(part, tested, thumbnails);
+        body += &mistakes(texts, part, tested, thumbnails);
     }
-    let title = format!(
-        "edge-rlp: {} on {}",
-        evaluation.configuration.protocol.name(),
-        escape(&evaluation.source.name)
+    let title = (texts.title)(
+        (texts.protocol)(evaluation.configuration.protocol),
+        &escape(&evaluation.source.name),
     );
     Ok(format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+        "<!doctype html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\"><meta \
          http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src \
          data:\"><link rel=\"icon\" href=\"data:,\"><title>{title}</title><style>{}</style></head>\n<body><main>{body}\
          </main></body></html>\n",
+        texts.language,
         include_str!("style.css")
     ))
 }
@@ -94,10 +99,10 @@ fn subject<'a, 'b>(rows: &'b [Row<'a>]) -> &'b Row<'a> {
         .unwrap_or(&rows[rows.len() - 1])
 }
 
-fn head(summary: &Summary, subject: &Row, zero_shot: &Row) -> String {
+fn head(texts: &Texts, summary: &Summary, subject: &Row, zero_shot: &Row) -> String {
     let evaluation = summary.evaluation;
     let mut tiles = String::new();
-    let mut tile = |value: String, what: String| {
+    let mut tile = |value: String, what: &str| {
         let _ = write!(
             tiles,
             "<div class=\"tile\"><b>{value}</b><span>{what}</span></div>"
@@ -105,50 +110,39 @@ fn head(summary: &Summary, subject: &Row, zero_shot: &Row) -> String {
     };
     let [low, high] = subject.interval;
     tile(
-        percent(subject.accuracy as f32),
-        format!(
-            "accuracy of {}, 95 % interval {:.1} to {:.1}",
-            escape(&subject.title()),
-            100.0 * low,
-            100.0 * high
+        texts.percent(subject.accuracy),
+        &(texts.tiles.accuracy)(
+            &escape(&subject.title()),
+            &texts.number(100.0 * low, 1),
+            &texts.number(100.0 * high, 1),
         ),
     );
-    tile(
-        percent(zero_shot.accuracy as f32),
-        "zero-shot, the plain template".into(),
-    );
+    tile(texts.percent(zero_shot.accuracy), texts.tiles.zero_shot);
     if let (Some(new), Some(harmonic)) = (subject.new, subject.harmonic_mean) {
-        tile(percent(new as f32), "on new classes".into());
-        tile(
-            percent(harmonic as f32),
-            "harmonic mean of base and new".into(),
-        );
+        tile(texts.percent(new), texts.tiles.new);
+        tile(texts.percent(harmonic), texts.tiles.harmonic_mean);
     }
     tile(
-        percent(subject.calibration_error as f32),
-        "expected calibration error".into(),
+        texts.percent(subject.calibration_error),
+        texts.tiles.calibration_error,
     );
-    tile(
-        format!("{:.1} ms", 1e3 * evaluation.seconds_each),
-        "a picture, decoded and encoded on one core".into(),
-    );
+    let milliseconds = texts.number(1e3 * evaluation.seconds_each, 1);
+    tile(format!("{milliseconds} ms"), texts.tiles.latency);
     let skipped = match evaluation.skipped() {
         0 => String::new(),
-        count => format!("; {count} pictures could not be read"),
+        count => (texts.skipped)(count),
     };
+    let pictures = evaluation.parts.iter().map(|part| part.files.len());
+    let about = (texts.about)(About {
+        source: &escape(&evaluation.source.name),
+        model: &escape(&evaluation.model.name),
+        template: &escape(&evaluation.configuration.template.to_string()),
+        pictures: pictures.sum(),
+        seeds: evaluation.configuration.seeds.len(),
+    });
     format!(
-        "<h1>Evaluation: {}</h1><p class=\"soft\">{} · model {} · template \u{201c}{}\u{201d} · {} test pictures · \
-         seeds {}{skipped}</p><div class=\"tiles\">{tiles}</div>",
-        evaluation.configuration.protocol.name(),
-        escape(&evaluation.source.name),
-        escape(&evaluation.model.name),
-        escape(&evaluation.configuration.template.to_string()),
-        evaluation
-            .parts
-            .iter()
-            .map(|part| part.files.len())
-            .sum::<usize>(),
-        evaluation.configuration.seeds.len(),
+        "<h1>{}</h1><p class=\"soft\">{about}{skipped}</p><div class=\"tiles\">{tiles}</div>",
+        (texts.heading)((texts.protocol)(evaluation.configuration.protocol)),
     )
 }
 
@@ -156,8 +150,8 @@ fn card(title: &str, text: &str, content: &str) -> String {
     format!("<section><h2>{title}</h2><p class=\"soft\">{text}</p>{content}</section>")
 }
 
-fn methods(summary: &Summary, subject: &Row) -> String {
-    let cells = summary.cells();
+fn methods(texts: &Texts, summary: &Summary, subject: &Row) -> String {
+    let cells = summary.cells(texts);
     let row = |cells: &[String], tag: &str| -> String {
         let cell = |text: &String| format!("<{tag}>{}</{tag}>", escape(text));
         cells.iter().map(cell).collect()
@@ -172,13 +166,13 @@ fn methods(summary: &Summary, subject: &Row) -> String {
         let _ = write!(table, "<tr{class}>{}</tr>", row(cells, "td"));
     }
     card(
-        "Methods",
-        "All on the same features of the same pictures; bytes are those of the numbers a method keeps.",
+        texts.methods.title,
+        texts.methods.text,
         &format!("<div class=\"scroll\"><table>{table}</table></div>"),
     )
 }
 
-fn few_shot(summary: &Summary) -> String {
+fn few_shot(texts: &Texts, summary: &Summary) -> String {
     let shots = &summary.evaluation.configuration.shots;
     let series: Vec<Series> = summary
         .rows
@@ -196,21 +190,21 @@ fn few_shot(summary: &Summary) -> String {
                 .collect(),
         })
         .collect();
+    let few_shot = &texts.few_shot;
+    let axes = Axes {
+        what: few_shot.chart,
+        across: few_shot.across,
+        up: few_shot.up,
+        scale: Scale::Percent,
+    };
     card(
-        "Accuracy by shots",
-        "Mean over seeds.",
-        &(legend(series.iter().map(|series| series.name))
-            + &lines(
-                "Accuracy by shots a class",
-                "shots a class",
-                "accuracy",
-                &series,
-                Scale::Percent,
-            )),
+        few_shot.title,
+        few_shot.text,
+        &(legend(series.iter().map(|series| series.name)) + &lines(texts, &axes, &series)),
     )
 }
 
-fn calibration(subject: &Row, tested: &Tested, before: &Tested) -> String {
+fn calibration(texts: &Texts, subject: &Row, tested: &Tested, before: &Tested) -> String {
     let bins = |tested: &Tested| {
         let bin =
             |bin: &crate::evaluate::metrics::Bin| (bin.pictures, bin.confidence, bin.accuracy);
@@ -218,19 +212,23 @@ fn calibration(subject: &Row, tested: &Tested, before: &Tested) -> String {
     };
     let title = subject.title();
     card(
-        "How sure it is, and how right",
-        &format!(
-            "On the dashed line confidence is accuracy; a larger dot stands for more pictures. Calibration error {} \
-             (zero-shot {}).",
-            percent(tested.assessment.calibration_error as f32),
-            percent(before.assessment.calibration_error as f32)
+        texts.calibration.title,
+        &(texts.calibration.text)(
+            &texts.percent(tested.assessment.calibration_error),
+            &texts.percent(before.assessment.calibration_error),
         ),
         &(legend(["zero-shot", &title])
-            + &reliability(&[("zero-shot", bins(before)), (&title, bins(tested))])),
+            + &reliability(
+                texts,
+                &[("zero-shot", bins(before)), (&title, bins(tested))],
+            )),
     )
 }
 
-fn classes(subject: &Row, part: &TestPart, tested: &Tested, before: &Tested) -> String {
+/// `results` are those of the subject, and those of zero-shot.
+fn classes(texts: &Texts, subject: &Row, part: &TestPart, results: (&Tested, &Tested)) -> String {
+    let (tested, before) = results;
+    let words = &texts.classes;
     let found = &tested.assessment.classes;
     let mut order: Vec<usize> = (0..found.len()).collect();
     order.sort_by(|&a, &b| found[a].recall.total_cmp(&found[b].recall));
@@ -243,54 +241,58 @@ fn classes(subject: &Row, part: &TestPart, tested: &Tested, before: &Tested) -> 
         let recall = |&class: &usize| tested.assessment.classes[class].recall;
         order.iter().map(recall).collect::<Vec<f64>>()
     };
-    let mut table =
-        "<tr><th>label</th><th>precision</th><th>recall</th><th>F1</th><th>pictures</th></tr>"
-            .to_owned();
+    let heads = [
+        words.label,
+        words.precision,
+        words.recall,
+        words.f1,
+        words.pictures,
+    ];
+    let heads = heads.map(|head| format!("<th>{head}</th>")).concat();
+    let mut table = format!("<tr>{heads}</tr>");
     for &class in &order {
         let class_found = &found[class];
         let _ = write!(
             table,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             escape(&part.classes.labels[class].name),
-            percent(class_found.precision as f32),
-            percent(class_found.recall as f32),
-            percent(class_found.f1 as f32),
+            texts.percent(class_found.precision),
+            texts.percent(class_found.recall),
+            texts.percent(class_found.f1),
             class_found.pictures
         );
     }
     let chart = bars(
-        "Recall of each label",
+        words.chart,
         &names,
         &[recalls(before), recalls(tested)],
         1.0,
-        |share| percent(share as f32),
+        |share| texts.percent(share),
     );
     let text = if found.len() > MOST_BARS {
-        format!(
-            "Recall, the {MOST_BARS} worst of {} labels first.",
-            found.len()
-        )
+        (words.worst)(MOST_BARS, found.len())
     } else {
-        "Recall, the worst first.".to_owned()
+        words.text.to_owned()
     };
     card(
-        "Label by label",
+        words.title,
         &text,
         &format!(
-            "{}{chart}<details><summary>Precision and recall in numbers</summary><div \
-             class=\"scroll\"><table>{table}</table></div></details>",
-            legend(["zero-shot", &subject.title()])
+            "{}{chart}<details><summary>{}</summary><div class=\"scroll\"><table>{table}</table></div></details>",
+            legend(["zero-shot", &subject.title()]),
+            words.numbers
         ),
     )
 }
 
-fn loss(subject: &Row) -> String {
+fn loss(texts: &Texts, subject: &Row) -> String {
     let history = &subject.detail.fitted.history;
     if history.is_empty() {
         return String::new();
     }
+    let words = &texts.loss;
     let series = Series {
-        name: "cross-entropy",
+        name: words.series,
         points: history
             .iter()
             .map(|report| (report.step as f64, f64::from(report.loss)))
@@ -300,24 +302,22 @@ fn loss(subject: &Row) -> String {
         name: "",
         points: Vec::new(),
     };
+    let axes = Axes {
+        what: words.chart,
+        across: words.across,
+        up: words.up,
+        scale: Scale::Number,
+    };
+    let seconds = texts.number(subject.detail.fitted.seconds, 1);
     card(
-        "Training",
-        &format!(
-            "Cross-entropy on the training pictures, seed {}; {:.1} s.",
-            subject.detail.seed, subject.detail.fitted.seconds
-        ),
-        &lines(
-            "Loss by training step",
-            "step",
-            "loss",
-            &[blank, series],
-            Scale::Number,
-        ),
+        words.title,
+        &(words.text)(subject.detail.seed, &seconds),
+        &lines(texts, &axes, &[blank, series]),
     )
 }
 
 /// The singular spectrum of the context before and after, where the subject is a trained prompt.
-fn spectrum(subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
+fn spectrum(texts: &Texts, subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
     let (Predictor::Prompt(Some(change)) | Predictor::Prototypes(change, _)) =
         &subject.detail.fitted.predictor
     else {
@@ -330,7 +330,7 @@ fn spectrum(subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
     };
     let density = |values: &[f64]| {
         let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
-        percent(information_density(&values, 1))
+        texts.percent(f64::from(information_density(&values, 1)))
     };
     let change = change.matrix();
     let (before, after) = (
@@ -339,32 +339,21 @@ fn spectrum(subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
     );
     let changed = values(change.view());
     let top = before.iter().chain(&after).copied().fold(0.0, f64::max);
-    let names: Vec<String> = (1..=before.len())
-        .map(|index| format!("value {index}"))
-        .collect();
+    let words = &texts.spectrum;
+    let names: Vec<String> = (1..=before.len()).map(words.value).collect();
     let title = subject.title();
     Ok(card(
-        "Spectrum of the prompt",
-        &format!(
-            "Singular values of the context. Information density, the share of the first: template {}, prompt {}, the \
-             trained change alone {}.",
-            density(&before),
-            density(&after),
-            density(&changed)
-        ),
-        &(legend(["template", &title])
-            + &bars(
-                "Singular values of the context",
-                &names,
-                &[before, after],
-                top,
-                |value| format!("{value:.3}"),
-            )),
+        words.title,
+        &(words.text)(&density(&before), &density(&after), &density(&changed)),
+        &(legend([words.template, &title])
+            + &bars(words.chart, &names, &[before, after], top, |value| {
+                texts.number(value, 3)
+            })),
     ))
 }
 
 /// The pictures that were named wrong with the most confidence.
-fn mistakes(part: &TestPart, tested: &Tested, thumbnails: Thumbnails) -> String {
+fn mistakes(texts: &Texts, part: &TestPart, tested: &Tested, thumbnails: Thumbnails) -> String {
     let mut wrong: Vec<(f32, usize, usize)> = tested
         .probabilities
         .outer_iter()
@@ -391,23 +380,21 @@ fn mistakes(part: &TestPart, tested: &Tested, thumbnails: Thumbnails) -> String 
         };
         let _ = write!(
             figures,
-            "<figure>{image}<figcaption><b>{}</b> named {} ({})<br><span \
-             class=\"soft\">{}</span></figcaption></figure>",
-            escape(&part.classes.labels[right].name),
-            escape(&part.classes.labels[named].name),
-            percent(confidence),
+            "<figure>{image}<figcaption>{}<br><span class=\"soft\">{}</span></figcaption></figure>",
+            (texts.mistakes.named)(
+                &format!("<b>{}</b>", escape(&part.classes.labels[right].name)),
+                &escape(&part.classes.labels[named].name),
+                &texts.percent(f64::from(confidence)),
+            ),
             escape(&name)
         );
     }
     if figures.is_empty() {
-        return card("Worst mistakes", "There are none.", "");
+        return card(texts.mistakes.title, texts.mistakes.none, "");
     }
     card(
-        "Worst mistakes",
-        &format!(
-            "{count} of {} pictures were named wrong; these with the most confidence.",
-            part.files.len()
-        ),
+        texts.mistakes.title,
+        &(texts.mistakes.text)(count, part.files.len()),
         &format!("<div class=\"mistakes\">{figures}</div>"),
     )
 }
