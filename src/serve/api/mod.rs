@@ -11,6 +11,7 @@ mod pictures;
 mod problem;
 pub(in crate::serve) mod prompts;
 mod recent;
+mod rejection;
 mod report;
 mod session;
 mod shots;

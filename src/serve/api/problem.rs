@@ -1,6 +1,5 @@
 //! What goes wrong with a request, as problem details (RFC 9457).
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -47,6 +46,12 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, detail)
     }
 
+    /// What is wrong, in a sentence.
+    #[cfg(test)]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The code of the answer.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -78,7 +83,9 @@ impl From<ConfigError> for Problem {
             ConfigError::Change(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ConfigError::Write { .. } => StatusCode::INSUFFICIENT_STORAGE,
             // Somebody is changing the file by hand.
-            ConfigError::Fault { .. } | ConfigError::Text { .. } => StatusCode::CONFLICT,
+            ConfigError::Fault { .. } | ConfigError::Text { .. } | ConfigError::Gone { .. } => {
+                StatusCode::CONFLICT
+            }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Problem::new(status, error.to_string())
@@ -138,18 +145,6 @@ impl From<TrainingError> for Problem {
             TrainingError::Start(_) => Problem::failed(error.to_string()),
             _ => Problem::conflict(error.to_string()),
         }
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Problem {
-        Problem::new(rejection.status(), rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Problem {
-        Problem::new(rejection.status(), rejection.body_text())
     }
 }
 

@@ -100,7 +100,10 @@ pub struct LabelsBody {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a label is its name, or an object with label and words"
+)]
 enum LabelBody {
     Name(String),
     Words {

@@ -1,15 +1,19 @@
 //! The report of `eval` on a prompt and its shots: made by `eval` itself, in a process of its own that steps back, so that
 //! whatever it takes is given back and the cameras go on.
 
+use std::fmt::Display;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::extract::Path;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+
+use serde::Deserialize;
 
 use super::{Problem, State, blocking};
 use crate::files;
@@ -26,11 +30,42 @@ const POLICY: &str =
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 const MAX_BYTES: u64 = 64 << 20;
 
+/// In which language.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    #[serde(default)]
+    language: Language,
+}
+
+/// One that `eval` writes.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Language {
+    #[default]
+    En,
+    De,
+}
+
+impl Language {
+    fn name(self) -> &'static str {
+        match self {
+            Language::En => "en",
+            Language::De => "de",
+        }
+    }
+}
+
 /// The report, as it is or made anew where shots or the prompt changed since.
-pub async fn show(server: State, Path(prompt): Path<String>) -> Result<Response, Problem> {
+pub async fn show(
+    server: State,
+    Path(prompt): Path<String>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(Wanted { language }) = wanted?;
     let server = Arc::clone(&server);
     blocking(move || {
-        let page = made(&server, &prompt)?;
+        let page = made(&server, &prompt, language)?;
         let headers = [
             (CONTENT_TYPE, "text/html; charset=utf-8"),
             (CONTENT_SECURITY_POLICY, POLICY),
@@ -41,7 +76,7 @@ pub async fn show(server: State, Path(prompt): Path<String>) -> Result<Response,
     .await
 }
 
-fn made(server: &Server, prompt: &str) -> Result<Vec<u8>, Problem> {
+fn made(server: &Server, prompt: &str, language: Language) -> Result<Vec<u8>, Problem> {
     let home = &server.common.home;
     let file = home.prompt_path(prompt)?;
     let shots = home.shots_folder(prompt)?;
@@ -52,6 +87,7 @@ fn made(server: &Server, prompt: &str) -> Result<Vec<u8>, Problem> {
         )));
     }
     let folder = home.root().join(FOLDER).join("reports");
+    let folder = folder.join(language.name());
     let report = folder.join(format!("{prompt}.html"));
     // One at a time: each takes what a training takes.
     let _turn = server
@@ -67,7 +103,9 @@ fn made(server: &Server, prompt: &str) -> Result<Vec<u8>, Problem> {
         };
         atomic::create_folder(&Disk, &folder, Access::Owner).map_err(failed)?;
         let made = folder.join(format!(".{prompt}.html.tmp"));
-        evaluate(home.root(), prompt, &shots, &made)?;
+        let mut command = evaluation(home.root(), prompt, &shots)?;
+        command.args(["--language", language.name(), "--report"]);
+        run(command.arg(&made))?;
         std::fs::rename(&made, &report).map_err(failed)?;
     }
     files::read(&report, MAX_BYTES)
@@ -88,10 +126,14 @@ fn is_newer(report: &FilePath, prompt: &FilePath, shots: &FilePath) -> bool {
     newest.filter_map(at).max().unwrap_or(SystemTime::now()) < made
 }
 
-fn evaluate(home: &FilePath, prompt: &str, shots: &FilePath, to: &FilePath) -> Result<(), Problem> {
-    let failed = |said: String| Problem::failed(format!("the report was not made: {said}"));
-    let program = this_program().map_err(|error| failed(error.to_string()))?;
-    let mut child = Command::new(program)
+fn not_made(said: impl Display) -> Problem {
+    Problem::failed(format!("the report was not made: {said}"))
+}
+
+/// `eval` of a prompt on its shots.
+fn evaluation(home: &FilePath, prompt: &str, shots: &FilePath) -> Result<Command, Problem> {
+    let mut command = Command::new(this_program().map_err(not_made)?);
+    command
         .arg("--home")
         .arg(home)
         .args([
@@ -103,14 +145,18 @@ fn evaluate(home: &FilePath, prompt: &str, shots: &FilePath, to: &FilePath) -> R
             "zero-shot",
             "--images",
         ])
-        .arg(shots)
-        .arg("--report")
-        .arg(to)
+        .arg(shots);
+    Ok(command)
+}
+
+/// Runs it to its end, or until it took too long.
+fn run(command: &mut Command) -> Result<(), Problem> {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(not_made)?;
     let begun = Instant::now();
     while begun.elapsed() < LONGEST {
         match child.try_wait() {
@@ -125,13 +171,13 @@ fn evaluate(home: &FilePath, prompt: &str, shots: &FilePath, to: &FilePath) -> R
                     .trim()
                     .trim_start_matches("error: ")
                     .to_owned();
-                return Err(failed(said));
+                return Err(not_made(said));
             }
         }
     }
     let _ = child.kill();
     let _ = child.wait();
-    Err(failed(format!(
+    Err(not_made(format!(
         "it took longer than {} min",
         LONGEST.as_secs() / 60
     )))

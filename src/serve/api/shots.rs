@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::advice::lesson;
 use super::cameras::found;
 use super::pictures::jpeg_answer;
+use super::rejection::unread;
 use super::{Problem, State, blocking};
 use crate::adapt::{Task, inspection};
 use crate::files;
@@ -150,7 +151,7 @@ pub async fn upload(
             "send the bytes of one picture, with Content-Type: image/jpeg or another image type",
         ));
     }
-    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    let body = body.map_err(|rejection| unread(&rejection, super::MAX_PICTURE))?;
     let server = Arc::clone(&server);
     blocking(move || {
         let shot = server.shots.upload(&prompt, &of.label, body.to_vec())?;

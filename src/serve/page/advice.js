@@ -1,7 +1,7 @@
 // What more pictures would bring, why an answer was wrong, and the report of an evaluation.
 
 import { api, labelsOf, loadPrompts, state, usePrompt } from "./state.js";
-import { button, choice, empty, h, number, percent, points, s, t, toast, tried } from "./dom.js";
+import { button, choice, currentLanguage, empty, h, number, percent, points, s, t, toast, tried } from "./dom.js";
 
 /** "Enough yet?" */
 export const advice = {
@@ -127,7 +127,7 @@ function relabel(kind, id, label) {
 export const report = {
   async show(page, [prompt]) {
     usePrompt(prompt);
-    const address = `${api.path("prompts", state.prompt ?? "default")}/report`;
+    const address = api.query(`${api.path("prompts", state.prompt ?? "default")}/report`, { language: currentLanguage() });
     const status = h("p", { class: "soft", role: "status" }, t("report_wait"));
     page.append(h("h1", {}, t("view_report")), status);
     try {

@@ -90,7 +90,7 @@ export function said(sentence) {
     // Why something is so is a sentence itself; names stay what people have called things.
     return ours.replace(/\{(\w+)\}/g, (whole, place) => {
       const value = found.groups?.[place] ?? whole;
-      return ["why", "what", "cause"].includes(place) ? said(value) : value;
+      return ["why", "what", "wanted", "cause"].includes(place) ? said(value) : value;
     });
   }
   return sentence;

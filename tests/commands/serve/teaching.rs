@@ -179,6 +179,17 @@ fn a_prompt_is_taught_trained_accepted_and_rolled_back() {
     );
     assert!(String::from_utf8_lossy(&report.body).contains("<svg"));
     assert!(report.headers["content-security-policy"].contains("sandbox"));
+    let german = served.get(&path("report?language=de"));
+    let german = String::from_utf8_lossy(&german.body).into_owned();
+    assert!(german.contains("Was wofür gehalten wird"), "{german}");
+    let other = served.get(&path("report?language=fr"));
+    assert_eq!(
+        (other.status, other.detail().as_str()),
+        (
+            400,
+            r#"the query does not fit at "language": "fr" is none of en, de"#
+        )
+    );
     assert_eq!(served.get("/api/v1/prompts/none/report").status, 404);
     // What the daemon made is what the commands know.
     dir.ok("prompt list").prints("things");
