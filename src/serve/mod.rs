@@ -183,6 +183,7 @@ impl Server {
     pub fn apply(&self, config: Config) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.common.recent.bound(config.recent.clone());
+        self.shots.bound(config.shots.clone());
         let model = &self.common.model;
         model
             .lock()

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::cameras::{NoLabels, labels_of};
 use super::changes::{now, seconds};
+use super::config::ShotsConfig;
 use super::events::{Event, Events, PromptAct, PromptChange, ShotAct, ShotChange};
 use crate::frames::{Frame, MAX_PIXELS, PictureError, decode_picture};
 use crate::prompt::labels::{self, same_name};
@@ -28,6 +29,18 @@ pub enum ShotsError {
         prompt: String,
         /// The label.
         label: String,
+    },
+    /// The prompt has as many shots as it may have.
+    #[error(
+        "the prompt {prompt} has {pictures} pictures of {megabytes} MB together, as many as [shots] allows: remove some, or allow more there"
+    )]
+    Full {
+        /// The prompt.
+        prompt: String,
+        /// How many it has.
+        pictures: usize,
+        /// And their bytes, in millions.
+        megabytes: u64,
     },
     /// There is no such shot.
     #[error("the prompt {prompt} has no shot {id:?}: it may have been removed meanwhile")]
@@ -97,6 +110,8 @@ pub struct Shots {
     kept: Mutex<Vec<(String, Shot)>>,
     /// Held while labels are changed.
     turn: Mutex<()>,
+    /// How many there may be.
+    limits: Mutex<ShotsConfig>,
 }
 
 impl Shots {
@@ -107,7 +122,32 @@ impl Shots {
             events,
             kept: Mutex::default(),
             turn: Mutex::default(),
+            limits: Mutex::default(),
         }
+    }
+
+    /// Takes no more than this from now on; what is there stays.
+    pub fn bound(&self, limits: ShotsConfig) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Refuses a shot of `bytes` where the prompt has as many as it may have.
+    fn room_for(&self, prompt: &str, bytes: usize) -> Result<(), ShotsError> {
+        let (most, most_bytes) = {
+            let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            (limits.pictures, limits.bytes)
+        };
+        let shots = self.home.shots_in(&self.home.shots_folder(prompt)?)?;
+        let lengths = shots.iter().filter_map(|shot| shot.path.metadata().ok());
+        let kept: u64 = lengths.map(|metadata| metadata.len()).sum();
+        if shots.len() < most && kept + bytes as u64 <= most_bytes {
+            return Ok(());
+        }
+        Err(ShotsError::Full {
+            prompt: prompt.into(),
+            pictures: shots.len(),
+            megabytes: kept / 1_000_000,
+        })
     }
 
     /// All shots of `prompt` by their ids, oldest first.
@@ -175,9 +215,10 @@ impl Shots {
     /// Keeps `jpeg` as a shot of `label`; its id.
     ///
     /// # Errors
-    /// If the prompt has no such label, or it cannot be written: then there is no such shot.
+    /// If the prompt has no such label or as many shots as it may have, or it cannot be written: then there is no such shot.
     pub fn add(&self, prompt: &str, label: &str, jpeg: &[u8]) -> Result<ShotInfo, ShotsError> {
         let label = self.known(prompt, label)?;
+        self.room_for(prompt, jpeg.len())?;
         let shot = self.home.add_shot(prompt, &label, jpeg)?;
         let info = ShotInfo {
             id: shot.number.to_string(),

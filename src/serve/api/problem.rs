@@ -133,6 +133,9 @@ impl From<ShotsError> for Problem {
             ShotsError::NoLabels(error) => error.into(),
             ShotsError::NoShot { .. } => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
             ShotsError::NothingToUndo => Problem::conflict(error.to_string()),
+            ShotsError::Full { .. } => {
+                Problem::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string())
+            }
             _ => Problem::refused(error.to_string()),
         }
     }

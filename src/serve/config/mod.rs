@@ -88,11 +88,15 @@ pub struct AccessConfig {
 }
 
 /// `[shots]`: labelled pictures.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShotsConfig {
     /// How old a shot may become; none for ever.
     pub keep_for: Option<Duration>,
+    /// How many a prompt may have: no more are taken then.
+    pub pictures: usize,
+    /// How many bytes they may have together.
+    pub bytes: u64,
 }
 
 /// `[recent]`: pictures that are worth labelling.
@@ -125,6 +129,16 @@ impl Default for TrainingConfig {
             nice: 10,
             views: 4,
             steps: None,
+        }
+    }
+}
+
+impl Default for ShotsConfig {
+    fn default() -> ShotsConfig {
+        ShotsConfig {
+            keep_for: None,
+            pictures: 10_000,
+            bytes: 2 << 30,
         }
     }
 }

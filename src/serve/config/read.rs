@@ -68,6 +68,8 @@ struct Access {
 struct Shots {
     #[serde(deserialize_with = "duration")]
     keep_for: Option<Spanned<Duration>>,
+    pictures: Option<Spanned<u64>>,
+    megabytes: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -187,12 +189,7 @@ fn checked(file: File) -> Result<Config, Fault> {
         language,
         model: file.model,
         access: checked_access(file.access)?,
-        shots: ShotsConfig {
-            keep_for: match file.shots.keep_for {
-                Some(keep) => Some(within(&keep, (DAY / 24, DAY * 36500), "keep_for")?),
-                None => None,
-            },
-        },
+        shots: checked_shots(&file.shots)?,
         recent: checked_recent(&file.recent)?,
         training: checked_training(&file.training)?,
         #[cfg(feature = "mqtt")]
@@ -244,6 +241,20 @@ fn checked_access(access: Access) -> Result<AccessConfig, Fault> {
             None => None,
         },
         behind_proxy: access.behind_proxy,
+    })
+}
+
+fn checked_shots(shots: &Shots) -> Result<ShotsConfig, Fault> {
+    let usual = ShotsConfig::default();
+    Ok(ShotsConfig {
+        keep_for: match &shots.keep_for {
+            Some(keep) => Some(within(keep, (DAY / 24, DAY * 36500), "keep_for")?),
+            None => None,
+        },
+        pictures: number(&shots.pictures, 1..=1_000_000, "pictures")?
+            .map_or(usual.pictures, |pictures| pictures as usize),
+        bytes: number(&shots.megabytes, 1..=1 << 20, "megabytes")?
+            .map_or(usual.bytes, |megabytes| megabytes << 20),
     })
 }
 

@@ -98,3 +98,26 @@ fn wherever_labels_and_shots_are_changed_a_failure_or_a_power_cut_loses_no_shot_
     println!("{tried} failures and power cuts survived");
     assert!(tried > 500, "{tried}");
 }
+
+#[test]
+fn a_prompt_takes_no_more_shots_than_it_may_have_and_loses_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let shots = Shots::new(Home::new(dir.path()), Events::default());
+    let labels = ["mug", "cup"].map(|name| Label::new(name, None).unwrap());
+    shots.set_labels("things", &labels).unwrap();
+    let limits = |pictures, bytes| {
+        let mut limits = ShotsConfig::default();
+        (limits.pictures, limits.bytes) = (pictures, bytes);
+        limits
+    };
+    shots.bound(limits(2, 100));
+    shots.add("things", "mug", &[1; 60]).unwrap();
+    let refused = shots.add("things", "cup", &[2; 60]).unwrap_err();
+    assert!(matches!(refused, ShotsError::Full { pictures: 1, .. }));
+    shots.add("things", "cup", &[2; 40]).unwrap();
+    let refused = shots.add("things", "cup", &[3; 0]).unwrap_err();
+    assert!(matches!(refused, ShotsError::Full { pictures: 2, .. }));
+    assert_eq!(shots.all("things").unwrap().len(), 2);
+    shots.remove("things", &["1".into()]).unwrap();
+    shots.add("things", "cup", &[3; 60]).unwrap();
+}
