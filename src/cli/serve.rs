@@ -24,7 +24,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to serve the page and the API, in place of what the file says [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Only check the file
     #[arg(long, group = "other")]
@@ -44,6 +44,13 @@ pub struct Arguments {
         default_value = "read"
     )]
     scopes: Vec<String>,
+}
+
+fn address(given: &str) -> Result<SocketAddr, String> {
+    let told = |_| {
+        "write an address with its port, as in 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080".to_owned()
+    };
+    given.parse().map_err(told)
 }
 
 impl Arguments {

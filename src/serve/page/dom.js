@@ -81,9 +81,10 @@ function pattern(part) {
 
 let patterns = null;
 
-/** A sentence that the box wrote, which writes English, in the language of the page where it is one of those in `said`. */
+/** A sentence that the box wrote, which writes English, in the language of the page where it is one of those in `said`, or one of
+    the operating system in `system`. */
 export function said(sentence) {
-  patterns ??= Object.entries(texts.said ?? {}).map(([theirs, ours]) => [new RegExp(`^${theirs.split(/(\{\w+\})/).map(pattern).join("")}$`, "s"), ours]);
+  patterns ??= Object.entries({ ...texts.said, ...texts.system }).map(([theirs, ours]) => [new RegExp(`^${theirs.split(/(\{\w+\})/).map(pattern).join("")}$`, "s"), ours]);
   for (const [theirs, ours] of patterns) {
     const found = theirs.exec(sentence);
     if (!found) continue;

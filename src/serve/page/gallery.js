@@ -32,6 +32,14 @@ class Gallery {
     this.drawBar();
   }
 
+  /** Shows others; what is selected stays so, and so does the one that was touched last, where they are among them. */
+  replace(items) {
+    const touched = this.items[this.anchor]?.id;
+    this.items = items;
+    this.anchor = Math.max(0, items.findIndex((item) => item.id === touched));
+    this.draw();
+  }
+
   tile(item, place) {
     const tile = h(
       "li",
@@ -220,8 +228,7 @@ export const recent = {
       if (!found) return;
       waiting = 0;
       fresh.hidden = true;
-      gallery.items = api.list(found, "recent");
-      gallery.draw();
+      gallery.replace(api.list(found, "recent"));
     };
     page.append(heading, h("p", { class: "soft" }, t("recent_text")), fresh, gallery.element);
     // New ones do not push away what somebody is about to tap.

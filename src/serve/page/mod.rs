@@ -65,6 +65,24 @@ mod tests {
         }
     }
 
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[test]
+    fn what_is_translated_of_the_operating_system_is_what_it_says() {
+        let codes = 1..=133;
+        let says: Vec<String> = codes
+            .map(|code| std::io::Error::from_raw_os_error(code).to_string())
+            .collect();
+        let texts = texts();
+        let translated = texts["de"]["system"].as_object().unwrap().keys();
+        let translated: Vec<&String> = translated
+            .filter(|said| said.contains("os error"))
+            .collect();
+        assert!(translated.len() > 10);
+        for said in translated {
+            assert!(says.contains(said), "{said}");
+        }
+    }
+
     #[test]
     fn a_sentence_that_is_translated_is_one_that_the_program_writes() {
         let mut all = String::new();
