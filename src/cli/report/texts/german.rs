@@ -35,7 +35,7 @@ pub const GERMAN: Texts = Texts {
         zero_shot: "ohne Training (zero-shot), mit der bloßen Vorlage",
         new: "bei neuen Namen",
         harmonic_mean: "harmonisches Mittel aus bekannten und neuen",
-        calibration_error: "erwarteter Kalibrierungsfehler",
+        calibration_error: "erwarteter Fehler der Kalibrierung",
         latency: "je Bild, gelesen und benannt auf einem Kern",
     },
     methods: Card {
