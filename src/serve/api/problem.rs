@@ -4,6 +4,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::rejection::reason;
 use crate::frames::PictureError;
 use crate::serve::cameras::NoLabels;
 use crate::serve::config::ConfigError;
@@ -88,7 +89,7 @@ impl From<ConfigError> for Problem {
             }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Problem::new(status, error.to_string())
+        Problem::new(status, reason(&error.to_string()))
     }
 }
 

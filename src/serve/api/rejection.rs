@@ -88,7 +88,7 @@ fn misfit(what: &str, place: &str, message: &str) -> String {
 }
 
 /// What serde's own messages say; those that come from this program stay.
-fn reason(message: &str) -> String {
+pub fn reason(message: &str) -> String {
     if let Some((name, _)) = quoted(message, "missing field ") {
         return format!("{name:?} is missing");
     }
@@ -109,7 +109,13 @@ fn reason(message: &str) -> String {
             "a whole number"
         }
         _ if message.starts_with("number too ") => "a number that is not so large",
-        _ if message.contains("float") => "a number",
+        _ if matches!(
+            message,
+            "invalid float literal" | "cannot parse float from empty string"
+        ) =>
+        {
+            "a number"
+        }
         _ if message.starts_with("provided string was not `true`") => "true or false",
         _ => return message.to_owned(),
     };
@@ -141,6 +147,7 @@ fn kind(serde: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::config::ConfigError;
     use axum::Json;
     use axum::extract::Query;
     use serde::Deserialize;
@@ -222,6 +229,20 @@ mod tests {
             ),
         ] {
             assert_eq!(body(text), said, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_camera_that_no_configuration_can_hold_is_refused_in_words_of_this_program() {
+        for (change, said) in [
+            (
+                "invalid type: integer `7`, expected a string",
+                "it has to be text",
+            ),
+            ("confirm is from 1 to 1000", "confirm is from 1 to 1000"),
+        ] {
+            let problem = Problem::from(ConfigError::Change(change.into()));
+            assert_eq!(problem.detail(), said);
         }
     }
 
