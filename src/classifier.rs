@@ -129,7 +129,7 @@ pub struct Scorer {
     /// `[classes, joint]`.
     rows: Array2<f32>,
     bias: Array1<f32>,
-    /// Class means of length one, `[classes, joint]`; zero where there are none.
+    /// Class means of length one, `[known classes, joint]`.
     means: Array2<f32>,
 }
 
@@ -154,6 +154,10 @@ impl Scorer {
             return Err(ClassifierError::PrototypeWidth { found, expected });
         }
         let mut means = prototypes.means.table();
+        let known: Vec<usize> = (0..means.nrows())
+            .filter(|&class| prototypes.means.scales[class] > 0.0)
+            .collect();
+        means = means.select(Axis(0), &known);
         for mut mean in means.outer_iter_mut() {
             let length = mean.dot(&mean).sqrt().max(f32::MIN_POSITIVE);
             mean /= length;

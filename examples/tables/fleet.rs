@@ -9,7 +9,7 @@ use edge_rlp::adapt::{Answers, Options, Sister, adapt_with};
 use edge_rlp::classifier::Classifier;
 use edge_rlp::clip::Model;
 use edge_rlp::fleet::judge::{Origin, OwnPictures};
-use edge_rlp::fleet::merge::{Mean, merge};
+use edge_rlp::fleet::merge::{Mean, ensemble, merge};
 use edge_rlp::frames::demo::Purpose;
 use edge_rlp::image::{RgbImage, imageops};
 use edge_rlp::ndarray::{Axis, concatenate};
@@ -34,8 +34,8 @@ const COLUMNS: [&str; 10] = [
     "`--sister` of one",
     "`--sister` of nine",
     "merged contexts",
-    "merged factors",
-    "merged contexts, published",
+    "merged scores",
+    "merged scores, published",
     "`--sister` merged",
     "all shots in one place",
 ];
@@ -273,9 +273,9 @@ impl Found {
             alone.push((format!("box {number}"), prompt));
         }
         let contexts = merge(&alone, Mean::Contexts)?;
-        let factors = merge(&alone, Mean::Factors)?;
+        let scores = ensemble(model, &alone)?;
         let (pooled, _, _) = taught(classes, &fleet.pooled()?, &[], seed)?;
-        let merged = [("merged".to_owned(), contexts.clone())];
+        let merged = [("merged".to_owned(), scores.clone())];
         let plain = Classifier::zero_shot(model, &template, &classes.labels)?;
         let mut sums = vec![0.0; COLUMNS.len()];
         for (number, shots) in fleet.shots.iter().enumerate() {
@@ -289,9 +289,9 @@ impl Found {
                 *count += usize::from(kept.1.is_some());
             }
             self.starts += usize::from(one.2.is_some());
-            let judged = own(shots).judge(model, Some((&by_itself, Origin::Own)), &contexts)?;
+            let judged = own(shots).judge(model, Some((&by_itself, Origin::Own)), &scores)?;
             let published = if judged.accepts() {
-                &contexts
+                &scores
             } else {
                 &by_itself
             };
@@ -301,7 +301,7 @@ impl Found {
                 &one.0,
                 &nine.0,
                 &contexts,
-                &factors,
+                &scores,
                 published,
                 &with_merged.0,
                 &pooled,

@@ -1,9 +1,11 @@
 //! One prompt of many that were trained for the same labels on different boxes, without a picture leaving any of them.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2};
 
+use crate::classifier::{Classifier, ClassifierError};
+use crate::clip::Model;
 use crate::prompt::{
-    Calibration, Delta, EightBits, Factors, Metrics, Prompt, Prototypes, Provenance, density,
+    Calibration, Delta, Factors, Metrics, Prompt, Prototypes, Provenance, density,
 };
 
 /// Of what the mean is taken.
@@ -33,10 +35,19 @@ pub enum MergeError {
         /// What is different.
         reason: &'static str,
     },
+    /// One does not fit the model that is to score with it.
+    #[error("{name} cannot be merged: {reason}")]
+    Model {
+        /// The prompt.
+        name: String,
+        /// Why.
+        reason: String,
+    },
 }
 
-/// The mean of `prompts`, each with what it is called. Class means are merged where all have some; calibrations too. What it is
-/// worth nobody has measured: it has no accuracy, until a box judges it.
+/// The mean of `prompts`, each with what it is called. So is what class means add to the scores, where a prompt without any adds
+/// nothing. Calibrations are merged where all are of one kind. What it is worth nobody has measured: it has no accuracy, until
+/// a box judges it.
 ///
 /// # Errors
 /// If there are fewer than two, or they are for different models, templates, labels or sizes.
@@ -71,20 +82,55 @@ pub fn merge(prompts: &[(String, Prompt)], mean: Mean) -> Result<Prompt, MergeEr
         }),
         ..Metrics::default()
     };
-    let prototypes: Option<Vec<&Prototypes>> = prompts
+    let added: Vec<Added> = prompts
         .iter()
-        .map(|(_, prompt)| prompt.prototypes.as_ref())
+        .map(|(_, prompt)| Added::by(prompt))
         .collect();
-    merged.prototypes = prototypes.map(|all| mean_prototypes(&all));
+    merged.prototypes = mean_prototypes(&added);
     let calibrations: Option<Vec<&Calibration>> = prompts
         .iter()
         .map(|(_, prompt)| prompt.calibration.as_ref())
         .collect();
+    // How near a picture is to what is known is measured otherwise beside class means.
+    let with_means = |(_, prompt): &&(String, Prompt)| prompt.prototypes.is_some();
+    let of_one_kind = [0, prompts.len()].contains(&prompts.iter().filter(with_means).count());
+    let calibrations = calibrations.filter(|_| of_one_kind);
     merged.calibration = calibrations.map(|all| Calibration {
         temperature: average(all.iter().map(|of| of.temperature)),
         unknown_threshold: average(all.iter().map(|of| of.unknown_threshold)),
     });
     merged.provenance = Provenance::default();
+    Ok(merged)
+}
+
+/// The same, so that it scores every picture as all of `prompts` do together, an ensemble in the room of one: scores are linear in
+/// a picture's feature, and what the mean of the contexts misses of their mean is added beside it, in eight bits.
+///
+/// # Errors
+/// As [`merge`], and if they do not fit `model`.
+pub fn ensemble(model: &Model, prompts: &[(String, Prompt)]) -> Result<Prompt, MergeError> {
+    let mut merged = merge(prompts, Mean::Contexts)?;
+    let refused = |name: &String| {
+        let name = name.clone();
+        move |error: ClassifierError| MergeError::Model {
+            name,
+            reason: error.to_string(),
+        }
+    };
+    let texts = |prompt: &Prompt| Ok(Classifier::with_prompt(model, prompt)?.texts().to_owned());
+    let base = texts(&merged).map_err(refused(&"the mean of all".to_owned()))?;
+    let mut added = Vec::new();
+    for (name, prompt) in prompts {
+        let of = Added::by(prompt);
+        let more = texts(prompt).map_err(refused(name))? - &base;
+        added.push(Added {
+            weight: Some(of.weight.map_or(more.clone(), |weight| weight + &more)),
+            bias: of.bias.or_else(|| Some(Array1::zeros(base.nrows()))),
+            ..of
+        });
+    }
+    merged.recipe = format!("the mean of the scores of {} prompts", prompts.len());
+    merged.prototypes = mean_prototypes(&added);
     Ok(merged)
 }
 
@@ -165,24 +211,49 @@ fn average(numbers: impl ExactSizeIterator<Item = f32>) -> f32 {
     numbers.sum::<f32>() / count
 }
 
-/// What is added to scores is averaged, so that the result scores as all of them together do.
-fn mean_prototypes(all: &[&Prototypes]) -> Prototypes {
-    let table = |of: &dyn Fn(&Prototypes) -> Array2<f32>| {
-        let tables: Vec<Array2<f32>> = all.iter().map(|prototypes| of(prototypes)).collect();
-        EightBits::of(average_tables(&tables).view())
-    };
-    let biases = |class: usize| average(all.iter().map(move |prototypes| prototypes.bias[class]));
-    Prototypes {
-        means: table(&|of| of.means.table()),
-        weight: table(&|of| of.weight.table()),
-        bias: (0..all[0].bias.len()).map(biases).collect(),
+/// What a prompt adds to the text features and the scores, and its class means, `[labels, joint]` all; nothing without any.
+struct Added {
+    weight: Option<Array2<f32>>,
+    bias: Option<Array1<f32>>,
+    means: Option<Array2<f32>>,
+}
+
+impl Added {
+    fn by(prompt: &Prompt) -> Added {
+        let prototypes = prompt.prototypes.as_ref();
+        Added {
+            weight: prototypes.map(|of| of.weight.table()),
+            bias: prototypes.map(|of| Array1::from(of.bias.clone())),
+            means: prototypes.map(|of| of.means.table()),
+        }
     }
+}
+
+/// What is added to scores is averaged, so that the result scores as all of them together do. The mean picture of a label is
+/// that of the prompts that have one.
+fn mean_prototypes(all: &[Added]) -> Option<Prototypes> {
+    let sum = all.iter().filter_map(|of| of.weight.clone());
+    let weight = sum.reduce(|sum, table| sum + table)? / all.len() as f32;
+    let sum = all.iter().filter_map(|of| of.bias.clone());
+    let bias = sum.reduce(|sum, row| sum + row)? / all.len() as f32;
+    let mut means = Array2::zeros(weight.dim());
+    for (class, mut mean) in means.outer_iter_mut().enumerate() {
+        let rows = all
+            .iter()
+            .filter_map(|of| Some(of.means.as_ref()?.row(class)));
+        let known: Vec<_> = rows.filter(|row| row.iter().any(|&x| x != 0.0)).collect();
+        known.iter().for_each(|row| mean += row);
+        mean /= known.len().max(1) as f32;
+    }
+    Some(Prototypes::new(means.view(), weight.view(), &bias))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classifier::Scorer;
     use crate::prompt::record::tests::record;
+    use crate::prompt::{Label, Template};
     use crate::rng::Rng;
     use crate::store::{decode, encode};
 
@@ -245,6 +316,66 @@ mod tests {
         assert_eq!(merged.metrics.holdout_images, 0);
         assert_eq!(merged.metrics.images, 5 * record().metrics.images);
         assert!(merged.calibration.is_some());
+    }
+
+    /// A merged prompt lost the class means of nine boxes because a tenth had none.
+    #[test]
+    fn a_prompt_without_class_means_adds_nothing_and_takes_none_away() {
+        let mut all = prompts(4, 1);
+        let table = Array2::from_elem((all[0].1.labels.len(), 8), 0.5);
+        let of_all = Prototypes::new(table.view(), table.view(), &Array1::zeros(table.nrows()));
+        for place in [0, 1, 3] {
+            all[place].1.prototypes = Some(of_all.clone());
+        }
+        let of = |prompt: &Prompt| prompt.prototypes.as_ref().unwrap().weight.table();
+        let merged = merge(&all, Mean::Contexts).unwrap();
+        let expected = of(&all[0].1) * 0.75;
+        assert!(far(&of(&merged), &expected) < 1e-2);
+        assert!(merged.calibration.is_none(), "of two kinds");
+    }
+
+    #[test]
+    fn an_ensemble_scores_as_all_of_its_prompts_together() {
+        let model = Model::embedded().unwrap();
+        let labels = ["mug", "bottle", "plate"].map(|name| Label::new(name, None).unwrap());
+        let template = Template::default();
+        let layout = model.layout(&template, &labels).unwrap();
+        let (tokens, width) = (layout.context.len(), model.text.width());
+        let joint = model.text.joint_width();
+        let of = |number: u64| {
+            let mut rng = Rng::new(number);
+            let mut numbers =
+                |shape, size: f32| Array2::from_shape_simple_fn(shape, || size * rng.normal());
+            let delta = Delta::LowRank(Factors {
+                u: numbers((tokens, 1), 0.7),
+                v: numbers((1, width), 0.7),
+            });
+            let (name, fingerprint) = (&model.name, model.fingerprint.0);
+            let mut prompt =
+                Prompt::new(name, fingerprint, template.clone(), labels.to_vec(), delta);
+            if number > 1 {
+                let (means, weight) = (numbers((3, joint), 1.0), numbers((3, joint), 0.1));
+                let bias = ndarray::array![0.1, -0.2, 0.0];
+                prompt.prototypes = Some(Prototypes::new(means.view(), weight.view(), &bias));
+            }
+            (format!("box-{number}"), prompt)
+        };
+        let all: Vec<(String, Prompt)> = (1..=3).map(of).collect();
+        let merged = ensemble(&model, &all).unwrap();
+        let mut rng = Rng::new(9);
+        let mut features = Array2::from_shape_simple_fn((5, joint), || rng.normal());
+        features /= (joint as f32).sqrt();
+        let scores = |prompt: &Prompt| {
+            let texts = Classifier::with_prompt(&model, prompt).unwrap();
+            let scorer = Scorer::new(texts.texts(), prompt.prototypes.as_ref()).unwrap();
+            scorer.scores(features.view())
+        };
+        let together = all.iter().map(|(_, prompt)| scores(prompt));
+        let together = together.reduce(|sum, scores| sum + scores).unwrap() / 3.0;
+        assert!(far(&scores(&merged), &together) < 0.01);
+        assert!(far(&scores(&merge(&all, Mean::Contexts).unwrap()), &together) > 0.01);
+        let kept = decode(&encode(&merged).unwrap(), "x").unwrap();
+        assert_eq!(kept, merged);
     }
 
     #[test]
