@@ -116,6 +116,12 @@ fn frames_hint(error: &FramesError) -> Option<String> {
         FramesError::Rtsp(
             RtspError::Transport | RtspError::Channels(_) | RtspError::NoDatagrams,
         ) => "--rtsp-transport tcp|udp chooses".into(),
+        FramesError::FileContent { .. } => {
+            "file: reads motion JPEG; a picture is named without --camera".into()
+        }
+        FramesError::Http(HttpError::Status { status: 404, .. }) => {
+            "what comes after the host may be wrong: the camera's manual names it".into()
+        }
         FramesError::Address { .. } => {
             "give rtsp://HOST/PATH or http://HOST/PATH, or pipe the pictures in with --camera -"
                 .into()
@@ -143,10 +149,13 @@ fn waiting_helps(error: &FramesError) -> bool {
                 | HttpError::RedirectPlace(_)
                 | HttpError::NoPicture { .. }
                 | HttpError::NotBuilt
+                | HttpError::Status { status: 404, .. }
         ),
         #[cfg(feature = "rtsp")]
         FramesError::Rtsp(error) => error.may_pass(),
-        FramesError::StdinContent { .. } | FramesError::NotBuilt(_) => false,
+        FramesError::StdinContent { .. }
+        | FramesError::FileContent { .. }
+        | FramesError::NotBuilt(_) => false,
         _ => true,
     }
 }

@@ -333,6 +333,7 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     kernels::recall(&context);
     let done = run_command(command, &context);
     kernels::keep(&context);
+    context.output.check_written()?;
     done
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 use unicode_width::UnicodeWidthStr;
@@ -21,6 +22,8 @@ pub struct Output {
     verbose: u8,
     /// Set once standard output is gone (`edge-rlp ... | head`), which is not a failure but a reason to stop.
     closed: AtomicBool,
+    /// Why results could not be written though somebody waits for them, as on a full disk.
+    lost: OnceLock<io::Error>,
 }
 
 impl Output {
@@ -31,6 +34,7 @@ impl Output {
             quiet,
             verbose,
             closed: AtomicBool::new(false),
+            lost: OnceLock::new(),
         }
     }
 
@@ -42,6 +46,16 @@ impl Output {
     /// Whether nobody reads standard output any more.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Fails where results were lost: on a full disk, say, but not where nobody reads them any more.
+    pub fn check_written(&self) -> anyhow::Result<()> {
+        match self.lost.get() {
+            Some(error) => Err(anyhow::anyhow!(
+                "the results cannot be written to standard output ({error}), and some are lost: send it to where there is room"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// One line of results for people, on standard output; nothing with `--json`.
@@ -159,10 +173,10 @@ impl Output {
 
     fn write(&self, line: &str) {
         let mut stdout = io::stdout().lock();
-        if writeln!(stdout, "{line}")
-            .and_then(|()| stdout.flush())
-            .is_err()
-        {
+        if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                let _ = self.lost.set(error);
+            }
             self.closed.store(true, Ordering::Relaxed);
         }
     }
@@ -172,6 +186,11 @@ impl Output {
 pub fn print_error(line: impl Display) {
     // What others wrote, an operating system or a server, may hold an address.
     let _ = writeln!(io::stderr(), "{}", mask_urls(&shown(&line.to_string())));
+}
+
+/// `1 picture`, `2 pictures`.
+pub fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A share as people read it: `87.5 %`.

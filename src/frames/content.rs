@@ -26,6 +26,10 @@ pub enum Content {
     Png,
     /// WebP pictures.
     WebP,
+    /// BMP pictures.
+    Bmp,
+    /// GIF pictures.
+    Gif,
     /// Anything, compressed.
     Gzip,
     /// A web page.
@@ -50,6 +54,8 @@ impl fmt::Display for Content {
             Content::Uncompressed => "is it uncompressed video? `ffmpeg ... -f mjpeg -` makes JPEG of it",
             Content::Png => "are they PNG pictures? set JPEG in the camera's settings",
             Content::WebP => "are they WebP pictures? set JPEG in the camera's settings",
+            Content::Bmp => "are they BMP pictures? set JPEG in the camera's settings",
+            Content::Gif => "are they GIF pictures? set JPEG in the camera's settings",
             Content::Gzip => "is it compressed (gzip)? have it sent as it is",
             Content::Page => "is it a web page? the stream has an address of its own, which the camera's manual names",
             Content::Text => "is it text? the stream has an address of its own, which the camera's manual names",
@@ -70,6 +76,9 @@ pub fn guess(bytes: &[u8]) -> Option<Content> {
         [0x1a, 0x45, 0xdf, 0xa3, ..] => Content::Matroska,
         [b'F', b'L', b'V', 1, ..] => Content::Flv,
         [0x1f, 0x8b, 8, ..] => Content::Gzip,
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Content::Gif,
+        // Its reserved bytes are zero.
+        [b'B', b'M', _, _, _, _, 0, 0, 0, 0, ..] => Content::Bmp,
         [b'Y', b'U', b'V', b'4', ..] => Content::Uncompressed,
         _ if has(b"\x89PNG\r\n\x1a\n") => Content::Png,
         _ if has(b"WEBPVP8") => Content::WebP,

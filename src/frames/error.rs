@@ -5,7 +5,7 @@ use super::content::Content;
 use super::options::Fingerprint;
 use crate::masked::{ShownUrl, masked};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a camera cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,18 @@ pub enum FramesError {
         /// Whether nothing more will come.
         ended: bool,
     },
+    /// A file that holds something else than motion JPEG.
+    #[error("{} holds {}", path.display(), nothing_usable(*bytes, *guess))]
+    FileContent {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that were looked at.
+        bytes: u64,
+        /// What it seems to be instead.
+        guess: Option<Content>,
+        /// Whether nothing more will come.
+        ended: bool,
+    },
     /// A panic inside a driver's library.
     #[error("the camera's driver made a mistake")]
     Driver,
@@ -121,6 +133,25 @@ pub enum FramesError {
 }
 
 impl FramesError {
+    /// The same of a file, where it was said of standard input.
+    pub(super) fn in_file(self, path: &Path) -> FramesError {
+        let path = path.to_owned();
+        match self {
+            FramesError::Stdin(source) => FramesError::File { path, source },
+            FramesError::StdinContent {
+                bytes,
+                guess,
+                ended,
+            } => FramesError::FileContent {
+                path,
+                bytes,
+                guess,
+                ended,
+            },
+            other => other,
+        }
+    }
+
     /// Whether a camera refused a name and a password.
     pub(super) fn is_refused_login(&self) -> bool {
         match self {
@@ -180,6 +211,9 @@ pub enum HttpError {
     /// The connection failed.
     #[error("the connection to the camera failed ({0})")]
     Connection(io::Error),
+    /// It closes the connection without a word.
+    #[error("the camera closed the connection and answered nothing")]
+    NoAnswer,
     /// What answers is not an HTTP server; this is what it sent.
     #[error("the camera does not answer in HTTP ({0})")]
     NotHttp(String),

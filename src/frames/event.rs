@@ -60,7 +60,7 @@ pub enum CameraProblem {
     Repeated {
         /// The camera, without its login.
         camera: String,
-        /// What was told the first time.
+        /// What is to be said of the newest.
         words: String,
         /// How often, since it was last told.
         more: u64,
@@ -68,19 +68,17 @@ pub enum CameraProblem {
 }
 
 impl CameraProblem {
-    /// The camera, and what this has in common with others of its kind.
-    pub(super) fn kind(&self) -> (String, String) {
+    /// The camera, and what is said of it; others of the same kind differ in nothing but numbers.
+    pub(super) fn said(&self) -> (String, String) {
         match self {
-            CameraProblem::Lost { camera, reason, .. } => (camera.clone(), without_numbers(reason)),
-            CameraProblem::Picture { camera, error, .. } => {
-                (camera.clone(), without_numbers(&error.to_string()))
-            }
+            CameraProblem::Lost { camera, reason, .. } => (camera.clone(), reason.clone()),
+            CameraProblem::Picture { camera, error, .. } => (camera.clone(), error.to_string()),
             CameraProblem::File(PictureError::File { path, problem }) => {
                 let folder = path.parent().unwrap_or(path);
                 let camera = format!("dir:{}", folder.display());
-                (camera, without_numbers(&problem.to_string()))
+                (camera, problem.to_string())
             }
-            CameraProblem::File(error) => ("dir:".into(), without_numbers(&error.to_string())),
+            CameraProblem::File(error) => ("dir:".into(), error.to_string()),
             CameraProblem::Replaced { camera, .. } => (camera.clone(), "another folder".into()),
             CameraProblem::Repeated { camera, words, .. } => (camera.clone(), words.clone()),
         }
@@ -88,7 +86,7 @@ impl CameraProblem {
 }
 
 /// `text` without its numbers, which differ from one trouble to the next of its kind.
-fn without_numbers(text: &str) -> String {
+pub(super) fn without_numbers(text: &str) -> String {
     let mut words = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

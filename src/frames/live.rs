@@ -228,9 +228,10 @@ impl Live {
             drop(state);
             match ended {
                 Some(Ok(())) => return Ok(Event::End),
-                Some(Err(error @ FramesError::StdinContent { ended: true, .. })) => {
-                    return Err(error);
-                }
+                Some(Err(
+                    error @ (FramesError::StdinContent { ended: true, .. }
+                    | FramesError::FileContent { ended: true, .. }),
+                )) => return Err(error),
                 Some(Err(error)) => return Ok(self.failed(error)),
                 None => {}
             }

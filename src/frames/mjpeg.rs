@@ -4,6 +4,7 @@
 //! stream does, or where the next one begins. The work is linear in the bytes, whatever they are.
 
 use super::content::{Content, guess};
+use super::scan::share_lost;
 
 /// Bytes that a picture may have; a longer one is given up as garbage.
 pub const MAX_FRAME_BYTES: usize = 16 << 20;
@@ -112,6 +113,15 @@ impl Splitter {
         let mut picture = self.take(end);
         picture.extend([0xff, END_OF_IMAGE]);
         Some(picture)
+    }
+
+    /// Whether a picture has begun of which so much is missing that it cannot be used yet.
+    pub fn lacks_more(&self) -> bool {
+        match self.place {
+            Place::Between => false,
+            Place::Header => true,
+            Place::Scan | Place::AfterScan => share_lost(&self.buffer[self.start..]).is_some(),
+        }
     }
 
     /// Bytes that belonged to no whole picture so far.

@@ -98,6 +98,9 @@ pub enum PictureError {
         /// The most that is allowed.
         limit: u64,
     },
+    /// Its header asks for more than any picture that is read.
+    #[error("the picture is far larger than is allowed, or its header is damaged")]
+    Outsize,
     /// It ends early.
     #[error("the picture is cut short")]
     Truncated,
@@ -123,6 +126,7 @@ impl PictureError {
             PictureError::TooManyPixels { .. } | PictureError::TooManyBytes { .. } => {
                 ": make it smaller"
             }
+            PictureError::Outsize => ": make it smaller, or save it again",
             PictureError::TooMuchMemory { .. } => ": make it smaller, or save it as RGB of 8 bits",
             PictureError::Truncated | PictureError::Lost(_) => ": copy it again",
             PictureError::Damaged(_) => ": save it again",
@@ -370,8 +374,29 @@ fn problem(error: ImageError) -> PictureError {
         ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             PictureError::Truncated
         }
-        other => PictureError::Damaged(other.to_string()),
+        ImageError::Limits(_) => PictureError::Outsize,
+        other => damaged(&other.to_string()),
     }
+}
+
+/// What a decoder that gave up says, in words that are for people.
+fn damaged(said: &str) -> PictureError {
+    const ENDS: [&str; 3] = [
+        "unexpected end of file",
+        "not enough bytes",
+        "unexpected eof",
+    ];
+    let lower = said.to_lowercase();
+    if ENDS.iter().any(|end| lower.contains(end)) {
+        return PictureError::Truncated;
+    }
+    // The fields of a value of the decoder, as Rust prints them.
+    let mut words = said.to_owned();
+    while let Some((from, to)) = words.find('{').zip(words.find('}')) {
+        words.replace_range(from.min(to)..=to.max(from), " ");
+    }
+    let words: Vec<&str> = words.split_whitespace().collect();
+    PictureError::Damaged(words.join(" "))
 }
 
 #[cfg(test)]
@@ -436,6 +461,30 @@ mod tests {
             };
             assert!(right, "{name}: {problem}");
         }
+    }
+
+    #[test]
+    fn what_a_decoder_says_is_told_in_words_for_people() {
+        let png = std::fs::read(fixture("rgb.png")).unwrap();
+        let said = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = png.clone();
+            change(&mut bytes);
+            decode_picture(&bytes, MAX_PIXELS).unwrap_err().to_string()
+        };
+        // The sum behind the header, then a width and a height without end and the sum that is right for them.
+        let wrong_sum = said(&|bytes| bytes[29] ^= 1);
+        assert!(wrong_sum.contains("CRC"), "{wrong_sum}");
+        assert!(!wrong_sum.contains(['{', '}', '\n']), "{wrong_sum}");
+        let sum = b"\x9b\xab\x9c\x31";
+        let endless = said(&|bytes| {
+            bytes[16..24].fill(0xff);
+            (bytes[16], bytes[20]) = (0x7f, 0x7f);
+            bytes[24..29].copy_from_slice(&[8, 2, 0, 0, 0]);
+            bytes[29..33].copy_from_slice(sum);
+        });
+        assert!(endless.contains("far larger"), "{endless}");
+        let cut = damaged("Format error decoding Jpeg: Not enough bytes, expected 162\n");
+        assert!(matches!(cut, PictureError::Truncated));
     }
 
     #[test]

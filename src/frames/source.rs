@@ -174,12 +174,14 @@ impl CameraSource {
                     path: path.clone(),
                     source,
                 };
-                let file = File::open(path).map_err(failed)?;
-                let file = Mutex::new(Some(file));
+                let file = Mutex::new(Some(File::open(path).map_err(failed)?));
+                let path = path.clone();
                 let quiet = timeouts.stall / 2;
                 Arc::new(move |sink: &Sink| {
                     match file.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                        Some(file) => split(file, quiet, sink),
+                        Some(file) => {
+                            split(file, quiet, sink).map_err(|error| error.in_file(&path))
+                        }
                         None => Ok(()),
                     }
                 })

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::CameraProblem;
+use super::event::without_numbers;
 
 /// How long a trouble that repeats is only counted.
 const QUIET: Duration = Duration::from_secs(10 * 60);
@@ -19,6 +20,8 @@ pub(super) struct Troubles(Vec<Kind>);
 #[derive(Debug)]
 struct Kind {
     /// What its troubles have in common.
+    common: String,
+    /// What the newest says.
     words: String,
     /// Those that were told one by one.
     told: u64,
@@ -32,14 +35,17 @@ struct Kind {
 impl Troubles {
     /// What there is to say of one more trouble that came at `now`; nothing where it is one more of a kind.
     pub fn add(&mut self, problem: CameraProblem, now: Instant) -> Option<CameraProblem> {
-        let (camera, mut words) = problem.kind();
-        let known = self.0.iter().position(|kind| kind.words == words);
+        let (camera, mut words) = problem.said();
+        let mut common = without_numbers(&words);
+        let known = self.0.iter().position(|kind| kind.common == common);
         if known.is_none() && self.0.len() >= MAX_KINDS {
             words = "other troubles".into();
+            common.clone_from(&words);
         }
-        let known = known.or_else(|| self.0.iter().position(|kind| kind.words == words));
+        let known = known.or_else(|| self.0.iter().position(|kind| kind.common == common));
         let Some(known) = known else {
             self.0.push(Kind {
+                common,
                 words,
                 told: 1,
                 more: 0,
@@ -58,6 +64,7 @@ impl Troubles {
             return Some(problem);
         }
         kind.more += 1;
+        kind.words = words;
         if now.saturating_duration_since(kind.last) < QUIET {
             return None;
         }
@@ -111,7 +118,10 @@ mod tests {
             assert_eq!(told(troubles.add(broken(index), now)), "");
         }
         let rest = told(troubles.rest());
-        assert!(rest.contains("297 more like it"), "{rest}");
+        assert!(
+            rest.contains("297 more like it") && rest.contains("block 297"),
+            "{rest}"
+        );
         assert_eq!(told(troubles.rest()), "");
     }
 

@@ -372,3 +372,31 @@ fn what_looks_at_pictures_gives_up_its_rights_unless_it_runs_commands() {
         assert_eq!(rights.unwrap().trim(), given_up, "{exec:?}");
     }
 }
+
+#[test]
+fn results_that_a_full_disk_lost_are_an_error_and_those_that_nobody_reads_are_none() {
+    let dir = Directory::new();
+    let edge = env!("CARGO_BIN_EXE_edge-rlp");
+    let into = |place: &str| {
+        let line = format!("\"$0\" \"$@\" {place}");
+        dir.program(&["sh", "-c", &line, edge])
+            .words("model list --json")
+    };
+    into("> /dev/full").fails(1, "cannot be written to standard output");
+    into("| true").ok();
+}
+
+#[test]
+fn a_file_that_is_no_motion_jpeg_is_named_and_no_frames_are_not_asked_for() {
+    let dir = Directory::new();
+    dir.write("labels.txt", "mug\nkey\n");
+    let watch = "classify --labels labels.txt --camera";
+    dir.fails(
+        &format!("{watch} file:labels.txt"),
+        1,
+        "labels.txt holds 8 bytes without a JPEG picture",
+    );
+    dir.fails(&format!("{watch} demo --frames 0"), 2, "0 is not in 1..");
+    let one = dir.ok(&format!("{watch} demo --frames 1"));
+    assert!(one.stderr.contains("1 frame, "), "{}", one.stderr);
+}

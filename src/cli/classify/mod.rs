@@ -54,7 +54,7 @@ pub struct Arguments {
     #[arg(long, value_name = "P")]
     threshold: Option<f32>,
     /// Stop after so many frames of the camera
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
     /// Time between frames of the camera, as in 500ms, 2s or 1m
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "every_frame")]

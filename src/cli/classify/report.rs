@@ -1,7 +1,7 @@
 //! Prints answers, for people or machines, and counts them.
 
 use super::super::Context;
-use super::super::output::percent;
+use super::super::output::{count, percent};
 use super::Arguments;
 use crate::classifier::Answer;
 use crate::prompt::Label;
@@ -213,6 +213,7 @@ impl<'a> Report<'a> {
         let each = self.busy.as_secs_f64() * 1e3 / self.pictures as f64;
         let mut words = match &self.rates {
             Some(rates) => rates.clone(),
+            None if self.pictures == 1 => format!("1 picture, {each:.1} ms"),
             None => format!("{} pictures, {each:.1} ms each", self.pictures),
         };
         if self.judged > 0 {
@@ -231,7 +232,7 @@ impl<'a> Report<'a> {
             words += &format!("; {} unknown", self.unknown);
         }
         if self.dropped > 0 {
-            words += &format!("; {} older frames dropped", self.dropped);
+            words += &format!("; {} dropped", count(self.dropped, "older frame"));
         }
         if self.skipped > 0 {
             words += &format!("; {} could not be read", self.skipped);

@@ -5,7 +5,7 @@ use super::on_change::{Job, OnChange};
 use super::report::{Picture, Report};
 use crate::classifier::Classifier;
 use crate::cli::camera::Camera;
-use crate::cli::output::percent;
+use crate::cli::output::{count, percent};
 use crate::cli::sentence;
 use crate::cli::shots::Retention;
 use crate::cli::usage;
@@ -352,8 +352,8 @@ fn in_words(meter: &Meter, elapsed: Duration) -> String {
     let rate = meter.frames() as f64 / elapsed.as_secs_f64().max(1e-9);
     let milliseconds = |share| meter.quantile(share).as_secs_f64() * 1e3;
     format!(
-        "{} frames, {rate:.1} a second, latency {:.1} ms (median), {:.1} ms (95 %)",
-        meter.frames(),
+        "{}, {rate:.1} a second, latency {:.1} ms (median), {:.1} ms (95 %)",
+        count(meter.frames(), "frame"),
         milliseconds(0.5),
         milliseconds(0.95)
     )

@@ -10,7 +10,7 @@ mod show;
 
 pub use purge::Retention;
 
-use super::output::date;
+use super::output::{self, date};
 use super::{Context, Exit, name_is_usage};
 use crate::store::Shot;
 use std::time::UNIX_EPOCH;
@@ -81,7 +81,7 @@ fn size(bytes: u64) -> String {
 
 /// `1 shot`, `2 shots`.
 pub fn count(shots: usize) -> String {
-    format!("{shots} shot{}", if shots == 1 { "" } else { "s" })
+    output::count(shots as u64, "shot")
 }
 
 #[cfg(test)]

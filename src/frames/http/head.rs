@@ -53,11 +53,13 @@ pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>), HttpError> {
                 return Ok((head, bytes[rest..].to_vec()));
             }
             None if count == 0 && bytes.is_empty() => {
-                return Err(HttpError::NotHttp("it is empty".into()));
+                return Err(HttpError::NoAnswer);
             }
-            None if count == 0 => return Err(HttpError::NotHttp("it is cut short".into())),
+            None if count == 0 => return Err(HttpError::NotHttp("its answer is cut short".into())),
             None if bytes.len() > MAX_HEAD => {
-                return Err(HttpError::NotHttp("its head has no end".into()));
+                return Err(HttpError::NotHttp(
+                    "the head of its answer has no end".into(),
+                ));
             }
             None => {}
         }

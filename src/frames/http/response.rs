@@ -55,16 +55,22 @@ impl<S: Read> Response<S> {
     ) -> Result<bool, HttpError> {
         let mut splitter = Splitter::default();
         let mut bytes = [0; 16 << 10];
-        let mut pictures = 0;
+        let (mut pictures, mut longer) = (0, false);
         let (mut last, mut skipped) = (Instant::now(), 0);
         loop {
             let count = match self.read(&mut bytes) {
+                // The body is longer than was said.
+                Ok(0) if pictures == 0 && !longer && splitter.lacks_more() => {
+                    (self.framing, longer) = (Framing::ToTheEnd, true);
+                    continue;
+                }
                 Ok(0) => break,
                 Ok(count) => count,
                 // The body is shorter than was said, and what was wanted of it has come.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && pictures == 1 => {
                     return Ok(true);
                 }
+                Err(_) if longer && pictures == 0 => break,
                 Err(error) => return Err(error.into()),
             };
             for picture in splitter.push(&bytes[..count]) {

@@ -189,7 +189,7 @@ fn pictures_without_an_end_marker_are_shown() {
 
 #[test]
 fn a_body_of_another_length_than_was_said_is_shown() {
-    for length in [0, PICTURE.len() + 7] {
+    for length in [0, 7, 300, PICTURE.len() - 7, PICTURE.len() + 7] {
         let camera = odd(move |_, out| {
             write!(
                 out,
