@@ -41,13 +41,19 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         test: arguments.test,
         seed: arguments.seed,
     };
-    let files = demo::folder(&options)?;
+    let files = demo::folder(&options)?.map(|file| {
+        if context.stopped() {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        Ok(file)
+    });
     atomic::write_folder(&Disk, &out, files).map_err(|error| {
         let out = out.display();
         match error.kind() {
             ErrorKind::DirectoryNotEmpty => {
                 anyhow::anyhow!("{out} is not empty; name a new or an empty folder")
             }
+            ErrorKind::Interrupted => anyhow::anyhow!("stopped: nothing was left in {out}"),
             _ => anyhow::anyhow!(
                 "cannot write {out}: {error}; check the path, the space left and the permissions"
             ),

@@ -78,14 +78,14 @@ fn may_replace(files: &dyn FileSystem, path: &Path, replace: Replace) -> io::Res
 
 /// Puts files into the folder `out`, which is made where it is missing and must hold nothing: `content` are paths in it,
 /// folders before what lies in them left to us, and their bytes. All of them are written aside and made safe before the
-/// first appears; what then appears in `out` does so in the order in which it first occurs in `content`.
+/// first appears; what then appears in `out` does so in the order in which it first occurs in `content`. An error in `content` ends it.
 ///
 /// # Errors
 /// [`io::ErrorKind::DirectoryNotEmpty`] where something is in `out`; whatever else fails leaves it empty.
 pub fn write_folder(
     files: &dyn FileSystem,
     out: &Path,
-    content: impl IntoIterator<Item = (PathBuf, Vec<u8>)>,
+    content: impl IntoIterator<Item = io::Result<(PathBuf, Vec<u8>)>>,
 ) -> io::Result<()> {
     create_folder(files, out, Access::Usual)?;
     let staging = out.join(format!(".{}{TEMPORARY}", std::process::id()));
@@ -102,7 +102,8 @@ pub fn write_folder(
     let written = (|| {
         files.create_dir(&staging, Access::Usual)?;
         let mut folders = HashSet::from([PathBuf::new()]);
-        for (path, bytes) in content {
+        for file in content {
+            let (path, bytes) = file?;
             let above: Vec<_> = path.ancestors().skip(1).collect();
             for folder in above.into_iter().rev() {
                 if folders.insert(folder.to_owned()) {
@@ -218,9 +219,9 @@ mod tests {
         }
     }
 
-    fn pictures() -> Vec<(PathBuf, Vec<u8>)> {
+    fn pictures() -> impl Iterator<Item = (PathBuf, Vec<u8>)> {
         let file = |path: &str| (PathBuf::from(path), path.as_bytes().to_vec());
-        ["a/b/1", "a/b/2", "c/3", "labels"].map(file).to_vec()
+        ["a/b/1", "a/b/2", "c/3", "labels"].into_iter().map(file)
     }
 
     #[test]
@@ -231,7 +232,7 @@ mod tests {
             disk.count_from_here();
             disk
         };
-        let run = |disk: &FaultyDisk| write_folder(disk, Path::new("/f/out"), pictures());
+        let run = |disk: &FaultyDisk| write_folder(disk, Path::new("/f/out"), pictures().map(Ok));
         let whole = prepare();
         run(&whole).unwrap();
         let survivals = Survival::all();
@@ -270,9 +271,9 @@ mod tests {
         create_folder(&disk, Path::new("/out/.77.tmp/a"), Access::Usual).unwrap();
         disk.write_new(Path::new("/out/.77.tmp/a/x"), b"half")
             .unwrap();
-        write_folder(&disk, Path::new("/out"), pictures()).unwrap();
+        write_folder(&disk, Path::new("/out"), pictures().map(Ok)).unwrap();
         assert_eq!(disk.list(Path::new("/out")).unwrap(), ["a", "c", "labels"]);
-        let again = write_folder(&disk, Path::new("/out"), pictures()).unwrap_err();
+        let again = write_folder(&disk, Path::new("/out"), pictures().map(Ok)).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::DirectoryNotEmpty);
     }
 

@@ -235,6 +235,28 @@ fn as_from_a_terminal(dir: &Directory) -> Invocation {
     }
 }
 
+/// `demo --out` drew on to the end of its pictures.
+#[cfg(unix)]
+#[test]
+fn a_demo_folder_that_is_stopped_is_left_empty() {
+    let dir = Directory::new();
+    let line = ["demo", "--out", "d", "--test", "100000"];
+    let child = as_from_a_terminal(&dir).args(line).start();
+    let begun =
+        || fs::read_dir(dir.path().join("d")).is_ok_and(|mut inside| inside.next().is_some());
+    while !begun() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let process = child.id().to_string();
+    let killed = Command::new("kill").args(["-s", "INT", &process]).status();
+    assert!(killed.unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("stopped: nothing was left in d"), "{said}");
+    assert!(!begun());
+}
+
 #[test]
 fn odd_surroundings_and_odd_pictures_work_or_are_told() {
     let dir = Directory::with_pictures(1);
