@@ -301,7 +301,8 @@ pub fn parse(text: &str, file: &str) -> Result<Vec<Label>, LabelsError> {
             None => (text, None),
         };
         let label = Label::new(name, words).map_err(|fault| {
-            let label = name.chars().take(60).collect();
+            let shown = if name.is_empty() { text } else { name };
+            let label = shown.chars().take(60).collect();
             LabelsError::Fault {
                 file: file(),
                 line,

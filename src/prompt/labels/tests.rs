@@ -90,6 +90,13 @@ fn labels_that_would_escape_a_folder_or_a_line_are_refused() {
     assert!(parse("a.b\nc..d\nС кириллицей", "labels.txt").is_ok());
 }
 
+/// It was shown as the label "".
+#[test]
+fn a_line_without_a_name_is_shown_whole() {
+    let message = refusal("cat\n=1+1\n");
+    assert!(message.contains("\"=1+1\""), "{message}");
+}
+
 #[test]
 fn lists_of_other_forms_are_told_what_they_look_like() {
     for (text, what) in [
