@@ -96,22 +96,9 @@ fn names_of_pictures_and_folders_are_seen_whole() {
         path.starts_with(NASTY),
         "the same name, once JSON is read: {path:?}"
     );
-    run(
-        &dir,
-        &[
-            &[
-                "classify",
-                "--camera",
-                &format!("dir:{NASTY}"),
-                "--frames",
-                "0",
-            ][..],
-            &with,
-        ]
-        .concat(),
-        0,
-        "",
-    );
+    let no_folder = format!("dir:{NASTY}/{NASTY}.png");
+    let watch = [&["classify", "--camera", &no_folder][..], &with].concat();
+    run(&dir, &watch, 1, SEEN);
     run(
         &dir,
         &["classify", &format!("{NASTY}/none"), "--prompt", &prompt],
