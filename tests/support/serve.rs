@@ -139,7 +139,8 @@ impl Served {
     ) -> TcpStream {
         let mut stream = TcpStream::connect(&self.host).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
+            // What is changed waits for the disk, which other programs may keep busy for a minute.
+            .set_read_timeout(Some(Duration::from_secs(300)))
             .unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         let own = self
