@@ -391,10 +391,10 @@ impl ConfigFile {
         let path = || self.path.clone();
         let bytes = match self.files.read(&self.path, MAX_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return match self.seen.load(Ordering::Relaxed) {
-                    true => Err(ConfigError::Gone { path: path() }),
-                    false => Ok(String::new()),
-                };
+                if self.seen.load(Ordering::Relaxed) {
+                    return Err(ConfigError::Gone { path: path() });
+                }
+                return Ok(String::new());
             }
             Err(source) => {
                 return Err(ConfigError::Read {
