@@ -52,20 +52,35 @@ pub enum MergeError {
 /// # Errors
 /// If there are fewer than two, or they are for different models, templates, labels or sizes.
 pub fn merge(prompts: &[(String, Prompt)], mean: Mean) -> Result<Prompt, MergeError> {
-    let [(name, first), others @ ..] = prompts else {
+    let [(_, first), others @ ..] = prompts else {
         return Err(MergeError::TooFew);
     };
     if others.is_empty() {
         return Err(MergeError::TooFew);
     }
-    for (other, prompt) in others {
-        if let Some(reason) = difference(first, prompt) {
-            return Err(MergeError::Differ {
-                name: other.clone(),
-                first: name.clone(),
-                reason,
-            });
+    let differ = |(other, _): &(String, Prompt), (first, _): &(String, Prompt), reason| {
+        let (name, first) = (other.clone(), first.clone());
+        Err(MergeError::Differ {
+            name,
+            first,
+            reason,
+        })
+    };
+    for other in others {
+        if let Some(reason) = difference(first, &other.1) {
+            return differ(other, &prompts[0], reason);
         }
+    }
+    // The first that has class means need not be the first.
+    let sizes =
+        |(_, prompt): &(String, Prompt)| Some(prompt.prototypes.as_ref()?.means.values.dim());
+    let known = prompts.iter().find(|prompt| sizes(prompt).is_some());
+    let other_size = |one: &_| {
+        let fits = |other: &&(String, Prompt)| sizes(other).is_none_or(|of| Some(of) == sizes(one));
+        prompts.iter().find(|other| !fits(other))
+    };
+    if let Some((one, other)) = known.and_then(|one| Some((one, other_size(one)?))) {
+        return differ(other, one, "their class means are of different sizes");
     }
     let deltas: Vec<&Delta> = prompts.iter().map(|(_, prompt)| &prompt.delta).collect();
     let labels = first.labels.clone();
@@ -144,9 +159,7 @@ fn difference(first: &Prompt, other: &Prompt) -> Option<&'static str> {
     } else if first.delta.shape() != other.delta.shape() || first.tuning() != other.tuning() {
         Some("they were trained in different ways")
     } else {
-        let joint = |prompt: &Prompt| prompt.prototypes.as_ref().map(|of| of.means.values.dim());
-        let differ = joint(first).zip(joint(other)).is_some_and(|(a, b)| a != b);
-        differ.then_some("their class means are of different sizes")
+        None
     }
 }
 
@@ -332,6 +345,22 @@ mod tests {
         let expected = of(&all[0].1) * 0.75;
         assert!(far(&of(&merged), &expected) < 1e-2);
         assert!(merged.calibration.is_none(), "of two kinds");
+    }
+
+    /// Where the first had none, class means of two sizes were added up, which panics.
+    #[test]
+    fn class_means_of_two_sizes_are_refused_whoever_has_them() {
+        let mut all = prompts(3, 1);
+        for (place, joint) in [(1, 8), (2, 16)] {
+            let table = Array2::from_elem((all[0].1.labels.len(), joint), 0.5);
+            let bias = Array1::zeros(table.nrows());
+            all[place].1.prototypes = Some(Prototypes::new(table.view(), table.view(), &bias));
+        }
+        let error = merge(&all, Mean::Contexts).unwrap_err().to_string();
+        assert!(
+            error.contains("box-3 and box-2") && error.contains("sizes"),
+            "{error}"
+        );
     }
 
     #[test]
