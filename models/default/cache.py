@@ -17,7 +17,7 @@ from photos import normalise
 
 def trained(path):
     """The averaged image tower of train_image.py's checkpoint."""
-    saved = torch.load(path, weights_only=False)
+    saved = torch.load(path, map_location="cpu", weights_only=False)
     tower = Clip(Config(**saved["config"])).visual
     tower.load_state_dict({key[2:]: value for key, value in saved["average"].items() if key.startswith("0.")})
     return tower.eval().to(memory_format=torch.channels_last)

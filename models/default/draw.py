@@ -34,12 +34,13 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=60_000)
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--seed", type=int, default=1, help="below 1,000,000: those from there on are for evaluation")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "vocabulary.json").write_text(json.dumps(vocabulary(args.stream)))
     pixels = np.lib.format.open_memmap(args.out / "pixels.npy", mode="w+", dtype=np.uint8, shape=(args.count, args.side, args.side, 3))
     attributes, at = np.zeros((args.count, 5), np.uint8), 0
-    for part, values in scenes(args.stream, args.side, args.count, seed=args.seed, conditions="train", reserved="skip", threads=1):
+    for part, values in scenes(args.stream, args.side, args.count, seed=args.seed, conditions="train", reserved="skip", threads=args.threads):
         pixels[at : at + len(part)], attributes[at : at + len(part)] = part, values
         at += len(part)
     assert at == args.count

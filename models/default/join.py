@@ -33,18 +33,19 @@ class Pictures:
     """Cached features with what they show."""
 
     def __init__(self, args):
+        self.device = args.device
         self.photos = Photos(args.pack, without=args.without.split(",") if args.without else ())
-        self.space = Space(args.work / "space.npz", self.photos)
+        self.space = Space(args.work / "space.npz", self.photos, device=args.device)
         saved = np.load(args.work / "space.npz")
         self.names = [line.split("|") for line in saved["synonyms"].tolist()]
         self.views = [np.load(path) for path in sorted(args.cache.glob("photos*.npy"))]
         self.logits = np.load(args.pack / "logits1.npy", mmap_mode="r")
         train = self.photos.train & (np.arange(len(self.photos.rows)) < min(self.photos.done(1), len(self.views[0])))
-        own = self.space.own.numpy()
+        own = self.space.own.cpu().numpy()
         self.of_concept = {k: np.flatnonzero(train & (own == k)) for k in np.unique(own[train & (own >= 0)])}
         self.concepts = np.array(sorted(self.of_concept))
         near = self.space.targets[self.concepts] @ self.space.targets[self.concepts].T
-        self.siblings = near.topk(min(12, len(near)), dim=1).indices.numpy()
+        self.siblings = near.topk(min(12, len(near)), dim=1).indices.cpu().numpy()
         texts, paths = saved["captions"].tolist(), saved["caption_paths"].tolist()
         number = {row["path"].split("/")[-1]: n for n, row in enumerate(self.photos.rows)}
         self.captioned = [(number[p.split("/")[-1]], t) for p, t in zip(paths, texts) if train[number[p.split("/")[-1]]]]
@@ -52,7 +53,7 @@ class Pictures:
 
     def features(self, rows):
         views = self.rng.integers(len(self.views), size=len(rows))
-        return torch.from_numpy(np.stack([self.views[v][r] for v, r in zip(views, rows)]).astype(np.float32))
+        return torch.from_numpy(np.stack([self.views[v][r] for v, r in zip(views, rows)]).astype(np.float32)).to(self.device)
 
     def named(self, size, families=24):
         """(rows, concepts): half of the pictures from families of near names, half from anywhere."""
@@ -64,9 +65,9 @@ class Pictures:
 
     def named_loss(self, say, proj, scale, size):
         rows, concepts = self.named(size)
-        own = torch.from_numpy(concepts)
+        own = torch.from_numpy(concepts).to(self.device)
         chosen = self.space.choose(own)
-        logits = torch.from_numpy(np.asarray(self.logits[rows], np.float32))
+        logits = torch.from_numpy(np.asarray(self.logits[rows], np.float32)).to(self.device)
         unclear = self.space.unclear(own, chosen, logits)
         columns, target = chosen.unique(return_inverse=True)
         said = [random.choice(TEMPLATES).format(random.choice(self.names[k]) if random.random() < 0.4 else self.names[k][0]) for k in columns.tolist()]
@@ -79,11 +80,12 @@ class Pictures:
 
     def caption_loss(self, say, proj, scale, size):
         if not self.captioned:
-            return torch.zeros(())
+            return torch.zeros((), device=self.device)
+        size = min(size, len(self.captioned))
         chosen = [self.captioned[k] for k in self.rng.choice(len(self.captioned), size, replace=False)]
         x = F.normalize(proj(self.features([row for row, _ in chosen])), dim=-1)
         scores = scale * x @ say([line for _, line in chosen]).T
-        truth = torch.arange(size)
+        truth = torch.arange(size, device=self.device)
         return (F.cross_entropy(scores, truth) + F.cross_entropy(scores.T, truth)) / 2
 
 
@@ -92,7 +94,7 @@ class Scenes:
 
     def __init__(self, args):
         drawn = Drawn(args.drawn, 1, 0)
-        self.vocabulary, self.attributes = drawn.vocabulary, torch.from_numpy(drawn.attributes.astype(np.int64))
+        self.device, self.vocabulary, self.attributes = args.device, drawn.vocabulary, torch.from_numpy(drawn.attributes.astype(np.int64))
         self.features, self.rng = np.load(args.cache / "drawn.npy"), random.Random(0)
 
     def loss(self, say, proj, scale, size):
@@ -100,8 +102,8 @@ class Scenes:
         rows = [self.rng.randrange(len(self.features)) for _ in range(size)]
         attributes = self.attributes[rows]
         lines, says = zip(*(caption(row, self.vocabulary, self.rng) for row in attributes.tolist()))
-        x = F.normalize(proj(torch.from_numpy(self.features[rows].astype(np.float32))), dim=-1)
-        right = ((attributes[:, None] == attributes[None]) | ~torch.tensor(says)[None]).all(-1).float()
+        x = F.normalize(proj(torch.from_numpy(self.features[rows].astype(np.float32)).to(self.device)), dim=-1)
+        right = ((attributes[:, None] == attributes[None]) | ~torch.tensor(says)[None]).all(-1).float().to(self.device)
         scores = scale * x @ say(list(lines)).T
         forth = F.cross_entropy(scores, right / right.sum(1, keepdim=True))
         return (forth + F.cross_entropy(scores.T, right.T / right.T.sum(1, keepdim=True))) / 2
@@ -122,7 +124,8 @@ def main(args):
     model = Clip(Config())
     model.visual = trained(args.image)
     model.visual.proj.weight.data = flattened(model.visual.proj.weight, args.flatten)
-    model.text.load_state_dict(torch.load(args.text, weights_only=True)["text"])
+    model.text.load_state_dict(torch.load(args.text, map_location="cpu", weights_only=True)["text"])
+    model.to(args.device)
     learning = torch.nn.ModuleDict({"proj": model.visual.proj, "text": model.text})
     named = [(name, weight) for name, weight in learning.named_parameters()]
     optims, average, before = optimisers(named, args.lr), Average(learning, 0.99), copy.deepcopy(learning.state_dict())
@@ -137,7 +140,7 @@ def main(args):
         told = pictures.caption_loss(say, model.visual.proj, s, 96)
         drawn = scenes.loss(say, model.visual.proj, s, 128)
         lines, targets = words.batch(256)
-        place, cosine = lesson(say(lines), targets)
+        place, cosine = lesson(say(lines), targets.to(args.device))
         (photos + 0.3 * told + args.scenes * drawn + args.words * place).backward()
         torch.nn.utils.clip_grad_norm_(learning.parameters(), 5.0)
         for optim in optims:
@@ -154,7 +157,7 @@ def main(args):
             recent = []
     after = average.module.state_dict()
     learning.load_state_dict({name: torch.lerp(before[name], after[name], args.share) for name in after})
-    torch.save({"config": model.config.as_dict(), "model": model.state_dict(), "step": step}, args.out)
+    torch.save({"config": model.config.as_dict(), "model": model.cpu().state_dict(), "step": step}, args.out)
 
 
 if __name__ == "__main__":
@@ -170,4 +173,5 @@ if __name__ == "__main__":
     parser.add_argument("--share", type=float, default=0.5, help="how much of the weights is what was learnt here; the rest is what they were")
     parser.add_argument("--flatten", type=float, default=0.25, help="power of the projection's singular values; 1 leaves them")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cuda: a GPU")
     main(parser.parse_args())

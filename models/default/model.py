@@ -56,8 +56,11 @@ class Block(nn.Module):
         batch, tokens, width = x.shape
         split = (batch, tokens, self.heads, self.head_width)
         q, k, v = (part.reshape(split).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
-        scores = (q * self.head_width**-0.5) @ k.transpose(-2, -1)
-        y = (scores if mask is None else scores + mask).softmax(dim=-1).to(v.dtype) @ v
+        if x.is_cuda:  # on processors the plain products are three times as fast
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
+        else:
+            scores = (q * self.head_width**-0.5) @ k.transpose(-2, -1)
+            y = (scores if mask is None else scores + mask).softmax(dim=-1).to(v.dtype) @ v
         return self.out_proj(y.transpose(1, 2).reshape(batch, tokens, width))
 
     def forward(self, x, mask=None):

@@ -6,16 +6,16 @@ import torch
 
 
 def orthogonal(g, steps=5):
-    """The nearest matrix with all singular values about one (Newton-Schulz, coefficients of Muon)."""
+    """The nearest matrices with all singular values about one (Newton-Schulz, coefficients of Muon): [matrices, rows, columns]."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = g.bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).float()
+    return (x.mT if tall else x).float()
 
 
 class Muon(torch.optim.Optimizer):
@@ -27,15 +27,18 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
+            alike = {}  # matrices of one size go through together
             for weight in group["params"]:
                 state = self.state[weight]
                 if "velocity" not in state:
                     state["velocity"] = torch.zeros_like(weight)
                 velocity = state["velocity"].lerp_(weight.grad, 1 - group["momentum"])
                 update = weight.grad.lerp(velocity, group["momentum"]).flatten(1)
-                update = 0.2 * max(update.shape) ** 0.5 * orthogonal(update)
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(update.view_as(weight), alpha=-group["lr"])
+                alike.setdefault(update.shape, []).append((weight, update))
+            for shape, pairs in alike.items():
+                for (weight, _), update in zip(pairs, orthogonal(torch.stack([update for _, update in pairs]))):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    weight.add_(update.view_as(weight), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
 
 
 def optimisers(named, lr, decay=0.05):
@@ -59,8 +62,8 @@ class Average:
     def update(self, module):
         self.steps += 1
         keep = min(self.decay, self.steps / (self.steps + 10))
-        for ours, theirs in zip(self.module.state_dict().values(), module.state_dict().values()):
-            if ours.is_floating_point():
-                ours.lerp_(theirs, 1 - keep)
-            else:
-                ours.copy_(theirs)
+        ours, theirs = (list(m.state_dict().values()) for m in (self.module, module))
+        floats = [k for k, value in enumerate(ours) if value.is_floating_point()]
+        torch._foreach_lerp_([ours[k] for k in floats], [theirs[k] for k in floats], 1 - keep)
+        for k in set(range(len(ours))) - set(floats):
+            ours[k].copy_(theirs[k])

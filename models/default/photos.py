@@ -45,7 +45,7 @@ class Photos:
         self.pack = pack
         index = json.loads((pack / "index.json").read_text())
         self.rows, self.views = index["rows"], index["views"]
-        self.crops = np.load(pack / "views.npy", mmap_mode="r")
+        self.crops = np.load(pack / "views.npy", mmap_mode="r") if (pack / "views.npy").exists() else None
         self.names = sorted({row["class"] for row in self.rows} - {"captioned"})
         number = {name: n for n, name in enumerate(self.names)}
         self.labels = np.array([number.get(row["class"], -1) for row in self.rows])

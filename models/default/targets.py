@@ -11,21 +11,25 @@ import torch.nn.functional as F
 class Space:
     """The concepts of space.npz as targets of the photographs."""
 
-    def __init__(self, path, photos, likely=0.05, near=0.75, above=0.3):
+    def __init__(self, path, photos, likely=0.05, near=0.75, above=0.3, device="cpu"):
         saved = np.load(path)
-        self.targets = F.normalize(torch.from_numpy(saved["targets"]), dim=-1)
-        self.above = torch.from_numpy(saved["above"])
-        self.imagenet, own = torch.from_numpy(saved["imagenet"]), saved["own"]
+        self.targets = F.normalize(torch.from_numpy(saved["targets"]), dim=-1).to(device)
+        self.above = torch.from_numpy(saved["above"]).to(device)
+        self.imagenet, own = torch.from_numpy(saved["imagenet"]).to(device), saved["own"]
         assert saved["classes"].tolist() == photos.names, "space.npz is of another pack"
-        self.of_class = torch.from_numpy(own)
-        self.own = torch.from_numpy(np.where(photos.labels >= 0, own[photos.labels], -1))
+        self.of_class = torch.from_numpy(own).to(device)
+        self.own = torch.from_numpy(np.where(photos.labels >= 0, own[photos.labels], -1)).to(device)
         self.near = self.targets @ self.targets.T > near
         self.likely, self.share_above = likely, above
-        self.places = dict(zip(saved["nouns"].tolist(), torch.from_numpy(saved["noun_targets"].astype(np.float32))))
+        self.places = dict(zip(saved["nouns"].tolist(), torch.from_numpy(saved["noun_targets"].astype(np.float32)).to(device)))
         number = {row["path"].split("/")[-1]: n for n, row in enumerate(photos.rows)}
-        self.captions = torch.from_numpy(saved["caption_targets"].astype(np.float32))
-        self.caption_of = {number[path.split("/")[-1]]: n for n, path in enumerate(saved["caption_paths"].tolist())
-                           if path.split("/")[-1] in number}
+        self.captions = F.normalize(torch.from_numpy(saved["caption_targets"].astype(np.float32)), dim=-1).to(device)
+        self.caption_of = torch.full((len(photos.rows),), -1)
+        for n, path in enumerate(saved["caption_paths"].tolist()):
+            if path.split("/")[-1] in number:
+                self.caption_of[number[path.split("/")[-1]]] = n
+        self.caption_of = self.caption_of.to(device)
+        self.likely_concepts = F.one_hot(self.imagenet, len(self.targets)).float()
 
     def nearest(self, joint, classes):
         """The nearest of some of the folders' classes."""
@@ -36,7 +40,7 @@ class Space:
         above = self.above[own].float()
         some = above.sum(1) > 0
         chosen = own.clone()
-        up = some & (torch.rand(len(own)) < self.share_above)
+        up = some & (torch.rand(len(own), device=own.device) < self.share_above)
         if up.any():
             chosen[up] = torch.multinomial(above[up], 1)[:, 0]
         return chosen
@@ -44,12 +48,11 @@ class Space:
     def unclear(self, own, chosen, logits):
         """What is neither right nor wrong of a picture: what lies above or below, means nearly the same, or may be there too."""
         mask = self.above[own] | self.near[own] | self.above[:, chosen].T
-        likely = torch.zeros_like(mask)
-        row, column = (logits.softmax(1) > self.likely).nonzero().T
-        likely[row, self.imagenet[column]] = True
-        mask |= likely | (likely.float() @ self.above.float() > 0)
-        mask[torch.arange(len(own)), own] = True
-        mask[torch.arange(len(own)), chosen] = False
+        likely = (logits.softmax(1) > self.likely).float() @ self.likely_concepts
+        mask |= (likely > 0) | (likely @ self.above.float() > 0)
+        every = torch.arange(len(own), device=own.device)
+        mask[every, own] = True
+        mask[every, chosen] = False
         return mask
 
     def losses(self, joint, rows, logits, scale, temperature=4.0):
@@ -63,12 +66,12 @@ class Space:
         guess = scale.exp() * cosine[:, self.imagenet] / temperature
         soft = F.kl_div(guess.log_softmax(1), (logits / temperature).softmax(1), reduction="batchmean")
         out = {"concepts": F.cross_entropy(scores, chosen), "concepts, soft": temperature**2 * soft}
-        pairs = [(n, self.caption_of[row]) for n, row in enumerate(rows.tolist()) if row in self.caption_of]
-        if pairs:
-            mine, theirs = torch.tensor(pairs).T
-            others = torch.randint(len(self.captions), (256,))
+        caption = self.caption_of[rows]
+        mine = (caption >= 0).nonzero()[:, 0]
+        if len(mine):
+            theirs, others = caption[mine], torch.randint(len(self.captions), (256,), device=caption.device)
             every = self.captions[torch.cat([theirs, others[~torch.isin(others, theirs)]])]
-            out["captions"] = 0.3 * F.cross_entropy(scale.exp() * joint[mine] @ every.T, torch.arange(len(mine)))
+            out["captions"] = 0.3 * F.cross_entropy(scale.exp() * joint[mine] @ every.T, torch.arange(len(mine), device=mine.device))
         return out
 
 

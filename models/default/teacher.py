@@ -31,20 +31,24 @@ def bound(model):
         node.output(0).replace(value.output(0))
 
 
-def load(path):
-    """crops uint8 [BATCH, side, side, 3] -> (pooled [BATCH, 1280], logits [BATCH, 1000])."""
-    core = ov.Core()
-    model = core.read_model(path)
+def cut(model):
+    """([pooled, logits] as a model, the side of its pictures): the softmax and what follows is left out."""
     operators = model.get_ordered_ops()
     logits = next(op for op in operators if op.get_type_name() == "Softmax").input_value(0)
     while len(logits.get_partial_shape()) != 4:
         logits = logits.get_node().input_value(0)
     pooling = next(op for op in operators if op.get_type_name() in ("AvgPool", "ReduceMean"))
-    cut = ov.Model([pooling.output(0), logits], model.get_parameters())
-    side = cut.input(0).get_partial_shape()[1].get_length()
-    cut.reshape([BATCH, side, side, 3])
-    bound(cut)
-    compiled = core.compile_model(cut, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "bf16"})
+    shorter = ov.Model([pooling.output(0), logits], model.get_parameters())
+    return shorter, shorter.input(0).get_partial_shape()[1].get_length()
+
+
+def load(path):
+    """crops uint8 [BATCH, side, side, 3] -> (pooled [BATCH, 1280], logits [BATCH, 1000])."""
+    core = ov.Core()
+    model, side = cut(core.read_model(path))
+    model.reshape([BATCH, side, side, 3])
+    bound(model)
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "bf16"})
 
     def run(crops):
         x = torch.from_numpy(crops).permute(0, 3, 1, 2).float()

@@ -147,7 +147,7 @@ def main(args):
     average = Average(nn.ModuleList([tower, heads]))
     path, step, seen, begin = args.out / "image.pt", 0, 0, time.time()
     if path.exists():
-        old = torch.load(path, weights_only=False)
+        old = torch.load(path, map_location="cpu", weights_only=False)
         tower.load_state_dict(old["tower"])
         heads.load_state_dict(old["heads"])
         average.module.load_state_dict(old["average"])

@@ -32,17 +32,18 @@ def tokenise(tokenizer, texts, longest=32):
 
 
 def encode(text, tokenizer, lines, parts=4):
-    """Unit features of texts. They run in groups of about one length, so that little is padded."""
+    """Unit features of texts, on the text tower's device. They run in groups of about one length, so that little is padded."""
+    device = text.mask.device
     rows = [torch.tensor(e.ids if len(e.ids) <= 32 else [*e.ids[:31], e.ids[-1]]) for e in tokenizer.encode_batch(lines)]
     order = sorted(range(len(rows)), key=lambda k: len(rows[k]))
     end, size, found = tokenizer.token_to_id("<|endoftext|>"), -(-len(rows) // parts), []
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16):
         for at in range(0, len(rows), size):
             group = [rows[k] for k in order[at : at + size]]
-            found.append(text(torch.nn.utils.rnn.pad_sequence(group, batch_first=True, padding_value=end)).float())
+            found.append(text(torch.nn.utils.rnn.pad_sequence(group, batch_first=True, padding_value=end).to(device)).float())
     back = torch.empty(len(rows), dtype=torch.long)
     back[torch.tensor(order)] = torch.arange(len(rows))
-    return F.normalize(torch.cat(found), dim=-1)[back]
+    return F.normalize(torch.cat(found), dim=-1)[back.to(device)]
 
 
 class Texts:
@@ -78,22 +79,23 @@ def lesson(guess, targets, scale=20.0):
     same = targets @ targets.T > 0.95
     same.fill_diagonal_(False)
     logits = (scale * guess @ targets.T).masked_fill(same, -1e4)
-    return 4 * (1 - cosine).mean() + F.cross_entropy(logits, torch.arange(len(guess))), cosine.mean().item()
+    return 4 * (1 - cosine).mean() + F.cross_entropy(logits, torch.arange(len(guess), device=guess.device)), cosine.mean().item()
 
 
 class Learner:
     """The text tower, its texts and its optimisers; one step at a time."""
 
-    def __init__(self, work, lr):
-        self.texts = Texts(work / "texts.npz")
+    def __init__(self, work, lr, device="cpu"):
+        self.device, self.texts = device, Texts(work / "texts.npz")
         self.tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
         self.text, self.steps, self.recent = Clip(Config()).text, 0, []
         begin(self.text, self.texts.tokens)
+        self.text.to(device)
         self.optims = optimisers(list(self.text.named_parameters()), lr)
 
     def step(self, batch, rate):
         lines, targets = self.texts.batch(batch)
-        loss, cosine = lesson(encode(self.text, self.tokenizer, lines), targets)
+        loss, cosine = lesson(encode(self.text, self.tokenizer, lines), targets.to(self.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.text.parameters(), 5.0)
         for optim in self.optims:
@@ -122,9 +124,9 @@ class Learner:
 def main(args):
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    learner = Learner(args.work, args.lr)
+    learner = Learner(args.work, args.lr, args.device)
     if args.start:
-        learner.load({"steps": 0, **torch.load(args.start, weights_only=True)})
+        learner.load({"steps": 0, **torch.load(args.start, map_location="cpu", weights_only=True)})
     start = time.time()
     while (progress := (time.time() - start) / (60 * args.minutes)) < 1:
         learner.step(args.batch, args.lr * min(1.0, (learner.steps + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2))
@@ -148,4 +150,5 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cuda: a GPU")
     main(parser.parse_args())
