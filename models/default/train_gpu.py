@@ -2,7 +2,8 @@
 
 Every picture lies in the GPU's memory as it came. The teacher sees several windows of each first, and the student is shown these again
 and again, mirrored, in other colours and sharper or softer (FKD, arXiv 2112.01528); small windows for `--grow` of the time, then the
-whole side. Writes a checkpoint for join.py and the cached features that join.py reads.
+whole side. Writes a checkpoint for join.py and the cached features that join.py reads. The same command goes on from its checkpoint, with
+as many seconds more; the rate then follows all of them.
 Usage: python train_gpu.py --data FOLDER --out FOLDER --seconds 300      (FOLDER from ship.py --unpack)
 """
 
@@ -193,7 +194,7 @@ def caches(tower, args, photos, pixels, taught, lesson):
 
 
 def main(args):
-    torch.manual_seed(args.seed)
+    torch.manual_seed(args.seed + int(time.time()) * (args.out / "image.pt").exists())  # other pictures than before
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     begin = time.time()
@@ -214,7 +215,20 @@ def main(args):
     both = nn.ModuleList([tower, heads])
     named = [(f"visual.{n}", p) for n, p in tower.named_parameters()] + [(f"heads.{n}", p) for n, p in heads.named_parameters()]
     optims, average = optimisers(named, args.lr), Average(both)
-    step, seen, start, recent, last = 0, 0, time.time(), [], time.time()
+    step, seen, start, path = 0, 0, time.time(), args.out / "image.pt"
+    if path.exists():
+        old = torch.load(path, map_location=DEVICE, weights_only=False)
+        for module, name in ((tower, "tower"), (heads, "heads"), (average.module, "average")):
+            module.load_state_dict(old[name])
+        for optim, state in zip(optims, old["optims"]):
+            optim.load_state_dict(state)
+        step, seen, start, average.steps = old["step"], old["seen"], start - old["seconds"], old["step"]
+
+    def keep():
+        save(path, tower=tower.state_dict(), heads=heads.state_dict(), average=average.module.state_dict(), step=step, seen=seen,
+             optims=[optim.state_dict() for optim in optims], seconds=time.time() - start, config=model.config.as_dict())
+
+    last = saved = time.time()
     history = (args.out / "history.jsonl").open("a")
     while (progress := (time.time() - start) / (begin + args.seconds - start)) < 1:
         rate = args.lr * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * min(1.0, (1 - progress) / 0.8))
@@ -243,11 +257,13 @@ def main(args):
             print(json.dumps(row), file=history, flush=True)
             say(row)
             last = time.time()
+        if time.time() - saved > 60:
+            keep()
+            saved = time.time()
     row = {"step": step, "pictures": seen, "evaluation": evaluate(average.module[0], photos, pixels, space, taught.boxes[0])}
     print(json.dumps(row), file=history, flush=True)
     say(row)
-    save(args.out / "image.pt", tower=tower.state_dict(), heads=heads.state_dict(), average=average.module.state_dict(), step=step, seen=seen,
-         seconds=time.time() - start, config=model.config.as_dict())
+    keep()
     caches(average.module[0], args, photos, pixels, taught, lesson)
     say("saved")
 
