@@ -34,7 +34,7 @@ def load(path):
 def configurations(model):
     """config.json (Hugging Face's names for CLIP) and preprocessor_config.json."""
     c = model.config
-    shared = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "projection_dim": c.embed_dim}
+    shared = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "projection_dim": c.embed_dim + c.tap_dim}
     text = {"hidden_size": c.text_width, "intermediate_size": 4 * c.text_width, "num_hidden_layers": c.text_layers,
             "num_attention_heads": c.text_heads, "max_position_embeddings": c.context_length, "vocab_size": c.vocab_size,
             "bos_token_id": c.vocab_size - 2, "eos_token_id": c.vocab_size - 1, "pad_token_id": c.vocab_size - 1, **shared}
@@ -42,7 +42,7 @@ def configurations(model):
     vision = {"hidden_size": c.vision_width, "intermediate_size": 4 * c.vision_width, "num_hidden_layers": c.vision_layers,
               "num_attention_heads": c.vision_width // c.vision_head, "image_size": c.image_size, "patch_size": 2 ** (len(c.stem) + 1),
               "num_channels": 3, "stem": stem, "pooling": "mean", **shared}
-    config = {"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": c.embed_dim,
+    config = {"model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": c.embed_dim + c.tap_dim,
               "logit_scale": model.logit_scale.exp().item(), "logit_scale_init_value": model.logit_scale.item(),
               "text_config": text, "vision_config": vision}
     preprocessor = {"image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True, "do_resize": True, "size": {"shortest_edge": c.image_size},

@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 
+TAP_SHARE = 1.4  # length of the features of the taps beside the others
+
+
 @dataclass(frozen=True)
 class Config:
     """Every size of the model; saved with a checkpoint and written to config.json at export."""
@@ -23,6 +26,8 @@ class Config:
     vision_width: int = 256
     vision_layers: int = 5
     vision_head: int = 32
+    taps: tuple = ()  # blocks after which the tokens are looked at too, 0 being the stem
+    tap_dim: int = 0  # features that come from there, behind the others; texts have zeros there
     text_width: int = 192
     text_layers: int = 4
     text_heads: int = 6
@@ -32,6 +37,11 @@ class Config:
 
     def as_dict(self):
         return asdict(self)
+
+
+def unit(x):
+    """Rows of length one, in operators that every runtime has."""
+    return x * (x * x).sum(-1, keepdim=True).clamp(min=1e-12).rsqrt()
 
 
 def quick_gelu(x):
@@ -105,6 +115,9 @@ class VisionTower(nn.Module):
             Block(c.vision_width, c.vision_width // c.vision_head) for _ in range(c.vision_layers))
         self.ln_post = nn.LayerNorm(c.vision_width)
         self.proj = nn.Linear(c.vision_width, c.embed_dim, bias=False)
+        self.taps = c.taps
+        if c.taps:
+            self.tap_proj = nn.Linear(len(c.taps) * c.vision_width, c.tap_dim)
 
     def positions(self, side):
         """The learned positions, drawn closer together where a picture has fewer tokens a side than the tower was made for."""
@@ -115,20 +128,35 @@ class VisionTower(nn.Module):
         grid = whole.T.reshape(1, -1, full, full)
         return F.interpolate(grid, size=(side, side), mode="bilinear", antialias=True).flatten(2)[0].T
 
-    def pooled(self, pictures):
-        """The mean of the tokens after the last layer norm, before the projection."""
+    def tokens(self, pictures):
+        """The tokens after the stem and after each block: a list of [batch, tokens, width]."""
         x = self.stem(pictures)
         x = x.flatten(2).transpose(1, 2) + self.positions(x.shape[-1])
         x = torch.cat([self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
+        every = [x]
         for block in self.blocks:
-            x = block(x)
+            every.append(block(every[-1]))
+        return every
+
+    def mean(self, x):
         if torch.onnx.is_in_onnx_export():
             # Picks every token: it keeps tract from turning the whole tower on its side, where nothing is recognised.
             x = x.index_select(1, torch.arange(len(self.positional_embedding) + 1))
-        return self.ln_post(x.mean(dim=1))
+        return x.mean(dim=1)
+
+    def pooled(self, pictures):
+        """The mean of the tokens after the last layer norm, before the projection."""
+        return self.ln_post(self.mean(self.tokens(pictures)[-1]))
 
     def forward(self, pictures):
-        return self.proj(self.pooled(pictures))
+        every = self.tokens(pictures)
+        features = self.proj(self.ln_post(self.mean(every[-1])))
+        if not self.taps:
+            return features
+        # What later blocks forget in favour of names: surfaces, materials, layout.
+        early = [F.layer_norm(self.mean(every[tap]), self.ln_post.normalized_shape) for tap in self.taps]
+        early = unit(self.tap_proj(torch.cat(early, dim=-1)))
+        return torch.cat([unit(features), TAP_SHARE * early], dim=-1)
 
 
 class TextTower(nn.Module):
@@ -144,7 +172,7 @@ class TextTower(nn.Module):
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(c.context_length, c.text_width))
         self.blocks = nn.ModuleList(Block(c.text_width, c.text_heads) for _ in range(c.text_layers))
         self.ln_final = nn.LayerNorm(c.text_width)
-        self.proj = nn.Linear(c.text_width, c.embed_dim, bias=False)
+        self.proj = nn.Linear(c.text_width, c.embed_dim + c.tap_dim, bias=False)
         mask = torch.full((c.context_length, c.context_length), float("-inf")).triu(1)
         self.register_buffer("mask", mask, persistent=False)
 

@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn pictures_with_wrong_labels_are_the_most_suspicious_and_hurt() {
         with_task(|task, joint| {
-            let mut set = drawn(joint, 0.8);
+            let mut set = drawn(joint, 1.0);
             let wrong = [4, 17, 30];
             for row in wrong {
                 set.labels[row] = (set.labels[row] + 1) % 3;

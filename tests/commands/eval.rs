@@ -341,7 +341,7 @@ fn a_report_in_german_says_the_same_and_nothing_in_english() {
 
 #[test]
 fn two_prompts_are_compared_in_numbers_and_on_pictures() {
-    let dir = with_demo("squeezed", 4, 3);
+    let dir = with_demo("peephole", 4, 3);
     for (name, steps) in [("short", "2"), ("long", "60")] {
         dir.ok(&format!(
             "adapt --images pictures --views 1 --steps {steps} --force -q --prompt {name}"

@@ -12,14 +12,14 @@ const QUICK: &str = "--shots 4 --views 1 --steps 20";
 #[test]
 fn nobody_needs_to_label_where_the_surest_pictures_teach_the_rest() {
     let dir = Directory::new();
-    let report = dir.ok("adapt --camera demo:infrared --unlabelled --pool 240 --json");
+    let report = dir.ok("adapt --camera demo:upside-down --unlabelled --pool 240 --json");
     let report = report.json();
     assert_eq!(report["accepted"], true);
     assert!(report["after"]["agreement"].as_f64() > report["before"]["agreement"].as_f64());
 
     dir.write("labels.txt", &label_file(&report));
-    let before = live_accuracy(&dir, "demo:infrared", &["--labels", "labels.txt"]);
-    let after = live_accuracy(&dir, "demo:infrared", &["--prompt", "default"]);
+    let before = live_accuracy(&dir, "demo:upside-down", &["--labels", "labels.txt"]);
+    let after = live_accuracy(&dir, "demo:upside-down", &["--prompt", "default"]);
     assert!(after > before, "{before} before, {after} after");
 
     // No picture was held out with its label: no accuracy is told.
