@@ -251,6 +251,7 @@ impl Shots {
             index: 0,
             label: None,
             jpeg: is_jpeg.then_some(file),
+            planes: None,
         };
         // What a phone says of place and time is not kept.
         self.add(prompt, label, &frame.to_jpeg()?)
