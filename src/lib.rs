@@ -52,7 +52,8 @@
 //!
 //! Arrays are [`ndarray`]'s and pictures are [`image`]'s, in the versions that are re-exported here.
 
-// Unsafe code is in `ops` (kernels and the memory they fill) and in `host::memory` (the map of a bundle, the heap) alone;
+// Unsafe code is in `ops` (kernels and the memory they fill), in `host::memory` (the map of a bundle, the heap) and in
+// `host::decoder_memory` (that of the H.264 decoder) alone;
 // docs/security.md has the argument of each.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -314,6 +314,10 @@ fn dispatch(Arguments { global, command }: Arguments) -> anyhow::Result<Exit> {
     if let Some(kept) = command.kept(home.root()) {
         sandbox::enter(&kept);
     }
+    #[cfg(feature = "serve")]
+    if matches!(command, Command::Serve(_)) {
+        serve::prepare_heap();
+    }
     let threads = threads(global.threads);
     match limits::check(command.need().unwrap_or(&limits::NAMING), threads) {
         Ok(()) => share_threads(threads),

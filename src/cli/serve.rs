@@ -65,6 +65,12 @@ impl Arguments {
     }
 }
 
+/// Has threads of cameras, which come and go, take no addresses of their own; to be called before any thread is started.
+pub fn prepare_heap() {
+    memory::one_arena();
+    memory::keep_little();
+}
+
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let usual = || context.home.root().join(FILE_NAME);
     if arguments.set_password {
@@ -81,8 +87,6 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     if named && matches!(config.try_exists(), Ok(false)) {
         not_yet(&config, context)?;
     }
-    // Threads of cameras would else take addresses of their own.
-    memory::one_arena();
     let settings = Settings {
         config,
         listen: arguments.listen,

@@ -18,6 +18,16 @@ pub enum CameraEvent {
     End,
 }
 
+impl CameraEvent {
+    /// For whoever keeps the picture itself: nothing that it was made from.
+    pub(super) fn without_planes(mut self) -> CameraEvent {
+        if let CameraEvent::Frame(frame) = &mut self {
+            frame.planes = None;
+        }
+        self
+    }
+}
+
 /// What can go wrong with a camera without ending its frames.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,9 +1,11 @@
 //! A frame: as a camera hands it over, and as it is looked at.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::jpeg::mended;
 use super::metadata::without_metadata;
+use super::planes::Planes;
 use super::{MAX_CAMERA_PIXELS, PictureError, decode_picture};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
@@ -25,6 +27,9 @@ pub struct Frame {
     pub label: Option<String>,
     /// The JPEG that it was decoded from, as it came, where the camera sends those.
     pub jpeg: Option<Vec<u8>>,
+    /// What it was made from, where that takes half the memory and it can be made from it again at once: who keeps the frame
+    /// for later keeps this alone.
+    pub(crate) planes: Option<Arc<RawFrame>>,
 }
 
 impl Frame {
@@ -37,12 +42,20 @@ impl Frame {
         if let Some(jpeg) = self.jpeg.as_deref().and_then(without_metadata) {
             return Ok(jpeg);
         }
-        let mut bytes = Vec::new();
-        JpegEncoder::new_with_quality(&mut bytes, KEPT_QUALITY)
-            .encode_image(&self.image)
-            .map_err(|error| PictureError::Encode(error.to_string()))?;
-        Ok(bytes)
+        kept_jpeg(&self.image)
     }
+}
+
+/// A JPEG of `image` that loses next to nothing.
+///
+/// # Errors
+/// If it is too large for one: above 65,535 pixels wide or high.
+pub fn kept_jpeg(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, KEPT_QUALITY)
+        .encode_image(image)
+        .map_err(|error| PictureError::Encode(error.to_string()))?;
+    Ok(bytes)
 }
 
 /// A frame as a camera hands it over; nothing is decoded that nobody looks at.
@@ -112,15 +125,18 @@ impl RawFrame {
 
     /// The frame that was decoded to `image`, the one of this `index` from the camera `source`.
     pub(super) fn into_frame(self, image: RgbImage, source: &str, index: u64) -> Frame {
+        let (jpeg, planes) = match self {
+            RawFrame::Jpeg(bytes) => (Some(bytes), None),
+            RawFrame::Planar { .. } => (None, Some(Arc::new(self))),
+            RawFrame::Yuyv { .. } => (None, None),
+        };
         Frame {
             image,
             source: source.to_owned(),
             index,
             label: None,
-            jpeg: match self {
-                RawFrame::Jpeg(bytes) => Some(bytes),
-                RawFrame::Yuyv { .. } | RawFrame::Planar { .. } => None,
-            },
+            jpeg,
+            planes,
         }
     }
 
@@ -136,18 +152,17 @@ impl RawFrame {
                 height,
                 data,
             } => yuyv(*width, *height, data),
-            RawFrame::Planar {
-                width,
-                height,
-                data,
-                colours,
-            } => planar(*width, *height, data, *colours),
+            RawFrame::Planar { width, height, .. } => {
+                pixels(*width, *height)?;
+                let planes = Planes::of(self).ok_or(PictureError::Truncated)?;
+                planes.picture()
+            }
         }
     }
 }
 
 /// How many pixels a camera's picture has, where they are not too many.
-fn pixels(width: u32, height: u32) -> Result<u64, PictureError> {
+pub(super) fn pixels(width: u32, height: u32) -> Result<u64, PictureError> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels > MAX_CAMERA_PIXELS {
         let limit = MAX_CAMERA_PIXELS;
@@ -182,64 +197,6 @@ fn yuyv(width: u32, height: u32, data: &[u8]) -> Result<RgbImage, PictureError> 
     RgbImage::from_raw(width, height, rgb.collect()).ok_or(PictureError::Truncated)
 }
 
-/// What 219 steps of luma and 224 of chroma come to, in 65,536ths: of Y, V in red, U and V in green, U in blue.
-const BT601: [i32; 5] = [76_309, 104_597, 25_675, 53_279, 132_201];
-const BT709: [i32; 5] = [76_309, 117_489, 13_975, 34_925, 138_438];
-/// The same of 255 steps each.
-const FULL_BT601: [i32; 5] = [65_536, 91_881, 22_554, 46_802, 116_130];
-const FULL_BT709: [i32; 5] = [65_536, 103_206, 12_276, 30_679, 121_609];
-
-impl Colours {
-    /// The shares, and the luma of black, for a picture of so many rows.
-    fn shares(self, height: u32) -> ([i32; 5], i32) {
-        let usual = match height {
-            ..720 => Matrix::Bt601,
-            _ => Matrix::Bt709,
-        };
-        match (self.range, self.matrix.unwrap_or(usual)) {
-            (Range::Limited, Matrix::Bt601) => (BT601, 16),
-            (Range::Limited, Matrix::Bt709) => (BT709, 16),
-            (Range::Full, Matrix::Bt601) => (FULL_BT601, 0),
-            (Range::Full, Matrix::Bt709) => (FULL_BT709, 0),
-        }
-    }
-}
-
-fn planar(
-    width: u32,
-    height: u32,
-    data: &[u8],
-    colours: Colours,
-) -> Result<RgbImage, PictureError> {
-    let pixels = pixels(width, height)?;
-    let (wide, high) = (width as usize, height as usize);
-    let (half_wide, half_high) = (wide.div_ceil(2), high.div_ceil(2));
-    if pixels == 0 || data.len() < wide * high + 2 * half_wide * half_high {
-        return Err(PictureError::Truncated);
-    }
-    let (luma, chroma) = data.split_at(wide * high);
-    let (u, v) = chroma.split_at(half_wide * half_high);
-    let ([y_share, v_red, u_green, v_green, u_blue], black) = colours.shares(height);
-    let mut rgb = vec![0; 3 * wide * high];
-    for (row, out) in rgb.chunks_exact_mut(3 * wide).enumerate() {
-        let luma = &luma[row * wide..][..wide];
-        let u = &u[row / 2 * half_wide..][..half_wide];
-        let v = &v[row / 2 * half_wide..][..half_wide];
-        for (column, pixel) in out.chunks_exact_mut(3).enumerate() {
-            let y = y_share * (i32::from(luma[column]) - black) + (1 << 15);
-            let (u, v) = (
-                i32::from(u[column / 2]) - 128,
-                i32::from(v[column / 2]) - 128,
-            );
-            let channels = [y + v_red * v, y - u_green * u - v_green * v, y + u_blue * u];
-            for (channel, value) in pixel.iter_mut().zip(channels) {
-                *channel = (value >> 16).clamp(0, 255) as u8;
-            }
-        }
-    }
-    RgbImage::from_raw(width, height, rgb).ok_or(PictureError::Truncated)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,6 +225,7 @@ mod tests {
                 index: 0,
                 label: None,
                 jpeg: Some(sent),
+                planes: None,
             };
             let kept = frame.to_jpeg().unwrap();
             assert!(!kept.windows(4).any(|window| window == b"Exif"));

@@ -1,12 +1,18 @@
 //! A frame that is decoded when somebody first looks at it, and never if nobody does.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::frame::RawFrame;
 use super::jpeg::mended;
 use super::metadata::without_metadata;
-use super::{Frame, PictureError};
+use super::planes::Planes;
+use super::{Frame, PictureError, cut, reuse};
+use crate::prompt::Region;
+use fast_image_resize::Resizer;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{InnerPixel, U8x3};
+use image::RgbImage;
 
 /// A frame, decoded or not yet.
 pub struct LazyFrame {
@@ -19,23 +25,84 @@ pub struct LazyFrame {
 enum State {
     Raw(RawFrame),
     Open(Arc<Frame>),
+    /// The planes of a video, half as large as the picture that is made from them, and that picture while somebody has it.
+    Planes(Arc<RawFrame>, Weak<Frame>),
 }
 
 impl LazyFrame {
     /// As it came from the camera `source`.
     pub fn raw(raw: RawFrame, source: &str, index: u64) -> LazyFrame {
+        let state = match raw {
+            RawFrame::Planar { .. } => State::Planes(Arc::new(raw), Weak::new()),
+            raw => State::Raw(raw),
+        };
         LazyFrame {
             index,
             source: source.to_owned(),
-            state: Mutex::new(State::Raw(raw)),
+            state: Mutex::new(state),
         }
     }
 
-    /// The frame, where it was decoded already.
+    /// A frame that was decoded. Of one that was made from `planes` these alone are kept, and it is made again where it is
+    /// asked for when nobody has it any more.
+    pub(crate) fn of(frame: &Arc<Frame>, planes: Option<Arc<RawFrame>>) -> LazyFrame {
+        LazyFrame {
+            index: frame.index,
+            source: frame.source.clone(),
+            state: Mutex::new(match planes {
+                Some(planes) => State::Planes(planes, Arc::downgrade(frame)),
+                None => State::Open(Arc::clone(frame)),
+            }),
+        }
+    }
+
+    /// The frame, where it was decoded already and is there still.
     pub fn opened(&self) -> Option<Arc<Frame>> {
         match &*self.locked() {
             State::Open(frame) => Some(Arc::clone(frame)),
+            State::Planes(_, frame) => frame.upgrade(),
             State::Raw(_) => None,
+        }
+    }
+
+    /// Its planes, where it is a video's and the picture need not be made from them first.
+    fn planes(&self) -> Option<Arc<RawFrame>> {
+        match &*self.locked() {
+            State::Planes(planes, _) => Some(Arc::clone(planes)),
+            State::Open(_) | State::Raw(_) => None,
+        }
+    }
+
+    /// Its width in pixels.
+    ///
+    /// # Errors
+    /// Those of [`LazyFrame::open`].
+    pub fn width(&self) -> Result<u32, PictureError> {
+        match self.planes().as_deref().and_then(Planes::of) {
+            Some(planes) => Ok(planes.width),
+            None => Ok(self.open()?.image.width()),
+        }
+    }
+
+    /// What `region` holds of it; no more than that is made of a video.
+    ///
+    /// # Errors
+    /// Those of [`LazyFrame::open`]; if the region reaches beyond it.
+    pub fn part(&self, region: &Region) -> Result<RgbImage, PictureError> {
+        match self.planes().as_deref().and_then(Planes::of) {
+            Some(planes) => planes.part(region.within(planes.width, planes.height)?),
+            None => Ok(cut(&self.open()?.image, region)?),
+        }
+    }
+
+    /// It at a `width` in pixels that is less than it has.
+    ///
+    /// # Errors
+    /// Those of [`LazyFrame::open`].
+    pub fn narrower(&self, width: u32) -> Result<RgbImage, PictureError> {
+        match self.planes().as_deref().and_then(Planes::of) {
+            Some(planes) => planes.narrower(width),
+            None => Ok(narrower(&self.open()?.image, width)),
         }
     }
 
@@ -43,6 +110,7 @@ impl LazyFrame {
     pub fn is_jpeg(&self) -> bool {
         match &*self.locked() {
             State::Open(frame) => frame.jpeg.is_some(),
+            State::Planes(..) => false,
             State::Raw(raw) => matches!(raw, RawFrame::Jpeg(_)),
         }
     }
@@ -55,6 +123,21 @@ impl LazyFrame {
         let mut state = self.locked();
         let raw = match &mut *state {
             State::Open(frame) => return Ok(Arc::clone(frame)),
+            State::Planes(planes, opened) => {
+                if let Some(frame) = opened.upgrade() {
+                    return Ok(frame);
+                }
+                let frame = Arc::new(Frame {
+                    image: planes.decode()?,
+                    source: self.source.clone(),
+                    index: self.index,
+                    label: None,
+                    jpeg: None,
+                    planes: None,
+                });
+                *opened = Arc::downgrade(&frame);
+                return Ok(frame);
+            }
             State::Raw(raw) => raw,
         };
         raw.make_whole();
@@ -84,14 +167,46 @@ impl LazyFrame {
     }
 }
 
-impl From<Arc<Frame>> for LazyFrame {
-    fn from(frame: Arc<Frame>) -> LazyFrame {
-        LazyFrame {
-            index: frame.index,
-            source: frame.source.clone(),
-            state: Mutex::new(State::Open(frame)),
+impl Drop for LazyFrame {
+    /// Leaves its planes to the next.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::Planes(planes, _) = state {
+            let gone = RawFrame::Jpeg(Vec::new());
+            let planes = std::mem::replace(planes, Arc::new(gone));
+            if let Some(RawFrame::Planar { data, .. }) = Arc::into_inner(planes) {
+                reuse::put(data);
+            }
         }
     }
+}
+
+impl From<Arc<Frame>> for LazyFrame {
+    fn from(frame: Arc<Frame>) -> LazyFrame {
+        LazyFrame::of(&frame, None)
+    }
+}
+
+/// `image` at a width of `width` pixels, which is less than it has.
+pub fn narrower(image: &RgbImage, width: u32) -> RgbImage {
+    let (from_width, from_height) = image.dimensions();
+    let height = height_at(width, (from_width, from_height));
+    let resized = (|| {
+        let from = TypedImageRef::<U8x3>::from_buffer(from_width, from_height, image.as_raw());
+        let mut to = TypedImage::<U8x3>::new(width, height);
+        Resizer::new()
+            .resize_typed(&from.ok()?, &mut to, None)
+            .ok()?;
+        RgbImage::from_raw(width, height, U8x3::components(to.pixels()).to_vec())
+    })();
+    // What cannot be resized is no picture, and is shown as it is.
+    resized.unwrap_or_else(|| image.clone())
+}
+
+/// The height of a picture of such a size at another width.
+pub(super) fn height_at(width: u32, (from_width, from_height): (u32, u32)) -> u32 {
+    let height = (u64::from(from_height) * u64::from(width) / u64::from(from_width.max(1))).max(1);
+    u32::try_from(height).unwrap_or(from_height)
 }
 
 impl fmt::Debug for LazyFrame {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::frame::RawFrame;
-use super::{Delivery, FramesError};
+use super::{Delivery, FramesError, reuse};
 
 /// Captures until the stream ends for good (`Ok`) or fails. It hands each frame to the sink, and ends when the sink
 /// wants no more.
@@ -130,7 +130,9 @@ impl Sink {
             return false;
         }
         state.captured += 1;
-        state.newest = Some(frame);
+        if let Some(RawFrame::Planar { data, .. }) = state.newest.replace(frame) {
+            reuse::put(data);
+        }
         self.shared.changed.notify_all();
         true
     }

@@ -12,12 +12,12 @@ mod event;
 mod folder;
 mod folder_camera;
 mod folder_changes;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod glance;
 #[doc(hidden)]
 pub mod http;
 mod jpeg;
-mod lazy;
+pub(crate) mod lazy;
 #[doc(hidden)]
 pub mod live;
 pub mod metadata;
@@ -26,8 +26,10 @@ pub mod mjpeg;
 mod options;
 mod pace;
 pub mod picture;
+pub(crate) mod planes;
 #[doc(hidden)]
 pub mod reduced;
+pub(crate) mod reuse;
 #[cfg(feature = "rtsp")]
 pub mod rtsp;
 mod scan;

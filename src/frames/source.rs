@@ -359,7 +359,7 @@ impl Frames {
     /// # Errors
     /// If there will be no more frames though the stream has not ended.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<CameraEvent, FramesError> {
-        self.next_if(stop, &mut |_| true)
+        Ok(self.next_if(stop, &mut |_| true)?.without_planes())
     }
 
     /// The same, but a frame is decoded only where it is `wanted`, and is [`CameraEvent::Passed`] else.
@@ -441,6 +441,7 @@ impl Stream {
                         index: *next - 1,
                         label: None,
                         jpeg: None,
+                        planes: None,
                     })
                 }
                 FolderEvent::Arrival(Arrival::Unusable(error)) => {

@@ -1,6 +1,9 @@
 //! Labelled pictures of a prompt: kept, listed, moved to another label, taken back. Each is on the disk before it is
 //! confirmed. The home folder does the work; here they have ids, and whoever listens hears of changes.
 
+mod error;
+mod ledger;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -10,70 +13,15 @@ use super::cameras::{NoLabels, labels_of};
 use super::changes::{now, seconds};
 use super::config::ShotsConfig;
 use super::events::{Event, Events, PromptAct, PromptChange, ShotAct, ShotChange};
-use crate::frames::{Frame, MAX_PIXELS, PictureError, decode_picture};
+use crate::frames::{Frame, MAX_PIXELS, decode_picture};
 use crate::prompt::labels::{self, same_name};
 use crate::prompt::{Label, LabelFault, LabelsError};
 use crate::store::{Home, Shot, StoreError};
+pub use error::ShotsError;
+use ledger::Ledger;
 
 /// How many of the last shots can be taken back.
 const UNDO: usize = 200;
-
-/// Why shots or labels stay as they are.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShotsError {
-    /// The label is none of the prompt's.
-    #[error("the prompt {prompt} has no label {label:?}: add it first")]
-    NoLabel {
-        /// The prompt.
-        prompt: String,
-        /// The label.
-        label: String,
-    },
-    /// The prompt has as many shots as it may have.
-    #[error(
-        "the prompt {prompt} has {pictures} pictures of {megabytes} MB together, as many as [shots] allows: remove some, or allow more there"
-    )]
-    Full {
-        /// The prompt.
-        prompt: String,
-        /// How many it has.
-        pictures: usize,
-        /// And their bytes, in millions.
-        megabytes: u64,
-    },
-    /// There is no such shot.
-    #[error("the prompt {prompt} has no shot {id:?}: it may have been removed meanwhile")]
-    NoShot {
-        /// The prompt.
-        prompt: String,
-        /// The shot's id.
-        id: String,
-    },
-    /// Nothing that was kept here is left to take back.
-    #[error("nothing is left to take back")]
-    NothingToUndo,
-    /// A label cannot have this name.
-    #[error("{label:?} cannot be a label: {fault}")]
-    Name {
-        /// The name.
-        label: String,
-        /// What is wrong with it.
-        fault: LabelFault,
-    },
-    /// The labels cannot be used together.
-    #[error("{0}")]
-    Labels(LabelsError),
-    /// The picture cannot be used.
-    #[error(transparent)]
-    Picture(#[from] PictureError),
-    /// The home folder refuses.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The labels there are cannot be read.
-    #[error(transparent)]
-    NoLabels(#[from] NoLabels),
-}
 
 /// A shot with what is known of it.
 #[derive(Clone, Debug, Serialize)]
@@ -110,6 +58,8 @@ pub struct Shots {
     kept: Mutex<Vec<(String, Shot)>>,
     /// Held while labels are changed.
     turn: Mutex<()>,
+    /// How many there are; held while one is kept.
+    ledger: Mutex<Ledger>,
     /// How many there may be.
     limits: Mutex<ShotsConfig>,
 }
@@ -122,6 +72,7 @@ impl Shots {
             events,
             kept: Mutex::default(),
             turn: Mutex::default(),
+            ledger: Mutex::default(),
             limits: Mutex::default(),
         }
     }
@@ -132,20 +83,26 @@ impl Shots {
     }
 
     /// Refuses a shot of `bytes` where the prompt has as many as it may have.
-    fn room_for(&self, prompt: &str, bytes: usize) -> Result<(), ShotsError> {
+    fn room_for(&self, ledger: &mut Ledger, prompt: &str, bytes: usize) -> Result<(), ShotsError> {
         let (most, most_bytes) = {
             let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
             (limits.pictures, limits.bytes)
         };
-        let shots = self.home.shots_in(&self.home.shots_folder(prompt)?)?;
-        let lengths = shots.iter().filter_map(|shot| shot.path.metadata().ok());
-        let kept: u64 = lengths.map(|metadata| metadata.len()).sum();
-        if shots.len() < most && kept + bytes as u64 <= most_bytes {
+        let fits = |(shots, kept): (usize, u64)| {
+            shots < most && kept.saturating_add(bytes as u64) <= most_bytes
+        };
+        if fits(ledger.count(&self.home, prompt)?) {
+            return Ok(());
+        }
+        // None is refused for what is only remembered.
+        ledger.forget(prompt);
+        let (pictures, kept) = ledger.count(&self.home, prompt)?;
+        if fits((pictures, kept)) {
             return Ok(());
         }
         Err(ShotsError::Full {
             prompt: prompt.into(),
-            pictures: shots.len(),
+            pictures,
             megabytes: kept / 1_000_000,
         })
     }
@@ -218,8 +175,13 @@ impl Shots {
     /// If the prompt has no such label or as many shots as it may have, or it cannot be written: then there is no such shot.
     pub fn add(&self, prompt: &str, label: &str, jpeg: &[u8]) -> Result<ShotInfo, ShotsError> {
         let label = self.known(prompt, label)?;
-        self.room_for(prompt, jpeg.len())?;
-        let shot = self.home.add_shot(prompt, &label, jpeg)?;
+        let (shot, of_label) = {
+            let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            self.room_for(&mut ledger, prompt, jpeg.len())?;
+            let shot = self.home.add_shot(prompt, &label, jpeg)?;
+            let of_label = ledger.add(&self.home, prompt, &shot, jpeg.len());
+            (shot, of_label)
+        };
         let info = ShotInfo {
             id: shot.number.to_string(),
             label: label.clone(),
@@ -234,7 +196,13 @@ impl Shots {
                 kept.remove(0);
             }
         }
-        self.tell(prompt, ShotAct::Added, vec![info.id.clone()], &label);
+        self.tell_with(
+            prompt,
+            ShotAct::Added,
+            vec![info.id.clone()],
+            &label,
+            of_label,
+        );
         Ok(info)
     }
 
@@ -251,6 +219,7 @@ impl Shots {
             index: 0,
             label: None,
             jpeg: is_jpeg.then_some(file),
+            planes: None,
         };
         // What a phone says of place and time is not kept.
         self.add(prompt, label, &frame.to_jpeg()?)
@@ -468,12 +437,17 @@ impl Shots {
 
     fn tell(&self, prompt: &str, what: ShotAct, ids: Vec<String>, label: &str) {
         let all = self.all(prompt).unwrap_or_default();
+        let shots = all.iter().filter(|(_, shot)| shot.label == label).count();
+        self.tell_with(prompt, what, ids, label, shots);
+    }
+
+    fn tell_with(&self, prompt: &str, what: ShotAct, ids: Vec<String>, label: &str, shots: usize) {
         self.events.send(Event::Shot(ShotChange {
             prompt: prompt.to_owned(),
             what,
             ids,
             label: label.to_owned(),
-            shots: all.iter().filter(|(_, shot)| shot.label == label).count(),
+            shots,
         }));
     }
 }

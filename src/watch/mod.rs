@@ -33,7 +33,7 @@ use ndarray::Array1;
 use crate::classifier::{Answer, Classifier};
 use crate::clip::ModelError;
 use crate::frames::{
-    CameraEvent, CameraProblem, CaptureCounts, Frame, Frames, FramesError, LazyFrame,
+    CameraEvent, CameraProblem, CaptureCounts, Frame, Frames, FramesError, LazyFrame, reuse,
 };
 use crate::prompt::{Region, RegionError};
 use lookout::Lookout;
@@ -305,10 +305,11 @@ impl<'a> Watch<'a> {
         }
         if self.pending.is_none() {
             match self.wait(stop)? {
-                CameraEvent::Frame(frame) => {
+                CameraEvent::Frame(mut frame) => {
+                    let planes = frame.planes.take();
                     let frame: Arc<Frame> = frame.into();
                     if let Some(observer) = self.observer {
-                        observer(Arc::clone(&frame).into());
+                        observer(LazyFrame::of(&frame, planes));
                     }
                     self.pending = Some(Pending::Frame(frame));
                 }
@@ -377,7 +378,9 @@ impl<'a> Watch<'a> {
             return Ok(Event::Named(Box::new(named)));
         }
         self.finish_frame();
-        Ok(Event::Still(whole.index))
+        let index = whole.index;
+        reuse::put_frame(whole);
+        Ok(Event::Still(index))
     }
 
     fn finish_frame(&mut self) {

@@ -87,6 +87,7 @@ impl<'a> Part<'a> {
             index: frame.index,
             label: frame.label.clone(),
             jpeg: None,
+            planes: None,
         }))
     }
 

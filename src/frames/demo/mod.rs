@@ -166,6 +166,7 @@ pub fn stream(conditions: Vec<usize>, seed: u64) -> impl Iterator<Item = Frame> 
             index,
             label: Some(CLASSES[spec.class].to_owned()),
             jpeg: None,
+            planes: None,
         }
     })
 }

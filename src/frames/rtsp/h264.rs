@@ -1,9 +1,14 @@
 //! H.264 to pictures, by Cisco's decoder, which is built with this program.
 
+use super::turns::Turn;
 use crate::frames::frame::{Colours, Matrix, Range, RawFrame};
+use crate::frames::reuse;
+#[cfg(target_os = "linux")]
+use crate::host::decoder_memory;
 use h264_reader::nal::sps::SeqParameterSet;
 use h264_reader::nal::{Nal, RefNal};
 use openh264::formats::YUVSource;
+use std::marker::PhantomData;
 
 /// Units of an access unit: slices, of a key frame or not, and what the sequence is like.
 const SLICE: u8 = 1;
@@ -15,6 +20,8 @@ pub struct Decoder {
     decoder: Option<openh264::decoder::Decoder>,
     /// As the last parameter set says, which the decoder does not tell.
     colours: Colours,
+    /// What it needs for a picture is given back on the thread that it was allocated on.
+    _here: PhantomData<*const ()>,
 }
 
 impl Decoder {
@@ -22,6 +29,7 @@ impl Decoder {
         Decoder {
             decoder: None,
             colours: Colours::default(),
+            _here: PhantomData,
         }
     }
 
@@ -38,8 +46,18 @@ impl Decoder {
                 empty.insert(fresh)
             }
         };
+        let _turn = Turn::take();
+        #[cfg(target_os = "linux")]
+        decoder_memory::lend_scratch();
         match decoder.decode(frame) {
-            Ok(picture) => Ok(picture.and_then(|picture| planes(&picture, self.colours))),
+            Ok(None) => Ok(None),
+            Ok(Some(picture)) => {
+                let planes = planes(&picture, self.colours);
+                // All that came is decoded.
+                #[cfg(target_os = "linux")]
+                decoder_memory::take_scratch_back();
+                Ok(planes)
+            }
             Err(error) => {
                 self.decoder = None;
                 Err(error.to_string())
@@ -91,8 +109,8 @@ fn colours(frame: &[u8]) -> Option<Colours> {
 fn planes(picture: &impl YUVSource, colours: Colours) -> Option<RawFrame> {
     let (width, height) = picture.dimensions();
     let (y, u, v) = picture.strides();
-    let mut data = Vec::with_capacity(width * height * 3 / 2 + width + height);
     let half = (width.div_ceil(2), height.div_ceil(2));
+    let mut data = reuse::empty(width * height + 2 * half.0 * half.1);
     for (plane, stride, (width, height)) in [
         (picture.y(), y, (width, height)),
         (picture.u(), u, half),
@@ -205,6 +223,20 @@ mod tests {
         let found = hashes(stream);
         assert!(found.iter().all(|hash| expected.contains(&hash.as_str())));
         assert!(found.len() >= 7, "{}", found.len());
+    }
+
+    #[test]
+    fn what_is_of_no_use_between_two_pictures_is_not_kept_by_the_decoder() {
+        let stream = include_bytes!("../../../tests/fixtures/rtsp/testsrc.h264");
+        let mut decoder = Decoder::new();
+        decoder.decode(stream).unwrap().unwrap();
+        #[cfg(target_os = "linux")]
+        {
+            // Packets alone are 3 MiB: build.rs has told the linker of the decoder's functions.
+            assert!(decoder_memory::take_scratch_back() >= 3 << 20);
+            drop(decoder);
+            assert_eq!(decoder_memory::take_scratch_back(), 0);
+        }
     }
 
     #[test]

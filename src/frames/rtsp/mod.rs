@@ -5,6 +5,7 @@ mod choice;
 mod error;
 mod h264;
 mod h265;
+mod turns;
 
 pub use error::RtspError;
 pub use h265::ffmpeg_is_installed;

@@ -10,7 +10,7 @@ mod tests;
 mod thread;
 
 pub use naming::{NoLabels, labels_of};
-pub use picture::{Jpeg, Picture, narrower};
+pub use picture::{Jpeg, Picture};
 pub use state::{CameraState, Named, Phase, RegionState, Scored};
 
 use std::collections::BTreeMap;

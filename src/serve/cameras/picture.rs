@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fast_image_resize::images::Image;
-use fast_image_resize::{PixelType, Resizer};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
-use crate::frames::{Frame, LazyFrame, PictureError, cut};
+use crate::frames::frame::kept_jpeg;
+use crate::frames::lazy::narrower;
+use crate::frames::{Frame, LazyFrame, PictureError};
 use crate::prompt::Region;
 
 /// The quality of the JPEGs that viewers get, of 100.
@@ -66,15 +66,7 @@ impl Picture {
         let Some(region) = region else {
             return self.frame.to_jpeg();
         };
-        let whole = self.frame.open()?;
-        let part = Frame {
-            image: cut(&whole.image, region)?,
-            source: whole.source.clone(),
-            index: whole.index,
-            label: whole.label.clone(),
-            jpeg: None,
-        };
-        part.to_jpeg()
+        kept_jpeg(&self.frame.part(region)?)
     }
 
     /// A JPEG of `region`, or of all of it, at most `width` pixels wide.
@@ -85,7 +77,7 @@ impl Picture {
         let view = View {
             region: region.map(Region::to_string),
             width: match width {
-                Some(width) if width < self.frame.open()?.image.width() => Some(width),
+                Some(width) if width < self.frame.width()? => Some(width),
                 _ => None,
             },
         };
@@ -106,13 +98,11 @@ impl Picture {
         if region.is_none() && width.is_none() && self.frame.is_jpeg() {
             return self.frame.to_jpeg();
         }
-        let whole = self.frame.open()?;
-        let image = &whole.image;
         match (region, width) {
-            (None, None) => encoded(image),
-            (None, Some(width)) => encoded(&narrower(image, width)),
+            (None, None) => encoded(&self.frame.open()?.image),
+            (None, Some(width)) => encoded(&self.frame.narrower(width)?),
             (Some(region), width) => {
-                let part = cut(image, region)?;
+                let part = self.frame.part(region)?;
                 match width.filter(|width| *width < part.width()) {
                     Some(width) => encoded(&narrower(&part, width)),
                     None => encoded(&part),
@@ -128,27 +118,6 @@ fn encoded(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
         .encode_image(image)
         .map_err(|error| PictureError::Encode(error.to_string()))?;
     Ok(bytes)
-}
-
-/// `image` at a width of `width` pixels, which is less than it has.
-pub fn narrower(image: &RgbImage, width: u32) -> RgbImage {
-    let (from_width, from_height) = image.dimensions();
-    let height = (u64::from(from_height) * u64::from(width) / u64::from(from_width.max(1))).max(1);
-    let height = u32::try_from(height).unwrap_or(from_height);
-    let resized = (|| {
-        let from = Image::from_vec_u8(
-            from_width,
-            from_height,
-            image.as_raw().clone(),
-            PixelType::U8x3,
-        )
-        .ok()?;
-        let mut to = Image::new(width, height, PixelType::U8x3);
-        Resizer::new().resize(&from, &mut to, None).ok()?;
-        RgbImage::from_raw(width, height, to.into_vec())
-    })();
-    // What cannot be resized is no picture, and is shown as it is.
-    resized.unwrap_or_else(|| image.clone())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::naming::{Namer, Stamp, stamp};
 use super::state::{Named, Phase, top};
 use super::{CameraView, Common, Sharing};
-use crate::frames::{CaptureCounts, Frames, LazyFrame};
+use crate::frames::{CaptureCounts, Frames, LazyFrame, reuse};
 use crate::serve::changes::{Change, now};
 use crate::serve::config::WHOLE;
 use crate::serve::events::{Event, PromptAct, PromptChange};
@@ -196,7 +196,12 @@ impl Session<'_> {
         let mut keepers = HashMap::new();
         loop {
             match watch.next(&stop)? {
-                watch::Event::Named(named) => self.named(&named, &mut keepers),
+                watch::Event::Named(named) => {
+                    self.named(&named, &mut keepers);
+                    let watch::Named { frame, whole, .. } = *named;
+                    drop(frame);
+                    reuse::put_frame(whole);
+                }
                 watch::Event::Liveness(Liveness::Frozen(_)) => {
                     self.frozen.set(true);
                     let said = "it sends the very same picture again and again";

@@ -121,3 +121,36 @@ fn a_prompt_takes_no_more_shots_than_it_may_have_and_loses_none() {
     shots.remove("things", &["1".into()]).unwrap();
     shots.add("things", "cup", &[3; 60]).unwrap();
 }
+
+#[test]
+fn keeping_many_reads_no_folder_again_and_what_others_remove_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let shots = Shots::new(Home::new(dir.path()), Events::default());
+    let labels = ["mug", "cup"].map(|name| Label::new(name, None).unwrap());
+    shots.set_labels("things", &labels).unwrap();
+    let mut limits = ShotsConfig::default();
+    (limits.pictures, limits.bytes) = (300, 1 << 30);
+    shots.bound(limits);
+    for number in 0..300 {
+        let label = ["mug", "cup"][number % 2];
+        shots.add("things", label, &[1; 10]).unwrap();
+    }
+    let read = shots.ledger.lock().unwrap().read;
+    assert_eq!(read, 0, "each was counted as it was kept");
+    let full = |shots: &Shots| shots.add("things", "mug", &[1; 10]).is_err();
+    assert!(full(&shots));
+    // What another program does is seen, and who starts anew counts what there is.
+    let path = shots.find("things", "7").unwrap().path;
+    std::fs::remove_file(&path).unwrap();
+    shots.add("things", "mug", &[1; 10]).unwrap();
+    assert!(full(&shots));
+    std::fs::write(path.with_file_name("000400.jpg"), [1; 10]).unwrap();
+    shots.remove("things", &["9".into()]).unwrap();
+    assert!(full(&shots));
+    shots.remove("things", &["11".into()]).unwrap();
+    let again = Shots::new(Home::new(dir.path()), Events::default());
+    again.bound(shots.limits.lock().unwrap().clone());
+    again.add("things", "cup", &[1; 10]).unwrap();
+    assert!(full(&again) && full(&shots));
+    assert_eq!(again.all("things").unwrap().len(), 300);
+}

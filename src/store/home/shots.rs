@@ -63,21 +63,10 @@ impl Home {
     /// If a folder cannot be read.
     pub fn shots_in(&self, folder: &Path) -> Result<Vec<Shot>, StoreError> {
         let mut shots = Vec::new();
-        for name in self.names_in(folder)? {
-            if name.starts_with('.') || name == LABELS_FILE || name == REGIONS_FILE {
-                continue;
-            }
-            let label_folder = folder.join(&name);
-            let files = match self.names_in(&label_folder) {
-                // A file that somebody put beside the label folders.
-                Err(StoreError::Disk(DiskError::Read { source, .. }))
-                    if source.kind() == io::ErrorKind::NotADirectory =>
-                {
-                    continue;
-                }
-                files => files?,
-            };
-            let label = label_of(&name);
+        for label_folder in self.label_folders(folder)? {
+            let name = label_folder.file_name().unwrap_or_default();
+            let label = label_of(&name.to_string_lossy());
+            let files = self.files_of_label(&label_folder)?;
             shots.extend(files.iter().filter_map(|file| {
                 Some(Shot {
                     number: number_of(file)?,
@@ -90,6 +79,54 @@ impl Home {
         Ok(shots)
     }
 
+    /// The folders of labels in `folder`, and what else somebody put beside them.
+    pub(crate) fn label_folders(&self, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        let mut names = self.names_in(folder)?;
+        names.retain(|name| !name.starts_with('.') && name != LABELS_FILE && name != REGIONS_FILE);
+        Ok(names.iter().map(|name| folder.join(name)).collect())
+    }
+
+    /// The names in the folder of a label; none where it is a file.
+    fn files_of_label(&self, folder: &Path) -> Result<Vec<String>, StoreError> {
+        match self.names_in(folder) {
+            Err(StoreError::Disk(DiskError::Read { source, .. }))
+                if source.kind() == io::ErrorKind::NotADirectory =>
+            {
+                Ok(Vec::new())
+            }
+            files => files,
+        }
+    }
+
+    /// How many shots the folder of a label has, and their bytes.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn count_shots(&self, folder: &Path) -> Result<(usize, u64), StoreError> {
+        let mut files = self.files_of_label(folder)?;
+        files.retain(|file| number_of(file).is_some());
+        let sizes = files
+            .iter()
+            .filter_map(|file| self.files.size(&folder.join(file)).ok());
+        Ok((files.len(), sizes.sum()))
+    }
+
+    /// When something was last added to the folder of a label, or removed from it; none where that is not known.
+    pub(crate) fn label_changed(&self, folder: &Path) -> Option<SystemTime> {
+        self.files.modified(folder).ok()
+    }
+
+    /// The number of the newest shot in `folder`; 0 where there is none.
+    fn newest_in(&self, folder: &Path) -> Result<u64, StoreError> {
+        let mut newest = 0;
+        for label_folder in self.label_folders(folder)? {
+            let files = self.files_of_label(&label_folder)?;
+            let numbers = files.iter().filter_map(|file| number_of(file));
+            newest = numbers.fold(newest, u64::max);
+        }
+        Ok(newest)
+    }
+
     /// Keeps `picture`, the bytes of a JPEG file, as the newest shot of `label` for the prompt `name`.
     ///
     /// # Errors
@@ -100,8 +137,7 @@ impl Home {
         let folder = shots.join(folder_name(label));
         self.create_folder(&folder, Access::Owner)?;
         atomic::clean(&*self.files, &folder);
-        let newest = self.shots_in(&shots)?.last().map_or(0, |shot| shot.number);
-        let number = newest + 1;
+        let number = self.newest_in(&shots)? + 1;
         let path = folder.join(file_name(number));
         self.write(&path, picture, Access::Owner).inspect_err(|_| {
             // Written, but not for certain: a shot that was refused must not turn up later.

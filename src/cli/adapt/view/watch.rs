@@ -119,6 +119,7 @@ fn kept_frame(index: u64, path: &Path) -> Option<Frame> {
         index,
         label: None,
         jpeg: jpeg.then(|| std::fs::read(path).ok()).flatten(),
+        planes: None,
     })
 }
 
@@ -245,6 +246,7 @@ impl Watcher<'_> {
                 index: whole.index,
                 label: whole.label.clone(),
                 jpeg: None,
+                planes: None,
             }),
         };
         let classifier = &self.in_use.classifier;
