@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from cache import trained
 from captions import caption
 from model import Clip, Config
-from optim import Average, optimisers
+from optim import Average, descend, optimisers
 from photos import Photos
 from targets import Drawn, Space
 from train_text import TEMPLATES, Texts, encode, lesson
@@ -142,12 +142,7 @@ def main(args):
         lines, targets = words.batch(256)
         place, cosine = lesson(say(lines), targets.to(args.device))
         (photos + 0.3 * told + args.scenes * drawn + args.words * place).backward()
-        torch.nn.utils.clip_grad_norm_(learning.parameters(), 5.0)
-        for optim in optims:
-            for group in optim.param_groups:
-                group["lr"] = rate
-            optim.step()
-            optim.zero_grad()
+        descend(optims, learning.parameters(), rate)
         average.update(learning)
         step += 1
         recent.append((photos.item(), right, told.item(), drawn.item(), cosine))

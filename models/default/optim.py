@@ -52,6 +52,16 @@ def optimisers(named, lr, decay=0.05):
     return [Muon(matrices, lr=lr, weight_decay=decay), torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
 
 
+def descend(optims, weights, rate):
+    """One step of each optimiser at a rate, along gradients of length 5 at most, which are then forgotten."""
+    torch.nn.utils.clip_grad_norm_(weights, 5.0)
+    for optim in optims:
+        for group in optim.param_groups:
+            group["lr"] = rate
+        optim.step()
+        optim.zero_grad()
+
+
 class Average:
     """The moving average of a module's weights and statistics."""
 

@@ -1,7 +1,7 @@
 """Trains the image tower on one GPU, in seconds that are given: the lessons of train_image.py on thousands of pictures at a time.
 
 Every picture lies in the GPU's memory as it came. The teacher sees several windows of each first, and the student is shown these again
-and again, mirrored, in other colours and sharper or softer (FKD, arXiv 2112.01528); small windows for `--grow` of the time, then the
+and again, mirrored, in other colours and sharper or softer (FKD, arXiv 2112.01528); small ones for `--grow` of the time, then the
 whole side. Writes a checkpoint for join.py and the cached features that join.py reads. The same command goes on from its checkpoint, with
 as many seconds more; the rate then follows all of them.
 Usage: python train_gpu.py --data FOLDER --out FOLDER --seconds 300      (FOLDER from ship.py --unpack)
@@ -18,9 +18,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import mobilenet
-from draw import vocabulary
 from model import Clip, Config
-from optim import Average, optimisers
+from optim import Average, descend, optimisers
 from photos import MEAN, STD, Photos
 from targets import Drawn, Space
 from train_image import Heads, distil, gaussian, save
@@ -237,12 +236,7 @@ def main(args):
         with torch.autocast(DEVICE, dtype=torch.bfloat16):
             losses = lesson.losses(heads, tower.proj, tower.pooled(batch[2]), batch)
         sum(losses.values()).backward()
-        nn.utils.clip_grad_norm_([p for _, p in named], 5.0)
-        for optim in optims:
-            for group in optim.param_groups:
-                group["lr"] = rate
-            optim.step()
-            optim.zero_grad()
+        descend(optims, [p for _, p in named], rate)
         heads.scale.data.clamp_(0, 3.4)
         average.update(both)
         step, seen = step + 1, seen + len(batch[2])

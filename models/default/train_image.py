@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model import Clip, Config
-from optim import Average, optimisers
+from optim import Average, descend, optimisers
 from photos import Photos, jitter, normalise
 from targets import Drawn, Space
 from train_text import Learner
@@ -177,12 +177,7 @@ def main(args):
             pooled = forward(batch[1])
             losses = lesson.losses(heads, tower.proj, pooled, batch)
         sum(losses.values()).backward()
-        nn.utils.clip_grad_norm_([p for _, p in named], 5.0)
-        for optim in optims:
-            for group in optim.param_groups:
-                group["lr"] = rate
-            optim.step()
-            optim.zero_grad()
+        descend(optims, [p for _, p in named], rate)
         heads.scale.data.clamp_(0, 3.4)
         average.update(nn.ModuleList([tower, heads]))
         if words and step % args.text_every == 0:

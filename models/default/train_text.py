@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from model import Clip, Config
-from optim import optimisers
+from optim import descend, optimisers
 
 HERE = Path(__file__).parent
 SHARES = {"listed": 0.18, "foreign": 0.15, "plural": 0.05, "concepts": 0.19, "nouns": 0.21, "phrases": 0.13, "captions": 0.09}
@@ -97,12 +97,7 @@ class Learner:
         lines, targets = self.texts.batch(batch)
         loss, cosine = lesson(encode(self.text, self.tokenizer, lines), targets.to(self.device))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.text.parameters(), 5.0)
-        for optim in self.optims:
-            for group in optim.param_groups:
-                group["lr"] = rate
-            optim.step()
-            optim.zero_grad()
+        descend(self.optims, self.text.parameters(), rate)
         self.steps += 1
         self.recent.append((loss.item(), cosine))
 
