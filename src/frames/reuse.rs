@@ -9,6 +9,8 @@ use super::Frame;
 const LEAST: usize = 1 << 20;
 /// So many are kept at most, of each size and in all.
 const MOST: (usize, usize) = (1, 4);
+/// And so many bytes in all: a picture of a folder may have 150 MB, and perhaps nobody takes its buffer.
+const MOST_BYTES: usize = 32 << 20;
 
 /// What is free, the oldest first.
 static FREE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
@@ -38,7 +40,7 @@ fn taken(bytes: usize) -> Vec<u8> {
 /// Leaves a buffer to whoever next needs one of its size.
 pub fn put(buffer: Vec<u8>) {
     let bytes = buffer.capacity();
-    if bytes < LEAST {
+    if !(LEAST..=MOST_BYTES).contains(&bytes) {
         return;
     }
     let mut free = locked();
@@ -47,7 +49,8 @@ pub fn put(buffer: Vec<u8>) {
         return;
     }
     // Cameras that are gone, or have another size by now, leave theirs to nobody.
-    if free.len() >= MOST.1 {
+    let held = |free: &[Vec<u8>]| free.iter().map(Vec::capacity).sum::<usize>();
+    while free.len() >= MOST.1 || held(&free) + bytes > MOST_BYTES {
         free.remove(0);
     }
     free.push(buffer);
@@ -79,7 +82,9 @@ mod tests {
                 put(vec![7; bytes]);
             }
         }
-        assert!(locked().len() <= MOST.1);
+        put(vec![7; MOST_BYTES + 1]);
+        let held: usize = locked().iter().map(Vec::capacity).sum();
+        assert!(locked().len() <= MOST.1 && held <= MOST_BYTES);
         let last = sizes.next_back().unwrap();
         let buffer = empty(last);
         assert!(buffer.is_empty() && buffer.capacity() == last);

@@ -185,7 +185,10 @@ pub fn keep_little() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: as above.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 2 << 20);
+        // Of 32 bits, older ones take half a megabyte at most.
+        if libc::mallopt(libc::M_MMAP_THRESHOLD, 2 << 20) == 0 {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 512 << 10);
+        }
         libc::mallopt(libc::M_TRIM_THRESHOLD, 8 << 20);
     }
 }

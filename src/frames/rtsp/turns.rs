@@ -6,8 +6,6 @@ use std::time::Duration;
 
 /// The longest time that a turn is waited for: a decoder that hangs holds up no other camera.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Decoders at work at a time, at most.
-const MOST: usize = 4;
 
 /// How many decode now.
 static BUSY: Mutex<usize> = Mutex::new(0);
@@ -35,10 +33,7 @@ impl Drop for Turn {
 /// How many pictures are decoded at a time.
 pub fn at_a_time() -> usize {
     static COUNT: OnceLock<usize> = OnceLock::new();
-    *COUNT.get_or_init(|| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        cores.min(MOST)
-    })
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 fn busy() -> MutexGuard<'static, usize> {
