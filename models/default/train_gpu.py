@@ -22,7 +22,7 @@ from model import Clip, Config
 from optim import Average, descend, optimisers
 from photos import MEAN, STD, Photos
 from targets import Drawn, Space
-from train_image import Heads, distil, gaussian, save
+from train_image import Heads, distil, judged, per_cent, put_aside, save
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # there to try the code; train_image.py is for processors
 HALF = torch.float16 if DEVICE == "cuda" else torch.float32
@@ -153,28 +153,16 @@ def pooled_features(tower, pictures, count, batch=2048):
 
 
 def evaluate(tower, photos, pixels, space, boxes):
-    """Classes put aside: a Gaussian a class on 16 shots and zero-shot, with the features before and after the projection."""
+    """What `judged` says of the classes put aside."""
     tower.eval()
-    out, rng = {}, np.random.default_rng(0)
-    for name in ("in_mini_imagenet", "clothing_cc0", "instruments30"):
-        rows = np.flatnonzero(photos.aside & (photos.sets == name))
-        rows = rows[rows < len(pixels.start)]
-        labels = photos.labels[rows]
-        chosen = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:56] for c in np.unique(labels)])
-        rows, labels = torch.from_numpy(rows[chosen]).to(DEVICE), torch.from_numpy(labels[chosen]).to(DEVICE)
+    out = {}
+    for name, rows, labels in put_aside(photos):
+        rows = torch.from_numpy(rows).to(DEVICE)
         shown = lambda n: prepared(pixels.crop(rows[n], boxes[rows[n]], 96)).contiguous(memory_format=torch.channels_last)
         pooled = pooled_features(tower, shown, len(rows))
-        joint = tower.proj(pooled)
-        shot = torch.zeros(len(rows), dtype=torch.bool, device=DEVICE)
-        for c in labels.unique():
-            shot[(labels == c).nonzero()[:16, 0]] = True
-        for kind, x in (("pooled", pooled), ("joint", joint)):
-            x = F.normalize(x, dim=-1).cpu()
-            guess = gaussian(x[shot.cpu()], labels[shot].cpu(), x[~shot.cpu()])
-            out[f"{name} gda {kind}"] = (guess == labels[~shot].cpu()).float().mean().item()
-        out[f"{name} zero-shot"] = (space.nearest(F.normalize(joint, dim=-1), labels.unique()) == labels).float().mean().item()
+        out |= judged(name, pooled.cpu(), tower.proj(pooled).detach().cpu(), labels, space)
     tower.train()
-    return {key: round(100 * value, 1) for key, value in out.items()}
+    return per_cent(out)
 
 
 def caches(tower, args, photos, pixels, taught, lesson):
@@ -227,8 +215,15 @@ def main(args):
         save(path, tower=tower.state_dict(), heads=heads.state_dict(), average=average.module.state_dict(), step=step, seen=seen,
              optims=[optim.state_dict() for optim in optims], seconds=time.time() - start, config=model.config.as_dict())
 
-    last = saved = time.time()
     history = (args.out / "history.jsonl").open("a")
+
+    def tell(**what):
+        row = {"step": step, "pictures": seen, **what}
+        print(json.dumps(row), file=history, flush=True)
+        say(row)
+
+    look = lambda: tell(evaluation=evaluate(average.module[0], photos, pixels, space, taught.boxes[0]))
+    last = saved = time.time()
     while (progress := (time.time() - start) / (begin + args.seconds - start)) < 1:
         rate = args.lr * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * min(1.0, (1 - progress) / 0.8))
         side = args.small if progress < args.grow else model.config.image_size
@@ -241,22 +236,16 @@ def main(args):
         average.update(both)
         step, seen = step + 1, seen + len(batch[2])
         if step % 100 == 0:
-            row = {"step": step, "pictures": seen, "seconds": round(time.time() - start), "side": side, "rate": round(rate, 6),
-                   "speed": round(100 * len(batch[2]) / (time.time() - last)), **{key: round(loss.item(), 4) for key, loss in losses.items()}}
+            tell(seconds=round(time.time() - start), side=side, rate=round(rate, 6),
+                 speed=round(100 * len(batch[2]) / (time.time() - last)), **{key: round(loss.item(), 4) for key, loss in losses.items()})
             last = time.time()
-            print(json.dumps(row), file=history, flush=True)
-            say(row)
         if step % args.look == 0:
-            row = {"step": step, "pictures": seen, "evaluation": evaluate(average.module[0], photos, pixels, space, taught.boxes[0])}
-            print(json.dumps(row), file=history, flush=True)
-            say(row)
+            look()
             last = time.time()
         if time.time() - saved > 60:
             keep()
             saved = time.time()
-    row = {"step": step, "pictures": seen, "evaluation": evaluate(average.module[0], photos, pixels, space, taught.boxes[0])}
-    print(json.dumps(row), file=history, flush=True)
-    say(row)
+    look()
     keep()
     caches(average.module[0], args, photos, pixels, taught, lesson)
     say("saved")

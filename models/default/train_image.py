@@ -103,30 +103,45 @@ def gaussian(x, y, test, shots=16, ridge=0.3):
     return classes[(test @ w - 0.5 * (means.T * w).sum(0)).argmax(1)]
 
 
-def evaluate(tower, heads, photos, space, side):
-    """Figures for choosing: classes put aside (16 shots), pictures put aside."""
-    tower.eval()
-    out, rng = {}, np.random.default_rng(0)
-    check = np.flatnonzero(photos.check)[:1500]
-    pooled, _ = features_of(tower, photos, check, side)
-    out["classes known"] = (heads.classes(pooled).argmax(1).numpy() == photos.labels[check]).mean()
+def put_aside(photos):
+    """(set, rows, labels) of the classes put aside that there are pictures enough of: the same 56 a class each time."""
+    rng = np.random.default_rng(0)
     for name in ("in_mini_imagenet", "clothing_cc0", "instruments30"):
         rows = np.flatnonzero(photos.aside & (photos.sets == name))
         labels = photos.labels[rows]
         chosen = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:56] for c in np.unique(labels)])
-        rows, labels = rows[chosen], torch.from_numpy(labels[chosen])
-        pooled, joint = features_of(tower, photos, rows, side)
-        shot = torch.zeros(len(rows), dtype=torch.bool)
-        for c in labels.unique():
-            shot[(labels == c).nonzero()[:16, 0]] = True
-        for kind, x in (("pooled", pooled), ("joint", joint)):
-            x = F.normalize(x, dim=-1)
-            out[f"{name} gda {kind}"] = (gaussian(x[shot], labels[shot], x[~shot]) == labels[~shot]).float().mean().item()
-        if space:
-            guess = space.nearest(F.normalize(joint, dim=-1), labels.unique())
-            out[f"{name} zero-shot"] = (guess == labels).float().mean().item()
+        yield name, rows[chosen], torch.from_numpy(labels[chosen])
+
+
+def judged(name, pooled, joint, labels, space):
+    """A Gaussian a class on 16 shots, before and after the projection, and zero-shot where there is a space; all but the space on the processor."""
+    shot, out = torch.zeros(len(labels), dtype=torch.bool), {}
+    for c in labels.unique():
+        shot[(labels == c).nonzero()[:16, 0]] = True
+    for kind, x in (("pooled", pooled), ("joint", joint)):
+        x = F.normalize(x, dim=-1)
+        out[f"{name} gda {kind}"] = (gaussian(x[shot], labels[shot], x[~shot]) == labels[~shot]).float().mean().item()
+    if space:
+        device = space.targets.device
+        guess = space.nearest(F.normalize(joint, dim=-1).to(device), labels.unique().to(device))
+        out[f"{name} zero-shot"] = (guess.cpu() == labels).float().mean().item()
+    return out
+
+
+def per_cent(figures):
+    return {key: round(100 * float(value), 1) for key, value in figures.items()}
+
+
+def evaluate(tower, heads, photos, space, side):
+    """Figures for choosing: classes put aside (16 shots), pictures put aside."""
+    tower.eval()
+    check = np.flatnonzero(photos.check)[:1500]
+    pooled, _ = features_of(tower, photos, check, side)
+    out = {"classes known": (heads.classes(pooled).argmax(1).numpy() == photos.labels[check]).mean()}
+    for name, rows, labels in put_aside(photos):
+        out |= judged(name, *features_of(tower, photos, rows, side), labels, space)
     tower.train()
-    return {key: round(100 * float(value), 1) for key, value in out.items()}
+    return per_cent(out)
 
 
 def save(path, **state):
