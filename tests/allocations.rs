@@ -258,6 +258,24 @@ fn a_picture_is_decoded_within_the_budget_or_refused() {
     );
 }
 
+/// Fuzzing found a WebP file of 188 bytes whose decoder asked for 2 GB, and others up to 4 GB, for metadata that were not there.
+#[test]
+fn no_small_file_asks_for_much_memory() {
+    let _alone = alone();
+    frames::limit_memory(BUDGET as u64);
+    let mut tried = 0;
+    for folder in ["tests/fixtures/picture", "fuzz/regressions/picture"] {
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            let (_, peak) = peak_of(|| decode_picture(&bytes, MAX_PIXELS));
+            assert!(peak <= BUDGET, "{}: {peak} bytes", path.display());
+            tried += 1;
+        }
+    }
+    assert!(tried > 10, "{tried}");
+}
+
 /// Refused before: a phone's picture took 150 MB, and more than pictures may have pixels.
 #[test]
 fn a_phones_picture_takes_what_a_quarter_of_it_takes() {

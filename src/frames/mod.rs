@@ -39,6 +39,7 @@ mod troubles;
 pub mod v4l2;
 #[doc(hidden)]
 pub mod watched_folder;
+mod webp;
 
 pub use camera_url::{CameraUrl, Login};
 pub use content::Content;

@@ -16,6 +16,7 @@ use super::folder::advice;
 use super::jpeg::{JpegHeader, mended, rare};
 use super::reduced::{Reduction, decode_reduced};
 use super::scan::share_lost;
+use super::webp::chunks_are_whole;
 use crate::files;
 use crate::prompt::RegionError;
 
@@ -234,12 +235,16 @@ fn decode(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     if pixels > limit {
         return Err(too_many(limit));
     }
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let upright_already = Orientation::NoTransforms;
+    let orientation = match format {
+        ImageFormat::WebP if !chunks_are_whole(bytes) => upright_already,
+        _ => decoder.orientation().unwrap_or(upright_already),
+    };
     let plan = Plan {
         format,
         jpeg,
         color: decoder.color_type(),
-        turned: orientation != Orientation::NoTransforms,
+        turned: orientation != upright_already,
     };
     let file = bytes.len() as u64;
     let afford = |needed| match needed <= budget {
