@@ -113,6 +113,11 @@ impl Output {
         }
     }
 
+    /// Whether only results, warnings and errors are wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// What is going on, for people, on standard error; nothing with `--quiet`.
     pub fn note(&self, text: impl Display) {
         if !self.quiet {

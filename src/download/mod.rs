@@ -4,6 +4,7 @@
 mod answer;
 mod error;
 mod part;
+mod progress;
 mod resolver;
 mod sha256;
 
@@ -11,7 +12,6 @@ use crate::masked::ShownUrl;
 use crate::reach;
 use crate::store::free_space;
 use std::io::Read;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use crate::store::file_system::Disk;
 use answer::{Answer, Content};
 pub use error::DownloadError;
 use part::Part;
+use progress::wait_for;
+pub use progress::{Progress, Step};
 use resolver::{Reachable, Unreachable};
 #[doc(hidden)]
 pub use sha256::Sha256;
@@ -102,9 +104,6 @@ pub struct Fetched {
     /// How many of the bytes were there before.
     pub kept: u64,
 }
-
-/// Is called with how many bytes are there and, if known, how many there will be; a break stops the download.
-pub type Progress<'a> = dyn FnMut(u64, Option<u64>) -> ControlFlow<()> + 'a;
 
 /// Downloads files.
 pub struct Client {
@@ -211,10 +210,17 @@ impl Client {
             let wait = asked
                 .map_or(pause, |asked| asked.max(pause))
                 .min(LONGEST_PAUSE);
-            wait_for(wait, part.length(), progress).map_err(|()| DownloadError::Stopped {
-                url: request.url.into(),
-                kept: part.length(),
-            })?;
+            let again = Step::Again {
+                reason: &reason,
+                pause: wait,
+            };
+            let stopped = progress(again).is_break();
+            if stopped || wait_for(wait, part.length(), progress).is_err() {
+                return Err(DownloadError::Stopped {
+                    url: request.url.into(),
+                    kept: part.length(),
+                });
+            }
             pause *= 2;
         }
     }
@@ -392,7 +398,8 @@ fn receive(
     let mut body = answer.response.into_body().into_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        if progress(part.length(), total).is_break() {
+        let there = part.length();
+        if progress(Step::Bytes { there, total }).is_break() {
             return Err(DownloadError::Stopped {
                 url: request.url.into(),
                 kept: part.length(),
@@ -416,21 +423,6 @@ fn receive(
             Err(Failure::Transient(reason, None))
         }
         _ => Ok(()),
-    }
-}
-
-/// Sleeps, unless `progress` stops it.
-fn wait_for(time: Duration, length: u64, progress: &mut Progress) -> Result<(), ()> {
-    let end = std::time::Instant::now() + time;
-    loop {
-        if progress(length, None).is_break() {
-            return Err(());
-        }
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        std::thread::sleep(left.min(Duration::from_millis(100)));
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::Bundle;
 use crate::clip::{BundleHeader, ModelError};
-use crate::download::{Client, ClientOptions, DownloadError, Request, Sha256};
+use crate::download::{Client, ClientOptions, DownloadError, Request, Sha256, Step};
 use crate::prompt::Prompt;
 use crate::store::home::check_name;
 use crate::store::{Home, StoreError};
@@ -84,7 +84,7 @@ pub fn fetch(
         sha256: Some(Sha256::from_hex(&bundle.sha256).ok_or(FetchError::Other)?),
         most: bundle.bytes,
     };
-    let progress = &mut |_, _| {
+    let progress = &mut |_: Step| {
         if go_on() {
             ControlFlow::Continue(())
         } else {

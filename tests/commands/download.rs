@@ -2,7 +2,7 @@
 #![cfg(feature = "pull")]
 
 use crate::support::server::{Reply, Server};
-use edge_rlp::download::{Client, ClientOptions, DownloadError, Fetched, Request, Sha256};
+use edge_rlp::download::{Client, ClientOptions, DownloadError, Fetched, Request, Sha256, Step};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ impl Folder {
             sha256,
             most: 10 << 20,
         };
-        Client::new(options)?.fetch(wanted, &mut |_, _| ControlFlow::Continue(()))
+        Client::new(options)?.fetch(wanted, &mut |_| ControlFlow::Continue(()))
     }
 
     /// What arrived, where it did; and that nothing else is left but the note.
@@ -337,8 +337,22 @@ fn what_will_not_change_is_asked_for_once_and_what_may_pass_again() {
         _ => Reply::ok(b"at last"),
     });
     let folder = Folder::new();
-    folder.fetch(&server.url("/f")).unwrap();
+    let (target, mut told) = (folder.target(), Vec::new());
+    let wanted = Request {
+        url: &server.url("/f"),
+        target: &target,
+        sha256: None,
+        most: 10 << 20,
+    };
+    let fetched = Client::new(quick()).unwrap().fetch(wanted, &mut |step| {
+        if let Step::Again { reason, .. } = step {
+            told.push(reason.to_owned());
+        }
+        ControlFlow::Continue(())
+    });
+    fetched.unwrap();
     assert_eq!(folder.arrived(), b"at last");
+    assert_eq!(told, ["the server answered with status 503"]);
 }
 
 #[test]
@@ -414,9 +428,9 @@ fn a_download_that_is_stopped_keeps_what_it_has() {
         most: u64::MAX,
     };
     let client = Client::new(quick()).unwrap();
-    let mut stop = |there, _| match there > 200_000 {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+    let mut stop = |step: Step| match step {
+        Step::Bytes { there, .. } if there > 200_000 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
     };
     let error = client.fetch(wanted, &mut stop).unwrap_err();
     let DownloadError::Stopped { kept, .. } = error else {

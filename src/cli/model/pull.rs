@@ -4,11 +4,11 @@
 mod source;
 
 use super::import::{self, Choices};
-use crate::cli::output::aligned;
+use crate::cli::output::{aligned, print_error};
 use crate::cli::{Context, interruptible, usage};
 use crate::clip::Model;
 use crate::clip::import::{Overrides, from_directory, layout, outside_weights};
-use crate::download::{Client, ClientOptions, DownloadError, Proxies, Request, Sha256};
+use crate::download::{Client, ClientOptions, DownloadError, Proxies, Request, Sha256, Step};
 use crate::masked::ShownUrl;
 use crate::store::{DiskError, StoreError};
 use anyhow::Context as _;
@@ -358,7 +358,7 @@ impl Downloads<'_> {
         let bar = output.transfer(file.split('?').next().unwrap_or_default().to_owned());
         let fetched = interruptible(self.context, "the download", {
             let (client, stop, bar) = (Arc::clone(&self.client), Arc::clone(stop), bar.clone());
-            let (url, target) = (url.to_owned(), target.to_owned());
+            let (url, target, quiet) = (url.to_owned(), target.to_owned(), output.is_quiet());
             move || {
                 let request = Request {
                     url: &url,
@@ -366,10 +366,21 @@ impl Downloads<'_> {
                     sha256,
                     most,
                 };
-                client.fetch(request, &mut |there, total| {
-                    bar.set_position(there);
-                    if let Some(total) = total {
-                        bar.set_length(total);
+                client.fetch(request, &mut |step| {
+                    match step {
+                        Step::Bytes { there, total } => {
+                            bar.set_position(there);
+                            if let Some(total) = total {
+                                bar.set_length(total);
+                            }
+                        }
+                        Step::Again { reason, pause } => {
+                            let seconds = pause.as_secs().max(1);
+                            let message = format!("{reason}: trying again in {seconds} s");
+                            if !quiet {
+                                bar.suspend(|| print_error(&message));
+                            }
+                        }
                     }
                     if stop.load(Ordering::Relaxed) {
                         ControlFlow::Break(())
