@@ -255,6 +255,11 @@ pub enum HttpError {
     /// The camera redirects again and again.
     #[error("the camera redirects from one address to another without end")]
     RedirectLoop,
+    /// The body is compressed, which nobody asked for.
+    #[error(
+        "the camera compresses what it sends ({0}), which is of no use for pictures: turn that off in its settings or in those of the server before it"
+    )]
+    Compressed(String),
     /// The answer has no body.
     #[error("the camera sent nothing")]
     Nothing,

@@ -16,6 +16,8 @@ pub struct Head {
     pub length: Option<u64>,
     pub location: Option<String>,
     pub chunked: bool,
+    /// What the body is compressed with, where it is, in small letters.
+    pub coding: Option<String>,
     /// The values of all WWW-Authenticate lines.
     pub challenges: Vec<String>,
 }
@@ -130,6 +132,10 @@ fn parse(bytes: &[u8]) -> Head {
             "content-length" => head.length = value.parse().ok(),
             "location" => head.location = Some(value),
             "transfer-encoding" => head.chunked = value.to_ascii_lowercase().contains("chunked"),
+            "content-encoding" => {
+                head.coding =
+                    Some(value.to_ascii_lowercase()).filter(|coding| coding != "identity");
+            }
             "www-authenticate" => head.challenges.push(value),
             _ => {}
         }

@@ -17,6 +17,8 @@ pub struct Response<S> {
     framing: Framing,
     /// One picture, not a stream of them.
     single: bool,
+    /// What it is compressed with, if it is.
+    coding: Option<String>,
 }
 
 /// How much of the body is left.
@@ -42,6 +44,7 @@ impl<S: Read> Response<S> {
                 Some(length) => Framing::Length(length),
             },
             single: head.kind.starts_with("image/"),
+            coding: head.coding.clone(),
         }
     }
 
@@ -81,7 +84,7 @@ impl<S: Read> Response<S> {
                 }
             }
             if splitter.skipped() - skipped > USUAL_GAP && last.elapsed() >= quiet {
-                return Err(no_picture(&splitter));
+                return Err(self.no_picture(&splitter));
             }
         }
         // A picture that lacks its end marker ends with the body.
@@ -93,10 +96,21 @@ impl<S: Read> Response<S> {
         }
         match pictures {
             0 if splitter.skipped() == 0 => Err(HttpError::Nothing),
-            0 => Err(no_picture(&splitter)),
+            0 => Err(self.no_picture(&splitter)),
             1 => Ok(true),
             _ if self.single => Ok(true),
             _ => Err(HttpError::Ended),
+        }
+    }
+
+    /// Why there was none in what came.
+    fn no_picture(&self, splitter: &Splitter) -> HttpError {
+        match &self.coding {
+            Some(coding) => HttpError::Compressed(coding.clone()),
+            None => HttpError::NoPicture {
+                bytes: splitter.skipped(),
+                guess: splitter.guess(),
+            },
         }
     }
 
@@ -146,13 +160,6 @@ impl<S: Read> Response<S> {
             0 if most > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => Ok(count),
         }
-    }
-}
-
-fn no_picture(splitter: &Splitter) -> HttpError {
-    HttpError::NoPicture {
-        bytes: splitter.skipped(),
-        guess: splitter.guess(),
     }
 }
 

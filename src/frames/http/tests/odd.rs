@@ -158,6 +158,25 @@ fn a_snapshot_is_one_whatever_its_type_says() {
 }
 
 #[test]
+fn a_body_that_is_compressed_is_told_as_such() {
+    for coding in ["br", "GZIP"] {
+        let camera = odd(move |_, out| {
+            write!(
+                out,
+                "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 300\r\n\r\n"
+            )?;
+            out.write_all(&[0x5b; 300])
+        });
+        let (_, failures) = watch(camera.url("", "/"), 1);
+        let told = format!("compresses what it sends ({})", coding.to_ascii_lowercase());
+        assert!(failures[0].contains(&told), "{failures:?}");
+    }
+    // Who says so of plain pictures is read all the same.
+    let camera = odd(|_, out| snapshot(out, "Content-Encoding: gzip\r\n"));
+    shows(&camera, "", "/", 2);
+}
+
+#[test]
 fn pictures_without_an_end_marker_are_shown() {
     let endless = &PICTURE[..PICTURE.len() - 2];
     // By the length of their parts, before the next one comes.
