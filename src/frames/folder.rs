@@ -12,10 +12,12 @@ const EXTENSIONS: [&str; 14] = [
     "tiff",
 ];
 /// Those of pictures and films of kinds that are not read: files that people expect to be.
-const NOT_READ: [&str; 31] = [
+const NOT_READ: [&str; 52] = [
     "heic", "heif", "hif", "avif", "jxl", "jp2", "jpx", "psd", "svg", "ico", "tga", "exr", "hdr",
-    "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "raw", "mp4", "mov", "m4v", "avi",
-    "mkv", "webm", "mjpeg", "mjpg", "h264",
+    "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf", "raw", "pcx", "qoi", "dds", "xcf",
+    "wdp", "jxr", "xbm", "xpm", "mp4", "mov", "m4v", "avi", "mkv", "webm", "mpg", "mpeg", "ts",
+    "mts", "m2ts", "3gp", "wmv", "flv", "ogv", "mjpeg", "mjpg", "h264", "264", "h265", "265",
+    "hevc",
 ];
 /// Folders that systems and storage devices make: their files are copies and remains, and their names are no labels.
 const SYSTEM: [&str; 14] = [
@@ -181,7 +183,8 @@ pub(super) fn advice(kind: &str) -> Option<&'static str> {
             "convert HEIC to JPEG, as with `heif-convert IN.heic OUT.jpg`, or have the phone take \"most compatible\" pictures",
         ),
         "avif" => Some("convert AVIF to PNG, as with `avifdec IN.avif OUT.png`"),
-        "mp4" | "mov" | "m4v" | "avi" | "mkv" | "webm" => {
+        "mp4" | "mov" | "m4v" | "avi" | "mkv" | "webm" | "mpg" | "mpeg" | "ts" | "mts" | "m2ts"
+        | "3gp" | "wmv" | "flv" | "ogv" => {
             Some("take single pictures out of a film, as with `ffmpeg -i FILM -r 1 %04d.jpg`")
         }
         "mjpeg" | "mjpg" => Some("name a film of JPEG pictures with --camera file:FILM"),
