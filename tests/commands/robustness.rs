@@ -93,6 +93,13 @@ fn a_home_that_cannot_be_written_stops_nothing_but_the_keeping() {
     dir.write("occupied", "a file, not a folder");
     dir.ok("classify --camera demo:fog --frames 2 --home occupied --prompt shelf.rlp");
     dir.fails("adapt --camera demo:fog --home occupied", 1, "--out");
+    for list in ["prompt list", "model list", "shots list"] {
+        dir.fails(
+            &format!("{list} --home occupied"),
+            1,
+            "cannot read occupied: Not a directory",
+        );
+    }
     adapted(&dir, "--out other.rlp --home occupied");
 
     // What fails only at the end: a file lies where the history should be.

@@ -10,6 +10,7 @@ use crate::ops::Activation;
 use serde_json::{Value, json};
 
 pub fn list(context: &Context) -> anyhow::Result<()> {
+    context.home.check_folder()?;
     let mut rows =
         vec![["model", "bytes", "precision", "parity", "fingerprint"].map(str::to_owned)];
     for (name, place) in all(context)? {

@@ -18,6 +18,7 @@ const SUMMARY: [&str; 8] = [
 ];
 
 pub fn run(context: &Context) -> anyhow::Result<()> {
+    context.home.check_folder()?;
     let prompts = context.home.list()?;
     if prompts.is_empty() {
         let folder = context.home.root().display();

@@ -18,7 +18,10 @@ struct Row {
 pub fn run(prompt: Option<&str>, context: &Context) -> anyhow::Result<Exit> {
     let prompts = match prompt {
         Some(prompt) => vec![prompt.to_owned()],
-        None => context.home.shots_of()?,
+        None => {
+            context.home.check_folder()?;
+            context.home.shots_of()?
+        }
     };
     let mut lines =
         vec![["prompt", "label", "shots", "size", "oldest", "newest"].map(str::to_owned)];

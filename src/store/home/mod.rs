@@ -131,6 +131,19 @@ impl Home {
         atomic::create_folder(&*self.files, &self.root, Access::Owner)
     }
 
+    /// Whether the home folder is one, or not there yet: to be asked before it is said to be empty.
+    ///
+    /// # Errors
+    /// If it is something else, as a file.
+    pub fn check_folder(&self) -> Result<(), StoreError> {
+        match self.files.list(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                Err(StoreError::reading(&self.root)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The names in a folder; none where it does not exist.
     fn names_in(&self, folder: &Path) -> Result<Vec<String>, StoreError> {
         file_system::names_in(&*self.files, folder).map_err(StoreError::reading(folder))
