@@ -8,7 +8,7 @@ use ndarray::ArrayView2;
 
 /// What a temperature of `e` costs, in nats, and its square where it is further from 1: a few held-out pictures must not invent
 /// one (docs/calibration.md).
-const PULL: f32 = 2.0;
+const PULL: f32 = 3.0;
 /// Temperatures looked at: 1 / this to this.
 const WIDEST: f32 = 8.0;
 /// The share of the known views that the floor lets pass at least.
