@@ -220,3 +220,60 @@ fn unit_rows(table: &Array2<f32>) -> Array2<f32> {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    /// Of `pictures` of three classes: a prompt that knows nothing, and Gaussians of each ridge that raise the right class by
+    /// `right` beside noise.
+    fn scores(pictures: usize, right: [f32; 2]) -> Scores {
+        let mut rng = Rng::new(3);
+        let labels: Vec<usize> = (0..pictures).map(|row| row % 3).collect();
+        let gaussians = right.map(|right| {
+            Array2::from_shape_fn((pictures, 3), |(row, class)| {
+                let hit = if class == labels[row] { right } else { 0.0 };
+                hit + rng.normal()
+            })
+        });
+        let prompt = Array2::from_shape_simple_fn((pictures, 3), || 0.02 * rng.normal());
+        Scores {
+            pictures: (0..pictures).collect(),
+            labels,
+            views: 1,
+            template: prompt.clone(),
+            means: prompt.clone(),
+            prompt,
+            gaussians: gaussians.to_vec(),
+        }
+    }
+
+    #[test]
+    fn few_pictures_leave_class_means_about_what_is_expected_and_many_decide() {
+        let expected = |strengths: Strengths| strengths.iter().sum::<f32>() / EXPECTED_STRENGTH;
+        let few = scores(6, [0.3, 0.3]).strengths(Answers::Best, 20.0);
+        assert!((0.4..2.5).contains(&expected(few)), "{few:?}");
+        let useless = scores(600, [0.0, 0.0]).strengths(Answers::WithPrototypes, 20.0);
+        assert!(expected(useless) < 0.2, "{useless:?}");
+        let [little, much] = scores(600, [0.5, 3.0]).strengths(Answers::Best, 20.0);
+        assert!(much > 1.0 && little < 0.1 * much, "{little} {much}");
+    }
+
+    #[test]
+    fn class_means_that_mislead_leave_the_prompt_alone_unless_they_are_asked_for() {
+        let misleading = scores(300, [-3.0, -3.0]);
+        let nothing = Strengths::default();
+        assert_eq!(misleading.strengths(Answers::Best, 20.0), nothing);
+        let asked = misleading.strengths(Answers::WithPrototypes, 20.0);
+        assert!(asked != nothing, "{asked:?}");
+    }
+
+    #[test]
+    fn with_fewer_than_two_pictures_a_class_nothing_is_chosen() {
+        let few = scores(5, [3.0, 3.0]);
+        for answers in [Answers::Prompt, Answers::WithPrototypes, Answers::Best] {
+            assert_eq!(few.strengths(answers, 20.0), answers.usual_strengths());
+        }
+    }
+}

@@ -133,7 +133,7 @@ pub fn prototypes(gaussians: &[Discriminant], strengths: Strengths, scale: f32) 
         weight.scaled_add(unit, &centred.weight);
         bias.scaled_add(unit, &centred.bias);
     }
-    Prototypes::new(means.view(), weight.view(), &bias)
+    Prototypes::new(means.view(), weight.view(), &bias).with_sharpness(scale)
 }
 
 /// What Gaussians are made from.
