@@ -104,8 +104,8 @@ fn more_shots_and_another_data_set_are_protocols_too() {
         );
     }
     let table = dir.ok(&format!("{few} {QUICK}"));
-    table.says("by chance");
-    table.says("calib. error, all seeds (by chance)");
+    table.prints("by chance");
+    table.prints("calib. error, all seeds (by chance)");
 
     dir.ok("demo --out other --shots 1 --test 2");
     let cross = "eval --images pictures --protocol cross --target other --methods rlp,gda";
