@@ -123,6 +123,17 @@ pub fn softmax_rows(mut scores: Array2<f32>, scale: f32) -> Array2<f32> {
     scores
 }
 
+/// How much speaks for any of some classes together: `log(sum(exp(sharpness * score))) / sharpness` of their `scores`, a little more
+/// than the highest (the negative energy of arXiv 2010.03759).
+#[doc(hidden)]
+pub fn evidence(scores: impl Iterator<Item = f32> + Clone, sharpness: f32) -> f32 {
+    let highest = scores.clone().fold(f32::NEG_INFINITY, f32::max);
+    let total: f32 = scores
+        .map(|score| (sharpness * (score - highest)).exp())
+        .sum();
+    highest + total.ln() / sharpness
+}
+
 /// Text features with a prompt's prototypes, ready to score pictures: `f . (t + w) + b` for each class.
 #[derive(Debug, Clone)]
 pub struct Scorer {
@@ -131,6 +142,8 @@ pub struct Scorer {
     bias: Array1<f32>,
     /// Class means of length one, `[known classes, joint]`.
     means: Array2<f32>,
+    /// Of the prototypes; 0 without.
+    sharpness: f32,
 }
 
 impl Scorer {
@@ -147,6 +160,7 @@ impl Scorer {
                 bias: Array1::zeros(texts.nrows()),
                 means: Array2::zeros((0, texts.ncols())),
                 rows: texts.to_owned(),
+                sharpness: 0.0,
             });
         };
         let (found, expected) = (prototypes.weight.values.ncols(), texts.ncols());
@@ -166,6 +180,7 @@ impl Scorer {
             rows: &texts + &prototypes.weight.table(),
             bias: Array1::from(prototypes.bias.clone()),
             means,
+            sharpness: prototypes.sharpness,
         })
     }
 
@@ -175,16 +190,22 @@ impl Scorer {
     }
 
     /// How near `feature` is to what is known: the cosine of the nearest text of `texts [classes, joint]`, and where there
-    /// are class means, half of it and half that of the nearest mean.
+    /// are class means, half of it and half that of the nearest mean; half of that and half the [evidence] of the scores where
+    /// the prototypes have a sharpness.
     pub fn similarity(&self, texts: ArrayView2<f32>, feature: ArrayView1<f32>) -> f32 {
         let nearest = |table: ArrayView2<f32>| {
             let cosines = table.dot(&feature);
             cosines.fold(f32::NEG_INFINITY, |most, &x| most.max(x))
         };
-        match self.means.nrows() {
+        let near = match self.means.nrows() {
             0 => nearest(texts),
             _ => 0.5 * (nearest(texts) + nearest(self.means.view())),
+        };
+        if self.sharpness == 0.0 {
+            return near;
         }
+        let scores = self.rows.dot(&feature) + &self.bias;
+        0.5 * (near + evidence(scores.iter().copied(), self.sharpness))
     }
 }
 
@@ -232,8 +253,8 @@ pub struct Answer {
     unknown: Unknown,
     /// A probability for each label, in the order of [`Classifier::labels`]; they sum to 1.
     pub probabilities: Vec<f32>,
-    /// How near the picture is to what is known: the cosine of its feature and that of the nearest label, and of a prompt
-    /// with prototypes the mean of that and the cosine of the nearest label's mean picture.
+    /// How near the picture is to what is known (docs/calibration.md): the cosine of its feature and that of the nearest label; of
+    /// a prompt with prototypes also that of the nearest label's mean picture, and how high all scores are.
     pub similarity: f32,
 }
 

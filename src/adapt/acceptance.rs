@@ -2,6 +2,7 @@
 
 use super::cross_fit::{Scores, named};
 use super::loss::{confusion, share_right};
+use super::prototypes::Strengths;
 use super::verdict::{Pair, Verdict};
 use super::{AdaptError, calibration};
 use crate::prompt::Calibration;
@@ -165,9 +166,14 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Compares by the `scores` of pictures, where prototypes count `strength`. `scale` is the model's logit scale.
-    pub(super) fn new(scores: &Scores, unseen: bool, strength: f32, scale: f32) -> Comparison {
-        let together = scores.together(strength, scale);
+    /// Compares by the `scores` of pictures, where prototypes count `strengths`. `scale` is the model's logit scale.
+    pub(super) fn new(
+        scores: &Scores,
+        unseen: bool,
+        strengths: Strengths,
+        scale: f32,
+    ) -> Comparison {
+        let together = scores.together(strengths, scale);
         let classes = together.ncols();
         let share = |table: &Array2<f32>| share_right(scores.plain(table), &scores.labels);
         let (before, after) = (
@@ -186,7 +192,7 @@ impl Comparison {
             let known = calibration::Unseen {
                 scores: together.view(),
                 texts: scores.prompt.view(),
-                means: (strength > 0.0).then_some(scores.means.view()),
+                means: (strengths != Strengths::default()).then_some(scores.means.view()),
                 labels: &scores.labels,
                 views: scores.views,
             };
@@ -289,13 +295,13 @@ mod tests {
             pictures: vec![1, 3],
             labels: vec![0, 1],
             views: 1,
-            gaussians: Array2::zeros(prompt.dim()),
+            gaussians: Vec::new(),
             means: prompt.clone(),
             template,
             prompt,
         };
         let (good, bad) = (Array2::eye(2), ndarray::arr2(&[[0.0, 1.0], [1.0, 0.0]]));
-        let found = Comparison::new(&scores(bad.clone(), good.clone()), true, 0.0, 10.0);
+        let found = Comparison::new(&scores(bad.clone(), good.clone()), true, [0.0; 2], 10.0);
         assert_eq!(
             (found.zero_shot_accuracy, found.adapted_accuracy),
             (0.0, 1.0)
@@ -304,7 +310,7 @@ mod tests {
         assert!(found.accepts() && found.calibration.is_some());
         assert_eq!((found.held_out(), found.verdict.gain), (2, 1.0));
 
-        let found = Comparison::new(&scores(good, bad), false, 0.0, 10.0);
+        let found = Comparison::new(&scores(good, bad), false, [0.0; 2], 10.0);
         assert_eq!(found.confusion, ndarray::arr2(&[[0, 1], [1, 0]]));
         assert!(!found.accepts());
         assert_eq!((found.held_out(), found.calibration), (0, None));

@@ -2,13 +2,13 @@
 //! shows none of the labels. Both come from labelled pictures that training has not seen.
 
 use super::task::MIN_LABELS;
-use crate::classifier::best;
+use crate::classifier::{best, evidence};
 use crate::prompt::Calibration;
 use ndarray::ArrayView2;
 
 /// What a temperature of `e` costs, in nats, and its square where it is further from 1: a few held-out pictures must not invent
 /// one (docs/calibration.md).
-const PULL: f32 = 2.0;
+const PULL: f32 = 3.0;
 /// Temperatures looked at: 1 / this to this.
 const WIDEST: f32 = 8.0;
 /// The share of the known views that the floor lets pass at least.
@@ -23,7 +23,7 @@ pub struct Unseen<'a> {
     pub scores: ArrayView2<'a, f32>,
     /// Cosines with the text features, of the same shape.
     pub texts: ArrayView2<'a, f32>,
-    /// Cosines with the classes' mean features, where those join the similarity.
+    /// Cosines with the classes' mean features, where those join the similarity, and the scores with them.
     pub means: Option<ArrayView2<'a, f32>>,
     /// What each picture shows.
     pub labels: &'a [usize],
@@ -37,16 +37,20 @@ impl Unseen<'_> {
         self.labels[row / self.views.max(1)]
     }
 
-    /// How near a row is to what is known, perhaps `without` one class.
-    fn similarity(&self, row: usize, without: Option<usize>) -> f32 {
-        let nearest = |table: &ArrayView2<f32>| {
-            let row = table.row(row).into_iter().enumerate();
-            let others = row.filter(|(class, _)| Some(*class) != without);
-            others.fold(f32::NEG_INFINITY, |most, (_, &x)| most.max(x))
+    /// How near a row is to what is known, perhaps `without` one class, for a model whose cosines are multiplied by `scale`.
+    fn similarity(&self, row: usize, without: Option<usize>, scale: f32) -> f32 {
+        let others = |table: &ArrayView2<f32>| {
+            let row = table.row(row).to_vec().into_iter().enumerate();
+            let others = row.filter(move |(class, _)| Some(*class) != without);
+            others.map(|(_, x)| x)
         };
+        let nearest = |table: &ArrayView2<f32>| others(table).fold(f32::NEG_INFINITY, f32::max);
         match &self.means {
             None => nearest(&self.texts),
-            Some(means) => 0.5 * (nearest(&self.texts) + nearest(means)),
+            Some(means) => {
+                let near = 0.5 * (nearest(&self.texts) + nearest(means));
+                0.5 * (near + evidence(others(&self.scores), scale))
+            }
         }
     }
 }
@@ -62,7 +66,7 @@ pub fn fit(unseen: &Unseen, scale: f32) -> Option<Calibration> {
     }
     Some(Calibration::new(
         temperature(unseen, scale),
-        least_similarity(unseen),
+        least_similarity(unseen, scale),
     ))
 }
 
@@ -101,11 +105,11 @@ fn cross_entropy_gradient(unseen: &Unseen, scale: f32, log: f32) -> f32 {
     gradients.sum::<f64>() as f32
 }
 
-fn least_similarity(unseen: &Unseen) -> f32 {
+fn least_similarity(unseen: &Unseen, scale: f32) -> f32 {
     let rows = unseen.texts.nrows();
     let sorted = |without: &dyn Fn(usize) -> Option<usize>| {
         let mut found: Vec<f32> = (0..rows)
-            .map(|row| unseen.similarity(row, without(row)))
+            .map(|row| unseen.similarity(row, without(row), scale))
             .collect();
         found.sort_by(f32::total_cmp);
         found
@@ -131,9 +135,10 @@ fn least_similarity(unseen: &Unseen) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classifier::probabilities;
+    use crate::classifier::{Scorer, probabilities};
+    use crate::prompt::{Label, Prototypes};
     use crate::rng::Rng;
-    use ndarray::{Array2, arr2};
+    use ndarray::{Array2, Axis, arr2};
 
     /// Pictures around three axes, and labels drawn from the probabilities at `temperature`.
     fn drawn(count: usize, temperature: f32) -> (Array2<f32>, Vec<usize>) {
@@ -226,18 +231,48 @@ mod tests {
     }
 
     #[test]
-    fn class_means_join_the_similarity() {
-        let texts = arr2(&[[0.9, 0.3], [0.2, 0.8]]);
-        let means = arr2(&[[0.7, 0.1], [0.4, 0.6]]);
-        let unseen = Unseen {
-            means: Some(means.view()),
-            ..of(&texts, &[0, 1], 1)
+    fn class_means_and_scores_join_the_similarity_as_they_do_for_a_prompt() {
+        let mut rng = Rng::new(12);
+        let mut table = |size: f32| Array2::from_shape_simple_fn((3, 5), || size * rng.normal());
+        let (texts, means, weight) = (table(1.0), table(1.0), table(0.3));
+        let bias = ndarray::arr1(&[0.1, -0.2, 0.0]);
+        let kept = Prototypes::new(means.view(), weight.view(), &bias).with_sharpness(20.0);
+        let features = table(0.4);
+        let scorer = |classes: &[usize]| {
+            let of = |table: &Array2<f32>| table.select(Axis(0), classes);
+            let places: Vec<Label> = names(classes);
+            let kept = kept.for_labels(&names(&[0, 1, 2]), &places);
+            (
+                of(&texts),
+                Scorer::new(of(&texts).view(), Some(&kept)).unwrap(),
+            )
         };
-        let found = [(0, None), (0, Some(0)), (1, None), (1, Some(1))]
-            .map(|(row, without)| unseen.similarity(row, without));
-        for (found, expected) in found.into_iter().zip([0.8, 0.2, 0.7, 0.3]) {
-            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        let (_, all) = scorer(&[0, 1, 2]);
+        let mut unit = kept.means.table();
+        for mut row in unit.outer_iter_mut() {
+            let length = row.dot(&row).sqrt();
+            row /= length;
         }
+        let (scores, cosines) = (all.scores(features.view()), features.dot(&texts.t()));
+        let of_means = features.dot(&unit.t());
+        let unseen = Unseen {
+            scores: scores.view(),
+            means: Some(of_means.view()),
+            ..of(&cosines, &[0, 1, 2], 1)
+        };
+        for (without, classes) in [(None, &[0, 1, 2][..]), (Some(1), &[0, 2])] {
+            let (texts, scorer) = scorer(classes);
+            for (row, feature) in features.outer_iter().enumerate() {
+                let found = unseen.similarity(row, without, 20.0);
+                let expected = scorer.similarity(texts.view(), feature);
+                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            }
+        }
+    }
+
+    fn names(classes: &[usize]) -> Vec<Label> {
+        let name = |class: &usize| Label::new(&class.to_string(), None).unwrap();
+        classes.iter().map(name).collect()
     }
 
     #[test]

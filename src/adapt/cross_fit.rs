@@ -2,7 +2,7 @@
 //! answered by what was learnt from all others. They judge a prompt, choose how much prototypes count, and calibrate.
 
 use super::features::FeatureSet;
-use super::prototypes::Discriminant;
+use super::prototypes::{Discriminant, RIDGES, Strengths};
 use super::{AdaptError, Task};
 use crate::classifier::{Scorer, best, softmax_rows};
 use crate::prompt::{Delta, Prototypes};
@@ -12,10 +12,20 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 const STRENGTHS: [f32; 8] = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8];
 /// What they count where there are too few pictures to say.
 const USUAL_STRENGTH: f32 = 0.4;
+/// What they are expected to count before a picture has said anything. Cross-validation alone is too timid with few shots, for it
+/// judges what was learnt from fewer still.
+const EXPECTED_STRENGTH: f32 = 1.6;
+/// What twice or half of that costs, in nats; its square where it is further away.
+const UNEXPECTED: f32 = 0.3;
+/// What it costs that prototypes count nothing.
+const NOTHING: f32 = 3.0;
 /// Fewer pictures than this for each class choose nothing.
 const CHOOSING: usize = 2;
 /// Temperatures at which answers are compared: what is surer is not better.
 const TEMPERATURES: [f32; 8] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0];
+
+/// What prototypes of a prompt that is kept already count, in [`Scores::answered_by`].
+pub const AS_KEPT: Strengths = [1.0, 0.0];
 
 /// What answers pictures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,11 +40,12 @@ pub enum Answers {
 
 impl Answers {
     /// How much prototypes count where no picture can say: 0 for not at all.
-    pub fn usual_strength(self) -> f32 {
-        match self {
-            Answers::Prompt => 0.0,
-            Answers::WithPrototypes | Answers::Best => USUAL_STRENGTH,
+    pub fn usual_strengths(self) -> Strengths {
+        let mut strengths = Strengths::default();
+        if self != Answers::Prompt {
+            strengths[0] = USUAL_STRENGTH;
         }
+        strengths
     }
 }
 
@@ -53,8 +64,8 @@ pub struct Scores {
     pub prompt: Array2<f32>,
     /// With the classes' mean features.
     pub means: Array2<f32>,
-    /// Log posteriors of Gaussians, up to a constant and in units of their spread.
-    pub gaussians: Array2<f32>,
+    /// Log posteriors of Gaussians with each ridge, up to a constant and in units of their spread.
+    pub gaussians: Vec<Array2<f32>>,
 }
 
 impl Scores {
@@ -68,7 +79,7 @@ impl Scores {
             template: empty(),
             prompt: empty(),
             means: empty(),
-            gaussians: empty(),
+            gaussians: RIDGES.map(|_| empty()).to_vec(),
         }
     }
 
@@ -81,21 +92,23 @@ impl Scores {
         task: &Task,
         (set, rows): (&FeatureSet, &[usize]),
         delta: &Delta,
-        gaussians: &Discriminant,
+        gaussians: &[Discriminant],
     ) -> Result<(), AdaptError> {
         let (features, _) = set.select(rows).every_view();
         let with = |texts: Array2<f32>| features.dot(&texts.t());
         append(&mut self.template, with(task.text_features(None)?));
         append(&mut self.prompt, with(task.text_features(Some(delta))?));
-        append(&mut self.means, with(unit_rows(&gaussians.means)));
-        append(&mut self.gaussians, gaussians.scores(features.view()));
+        append(&mut self.means, with(unit_rows(&gaussians[0].means)));
+        for (table, gaussians) in self.gaussians.iter_mut().zip(gaussians) {
+            append(table, gaussians.scores(features.view()));
+        }
         self.pictures.extend(rows);
         self.labels.extend(rows.iter().map(|&row| set.labels[row]));
         Ok(())
     }
 
     /// The same pictures, which are of `set`, as a prompt from elsewhere answers them, by its `change` and its prototypes: those
-    /// count what they are meant to at a strength of 1.
+    /// count what they are meant to at [`AS_KEPT`].
     ///
     /// # Errors
     /// If it does not fit the task.
@@ -111,7 +124,7 @@ impl Scores {
         let together = Scorer::new(texts.view(), prototypes)?.scores(features.view());
         let means = prototypes.map(|of| features.dot(&unit_rows(&of.means.table()).t()));
         Ok(Scores {
-            gaussians: (together - &prompt) * task.model.logit_scale,
+            gaussians: vec![(together - &prompt) * task.model.logit_scale],
             means: means.unwrap_or_else(|| Array2::zeros(prompt.dim())),
             prompt,
             ..self.clone()
@@ -124,29 +137,54 @@ impl Scores {
     }
 
     /// The scores of prompt and prototypes together, for a model whose cosines are multiplied by `scale`: in cosines.
-    pub fn together(&self, strength: f32, scale: f32) -> Array2<f32> {
-        &self.prompt + &(&self.gaussians * (strength / scale))
+    pub fn together(&self, strengths: Strengths, scale: f32) -> Array2<f32> {
+        let mut scores = self.prompt.clone();
+        for (gaussians, strength) in self.gaussians.iter().zip(strengths) {
+            scores.scaled_add(strength / scale, gaussians);
+        }
+        scores
     }
 
-    /// How much prototypes are to count, 0 for not at all: of what `answers` allows, that under which the right labels are
-    /// most likely.
-    pub fn strength(&self, answers: Answers, scale: f32) -> f32 {
-        let classes = self.prompt.ncols();
-        let enough = self.labels.len() >= CHOOSING * classes;
-        let nothing = match answers {
-            Answers::Prompt => return 0.0,
-            _ if !enough => return answers.usual_strength(),
-            Answers::WithPrototypes => None,
-            Answers::Best => Some(0.0),
+    /// How much prototypes are to count, 0 for not at all: the mean of what `answers` allows, each by how likely it makes the right
+    /// labels and by how far it is from what is expected. A mean, because few pictures hardly tell one from the next.
+    pub fn strengths(&self, answers: Answers, scale: f32) -> Strengths {
+        let (classes, pictures) = (self.prompt.ncols(), self.labels.len());
+        if answers == Answers::Prompt || pictures < CHOOSING * classes {
+            return answers.usual_strengths();
+        }
+        let loss = |strengths: Strengths| {
+            let scores = self.together(strengths, scale);
+            pictures as f32 * self.log_loss(self.plain(&scores), scale)
         };
-        let loss = |strength: f32| {
-            let scores = self.together(strength, scale);
-            self.log_loss(self.plain(&scores), scale)
-        };
-        let strengths = nothing.into_iter().chain(STRENGTHS);
-        let losses = strengths.map(|strength| (strength, loss(strength)));
-        let least = losses.min_by(|(_, a), (_, b)| a.total_cmp(b));
-        least.map_or(0.0, |(strength, _)| strength)
+        let mut candidates = Vec::new();
+        for (ridge, strength) in (0..RIDGES.len()).flat_map(|ridge| STRENGTHS.map(|x| (ridge, x))) {
+            let mut strengths = Strengths::default();
+            strengths[ridge] = strength;
+            let octaves = (strength / EXPECTED_STRENGTH).log2();
+            candidates.push((strengths, loss(strengths) + UNEXPECTED * octaves * octaves));
+        }
+        let nothing = Strengths::default();
+        if answers == Answers::Best {
+            candidates.push((nothing, loss(nothing) + NOTHING));
+        }
+        let costs = candidates.iter().map(|(_, cost)| *cost);
+        let least = costs.fold(f32::INFINITY, f32::min);
+        let (mut mean, mut total, mut of_nothing) = (nothing, 0.0, 0.0);
+        for (strengths, cost) in candidates {
+            let weight = (least - cost).exp();
+            total += weight;
+            if strengths == nothing {
+                of_nothing = weight;
+            }
+            for (sum, strength) in mean.iter_mut().zip(strengths) {
+                *sum += weight * strength;
+            }
+        }
+        // Where most speaks for the prompt alone, it answers alone.
+        if 2.0 * of_nothing > total {
+            return nothing;
+        }
+        mean.map(|sum| sum / total)
     }
 
     /// The mean negative logarithm of the right label's probability, at the best of a few temperatures.
@@ -181,4 +219,61 @@ fn unit_rows(table: &Array2<f32>) -> Array2<f32> {
         row /= length;
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    /// Of `pictures` of three classes: a prompt that knows nothing, and Gaussians of each ridge that raise the right class by
+    /// `right` beside noise.
+    fn scores(pictures: usize, right: [f32; 2]) -> Scores {
+        let mut rng = Rng::new(3);
+        let labels: Vec<usize> = (0..pictures).map(|row| row % 3).collect();
+        let gaussians = right.map(|right| {
+            Array2::from_shape_fn((pictures, 3), |(row, class)| {
+                let hit = if class == labels[row] { right } else { 0.0 };
+                hit + rng.normal()
+            })
+        });
+        let prompt = Array2::from_shape_simple_fn((pictures, 3), || 0.02 * rng.normal());
+        Scores {
+            pictures: (0..pictures).collect(),
+            labels,
+            views: 1,
+            template: prompt.clone(),
+            means: prompt.clone(),
+            prompt,
+            gaussians: gaussians.to_vec(),
+        }
+    }
+
+    #[test]
+    fn few_pictures_leave_class_means_about_what_is_expected_and_many_decide() {
+        let expected = |strengths: Strengths| strengths.iter().sum::<f32>() / EXPECTED_STRENGTH;
+        let few = scores(6, [0.3, 0.3]).strengths(Answers::Best, 20.0);
+        assert!((0.4..2.5).contains(&expected(few)), "{few:?}");
+        let useless = scores(600, [0.0, 0.0]).strengths(Answers::WithPrototypes, 20.0);
+        assert!(expected(useless) < 0.2, "{useless:?}");
+        let [little, much] = scores(600, [0.5, 3.0]).strengths(Answers::Best, 20.0);
+        assert!(much > 1.0 && little < 0.1 * much, "{little} {much}");
+    }
+
+    #[test]
+    fn class_means_that_mislead_leave_the_prompt_alone_unless_they_are_asked_for() {
+        let misleading = scores(300, [-3.0, -3.0]);
+        let nothing = Strengths::default();
+        assert_eq!(misleading.strengths(Answers::Best, 20.0), nothing);
+        let asked = misleading.strengths(Answers::WithPrototypes, 20.0);
+        assert!(asked != nothing, "{asked:?}");
+    }
+
+    #[test]
+    fn with_fewer_than_two_pictures_a_class_nothing_is_chosen() {
+        let few = scores(5, [3.0, 3.0]);
+        for answers in [Answers::Prompt, Answers::WithPrototypes, Answers::Best] {
+            assert_eq!(few.strengths(answers, 20.0), answers.usual_strengths());
+        }
+    }
 }

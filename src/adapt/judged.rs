@@ -3,11 +3,11 @@
 //! pictures change, all of these prompts go on from where they were ([`Again`]).
 
 use super::acceptance::{Comparison, Split, divided};
-use super::cross_fit::{Answers, Scores};
+use super::cross_fit::{AS_KEPT, Answers, Scores};
 use super::features::FeatureSet;
 use super::options::{Judging, Options};
 use super::outcome::Outcome;
-use super::prototypes::Discriminant;
+use super::prototypes::{Discriminant, Strengths, prototypes};
 use super::sisters::{Sister, Sisters};
 use super::trainer::{Progress, Reached, StepReport};
 use super::{AdaptError, Begin, Task, drift, fit};
@@ -59,7 +59,7 @@ impl Memory {
 pub struct Judged {
     delta: Delta,
     history: Vec<StepReport>,
-    gaussians: Discriminant,
+    gaussians: Vec<Discriminant>,
     scores: Scores,
     /// What each sister makes of the same pictures.
     sisters: Vec<(Sister, Scores)>,
@@ -200,13 +200,14 @@ impl Judged {
     /// The prompt with what is to stand beside it, of what `answers` allows, and the evidence on that.
     pub fn outcome(&self, answers: Answers) -> Outcome<Comparison> {
         // Pictures that trained would choose the most that can be.
-        let strength = if self.unseen {
-            self.scores.strength(answers, self.scale)
+        let strengths = if self.unseen {
+            self.scores.strengths(answers, self.scale)
         } else {
-            answers.usual_strength()
+            answers.usual_strengths()
         };
-        let prototypes = || self.gaussians.prototypes(strength, self.scale);
-        let evidence = Comparison::new(&self.scores, self.unseen, strength, self.scale);
+        let counts = strengths != Strengths::default();
+        let means = || prototypes(&self.gaussians, strengths, self.scale);
+        let evidence = Comparison::new(&self.scores, self.unseen, strengths, self.scale);
         let mut sisters = Sisters {
             start: self.start.clone(),
             trained: evidence.adapted_accuracy,
@@ -214,7 +215,7 @@ impl Judged {
         };
         let mut outcome = Outcome {
             delta: self.delta.clone(),
-            prototypes: (strength > 0.0).then(prototypes),
+            prototypes: counts.then(means),
             history: self.history.clone(),
             trained_on: self.trained_on,
             statistics: self.statistics.clone(),
@@ -223,8 +224,8 @@ impl Judged {
         };
         for (sister, scores) in &self.sisters {
             let means = sister.prototypes(answers);
-            let strength = if means.is_some() { 1.0 } else { 0.0 };
-            let evidence = Comparison::new(scores, self.unseen, strength, self.scale);
+            let strengths = means.map_or(Strengths::default(), |_| AS_KEPT);
+            let evidence = Comparison::new(scores, self.unseen, strengths, self.scale);
             let accuracy = evidence.adapted_accuracy;
             sisters.judged.push((sister.name.clone(), accuracy));
             if accuracy > outcome.evidence.adapted_accuracy {

@@ -4,7 +4,15 @@
 use super::AdaptError;
 use super::features::FeatureSet;
 use crate::prompt::Prototypes;
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+
+/// What is added to the scatter of the shots before it is inverted, in units of its trace: with little, directions count by how
+/// little classes spread in them; with much, nearly alike, as for the nearest mean. Which is better differs from one set of
+/// pictures to the next, so cross-validation weighs both (docs/results/adaptation.md).
+pub const RIDGES: [f64; 2] = [1.0, 4.0];
+
+/// How much the Gaussians of each of the [`RIDGES`] count beside a prompt, as the spread of their logits.
+pub type Strengths = [f32; RIDGES.len()];
 
 /// Gaussians of the classes of some shots, as a linear function of a feature.
 #[derive(Debug, Clone)]
@@ -44,46 +52,7 @@ impl Discriminant {
         labels: &[usize],
         classes: usize,
     ) -> Result<(Discriminant, Precision), AdaptError> {
-        let (means, counts) = class_means(features, labels, classes);
-        let mut centred = features.mapv(f64::from);
-        for (mut row, &label) in centred.outer_iter_mut().zip(labels) {
-            row -= &means.row(label);
-        }
-        let (pictures, joint) = centred.dim();
-        // (n - 1) S, and the trace of S itself.
-        let mut matrix = centred.t().dot(&centred);
-        let trace = matrix.diag().sum() / (pictures.saturating_sub(1)).max(1) as f64;
-        // One shot a class has no spread: then all directions count alike.
-        let ridge = if trace > 0.0 { trace } else { 1.0 };
-        for entry in matrix.diag_mut() {
-            *entry += ridge;
-        }
-        let factor = cholesky(matrix).ok_or(AdaptError::Singular)?;
-        let precision = Precision { factor };
-        let mut weight = Array2::zeros((classes, joint));
-        let mut bias = Array1::zeros(classes);
-        for (class, mean) in means.outer_iter().enumerate() {
-            if counts[class] == 0 {
-                continue;
-            }
-            let row = precision.times(mean.to_owned());
-            bias[class] = (-0.5 * row.dot(&mean)) as f32;
-            weight.row_mut(class).assign(&row.mapv(|x| x as f32));
-        }
-        let fitted = Discriminant {
-            means: means.mapv(|x| x as f32),
-            weight,
-            bias,
-            spread: 1.0,
-        };
-        let scores = fitted.scores(features);
-        let squares = scores.iter().map(|x| x * x).sum::<f32>();
-        let spread = (squares / scores.len().max(1) as f32).sqrt();
-        let fitted = Discriminant {
-            spread: if spread > 0.0 { spread } else { 1.0 },
-            ..fitted
-        };
-        Ok((fitted, precision))
+        Scatter::of(features, labels, classes).discriminant(RIDGES[0])
     }
 
     /// The same where the mean of `class` is another one, `[joint]`; all zeros for a class without shots. The covariance is
@@ -116,13 +85,15 @@ impl Discriminant {
         self.with_mean(class, mean.view(), precision)
     }
 
-    /// Of all views of `shots`.
+    /// Of all views of `shots`, with each of the [`RIDGES`].
     ///
     /// # Errors
     /// As [`Discriminant::of`].
-    pub fn of_shots(shots: &FeatureSet, classes: usize) -> Result<Discriminant, AdaptError> {
+    pub fn of_shots(shots: &FeatureSet, classes: usize) -> Result<Vec<Discriminant>, AdaptError> {
         let (features, labels) = shots.every_view();
-        Discriminant::of(features.view(), &labels, classes)
+        let scatter = Scatter::of(features.view(), &labels, classes);
+        let fitted = RIDGES.map(|ridge| Ok(scatter.discriminant(ridge)?.0));
+        fitted.into_iter().collect()
     }
 
     /// The log posteriors of `features [rows, joint]`, less their mean over the classes that had shots and in units of their
@@ -130,14 +101,6 @@ impl Discriminant {
     pub fn scores(&self, features: ArrayView2<f32>) -> Array2<f32> {
         let centred = self.centred();
         (features.dot(&centred.weight.t()) + &centred.bias) / self.spread
-    }
-
-    /// What is kept with a prompt: these scores times `strength`, for a model whose cosines are multiplied by `scale`.
-    pub fn prototypes(&self, strength: f32, scale: f32) -> Prototypes {
-        let centred = self.centred();
-        let unit = strength / (scale * self.spread);
-        let (weight, bias) = (centred.weight * unit, centred.bias * unit);
-        Prototypes::new(self.means.view(), weight.view(), &bias)
     }
 
     /// The same with scores that sum to nothing over the classes that had shots, so that names without any compete with
@@ -156,6 +119,84 @@ impl Discriminant {
             }
         }
         centred
+    }
+}
+
+/// What is kept with a prompt: the scores of `gaussians` of one set of shots, each times its strength, for a model whose cosines are
+/// multiplied by `scale`.
+pub fn prototypes(gaussians: &[Discriminant], strengths: Strengths, scale: f32) -> Prototypes {
+    let means = &gaussians[0].means;
+    let (mut weight, mut bias) = (Array2::zeros(means.dim()), Array1::zeros(means.nrows()));
+    for (one, strength) in gaussians.iter().zip(strengths) {
+        let unit = strength / (scale * one.spread);
+        let centred = one.centred();
+        weight.scaled_add(unit, &centred.weight);
+        bias.scaled_add(unit, &centred.bias);
+    }
+    Prototypes::new(means.view(), weight.view(), &bias).with_sharpness(scale)
+}
+
+/// What Gaussians are made from.
+struct Scatter<'a> {
+    features: ArrayView2<'a, f32>,
+    means: Array2<f64>,
+    /// Shots of each class.
+    counts: Vec<usize>,
+    /// The sum of the products of what features are away from their class's mean, `[joint, joint]`.
+    products: Array2<f64>,
+    /// Of the covariance; 1 where nothing spreads, as with one shot a class: then all directions count alike.
+    trace: f64,
+}
+
+impl Scatter<'_> {
+    fn of<'a>(features: ArrayView2<'a, f32>, labels: &[usize], classes: usize) -> Scatter<'a> {
+        let (means, counts) = class_means(features, labels, classes);
+        let mut centred = features.mapv(f64::from);
+        for (mut row, &label) in centred.outer_iter_mut().zip(labels) {
+            row -= &means.row(label);
+        }
+        let products = centred.t().dot(&centred);
+        let trace = products.diag().sum() / (labels.len().saturating_sub(1)).max(1) as f64;
+        Scatter {
+            features,
+            means,
+            counts,
+            products,
+            trace: if trace > 0.0 { trace } else { 1.0 },
+        }
+    }
+
+    fn discriminant(&self, ridge: f64) -> Result<(Discriminant, Precision), AdaptError> {
+        let mut matrix = self.products.clone();
+        for entry in matrix.diag_mut() {
+            *entry += ridge * self.trace;
+        }
+        let factor = cholesky(matrix).ok_or(AdaptError::Singular)?;
+        let precision = Precision { factor };
+        let mut weight = Array2::zeros(self.means.dim());
+        let mut bias = Array1::zeros(self.counts.len());
+        for (class, mean) in self.means.outer_iter().enumerate() {
+            if self.counts[class] == 0 {
+                continue;
+            }
+            let row = precision.times(mean.to_owned());
+            bias[class] = (-0.5 * row.dot(&mean)) as f32;
+            weight.row_mut(class).assign(&row.mapv(|x| x as f32));
+        }
+        let fitted = Discriminant {
+            means: self.means.mapv(|x| x as f32),
+            weight,
+            bias,
+            spread: 1.0,
+        };
+        let scores = fitted.scores(self.features);
+        let squares = scores.iter().map(|x| x * x).sum::<f32>();
+        let spread = (squares / scores.len().max(1) as f32).sqrt();
+        let fitted = Discriminant {
+            spread: if spread > 0.0 { spread } else { 1.0 },
+            ..fitted
+        };
+        Ok((fitted, precision))
     }
 }
 
@@ -195,9 +236,9 @@ fn class_means(
 fn cholesky(mut matrix: Array2<f64>) -> Option<Array2<f64>> {
     for row in 0..matrix.nrows() {
         for column in 0..=row {
-            let dot = (0..column)
-                .map(|k| matrix[[row, k]] * matrix[[column, k]])
-                .sum::<f64>();
+            let dot = matrix
+                .slice(s![row, ..column])
+                .dot(&matrix.slice(s![column, ..column]));
             let rest = matrix[[row, column]] - dot;
             matrix[[row, column]] = if row != column {
                 rest / matrix[[column, column]]
@@ -274,6 +315,27 @@ mod tests {
     }
 
     #[test]
+    fn with_a_large_ridge_all_directions_count_nearly_alike() {
+        let mut rng = Rng::new(4);
+        let features = Array2::from_shape_simple_fn((12, 5), || rng.normal());
+        let labels: Vec<usize> = (0..12).map(|row| row % 3).collect();
+        let shots = FeatureSet {
+            features: features.insert_axis(Axis(1)),
+            labels,
+        };
+        let away: Vec<f32> = Discriminant::of_shots(&shots, 3)
+            .unwrap()
+            .iter()
+            .map(|fitted| {
+                let (weight, mean) = (fitted.weight.row(0), fitted.means.row(0));
+                let lengths = (weight.dot(&weight) * mean.dot(&mean)).sqrt();
+                1.0 - weight.dot(&mean) / lengths
+            })
+            .collect();
+        assert!(away[1] < 0.5 * away[0], "{away:?}");
+    }
+
+    #[test]
     fn what_is_kept_scores_as_the_gaussians_do_beside_the_texts() {
         let mut rng = Rng::new(2);
         let mut unit = |rows: usize| {
@@ -286,11 +348,16 @@ mod tests {
         };
         let (features, texts) = (unit(30), unit(3));
         let labels: Vec<usize> = (0..30).map(|row| row % 3).collect();
-        let fitted = Discriminant::of(features.view(), &labels, 3).unwrap();
-        let kept = fitted.prototypes(0.5, 20.0);
+        let shots = FeatureSet {
+            features: features.clone().insert_axis(Axis(1)),
+            labels,
+        };
+        let fitted = Discriminant::of_shots(&shots, 3).unwrap();
+        let kept = prototypes(&fitted, [0.3, 0.2], 20.0);
         let scorer = Scorer::new(texts.view(), Some(&kept)).unwrap();
         let found = scorer.scores(features.view()) * 20.0;
-        let expected = features.dot(&texts.t()) * 20.0 + fitted.scores(features.view()) * 0.5;
+        let [little, much] = [0, 1].map(|ridge: usize| fitted[ridge].scores(features.view()));
+        let expected = features.dot(&texts.t()) * 20.0 + little * 0.3 + much * 0.2;
         let away = (&found - &expected).mapv(f32::abs);
         // Eight bits: half a step in each of 24 numbers.
         assert!(away.iter().all(|&x| x < 0.05), "{away}");

@@ -87,7 +87,11 @@ impl Sister {
                 labels: taught.join(", "),
             });
         }
-        let for_labels = |of: &Prototypes| of.for_labels(&prompt.labels, task.labels);
+        // It is calibrated here again, by all that there is now.
+        let for_labels = |of: &Prototypes| {
+            let of = of.for_labels(&prompt.labels, task.labels);
+            of.with_sharpness(task.model.logit_scale)
+        };
         Ok(Sister {
             name,
             delta: prompt.delta.clone(),

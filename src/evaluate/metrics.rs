@@ -58,20 +58,61 @@ pub struct ClassAssessment {
     pub pictures: usize,
 }
 
+/// Expected calibration error: the mean gap between confidence and accuracy, weighted by pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CalibrationError {
+    /// As it was measured.
+    pub error: f64,
+    /// What it would be on average if all probabilities were right: so few pictures leave so much to chance.
+    pub by_chance: f64,
+}
+
+impl CalibrationError {
+    /// Of all answers together that several classifiers gave on the same pictures: of each one a table of probabilities
+    /// `[pictures, classes]`. A few pictures show each of them a large error by chance, whose sign differs from one to the next.
+    ///
+    /// By chance: a picture shows one thing, so answers that give it the same name are right together, and those that give it
+    /// different ones are not. More classifiers alone therefore make little less of chance than one.
+    pub fn together(tables: &[ArrayView2<f32>], truth: &[usize]) -> CalibrationError {
+        let (mut gaps, mut variances) = ([0.0f64; BINS], [0.0f64; BINS]);
+        for (row, &right) in truth.iter().enumerate() {
+            let answer = |table: &ArrayView2<f32>| {
+                let named = best(table.row(row));
+                (named, f64::from(table[[row, named]]))
+            };
+            let answers: Vec<(usize, f64)> = tables.iter().map(answer).collect();
+            for &(named, p) in &answers {
+                let bin = bin_of(p);
+                gaps[bin] += p - f64::from(u8::from(named == right));
+                for &(other, q) in answers.iter().filter(|(_, q)| bin_of(*q) == bin) {
+                    let both = if other == named { p.min(q) } else { 0.0 };
+                    variances[bin] += both - p * q;
+                }
+            }
+        }
+        let answers = (tables.len() * truth.len()) as f64;
+        // The mean distance from nothing of what is normally distributed.
+        let away = |variance: &f64| (variance.max(0.0) * FRAC_2_PI).sqrt();
+        CalibrationError {
+            error: ratio(gaps.iter().map(|gap| gap.abs()).sum(), answers),
+            by_chance: ratio(variances.iter().map(away).sum(), answers),
+        }
+    }
+}
+
 impl Assessment {
     /// Judges `probabilities [pictures, classes]`, whose rows sum to one, by the right class of each picture.
     pub fn new(probabilities: ArrayView2<f32>, truth: &[usize]) -> Assessment {
         let classes = probabilities.ncols();
         let confusion = confusion(probabilities, truth);
         let mut bins = [(0usize, 0.0f64, 0usize); BINS];
-        let mut variances = [0.0f64; BINS];
         for (row, &right) in probabilities.outer_iter().zip(truth) {
             let named = best(row);
             let confidence = f64::from(row[named]);
             let (pictures, sum, hits) = &mut bins[bin_of(confidence)];
             *pictures += 1;
             *sum += confidence;
-            variances[bin_of(confidence)] += confidence * (1.0 - confidence);
             *hits += usize::from(named == right);
         }
         let right = confusion.diag().sum();
@@ -83,20 +124,13 @@ impl Assessment {
                 accuracy: ratio(hits as f64, pictures as f64),
             })
             .collect();
-        let gap = |bin: &Bin| bin.pictures as f64 * (bin.confidence - bin.accuracy).abs();
+        let calibration = CalibrationError::together(&[probabilities], truth);
         Assessment {
             pictures: truth.len(),
             accuracy: ratio(right as f64, truth.len() as f64),
             interval: wilson(right as f64, truth.len() as f64),
-            calibration_error: ratio(reliability.iter().map(gap).sum(), truth.len() as f64),
-            // The mean distance from nothing of what is normally distributed.
-            calibration_error_by_chance: ratio(
-                variances
-                    .map(|of| (of.max(0.0) * FRAC_2_PI).sqrt())
-                    .iter()
-                    .sum(),
-                truth.len() as f64,
-            ),
+            calibration_error: calibration.error,
+            calibration_error_by_chance: calibration.by_chance,
             reliability,
             classes: (0..classes)
                 .map(|class| class_assessment(&confusion, class))
@@ -186,6 +220,7 @@ fn ratio(part: f64, whole: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classifier::softmax_rows;
     use crate::evaluate::fixture;
     use crate::rng::Rng;
 
@@ -263,6 +298,39 @@ mod tests {
             told += found.calibration_error_by_chance / 60.0;
         }
         assert!((measured / told - 1.0).abs() < 0.1, "{measured} {told}");
+    }
+
+    #[test]
+    fn the_same_answers_again_are_no_more_evidence_than_once() {
+        let mut rng = Rng::new(5);
+        let table = Array2::from_shape_simple_fn((40, 3), || rng.uniform());
+        let table = softmax_rows(table, 3.0);
+        let truth: Vec<usize> = (0..40).map(|_| rng.below(3)).collect();
+        let once = Assessment::new(table.view(), &truth);
+        let twice = CalibrationError::together(&[table.view(), table.view()], &truth);
+        assert!((twice.error - once.calibration_error).abs() < 1e-9);
+        assert!((twice.by_chance - once.calibration_error_by_chance).abs() < 1e-9);
+    }
+
+    #[test]
+    fn answers_that_exclude_each_other_leave_less_to_chance() {
+        let mut rng = Rng::new(6);
+        let truth: Vec<usize> = (0..300).map(|_| rng.below(3)).collect();
+        let naming = |class| {
+            Array2::from_shape_fn(
+                (300, 3),
+                |(_, column)| {
+                    if column == class { 0.334 } else { 0.333 }
+                },
+            )
+        };
+        let tables = [naming(0), naming(1), naming(2)];
+        let views = tables.each_ref().map(|table| table.view());
+        // One of the three is right on every picture.
+        let all = CalibrationError::together(&views, &truth);
+        let one = CalibrationError::together(&views[..1], &truth);
+        assert!(all.error < 0.002 && all.by_chance < 0.003, "{all:?}");
+        assert!(one.by_chance > 0.02, "{one:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod protocols;
 
 pub use data_set::{DataSet, DataSetError};
 pub use methods::{FitOptions, Fitted, Lesson, Method, Predictor, Probe};
-pub use metrics::{Assessment, Recognition, harmonic_mean, wilson};
+pub use metrics::{Assessment, CalibrationError, Recognition, harmonic_mean, wilson};
 pub use protocols::{
     Part, PartClasses, Tested, Trial, TrialResult, base_and_new, choose_shots, run, test,
 };

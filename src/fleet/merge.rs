@@ -101,14 +101,15 @@ pub fn merge(prompts: &[(String, Prompt)], mean: Mean) -> Result<Prompt, MergeEr
         .iter()
         .map(|(_, prompt)| Added::by(prompt))
         .collect();
-    merged.prototypes = mean_prototypes(&added);
+    // How near a picture is to what is known is measured otherwise beside class means, and was by older programs.
+    let kind = |(_, prompt): &(String, Prompt)| Some(prompt.prototypes.as_ref()?.sharpness);
+    let of_one_kind = prompts.iter().all(|other| kind(other) == kind(&prompts[0]));
+    let sharpness = kind(&prompts[0]).filter(|_| of_one_kind).unwrap_or(0.0);
+    merged.prototypes = mean_prototypes(&added).map(|of| of.with_sharpness(sharpness));
     let calibrations: Option<Vec<&Calibration>> = prompts
         .iter()
         .map(|(_, prompt)| prompt.calibration.as_ref())
         .collect();
-    // How near a picture is to what is known is measured otherwise beside class means.
-    let with_means = |(_, prompt): &&(String, Prompt)| prompt.prototypes.is_some();
-    let of_one_kind = [0, prompts.len()].contains(&prompts.iter().filter(with_means).count());
     let calibrations = calibrations.filter(|_| of_one_kind);
     merged.calibration = calibrations.map(|all| Calibration {
         temperature: average(all.iter().map(|of| of.temperature)),
@@ -145,7 +146,8 @@ pub fn ensemble(model: &Model, prompts: &[(String, Prompt)]) -> Result<Prompt, M
         });
     }
     merged.recipe = format!("the mean of the scores of {} prompts", prompts.len());
-    merged.prototypes = mean_prototypes(&added);
+    let sharpness = merged.prototypes.map_or(0.0, |of| of.sharpness);
+    merged.prototypes = mean_prototypes(&added).map(|of| of.with_sharpness(sharpness));
     Ok(merged)
 }
 

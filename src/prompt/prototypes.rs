@@ -14,6 +14,9 @@ pub struct Prototypes {
     pub weight: EightBits,
     /// Added to the scores, which are cosines before; one a label.
     pub bias: Vec<f32>,
+    /// What scores are multiplied by where [their evidence](crate::classifier::evidence) joins the similarity; 0 where it does
+    /// not, as in prompts that older programs made.
+    pub sharpness: f32,
 }
 
 impl Prototypes {
@@ -23,7 +26,13 @@ impl Prototypes {
             means: EightBits::of(means),
             weight: EightBits::of(weight),
             bias: bias.to_vec(),
+            sharpness: 0.0,
         }
+    }
+
+    /// The same with another sharpness.
+    pub fn with_sharpness(self, sharpness: f32) -> Prototypes {
+        Prototypes { sharpness, ..self }
     }
 
     /// The same for other `labels`, by name: those of `own`, in whose order these are, keep theirs, and all others have
@@ -38,6 +47,7 @@ impl Prototypes {
             means: self.means.rows(&places),
             weight: self.weight.rows(&places),
             bias: places.iter().map(bias).collect(),
+            sharpness: self.sharpness,
         }
     }
 
@@ -59,10 +69,13 @@ impl Prototypes {
             && self.bias.len() == labels;
         let numbers = [&self.means.scales, &self.weight.scales, &self.bias];
         let finite = numbers.into_iter().flatten().all(|x| x.is_finite());
+        let sharpness = self.sharpness;
         if !sound {
             Some(format!("its prototypes are not those of {labels} labels"))
         } else if !finite {
             Some("its prototypes hold a number that is not finite".into())
+        } else if !(sharpness.is_finite() && sharpness >= 0.0) {
+            Some(format!("the sharpness of its prototypes is {sharpness}"))
         } else {
             None
         }
@@ -128,7 +141,7 @@ pub(crate) mod tests {
         let mut table = || Array2::from_shape_simple_fn((labels, joint), || 0.1 * rng.normal());
         let (means, weight) = (table(), table());
         let bias = Array1::from_shape_fn(labels, |label| 0.01 * label as f32);
-        Prototypes::new(means.view(), weight.view(), &bias)
+        Prototypes::new(means.view(), weight.view(), &bias).with_sharpness(20.0)
     }
 
     #[test]
@@ -164,6 +177,10 @@ pub(crate) mod tests {
         let mut kept = prototypes(3, 4);
         assert_eq!(kept.fault(3), None);
         assert!(kept.fault(2).is_some());
+        for sharpness in [f32::NAN, -1.0] {
+            let fault = kept.clone().with_sharpness(sharpness).fault(3).unwrap();
+            assert!(fault.contains("sharpness"), "{fault}");
+        }
         kept.bias[0] = f32::NAN;
         assert!(kept.fault(3).unwrap().contains("finite"));
     }

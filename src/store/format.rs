@@ -67,6 +67,8 @@ const REGIONS: u32 = 2;
 
 /// [`PrototypesV3`].
 const PROTOTYPES: u32 = 3;
+/// The sharpness of prototypes that have one, a number above 0.
+const SHARPNESS: u32 = 4;
 
 /// What not every prompt has.
 #[derive(Default)]
@@ -208,6 +210,12 @@ fn sections(record: &Prompt) -> postcard::Result<Vec<Section>> {
             kind: PROTOTYPES,
             content: postcard::to_stdvec(&PrototypesV3::of(prototypes))?,
         });
+        if prototypes.sharpness != 0.0 {
+            sections.push(Section {
+                kind: SHARPNESS,
+                content: postcard::to_stdvec(&prototypes.sharpness)?,
+            });
+        }
     }
     Ok(sections)
 }
@@ -236,6 +244,12 @@ fn optional(sections: Vec<Section>) -> Result<Optional, String> {
             PROTOTYPES => {
                 let prototypes: PrototypesV3 = whole(&content)?;
                 found.prototypes = Some(prototypes.prototypes()?);
+            }
+            SHARPNESS => {
+                let sharpness: f32 = whole(&content)?;
+                let of = found.prototypes.filter(|_| sharpness != 0.0);
+                let of = of.ok_or("its section of a sharpness is of no prototypes, or of none")?;
+                found.prototypes = Some(of.with_sharpness(sharpness));
             }
             kind => {
                 return Err(format!(
@@ -280,6 +294,7 @@ impl PrototypesV3 {
             means: table(self.means)?,
             weight: table(self.weight)?,
             bias: self.bias,
+            sharpness: 0.0,
         })
     }
 }

@@ -56,6 +56,12 @@ struct PrototypesText {
     weight: EightBitsText,
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_LABELS>")]
     bias: Vec<f32>,
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    sharpness: f32,
+}
+
+fn is_nothing(sharpness: &f32) -> bool {
+    *sharpness == 0.0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -260,6 +266,7 @@ impl PrototypesText {
             means: table(&prototypes.means),
             weight: table(&prototypes.weight),
             bias: prototypes.bias.clone(),
+            sharpness: prototypes.sharpness,
         }
     }
 
@@ -278,6 +285,7 @@ impl PrototypesText {
             means: table(self.means)?,
             weight: table(self.weight)?,
             bias: self.bias,
+            sharpness: self.sharpness,
         })
     }
 }

@@ -90,6 +90,22 @@ fn more_shots_and_another_data_set_are_protocols_too() {
     assert_eq!(report["shots"], serde_json::json!([1, 4]));
     assert_eq!(report["methods"][1]["runs"].as_array().unwrap().len(), 4);
     assert_eq!(report["methods"][0]["method"], "zero-shot");
+    // Of both seeds together, by shots: zero-shot answers alike each time, so it is as for one seed.
+    let by_shots = report["methods"][0]["calibration_error_by_shots"].clone();
+    assert_eq!(by_shots.as_array().unwrap().len(), 2);
+    for found in by_shots.as_array().unwrap() {
+        let of = |value: &Value| value.as_f64().unwrap();
+        let once = (of(&found["mean"]), of(&found["mean_by_chance"]));
+        let together = &found["together"];
+        assert!((of(&together["error"]) - once.0).abs() < 1e-6, "{found}");
+        assert!(
+            (of(&together["by_chance"]) - once.1).abs() < 1e-6,
+            "{found}"
+        );
+    }
+    let table = dir.ok(&format!("{few} {QUICK}"));
+    table.prints("by chance");
+    table.prints("calib. error, all seeds (by chance)");
 
     dir.ok("demo --out other --shots 1 --test 2");
     let cross = "eval --images pictures --protocol cross --target other --methods rlp,gda";

@@ -4,7 +4,10 @@ use super::super::output::{aligned, percent};
 use super::super::report::texts::{ENGLISH, Texts};
 use super::Protocol;
 use super::evaluation::Evaluation;
-use crate::evaluate::{Assessment, Recognition, Tested, TrialResult, harmonic_mean, wilson};
+use crate::evaluate::{
+    Assessment, CalibrationError, Recognition, Tested, TrialResult, harmonic_mean, wilson,
+};
+use ndarray::ArrayView2;
 use serde_json::{Value, json};
 
 /// Everything found, a row a method.
@@ -33,6 +36,10 @@ pub struct Row<'a> {
     pub calibration_error: f64,
     /// What that would be if all probabilities were right.
     pub calibration_error_by_chance: f64,
+    /// Of the answers of all seeds together.
+    pub calibration_together: CalibrationError,
+    /// What the pictures of the first part show.
+    truth: &'a [usize],
     /// Of pictures of new classes; means over seeds.
     pub recognition: Option<Recognised>,
     pub parameters: usize,
@@ -67,6 +74,8 @@ impl Recognised {
 impl<'a> Summary<'a> {
     pub fn new(evaluation: &'a Evaluation<'a>, results: &'a [TrialResult]) -> Summary<'a> {
         let configuration = &evaluation.configuration;
+        let truth = &evaluation.parts[0].pictures.labels;
+        let row = |prompt, trials| Row::new((configuration.protocol, truth), prompt, trials);
         let trained = configuration.draws().len() * configuration.methods.len();
         let (trained, given) = results.split_at(trained.min(results.len()));
         let mut rows: Vec<Row> = configuration
@@ -74,14 +83,11 @@ impl<'a> Summary<'a> {
             .iter()
             .map(|&method| {
                 let trials = trained.iter().filter(|result| result.method == method);
-                Row::new(evaluation.configuration.protocol, None, trials.collect())
+                row(None, trials.collect())
             })
             .collect();
         if let (Some(result), Some((name, _))) = (given.first(), &configuration.prompt) {
-            rows.insert(
-                1,
-                Row::new(configuration.protocol, Some(name), vec![result]),
-            );
+            rows.insert(1, row(Some(name), vec![result]));
         }
         Summary { evaluation, rows }
     }
@@ -130,7 +136,16 @@ impl<'a> Summary<'a> {
         let mut lines = aligned(&self.cells(&ENGLISH));
         if self.evaluation.configuration.protocol == Protocol::FewShot {
             lines.push(String::new());
-            lines.extend(aligned(&self.few_shot_rows()));
+            lines.extend(aligned(&self.few_shot_rows("method", |row, shots| {
+                percent(mean(&row.accuracies(shots)) as f32)
+            })));
+            lines.push(String::new());
+            let title = "calib. error, all seeds (by chance)";
+            lines.extend(aligned(&self.few_shot_rows(title, |row, shots| {
+                let found = row.calibration_together(shots);
+                let [error, chance] = [found.error, found.by_chance].map(|x| percent(x as f32));
+                format!("{error} ({chance})")
+            })));
         }
         lines.push(self.remark());
         lines
@@ -147,6 +162,7 @@ impl<'a> Summary<'a> {
             _ => vec![of.accuracy, of.interval],
         });
         head.extend([of.deviation, of.calibration_error]);
+        head.extend([of.calibration_together, of.calibration_by_chance]);
         if protocol == Protocol::BaseToNew {
             head.extend([of.unknown_auroc, of.known_refused, of.unknown_refused]);
         }
@@ -156,14 +172,22 @@ impl<'a> Summary<'a> {
         rows
     }
 
-    fn few_shot_rows(&self) -> Vec<Vec<String>> {
+    /// A row a method with what `cell` makes of its trials at so many shots, under a `title`.
+    fn few_shot_rows(
+        &self,
+        title: &str,
+        cell: impl Fn(&Row, Option<usize>) -> String,
+    ) -> Vec<Vec<String>> {
         let shots = &self.evaluation.configuration.shots;
         let head = shots.iter().flatten().map(|shots| format!("{shots} shots"));
-        let mut rows = vec![std::iter::once("method".to_owned()).chain(head).collect()];
+        let mut rows = vec![std::iter::once(title.to_owned()).chain(head).collect()];
         for row in &self.rows {
-            let cells = shots.iter().map(|&shots| match row.accuracies(shots) {
-                found if found.is_empty() => "-".to_owned(),
-                found => percent(mean(&found) as f32),
+            let cells = shots.iter().map(|&shots| {
+                if row.accuracies(shots).is_empty() {
+                    "-".to_owned()
+                } else {
+                    cell(row, shots)
+                }
             });
             rows.push(std::iter::once(row.title()).chain(cells).collect());
         }
@@ -197,7 +221,11 @@ impl<'a> Summary<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(protocol: Protocol, prompt: Option<&'a str>, trials: Vec<&'a TrialResult>) -> Row<'a> {
+    fn new(
+        (protocol, truth): (Protocol, &'a [usize]),
+        prompt: Option<&'a str>,
+        trials: Vec<&'a TrialResult>,
+    ) -> Row<'a> {
         let most = trials.iter().map(|trial| trial.shots).max().flatten();
         let last: Vec<&TrialResult> = trials
             .iter()
@@ -244,6 +272,8 @@ impl<'a> Row<'a> {
             harmonic_mean: base.zip(new).map(|(base, new)| harmonic_mean(base, new)),
             calibration_error: assessed(|found| found.calibration_error),
             calibration_error_by_chance: assessed(|found| found.calibration_error_by_chance),
+            calibration_together: together(&last, truth),
+            truth,
             recognition: Recognised::of(&last),
             parameters: detail.fitted.parameters,
             seconds: mean(
@@ -278,6 +308,13 @@ impl<'a> Row<'a> {
             .collect()
     }
 
+    /// Of the answers of every seed at `shots`.
+    fn calibration_together(&self, shots: Option<usize>) -> CalibrationError {
+        let trials = self.trials.iter().copied();
+        let trials: Vec<_> = trials.filter(|trial| trial.shots == shots).collect();
+        together(&trials, self.truth)
+    }
+
     fn cells(&self, texts: &Texts, protocol: Protocol) -> Vec<String> {
         let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| texts.percent(value));
         let [low, high] = self.interval.map(|bound| texts.number(100.0 * bound, 1));
@@ -299,6 +336,8 @@ impl<'a> Row<'a> {
             self.deviation
                 .map_or("-".to_owned(), |spread| texts.number(100.0 * spread, 1)),
             texts.percent(self.calibration_error),
+            texts.percent(self.calibration_together.error),
+            texts.percent(self.calibration_together.by_chance),
         ]);
         if protocol == Protocol::BaseToNew {
             let found = self.recognition;
@@ -344,7 +383,25 @@ impl<'a> Row<'a> {
                     "seed": trial.seed,
                     "shots": trial.shots,
                     "accuracy": accuracies,
+                    "calibration_error": first(trial).map(|of| of.assessment.calibration_error),
                     "seconds": trial.fitted.seconds,
+                })
+            })
+            .collect();
+        let shots = evaluation.configuration.shots.iter();
+        let by_shots: Vec<Value> = shots
+            .map(|&shots| {
+                let trials = self.trials.iter().filter(|trial| trial.shots == shots);
+                let found: Vec<&Assessment> = trials
+                    .filter_map(|trial| Some(&first(trial)?.assessment))
+                    .collect();
+                let over =
+                    |of: fn(&&Assessment) -> f64| mean(&found.iter().map(of).collect::<Vec<_>>());
+                json!({
+                    "shots": shots,
+                    "mean": over(|found| found.calibration_error),
+                    "mean_by_chance": over(|found| found.calibration_error_by_chance),
+                    "together": self.calibration_together(shots),
                 })
             })
             .collect();
@@ -359,6 +416,8 @@ impl<'a> Row<'a> {
             "harmonic_mean": self.harmonic_mean,
             "calibration_error": self.calibration_error,
             "calibration_error_by_chance": self.calibration_error_by_chance,
+            "calibration_error_together": self.calibration_together,
+            "calibration_error_by_shots": by_shots,
             "unknown_auroc": self.recognition.map(|found| found.auroc),
             "known_refused": self.recognition.and_then(|found| found.known_refused),
             "unknown_refused": self.recognition.and_then(|found| found.unknown_refused),
@@ -369,6 +428,18 @@ impl<'a> Row<'a> {
             "parts": detail,
         })
     }
+}
+
+/// The first part as it was tested.
+fn first(trial: &TrialResult) -> Option<&Tested> {
+    trial.parts.first()?.as_ref()
+}
+
+/// The calibration error on the first part, whose pictures show `truth`, of all `trials` together.
+fn together(trials: &[&TrialResult], truth: &[usize]) -> CalibrationError {
+    let tested = trials.iter().filter_map(|trial| first(trial));
+    let tables: Vec<ArrayView2<f32>> = tested.map(|of| of.probabilities.view()).collect();
+    CalibrationError::together(&tables, truth)
 }
 
 /// What `accuracy` means in a protocol: the other data sets' in cross, otherwise that of the classes that were fitted.

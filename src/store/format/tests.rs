@@ -50,7 +50,9 @@ fn every_kind_of_record_comes_back_as_it_was() {
         .to_vec();
     let mut beside = both.clone();
     beside.prototypes = Some(prototypes(10, 64));
-    for record in [low_rank, full, watched, cut, both, beside] {
+    let mut older = beside.clone();
+    older.prototypes = Some(prototypes(10, 64).with_sharpness(0.0));
+    for record in [low_rank, full, watched, cut, both, beside, older] {
         assert_eq!(decode(&encode(&record).unwrap(), "x.rlp").unwrap(), record);
     }
 }
@@ -170,6 +172,10 @@ fn sections_that_are_unknown_twice_or_empty_are_refused() {
         (vec![(REGIONS, region(1)), (REGIONS, region(1))], "order"),
         (vec![(REGIONS, vec![0])], "has none"),
         (vec![(REGIONS, region(2))], "unit 2"),
+        (
+            vec![(SHARPNESS, 20.0f32.to_le_bytes().to_vec())],
+            "no prototypes",
+        ),
         (
             vec![(REGIONS, [region(1), vec![0]].concat())],
             "1 bytes follow",

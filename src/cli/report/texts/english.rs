@@ -42,6 +42,8 @@ pub const ENGLISH: Texts = Texts {
         interval: "95 % interval",
         deviation: "+- seeds",
         calibration_error: "calib. error",
+        calibration_together: "all seeds",
+        calibration_by_chance: "by chance",
         unknown_auroc: "unknown AUROC",
         known_refused: "known refused",
         unknown_refused: "unknown refused",

@@ -53,6 +53,8 @@ pub const GERMAN: Texts = Texts {
         interval: "95-%-Intervall",
         deviation: "± Ziehungen",
         calibration_error: "Kalibr.-Fehler",
+        calibration_together: "alle Ziehungen",
+        calibration_by_chance: "durch Zufall",
         unknown_auroc: "AUROC unbekannt",
         known_refused: "bekannte abgelehnt",
         unknown_refused: "unbekannte abgelehnt",

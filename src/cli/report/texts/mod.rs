@@ -94,6 +94,10 @@ pub struct Columns {
     pub interval: &'static str,
     pub deviation: &'static str,
     pub calibration_error: &'static str,
+    /// That of the answers of all seeds together.
+    pub calibration_together: &'static str,
+    /// What that would be if all probabilities were right.
+    pub calibration_by_chance: &'static str,
     pub unknown_auroc: &'static str,
     pub known_refused: &'static str,
     pub unknown_refused: &'static str,
