@@ -87,6 +87,15 @@ impl PartialEq for AttentionOp {
 
 impl Eq for AttentionOp {}
 
+/// The weight of an operator that has one.
+pub fn weight(operator: &dyn TypedOp) -> Option<&Weight> {
+    let linear = || Some(&operator.downcast_ref::<LinearOp>()?.weight);
+    let patches = || Some(&operator.downcast_ref::<PatchesOp>()?.linear.weight);
+    let convolution = || Some(&operator.downcast_ref::<ConvolutionOp>()?.weight);
+    let found = linear().or_else(patches).or_else(convolution)?;
+    Some(found.as_ref())
+}
+
 macro_rules! operator {
     ($operator:ty, $name:literal) => {
         impl Op for $operator {

@@ -179,6 +179,13 @@ impl Weight {
         }
     }
 
+    /// Gives back memory that only makes later products faster.
+    pub fn release(&self) {
+        if let Form::InPlace(unpacked) = &self.form {
+            unpacked.release();
+        }
+    }
+
     /// The matrix again, `[out, in]`; none if it holds integers, which are packed anew from where they are stored.
     pub fn floats(&self) -> Option<Array2<f32>> {
         let Form::Floats(packed) = &self.form else {

@@ -28,8 +28,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocking::{Block, Sizes, accumulators_mut, product};
 use super::direction::Direction;
@@ -229,11 +228,21 @@ pub(super) struct UnpackedMatrix {
     packed: Arc<PackedPanels>,
 }
 
-/// All panels of a matrix, once there have been two products.
+/// All panels of a matrix, once there have been two products since they were last given back.
 #[derive(Debug, Default)]
-struct PackedPanels {
-    used: AtomicBool,
-    panels: OnceLock<Vec<Vector>>,
+struct PackedPanels(Mutex<Packed>);
+
+#[derive(Debug, Default)]
+struct Packed {
+    used: bool,
+    panels: Option<Arc<Vec<Vector>>>,
+}
+
+impl PackedPanels {
+    /// What another thread left when it panicked is whole.
+    fn lock(&self) -> MutexGuard<'_, Packed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl UnpackedMatrix {
@@ -293,6 +302,7 @@ impl UnpackedMatrix {
             .map(|part| part.to_slice().expect("lines lie one after the other"))
             .collect();
         let packed = self.packed(&parts);
+        let packed = packed.as_ref().map(|panels| panels.as_slice());
         let sum = |x: &Inputs, columns: Range<usize>, tile: &mut _| {
             let _finish = Finish(self.kernel.0.finish);
             let width = columns.len();
@@ -327,19 +337,28 @@ impl UnpackedMatrix {
     }
 
     /// All panels, if this is not the first product and it pays.
-    fn packed(&self, parts: &[&[i8]]) -> Option<&[Vector]> {
-        let pays = self.lines_are_inputs && self.matrix.is_transposed() && self.inner > 0;
-        if !pays || !self.packed.used.swap(true, Ordering::Relaxed) {
+    fn packed(&self, parts: &[&[i8]]) -> Option<Arc<Vec<Vector>>> {
+        if !self.lines_are_inputs || !self.matrix.is_transposed() || self.inner == 0 {
             return None;
         }
-        let panels = self.packed.panels.get_or_init(|| {
+        let mut packed = self.packed.lock();
+        if !packed.used {
+            packed.used = true;
+            return None;
+        }
+        let panels = packed.panels.get_or_insert_with(|| {
             let count = self.out.div_ceil(PANEL) * self.length();
             let mut panels = vec![Vector([0; 64]); count];
             self.interleave(parts, 0..self.out, &mut panels);
             self.matrix.release();
-            panels
+            Arc::new(panels)
         });
-        Some(panels)
+        Some(panels.clone())
+    }
+
+    /// Gives back the memory of all panels, if there are any: the next product but one packs them again.
+    pub fn release(&self) {
+        *self.packed.lock() = Packed::default();
     }
 
     /// The sums of all rows and a few panels.
