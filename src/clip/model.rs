@@ -234,8 +234,10 @@ impl Model {
         })
     }
 
-    /// Gives back the memory of the text tower's weights, where they are a file's. Texts that come later read them again.
+    /// Gives back the memory of the text tower's weights: where they are a file's, and where training has put them into
+    /// another order. Texts that come later read them again.
     pub fn release_text(&self) {
+        self.text.release();
         self.bundle.release_some(TEXT);
     }
 

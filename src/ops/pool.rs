@@ -7,6 +7,9 @@ use rayon::Yield;
 /// No more threads than this are kept awake: a product has few parts.
 const AWAKE: usize = 8;
 
+/// Numbers of rows that several threads go through together: for fewer, it takes longer to share them.
+pub(crate) const SHARED: usize = 1 << 14;
+
 /// How many pieces of work are on the pool.
 static WORKING: AtomicUsize = AtomicUsize::new(0);
 

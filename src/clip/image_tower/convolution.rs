@@ -55,8 +55,7 @@ impl ConvolutionOp {
         let x = ArrayView2::from_shape((count, inner), &windows)?;
         let epilogue = Epilogue {
             bias: Some(self.bias.as_slice()),
-            activation: None,
-            residual: None,
+            ..Epilogue::default()
         };
         let rows = filled(&[count, out], |rows| {
             self.weight.write(x, epilogue, rows);

@@ -158,7 +158,21 @@ fn every_part_of_an_epilogue_is_applied() {
             let expected = (&plain + &bias).mapv(activate) + &residual;
             let error = (weight.multiply(x.view(), epilogue) - expected).mapv(f32::abs);
             assert!(error.iter().all(|&e| e < 1e-6), "{kernel:?} {activation:?}");
+            let epilogue = Epilogue {
+                activation,
+                ..Epilogue::default()
+            };
+            let error = weight.multiply(x.view(), epilogue) - plain.mapv(activate);
+            assert!(
+                error.iter().all(|e| e.abs() < 1e-6),
+                "{kernel:?} {activation:?}"
+            );
         }
+        let epilogue = Epilogue {
+            residual: Some(residual.view()),
+            ..Epilogue::default()
+        };
+        assert_eq!(weight.multiply(x.view(), epilogue), &plain + &residual);
     }
 }
 
