@@ -8,7 +8,7 @@ use tract_core::internal::*;
 
 use super::convolution::ConvolutionOp;
 use crate::clip::graph::{numbers, volume};
-use crate::ops::fresh::{filled, zeroed};
+use crate::ops::fresh::filled;
 use crate::ops::full_attention::{FullAttention, Rows};
 use crate::ops::gemm::{Epilogue, Weight};
 use crate::ops::{Activation, LayerNorm};
@@ -153,7 +153,7 @@ impl NormOp {
     fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
         let x = numbers(&inputs[0])?;
         filled(inputs[0].shape(), |y| {
-            self.0.apply(x, zeroed(y));
+            self.0.apply(x, y);
             Ok(())
         })
     }
@@ -249,7 +249,7 @@ impl AttentionOp {
             scale: self.scale,
         };
         filled(&[self.queries, self.heads, self.head], |y| {
-            attention.write(zeroed(y));
+            attention.write(y);
             Ok(())
         })
     }
