@@ -1,8 +1,6 @@
 //! Multi-head attention over sequences (Vaswani et al., arXiv 1706.03762), causal ones that share a prefix or whole ones
 //! that share nothing. The gradient of the prefix is the sum over the sequences that see it.
 
-use std::ops::Range;
-
 use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
@@ -101,21 +99,22 @@ impl Attention<'_> {
     }
 }
 
-/// Where the rows of the prefix and of its own sequence lie that a query at `row` sees.
+/// Where the keys and values of the rows that a query at `row` sees begin: in what comes before, then here.
 #[inline(always)]
-fn places(layout: &RowLayout, row: usize, width: usize) -> [Range<usize>; 2] {
-    let numbers = |rows: Range<usize>| 2 * width * rows.start..2 * width * rows.end;
-    layout.visible(row).map(numbers)
+fn places(
+    layout: &RowLayout,
+    row: usize,
+    width: usize,
+) -> [impl Iterator<Item = usize> + Clone; 2] {
+    let [prefix, own] = layout.visible(row);
+    let place = move |row| 2 * width * row;
+    [(0..layout.before()).chain(0..0), prefix.chain(own)].map(|rows| rows.map(place))
 }
 
-/// The width of one head, which is `HEAD` where that is known, and what its scores are multiplied by.
+/// The width of one head, and what its scores are multiplied by.
 #[inline(always)]
-fn head<T: Real, const HEAD: usize>(attention: &Attention, width: usize) -> (usize, T) {
-    let head = if HEAD > 0 {
-        HEAD
-    } else {
-        width / attention.heads
-    };
+fn head<T: Real>(attention: &Attention, width: usize) -> (usize, T) {
+    let head = width / attention.heads;
     (head, T::one() / T::of(head as f64).sqrt())
 }
 
@@ -126,48 +125,30 @@ fn head<T: Real, const HEAD: usize>(attention: &Attention, width: usize) -> (usi
 fn attend<T: Real>(
     attention: &Attention,
     width: usize,
-    inputs: [&[T]; 3],
-    output: &mut [T],
-    probabilities: &mut [T],
-) {
-    // Heads of CLIP have 64 numbers, those of small towers half as many.
-    match width / attention.heads {
-        64 => attend_with::<T, 64>(attention, width, inputs, output, probabilities),
-        32 => attend_with::<T, 32>(attention, width, inputs, output, probabilities),
-        _ => attend_with::<T, 0>(attention, width, inputs, output, probabilities),
-    }
-}
-
-#[inline(always)]
-fn attend_with<T: Real, const HEAD: usize>(
-    attention: &Attention,
-    width: usize,
     [query, before, key_value]: [&[T]; 3],
     output: &mut [T],
     mut probabilities: &mut [T],
 ) {
-    let (head, scale) = head::<T, HEAD>(attention, width);
+    let (head, scale) = head::<T>(attention, width);
     for (index, &row) in attention.queries.iter().enumerate() {
-        let [prefix, own] = places(attention.layout, row, width);
-        let seen = [before, &key_value[prefix], &key_value[own]];
+        let [earlier, here] = places(attention.layout, row, width);
         for at in (0..width).step_by(head) {
             let q = &query[index * width + at..][..head];
             let y = &mut output[index * width + at..][..head];
             let (own, rest) = probabilities.split_at_mut(attention.seen(row));
             probabilities = rest;
-            let mut each = own.iter_mut();
-            for rows in seen {
-                for (key_value, score) in rows.chunks_exact(2 * width).zip(&mut each) {
-                    *score = scale * dot(q, &key_value[at..][..head]);
-                }
-            }
+            let keys = earlier.clone().map(|place| &before[place + at..][..head]);
+            let keys = keys.chain(here.clone().map(|place| &key_value[place + at..][..head]));
+            own.iter_mut()
+                .zip(keys)
+                .for_each(|(probability, key)| *probability = scale * dot(q, key));
             softmax(own);
-            let mut each = own.iter();
-            for rows in seen {
-                for (key_value, &probability) in rows.chunks_exact(2 * width).zip(&mut each) {
-                    add_scaled(y, probability, &key_value[at + width..][..head]);
-                }
-            }
+            let at = at + width;
+            let values = earlier.clone().map(|place| &before[place + at..][..head]);
+            let values = values.chain(here.clone().map(|place| &key_value[place + at..][..head]));
+            own.iter()
+                .zip(values)
+                .for_each(|(&probability, value)| add_scaled(y, probability, value));
         }
     }
 }
@@ -179,75 +160,50 @@ fn attend_with<T: Real, const HEAD: usize>(
 fn attend_backward<T: Real>(
     attention: &Attention,
     width: usize,
-    inputs: [&[T]; 4],
-    probabilities: &[T],
-    gradients: [&mut [T]; 3],
-) {
-    // Heads of CLIP have 64 numbers, those of small towers half as many.
-    match width / attention.heads {
-        64 => attend_backward_with::<T, 64>(attention, width, inputs, probabilities, gradients),
-        32 => attend_backward_with::<T, 32>(attention, width, inputs, probabilities, gradients),
-        _ => attend_backward_with::<T, 0>(attention, width, inputs, probabilities, gradients),
-    }
-}
-
-#[inline(always)]
-fn attend_backward_with<T: Real, const HEAD: usize>(
-    attention: &Attention,
-    width: usize,
     [query, before, key_value, d_output]: [&[T]; 4],
     mut probabilities: &[T],
     [d_query, d_before, d_key_value]: [&mut [T]; 3],
 ) {
-    let (head, scale) = head::<T, HEAD>(attention, width);
+    let (head, scale) = head::<T>(attention, width);
     let mut d_scores = Vec::new();
     for (index, &row) in attention.queries.iter().enumerate() {
-        let [prefix, own] = places(attention.layout, row, width);
-        let seen = [before, &key_value[prefix.clone()], &key_value[own.clone()]];
+        let [earlier, here] = places(attention.layout, row, width);
         d_scores.resize(attention.seen(row), T::zero());
         for at in (0..width).step_by(head) {
             let q = &query[index * width + at..][..head];
             let dq = &mut d_query[index * width + at..][..head];
             let dy = &d_output[index * width + at..][..head];
-            let (shares, rest) = probabilities.split_at(d_scores.len());
+            let (own, rest) = probabilities.split_at(d_scores.len());
             probabilities = rest;
-            let mut each = d_scores.iter_mut();
-            for rows in seen {
-                for (key_value, d) in rows.chunks_exact(2 * width).zip(&mut each) {
-                    *d = dot(dy, &key_value[at + width..][..head]);
-                }
+            let value = at + width;
+            let values = earlier
+                .clone()
+                .map(|place| &before[place + value..][..head]);
+            let values = values.chain(
+                here.clone()
+                    .map(|place| &key_value[place + value..][..head]),
+            );
+            d_scores
+                .iter_mut()
+                .zip(values)
+                .for_each(|(d, value)| *d = dot(dy, value));
+            let mean = dot(own, &d_scores);
+            for (d, &probability) in d_scores.iter_mut().zip(own) {
+                *d = scale * probability * (*d - mean);
             }
-            let mean = dot(shares, &d_scores);
-            for (d, &share) in d_scores.iter_mut().zip(shares) {
-                *d = scale * share * (*d - mean);
+            let mut each = d_scores.iter().zip(own);
+            let mut give = |keys: &[T], d: &mut [T], place: usize, d_score: T, probability: T| {
+                add_scaled(dq, d_score, &keys[place + at..][..head]);
+                add_scaled(&mut d[place + at..][..head], d_score, q);
+                add_scaled(&mut d[place + value..][..head], probability, dy);
+            };
+            for (place, (&d_score, &probability)) in earlier.clone().zip(&mut each) {
+                give(before, d_before, place, d_score, probability);
             }
-            let mut each = d_scores.iter();
-            for rows in seen {
-                for (key_value, &d_score) in rows.chunks_exact(2 * width).zip(&mut each) {
-                    add_scaled(dq, d_score, &key_value[at..][..head]);
-                }
+            for (place, (&d_score, &probability)) in here.clone().zip(each) {
+                give(key_value, d_key_value, place, d_score, probability);
             }
-            let mut each = d_scores.iter().zip(shares);
-            let (own, prefix) = (own.clone(), prefix.clone());
-            give(&mut *d_before, &mut each, [at, width], [q, dy]);
-            give(&mut d_key_value[prefix], &mut each, [at, width], [q, dy]);
-            give(&mut d_key_value[own], &mut each, [at, width], [q, dy]);
         }
-    }
-}
-
-/// Adds what a query gives to the gradients of the keys and values that it sees: itself times the gradient of each score, and
-/// the gradient of its output times each share.
-#[inline(always)]
-fn give<'a, T: Real>(
-    rows: &mut [T],
-    each: &mut impl Iterator<Item = (&'a T, &'a T)>,
-    [at, width]: [usize; 2],
-    [q, dy]: [&[T]; 2],
-) {
-    for (row, (&d_score, &share)) in rows.chunks_exact_mut(2 * width).zip(each) {
-        add_scaled(&mut row[at..][..q.len()], d_score, q);
-        add_scaled(&mut row[at + width..][..dy.len()], share, dy);
     }
 }
 
