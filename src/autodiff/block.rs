@@ -188,6 +188,19 @@ impl<T: Scalar> Block<T> {
         dx
     }
 
+    /// Gives back memory that only makes a training faster.
+    pub fn release(&self) {
+        for linear in [
+            &self.query,
+            &self.key_value,
+            &self.out,
+            &self.up,
+            &self.down,
+        ] {
+            linear.release();
+        }
+    }
+
     /// How many numbers a forward pass of `rows` rows keeps for the backward pass, if every row is kept and sees `seen` rows.
     pub fn tape_numbers(&self, rows: usize, seen: usize) -> usize {
         let (width, hidden) = (self.norm1.gain.len(), self.up.width());

@@ -127,6 +127,13 @@ impl<T: Scalar> TextTransformer<T> {
         (ended.features.rows, KeysValues(shared))
     }
 
+    /// Gives back memory that only makes a training faster: weights in the order that products read them in.
+    pub fn release(&self) {
+        self.blocks.iter().for_each(Block::release);
+        self.pooling.release();
+        self.projection.release();
+    }
+
     fn run(
         &self,
         mut rows: Array2<T>,

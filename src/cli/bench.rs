@@ -264,6 +264,7 @@ fn run_probe(probe: Probe, arguments: &Arguments, context: &Context) -> anyhow::
         Probe::Adapt => {
             let layout = layout(&model, FEW)?;
             let set = shots(&model, context.threads)?;
+            model.release_image();
             let mut options = Options::of(Tuning::Rlp);
             options.recipe.steps = 3;
             options.recipe.starts = 1;

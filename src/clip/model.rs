@@ -17,6 +17,7 @@ use super::image_tower::{ImageTower, ImageTowerError};
 use super::preprocess::{Preprocess, PreprocessError};
 use super::text_tower::{Reading, TextTower, TextTowerError};
 use super::tokenizer::{Tokenizer, TokenizerError};
+use crate::host::memory;
 use crate::ops::Activation;
 use crate::prompt::{Label, Template, TemplateError, TokenLayout};
 
@@ -233,14 +234,18 @@ impl Model {
         })
     }
 
-    /// Gives back the memory of the text tower's weights, where they are a file's. Texts that come later read them again.
+    /// Gives back the memory of the text tower's weights: where they are a file's, and where training has put them into
+    /// another order. Texts that come later read them again.
     pub fn release_text(&self) {
+        self.text.release();
         self.bundle.release_some(TEXT);
     }
 
-    /// The same for the image tower and pictures.
+    /// The same for the image tower and pictures, with the weights that it put into another order.
     pub fn release_image(&self) {
+        self.image.release();
         self.bundle.release_some(IMAGE);
+        memory::give_back();
     }
 
     /// The logit that the model gives a picture and a text whose features have this inner product: scaled, and with the

@@ -21,10 +21,3 @@ pub(crate) fn filled(
         Ok(tensor)
     }
 }
-
-/// The same memory once it holds zeros: for what wants initialised numbers.
-pub(crate) fn zeroed(memory: &mut [MaybeUninit<f32>]) -> &mut [f32] {
-    memory.fill(MaybeUninit::new(0.0));
-    // SAFETY: all of it was just written.
-    unsafe { memory.assume_init_mut() }
-}

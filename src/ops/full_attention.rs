@@ -1,9 +1,12 @@
 //! Attention in which every query sees every row, as in an image tower: forward only.
 
+use std::mem::MaybeUninit;
+
 use multiversion::{multiversion, target::match_target};
 use rayon::prelude::*;
 
 use super::Real;
+use super::cells::{Cells, TileRows};
 
 /// One operand of an attention: rows of `width` numbers, each `stride` after the one before, from `offset` on.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +52,9 @@ pub struct FullAttention<'a> {
 }
 
 impl FullAttention<'_> {
-    /// Writes `[queries, heads * head]` to `y`; the same for any number of threads. Panics if an operand is too short.
-    pub fn write(&self, y: &mut [f32]) {
+    /// Writes `[queries, heads * head]` to `y`, every number of it; the same for any number of threads. Panics if an operand
+    /// is too short.
+    pub fn write(&self, y: &mut [MaybeUninit<f32>]) {
         let FullAttention { heads, head, .. } = *self;
         let width = heads * head;
         assert!(
@@ -60,20 +64,16 @@ impl FullAttention<'_> {
                 && y.len() == self.queries * width,
             "an operand of attention is too short"
         );
+        let cells = Cells::new(y, width);
         let one = |index: usize| {
-            let mut output = vec![0.0; self.queries * head];
-            attend(&Head::new(self, index), &mut output);
-            output
+            // SAFETY: every head has columns of its own.
+            let y = unsafe { cells.tile(0..self.queries, index * head..(index + 1) * head) };
+            attend(&Head::new(self, index), y);
         };
-        let output: Vec<_> = if rayon::current_num_threads() > 1 && heads > 1 {
-            (0..heads).into_par_iter().map(one).collect()
+        if rayon::current_num_threads() > 1 && heads > 1 {
+            (0..heads).into_par_iter().for_each(one);
         } else {
-            (0..heads).map(one).collect()
-        };
-        for (row, y) in y.chunks_exact_mut(width.max(1)).enumerate() {
-            for (y, output) in y.chunks_exact_mut(head).zip(&output) {
-                y.copy_from_slice(&output[row * head..][..head]);
-            }
+            (0..heads).for_each(one);
         }
     }
 }
@@ -136,7 +136,7 @@ fn padded(value: Rows, rows: usize, at: usize, head: usize) -> Vec<f32> {
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-fn attend(head: &Head, output: &mut [f32]) {
+fn attend(head: &Head, output: TileRows) {
     match_target! {
         "x86_64+avx512f" => attend_with::<4, 64>(head, output),
         "x86_64+avx2" => attend_with::<2, 32>(head, output),
@@ -146,20 +146,20 @@ fn attend(head: &Head, output: &mut [f32]) {
 }
 
 #[inline(always)]
-fn attend_with<const QUERIES: usize, const LANES: usize>(head: &Head, output: &mut [f32]) {
+fn attend_with<const QUERIES: usize, const LANES: usize>(head: &Head, mut output: TileRows) {
     let padded = head.rows.next_multiple_of(PADDING);
     let mut probabilities = vec![0.0; QUERIES * padded];
     let mut sums = vec![0.0; QUERIES * head.width.next_multiple_of(PADDING)];
-    let blocks = output.chunks_mut(QUERIES * head.width);
-    for (first, output) in (0..).step_by(QUERIES).zip(blocks) {
-        if output.len() == QUERIES * head.width {
-            attend_block::<QUERIES, LANES>(head, first, &mut probabilities, &mut sums, output);
+    let rows = output.rows.clone();
+    for first in rows.clone().step_by(QUERIES) {
+        if first + QUERIES <= rows.end {
+            attend_block::<QUERIES, LANES>(head, first, &mut probabilities, &mut sums, &mut output);
             continue;
         }
         let probabilities = &mut probabilities[..padded];
         let sums = &mut sums[..head.width.next_multiple_of(PADDING)];
-        for (row, output) in (first..).zip(output.chunks_exact_mut(head.width)) {
-            attend_block::<1, LANES>(head, row, probabilities, sums, output);
+        for row in first..rows.end {
+            attend_block::<1, LANES>(head, row, probabilities, sums, &mut output);
         }
     }
 }
@@ -171,7 +171,7 @@ fn attend_block<const QUERIES: usize, const LANES: usize>(
     first: usize,
     probabilities: &mut [f32],
     sums: &mut [f32],
-    output: &mut [f32],
+    output: &mut TileRows,
 ) {
     let queries = std::array::from_fn(|query| head.query.row(first + query, 0, head.width));
     weighted_sums::<QUERIES, LANES>(queries, &head.keys, probabilities);
@@ -185,8 +185,8 @@ fn attend_block<const QUERIES: usize, const LANES: usize>(
     weighted_sums::<QUERIES, LANES>(weights, &head.values, sums);
     let stride = sums.len() / QUERIES;
     let rows = sums.chunks_exact(stride).zip(inverses);
-    for (output, (sums, inverse)) in output.chunks_exact_mut(head.width).zip(rows) {
-        for (output, sum) in output.iter_mut().zip(sums) {
+    for (row, (sums, inverse)) in (first..).zip(rows) {
+        for (output, sum) in output.row(row).iter_mut().zip(sums) {
             *output = sum * inverse;
         }
     }
@@ -256,6 +256,13 @@ mod tests {
     use crate::rng::Rng;
     use ndarray::{Array2, s};
 
+    fn written(attention: &FullAttention) -> Array2<f32> {
+        let mut y = Array2::uninit((attention.queries, attention.heads * attention.head));
+        attention.write(y.as_slice_mut().unwrap());
+        // SAFETY: `write` wrote every number.
+        unsafe { y.assume_init() }
+    }
+
     #[test]
     fn operands_may_lie_beside_each_other_and_heads_may_be_of_any_width() {
         let mut rng = Rng::new(21);
@@ -284,7 +291,6 @@ mod tests {
                 offset: which * width,
                 stride: 3 * width,
             };
-            let mut y = vec![0.0; rows * width];
             let attention = FullAttention {
                 query: part(0),
                 key: part(1),
@@ -295,15 +301,12 @@ mod tests {
                 head,
                 scale: scale as f32,
             };
-            attention.write(&mut y);
-            let mut first = vec![0.0; width];
+            let y = written(&attention);
             let of_first = FullAttention {
                 queries: 1,
                 ..attention
             };
-            of_first.write(&mut first);
-            assert_eq!(first, y[..width]);
-            let y = Array2::from_shape_vec((rows, width), y).unwrap();
+            assert_eq!(written(&of_first), y.slice(s![..1, ..]));
             let error = relative_error(&y.mapv(f64::from), &expected);
             assert!(error < 1e-6, "{rows} {heads} {head}: {error}");
         }
@@ -318,7 +321,6 @@ mod tests {
             offset: which * 2,
             stride: 6,
         };
-        let mut y = vec![0.0; 8];
         let attention = FullAttention {
             query: part(0),
             key: part(1),
@@ -329,7 +331,6 @@ mod tests {
             head: 2,
             scale: 1.0,
         };
-        attention.write(&mut y);
-        assert!(y.iter().any(|y| y.is_nan()));
+        assert!(written(&attention).iter().any(|y| y.is_nan()));
     }
 }

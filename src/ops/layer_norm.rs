@@ -1,11 +1,14 @@
 //! Layer normalisation over the columns of each row (Ba et al., arXiv 1607.06450), frozen gain and bias.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use multiversion::multiversion;
 use ndarray::{Array1, Array2, ArrayView2, s};
+use rayon::prelude::*;
 
 use super::Real;
+use super::pool::SHARED;
 use super::real::{dot, sum};
 
 /// Normalises rows: `y = gain * (x - mean) / sqrt(variance + epsilon) + bias`.
@@ -123,17 +126,27 @@ fn add_gradient<T: Real>(dx: &mut [T], d: &mut [T], x: &[T], gain: &[T], inverse
 }
 
 impl LayerNorm<f32> {
-    /// [`LayerNorm::forward`] from `x` to `y`, row by row, keeping nothing for the backward pass. Panics if the
-    /// two differ in length.
-    pub fn apply(&self, x: &[f32], y: &mut [f32]) {
+    /// [`LayerNorm::forward`] from `x` to `y`, row by row, keeping nothing for the backward pass; writes every number of `y`.
+    /// Panics if the two differ in length, or are not of whole rows.
+    pub fn apply(&self, x: &[f32], y: &mut [MaybeUninit<f32>]) {
         assert_eq!(x.len(), y.len(), "a layer norm of another size");
         let (gain, bias) = (self.gain.as_slice(), self.bias.as_slice());
         let (Some(gain), Some(bias)) = (gain, bias) else {
             unreachable!("owned vectors are contiguous")
         };
         let width = gain.len().max(1);
-        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+        assert!(x.len().is_multiple_of(width), "a layer norm of broken rows");
+        let row = |(x, y): (&[f32], &mut [MaybeUninit<f32>])| {
             apply_row(x, gain, bias, self.epsilon, y);
+        };
+        let threads = rayon::current_num_threads();
+        if threads > 1 && x.len() >= SHARED {
+            let pairs = x.par_chunks_exact(width).zip(y.par_chunks_exact_mut(width));
+            let least = (x.len() / width).div_ceil(threads);
+            pairs.with_min_len(least).for_each(row);
+        } else {
+            let pairs = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
+            pairs.for_each(row);
         }
     }
 }
@@ -142,10 +155,15 @@ impl LayerNorm<f32> {
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-fn apply_row(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) {
+fn apply_row(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, y: &mut [MaybeUninit<f32>]) {
+    assert_eq!(x.len(), y.len());
     let width = x.len() as f32;
     let mean = sum(x) / width;
-    y.iter_mut().zip(x).for_each(|(y, x)| *y = x - mean);
+    for (y, x) in y.iter_mut().zip(x) {
+        y.write(x - mean);
+    }
+    // SAFETY: all of it was just written.
+    let y = unsafe { y.assume_init_mut() };
     let inverse = 1.0 / (dot(y, y) / width + epsilon).sqrt();
     for ((y, gain), bias) in y.iter_mut().zip(gain).zip(bias) {
         *y = *y * inverse * gain + bias;
@@ -192,10 +210,12 @@ mod tests {
             epsilon: 1e-5,
         };
         let x = random(&mut rng, (3, 37)).mapv(|x| x as f32);
-        let mut y = vec![0.0; 3 * 37];
-        layer.apply(x.as_slice().unwrap(), &mut y);
+        let mut y = Array2::uninit((3, 37));
+        layer.apply(x.as_slice().unwrap(), y.as_slice_mut().unwrap());
+        // SAFETY: `apply` wrote every number.
+        let y = unsafe { y.assume_init() };
         let (expected, _) = layer.forward(x.view());
-        assert!(expected.iter().zip(&y).all(|(a, b)| (a - b).abs() < 1e-5));
+        assert!((expected - y).iter().all(|error| error.abs() < 1e-5));
     }
 
     #[test]

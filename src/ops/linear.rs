@@ -34,6 +34,12 @@ pub trait FrozenWeight<T>: Send + Sync {
 
     /// The matrix again, `[out, in]`. Panics if it was made of integers.
     fn matrix(&self) -> Array2<T>;
+
+    /// Says that many products follow, so that memory pays that makes them faster.
+    fn pack(&self) {}
+
+    /// Gives that memory back.
+    fn release(&self) {}
 }
 
 impl Scalar for f32 {
@@ -67,13 +73,21 @@ impl FrozenWeight<f32> for Weight {
         let epilogue = Epilogue {
             bias,
             residual,
-            activation: None,
+            ..Epilogue::default()
         };
         Weight::multiply(self, x, epilogue)
     }
 
     fn matrix(&self) -> Array2<f32> {
         Weight::floats(self).expect("integers are packed anew from where they are stored")
+    }
+
+    fn pack(&self) {
+        Weight::pack(self);
+    }
+
+    fn release(&self) {
+        Weight::release(self);
     }
 }
 
@@ -166,11 +180,22 @@ impl<T: Scalar> Linear<T> {
 
     /// The gradient of `x [rows, in]`, from that of `y [rows, out]`.
     pub fn backward(&self, dy: ArrayView2<T>) -> Array2<T> {
-        let pack = || match &self.stored {
+        let backward = self.backward.get_or_init(|| match &self.stored {
             Some(stored) => T::Weight::integers(stored, Direction::Backward),
             None => T::Weight::floats(self.forward.matrix().t()),
-        };
-        self.backward.get_or_init(pack).multiply(dy, None, None)
+        });
+        // Who asks for a gradient asks for many.
+        backward.pack();
+        self.forward.pack();
+        backward.multiply(dy, None, None)
+    }
+
+    /// Gives back memory that only makes a training faster.
+    pub fn release(&self) {
+        self.forward.release();
+        if let Some(backward) = self.backward.get() {
+            backward.release();
+        }
     }
 }
 

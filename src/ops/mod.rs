@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod attention;
+pub(crate) mod cells;
 pub mod embedding;
 pub(crate) mod fresh;
 pub mod full_attention;

@@ -1,11 +1,97 @@
 //! Where work that is parallel in its parts should run.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rayon::Yield;
+
+/// No more threads than this are kept awake: a product has few parts.
+const AWAKE: usize = 8;
+
+/// Numbers of rows that several threads go through together: for fewer, it takes longer to share them.
+pub(crate) const SHARED: usize = 1 << 14;
+
+/// How many pieces of work are on the pool.
+static WORKING: AtomicUsize = AtomicUsize::new(0);
+
 /// Runs `work` on a thread of rayon's pool, if the pool has several. From outside the pool, every parallel part wakes a
 /// thread and sleeps until it is done, which costs a product of a tower about as much as its parts gain; from within, the
-/// thread works on a part itself.
+/// thread works on a part itself. The others stay awake meanwhile: between two products is little time, but enough for them
+/// to fall asleep, and waking them takes as long again.
 pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    match rayon::current_num_threads() {
-        0 | 1 => work(),
-        _ => rayon::scope(|_| work()),
+    let threads = rayon::current_num_threads();
+    if threads < 2 {
+        return work();
+    }
+    let _here = Working::begin();
+    let ended = AtomicBool::new(false);
+    rayon::scope(|scope| {
+        for _ in 1..threads.min(AWAKE) {
+            scope.spawn(|_| stay_awake(&ended));
+        }
+        let _end = End(&ended);
+        work()
+    })
+}
+
+/// Takes part in what there is until `ended`. Once there is other work, this thread is needed there, and might take a piece of
+/// it that `ended` would have to wait for.
+fn stay_awake(ended: &AtomicBool) {
+    while !ended.load(Ordering::Relaxed) && WORKING.load(Ordering::Relaxed) == 1 {
+        if rayon::yield_now() != Some(Yield::Executed) {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// A piece of work is on the pool while this lives.
+struct Working;
+
+impl Working {
+    fn begin() -> Working {
+        WORKING.fetch_add(1, Ordering::Relaxed);
+        Working
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        WORKING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Sets its flag, however work ends.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rayon::prelude::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn work_of_several_callers_ends_and_so_does_one_that_panics() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+        let pool = pool.expect("three threads");
+        let sum = |n: u64| on_pool(|| (0..n).into_par_iter().map(|x| x * x).sum::<u64>());
+        let expected = (0..1000).map(|x| x * x).sum::<u64>();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        assert_eq!(pool.install(|| sum(1000)), expected);
+                    }
+                });
+            }
+        });
+        let panics = || pool.install(|| on_pool(|| panic!("on purpose")));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert_eq!(pool.install(|| on_pool(|| sum(10))), 285);
+        assert_eq!(WORKING.load(Ordering::Relaxed), 0);
     }
 }

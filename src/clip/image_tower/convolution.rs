@@ -5,11 +5,13 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use ndarray::ArrayView2;
+use rayon::prelude::*;
 use tract_core::internal::*;
 
 use crate::clip::graph::numbers;
 use crate::ops::fresh::filled;
 use crate::ops::gemm::{Epilogue, Weight};
+use crate::ops::pool::SHARED;
 
 /// `[1, channels, height, width]` to `[1, out, down, across]`.
 #[derive(Clone, Debug)]
@@ -55,8 +57,7 @@ impl ConvolutionOp {
         let x = ArrayView2::from_shape((count, inner), &windows)?;
         let epilogue = Epilogue {
             bias: Some(self.bias.as_slice()),
-            activation: None,
-            residual: None,
+            ..Epilogue::default()
         };
         let rows = filled(&[count, out], |rows| {
             self.weight.write(x, epilogue, rows);
@@ -92,29 +93,39 @@ impl ConvolutionOp {
     /// A row a window, in the order of the filters' numbers.
     fn windows(&self, padded: &[f32]) -> Vec<f32> {
         match self.window {
-            [_, 3] => self.windows_of::<3>(padded),
-            [_, 1] => self.windows_of::<1>(padded),
-            _ => self.windows_of::<0>(padded),
+            [3, 3] => self.windows_of::<3, 3>(padded),
+            [1, 1] => self.windows_of::<1, 1>(padded),
+            _ => self.windows_of::<0, 0>(padded),
         }
     }
 
-    /// `WIDTH` is that of a window where it is known, or 0.
-    fn windows_of<const WIDTH: usize>(&self, padded: &[f32]) -> Vec<f32> {
+    /// `TALL` and `WIDE` are those of a window where they are known, or 0. Window by window: what is written lies in a row, and
+    /// the lines that are read are few enough for the first cache.
+    fn windows_of<const TALL: usize, const WIDE: usize>(&self, padded: &[f32]) -> Vec<f32> {
         let ([channels, ..], [tall, wide]) = (self.input, self.reach());
-        let ([window, width], [down, across]) = (self.window, self.grid);
-        let width = if WIDTH > 0 { WIDTH } else { width };
-        let inner = channels * window * width;
+        let [down, across] = self.grid;
+        let inner = channels * self.window[0] * self.window[1];
         let mut windows = vec![0.0; down * across * inner];
-        for (y, rows) in windows.chunks_exact_mut(across * inner).enumerate() {
-            for piece in 0..channels * window {
-                let (channel, v) = (piece / window, piece % window);
-                let line = (channel * tall + y * self.strides[0] + v) * wide;
-                let line = &padded[line..][..wide];
-                for (x, row) in rows.chunks_exact_mut(inner).enumerate() {
-                    let from = &line[x * self.strides[1]..][..width];
-                    row[piece * width..][..width].copy_from_slice(from);
+        let line = |(y, rows): (usize, &mut [f32])| {
+            // Here, so that the copies below have a length that is known.
+            let [window, width] = if WIDE > 0 { [TALL, WIDE] } else { self.window };
+            for (x, row) in rows.chunks_exact_mut(inner).enumerate() {
+                let first = y * self.strides[0] * wide + x * self.strides[1];
+                let pieces = row.chunks_exact_mut(window * width);
+                for (channel, piece) in padded.chunks_exact(tall * wide).zip(pieces) {
+                    let lines = &channel[first..][..(window - 1) * wide + width];
+                    for (v, to) in piece.chunks_exact_mut(width).enumerate() {
+                        to.copy_from_slice(&lines[v * wide..][..width]);
+                    }
                 }
             }
+        };
+        if rayon::current_num_threads() > 1 && windows.len() >= SHARED {
+            let lines = windows.par_chunks_exact_mut(across * inner).enumerate();
+            lines.for_each(line);
+        } else {
+            let lines = windows.chunks_exact_mut(across * inner).enumerate();
+            lines.for_each(line);
         }
         windows
     }

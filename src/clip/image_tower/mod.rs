@@ -168,6 +168,15 @@ impl ImageTower {
         self.joint_width
     }
 
+    /// Gives back memory that only makes later pictures faster: weights that were put into another order.
+    pub fn release(&self) {
+        for node in &self.plan.model().nodes {
+            if let Some(weight) = operators::weight(&*node.op) {
+                weight.release();
+            }
+        }
+    }
+
     /// The L2-normalised features `[e]` of one preprocessed picture `[3, height, width]`.
     pub fn encode(&self, pixels: &Array3<f32>) -> Result<Array1<f32>, ImageTowerError> {
         if pixels.shape() != self.shape {

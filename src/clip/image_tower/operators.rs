@@ -8,7 +8,7 @@ use tract_core::internal::*;
 
 use super::convolution::ConvolutionOp;
 use crate::clip::graph::{numbers, volume};
-use crate::ops::fresh::{filled, zeroed};
+use crate::ops::fresh::filled;
 use crate::ops::full_attention::{FullAttention, Rows};
 use crate::ops::gemm::{Epilogue, Weight};
 use crate::ops::{Activation, LayerNorm};
@@ -87,6 +87,15 @@ impl PartialEq for AttentionOp {
 
 impl Eq for AttentionOp {}
 
+/// The weight of an operator that has one.
+pub fn weight(operator: &dyn TypedOp) -> Option<&Weight> {
+    let linear = || Some(&operator.downcast_ref::<LinearOp>()?.weight);
+    let patches = || Some(&operator.downcast_ref::<PatchesOp>()?.linear.weight);
+    let convolution = || Some(&operator.downcast_ref::<ConvolutionOp>()?.weight);
+    let found = linear().or_else(patches).or_else(convolution)?;
+    Some(found.as_ref())
+}
+
 macro_rules! operator {
     ($operator:ty, $name:literal) => {
         impl Op for $operator {
@@ -144,7 +153,7 @@ impl NormOp {
     fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
         let x = numbers(&inputs[0])?;
         filled(inputs[0].shape(), |y| {
-            self.0.apply(x, zeroed(y));
+            self.0.apply(x, y);
             Ok(())
         })
     }
@@ -240,7 +249,7 @@ impl AttentionOp {
             scale: self.scale,
         };
         filled(&[self.queries, self.heads, self.head], |y| {
-            attention.write(zeroed(y));
+            attention.write(y);
             Ok(())
         })
     }

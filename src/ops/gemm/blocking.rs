@@ -8,6 +8,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 use tract_core::internal::Tensor;
 
+use crate::ops::cells::{Cells, TileRows};
+
 /// Rows of the variable operand that are packed together.
 const ROWS: usize = 256;
 
@@ -22,13 +24,13 @@ pub(super) struct Sizes {
 
 /// Writes a product `[rows, out]` to `y`, every number of it, and the same for any number of threads. `pack` yields some
 /// rows of the variable operand as the kernel reads them, and what `epilogue` needs to know of them; `sum` fills a tile
-/// `[rows, columns]` with the sums of these rows and some output channels; `epilogue` computes one row of the tile, and is
-/// given the block of rows, the row within it, and the tile's first column. Panics if `y` has another size.
+/// `[rows, columns]` with the sums of these rows and some output channels; `epilogue` computes a tile's part of the product
+/// from these sums. Panics if `y` has another size.
 pub(super) fn product<P: Sync + Send, S: Sync + Send>(
     sizes: Sizes,
     pack: impl Fn(Range<usize>) -> (P, S) + Sync,
     sum: impl Fn(&P, Range<usize>, &mut Tensor) + Sync,
-    epilogue: impl Fn(&Block<P, S>, usize, usize, &[u32], &mut [f32]) + Sync,
+    epilogue: impl Fn(&Block<P, S>, &[u32], TileRows) + Sync,
     y: &mut [MaybeUninit<f32>],
 ) {
     let Sizes { rows, out, width } = sizes;
@@ -55,21 +57,15 @@ pub(super) fn product<P: Sync + Send, S: Sync + Send>(
     } else {
         blocks.into_iter().map(block).collect()
     };
-    let cells = Cells {
-        start: y.as_mut_ptr().cast(),
-        width: out,
-    };
+    let cells = Cells::new(y, out);
     let tiles = ranges(out, width);
     let task = |index: usize| {
         let (block, columns) = (&blocks[index / tiles.len()], &tiles[index % tiles.len()]);
         with_tile([block.rows.len(), columns.len()], |tile| {
             sum(&block.packed, columns.clone(), tile);
-            let products = accumulators(tile).chunks_exact(columns.len());
-            for (row, products) in products.enumerate() {
-                // SAFETY: no other task has these columns of this row.
-                let y = unsafe { cells.span(block.rows.start + row, columns) };
-                epilogue(block, row, columns.start, products, y);
-            }
+            // SAFETY: no other task has these columns of these rows.
+            let y = unsafe { cells.tile(block.rows.clone(), columns.clone()) };
+            epilogue(block, accumulators(tile), y);
         });
     };
     let tasks = blocks.len() * tiles.len();
@@ -123,27 +119,4 @@ pub(super) fn accumulators_mut(tile: &mut Tensor) -> &mut [u32] {
     let numbers = tile.len();
     // SAFETY: as above.
     unsafe { std::slice::from_raw_parts_mut(tile.as_ptr_mut_unchecked::<i32>().cast(), numbers) }
-}
-
-/// The numbers of a product while several threads write it.
-struct Cells {
-    start: *mut f32,
-    width: usize,
-}
-
-// SAFETY: threads access it only through `span`, whose callers ask for disjoint spans.
-unsafe impl Send for Cells {}
-// SAFETY: as above.
-unsafe impl Sync for Cells {}
-
-impl Cells {
-    /// SAFETY: the span lies within the product, no one else has it, and it is written before it is read.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn span(&self, row: usize, columns: &Range<usize>) -> &mut [f32] {
-        // SAFETY: promised by the caller.
-        unsafe {
-            let start = self.start.add(row * self.width + columns.start);
-            std::slice::from_raw_parts_mut(start, columns.len())
-        }
-    }
 }

@@ -1,9 +1,12 @@
 //! What is applied to a product while its numbers are still in the cache: scales, bias, activation and residual.
 
+use std::ops::Range;
+
 use multiversion::multiversion;
 use ndarray::ArrayView2;
 
 use crate::ops::Activation;
+use crate::ops::cells::TileRows;
 
 /// `y = activation(product + bias) + residual`; each part is optional.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,94 +42,117 @@ impl<'a> Epilogue<'a> {
         );
     }
 
-    /// The part for `width` numbers of `row` from `column` on.
-    pub(super) fn span(&self, row: usize, column: usize, width: usize) -> EpilogueSpan<'_> {
-        EpilogueSpan {
-            bias: self.bias.map(|bias| &bias[column..][..width]),
+    /// The part for some columns of `row`.
+    #[inline(always)]
+    fn span(&self, row: usize, columns: &Range<usize>) -> Span<'_> {
+        Span {
+            bias: self.bias.map(|bias| &bias[columns.clone()]),
             activation: self.activation,
-            residual: self.residual.as_ref().map(|residual| {
-                let (_, out) = residual.dim();
-                let numbers = residual
-                    .as_slice()
-                    .expect("the standard layout is contiguous");
-                &numbers[row * out + column..][..width]
-            }),
+            residual: self.residual.as_ref().map(|all| part(all, row, columns)),
         }
     }
 }
 
+/// Some columns of a row of a matrix in the standard layout.
+#[inline(always)]
+fn part<'a>(matrix: &'a ArrayView2<f32>, row: usize, columns: &Range<usize>) -> &'a [f32] {
+    let numbers = matrix.as_slice();
+    let numbers = numbers.expect("the standard layout is contiguous");
+    &numbers[row * matrix.ncols()..][columns.clone()]
+}
+
 /// An [`Epilogue`] restricted to consecutive numbers of one row.
 #[derive(Clone, Copy)]
-pub(super) struct EpilogueSpan<'a> {
+struct Span<'a> {
     bias: Option<&'a [f32]>,
     activation: Option<Activation>,
     residual: Option<&'a [f32]>,
 }
 
-/// Epiloguees the f32 `products`, given as bits, into `y`.
+/// What integers are multiplied by to be the product.
+#[derive(Clone, Copy)]
+pub(super) struct Scales<'a> {
+    /// Of each row of the block.
+    pub rows: &'a [f32],
+    /// Of each output channel, where there are any.
+    pub channels: Option<&'a [f32]>,
+}
+
+/// Writes a tile of the product of f32, from its sums, which are given as bits.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-pub(super) fn floats(products: &[u32], span: EpilogueSpan, y: &mut [f32]) {
-    let products = products.iter().map(|&bits| f32::from_bits(bits));
-    match span.bias {
-        None => y.iter_mut().zip(products).for_each(|(y, p)| *y = p),
-        Some(bias) => {
-            let products = products.zip(bias);
-            y.iter_mut()
-                .zip(products)
-                .for_each(|(y, (p, bias))| *y = p + bias);
-        }
+pub(super) fn floats(sums: &[u32], epilogue: &Epilogue, mut y: TileRows) {
+    for (row, sums) in y.rows.clone().zip(sums.chunks_exact(y.columns.len())) {
+        let span = epilogue.span(row, &y.columns);
+        let y = y.row(row);
+        begin(sums.iter().map(|&bits| f32::from_bits(bits)), span, y);
+        finish(span, y);
     }
-    activate_and_add(y, span);
 }
 
-/// Epiloguees the i32 `products` into `y`, each first times `scale` and, where there are any, the scale of its output
-/// channel.
+/// Writes a tile of the product of integers, from its sums: each times the scale of its row and, where there are any, that
+/// of its output channel.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-pub(super) fn integers(
-    products: &[u32],
-    scale: f32,
-    channels: Option<&[f32]>,
-    span: EpilogueSpan,
-    y: &mut [f32],
-) {
-    let products = products.iter().map(|&bits| bits as i32 as f32 * scale);
-    match channels {
-        None => y.iter_mut().zip(products).for_each(|(y, p)| *y = p),
-        Some(channels) => {
-            let products = products.zip(channels);
-            y.iter_mut()
-                .zip(products)
-                .for_each(|(y, (p, channel))| *y = p * channel);
+pub(super) fn integers(sums: &[u32], scales: Scales, epilogue: &Epilogue, mut y: TileRows) {
+    let channels = scales.channels.map(|scales| &scales[y.columns.clone()]);
+    let sums = sums.chunks_exact(y.columns.len());
+    for ((row, sums), &scale) in y.rows.clone().zip(sums).zip(scales.rows) {
+        let span = epilogue.span(row, &y.columns);
+        let y = y.row(row);
+        let numbers = sums.iter().map(|&bits| bits as i32 as f32 * scale);
+        match channels {
+            None => begin(numbers, span, y),
+            Some(channels) => {
+                let numbers = numbers.zip(channels).map(|(x, channel)| x * channel);
+                begin(numbers, span, y);
+            }
         }
+        finish(span, y);
     }
-    if let Some(bias) = span.bias {
-        y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
-    }
-    activate_and_add(y, span);
 }
 
+/// All of an epilogue without an activation; what comes before the activation of one with. One loop for each: a loop that
+/// asks what there is would not become vector instructions.
 #[inline(always)]
-fn activate_and_add(y: &mut [f32], span: EpilogueSpan) {
-    // One loop for each: a loop that asks which activation it is would not become vector instructions.
+fn begin(numbers: impl Iterator<Item = f32>, span: Span, y: &mut [f32]) {
+    let residual = match span.activation {
+        None => span.residual,
+        Some(_) => None,
+    };
+    match (span.bias, residual) {
+        (None, None) => y.iter_mut().zip(numbers).for_each(|(y, x)| *y = x),
+        (Some(bias), None) => {
+            let pairs = y.iter_mut().zip(numbers.zip(bias));
+            pairs.for_each(|(y, (x, bias))| *y = x + bias);
+        }
+        (None, Some(residual)) => {
+            let pairs = y.iter_mut().zip(numbers.zip(residual));
+            pairs.for_each(|(y, (x, residual))| *y = x + residual);
+        }
+        (Some(bias), Some(residual)) => {
+            let pairs = y.iter_mut().zip(numbers.zip(bias).zip(residual));
+            pairs.for_each(|(y, ((x, bias), residual))| *y = (x + bias) + residual);
+        }
+    }
+}
+
+/// The activation and what comes after it.
+#[inline(always)]
+fn finish(span: Span, y: &mut [f32]) {
+    let numbers = y.iter_mut();
     match span.activation {
-        None => {}
-        Some(Activation::QuickGelu) => y
-            .iter_mut()
-            .for_each(|y| *y = Activation::QuickGelu.value(*y)),
-        Some(Activation::Gelu) => y.iter_mut().for_each(|y| *y = Activation::Gelu.value(*y)),
-        Some(Activation::GeluTanh) => y
-            .iter_mut()
-            .for_each(|y| *y = Activation::GeluTanh.value(*y)),
+        None => return,
+        Some(Activation::QuickGelu) => numbers.for_each(|y| *y = Activation::QuickGelu.value(*y)),
+        Some(Activation::Gelu) => numbers.for_each(|y| *y = Activation::Gelu.value(*y)),
+        Some(Activation::GeluTanh) => numbers.for_each(|y| *y = Activation::GeluTanh.value(*y)),
     }
     if let Some(residual) = span.residual {
-        y.iter_mut()
-            .zip(residual)
-            .for_each(|(y, residual)| *y += residual);
+        let pairs = y.iter_mut().zip(residual);
+        pairs.for_each(|(y, residual)| *y += residual);
     }
 }

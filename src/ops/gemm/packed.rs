@@ -9,6 +9,7 @@ use tract_linalg::mmm::MMMInputValue;
 
 use super::blocking::{Block, Sizes, product, ranges};
 use super::kernel::Kernel;
+use crate::ops::cells::TileRows;
 
 /// Rows of a matrix as a kernel reads them.
 pub(super) type Panels = Box<dyn MMMInputValue>;
@@ -70,7 +71,7 @@ impl PackedMatrix {
         &self,
         rows: usize,
         pack: impl Fn(&Kernel, Range<usize>) -> (Panels, S) + Sync,
-        epilogue: impl Fn(&Block<Panels, S>, usize, usize, &[u32], &mut [f32]) + Sync,
+        epilogue: impl Fn(&Block<Panels, S>, &[u32], TileRows) + Sync,
         y: &mut [MaybeUninit<f32>],
     ) {
         let sizes = Sizes {

@@ -114,6 +114,15 @@ fn values_may_lie_as_rows_as_columns_and_in_several_places() {
             };
             let expected = both(&whole);
             assert_eq!(both(&columns), expected, "{kernel}");
+            let product = Weight::integers_on(&kernel, &columns, Direction::Forward);
+            for time in 0..5 {
+                // Its panels are packed for the second product, and again after they were given back.
+                let y = product.multiply(x.view(), Epilogue::default());
+                assert_eq!(y, expected.0, "{kernel}, product {time}");
+                if time == 2 {
+                    product.release();
+                }
+            }
             assert_eq!(both(&stack), expected, "{kernel}");
         }
     }
@@ -149,7 +158,21 @@ fn every_part_of_an_epilogue_is_applied() {
             let expected = (&plain + &bias).mapv(activate) + &residual;
             let error = (weight.multiply(x.view(), epilogue) - expected).mapv(f32::abs);
             assert!(error.iter().all(|&e| e < 1e-6), "{kernel:?} {activation:?}");
+            let epilogue = Epilogue {
+                activation,
+                ..Epilogue::default()
+            };
+            let error = weight.multiply(x.view(), epilogue) - plain.mapv(activate);
+            assert!(
+                error.iter().all(|e| e.abs() < 1e-6),
+                "{kernel:?} {activation:?}"
+            );
         }
+        let epilogue = Epilogue {
+            residual: Some(residual.view()),
+            ..Epilogue::default()
+        };
+        assert_eq!(weight.multiply(x.view(), epilogue), &plain + &residual);
     }
 }
 

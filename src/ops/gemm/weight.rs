@@ -8,12 +8,13 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::blocking::Block;
 use super::direction::Direction;
-use super::epilogue::{self, Epilogue};
+use super::epilogue::{self, Epilogue, Scales};
 use super::in_place::{InPlace, UnpackedMatrix};
 use super::kernel::{Accumulator, Kernel};
 use super::packed::PackedMatrix;
 use super::packing::{pack_floats, pack_integers};
 use super::quantise::{quantise_lines, quantise_panels};
+use crate::ops::cells::TileRows;
 use crate::ops::matrix::StoredIntegers;
 
 /// One way to multiply integers.
@@ -137,10 +138,8 @@ impl Weight {
         epilogue.check(rows, out);
         let inputs = self.input_scales.as_ref().and_then(|s| s.as_slice());
         let channels = self.channel_scales.as_ref().and_then(|s| s.as_slice());
-        let scaled = |row, scale, column, products: &[u32], y: &mut [f32]| {
-            let span = epilogue.span(row, column, y.len());
-            let channels = channels.map(|scales| &scales[column..][..y.len()]);
-            epilogue::integers(products, scale, channels, span, y);
+        let scaled = |rows: &[f32], sums: &[u32], y: TileRows| {
+            epilogue::integers(sums, Scales { rows, channels }, &epilogue, y);
         };
         match &self.form {
             Form::Floats(packed) => packed.multiply(
@@ -149,33 +148,38 @@ impl Weight {
                     let x = x.slice(s![rows, ..]);
                     (pack_floats(kernel.input_format(), x), ())
                 },
-                |block, row, column, products, y| {
-                    let span = epilogue.span(block.rows.start + row, column, y.len());
-                    epilogue::floats(products, span, y);
-                },
+                |_, sums, y| epilogue::floats(sums, &epilogue, y),
                 y,
             ),
             Form::Integers(packed) => packed.multiply(
                 rows,
                 |kernel, rows| quantise_panels(kernel, x.slice(s![rows, ..]), inputs),
-                |block: &Block<_, Vec<f32>>, row, column, products, y| {
-                    let scale = block.saved[row];
-                    scaled(block.rows.start + row, scale, column, products, y)
-                },
+                |block: &Block<_, Vec<f32>>, sums, y| scaled(&block.saved, sums, y),
                 y,
             ),
             Form::InPlace(unpacked) => unpacked.multiply(
                 rows,
                 |rows| {
-                    let lines = unpacked.inputs(rows.len());
-                    quantise_lines(lines, x.slice(s![rows, ..]), inputs)
+                    let x = x.slice(s![rows.clone(), ..]);
+                    quantise_lines(x, inputs, |quantise| unpacked.inputs(rows.len(), quantise))
                 },
-                |block: &Block<_, Vec<f32>>, row, column, products, y| {
-                    let scale = block.saved[row];
-                    scaled(block.rows.start + row, scale, column, products, y)
-                },
+                |block: &Block<_, Vec<f32>>, sums, y| scaled(&block.saved, sums, y),
                 y,
             ),
+        }
+    }
+
+    /// Says that many products follow, so that memory pays that makes them faster.
+    pub fn pack(&self) {
+        if let Form::InPlace(unpacked) = &self.form {
+            unpacked.pack();
+        }
+    }
+
+    /// Gives back memory that only makes later products faster.
+    pub fn release(&self) {
+        if let Form::InPlace(unpacked) = &self.form {
+            unpacked.release();
         }
     }
 

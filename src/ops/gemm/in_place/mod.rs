@@ -1,9 +1,9 @@
 //! Products with eight-bit integers that are left where they are stored, in a file's memory map for instance. The values of
 //! a few output channels are brought into the order that the kernel reads just before they are multiplied, while those of
-//! the next few are being fetched from memory. Opening a model therefore packs nothing and holds nothing twice, and the
-//! forward and the backward product share one copy. Only a matrix that is stored column by column is packed when it is
-//! multiplied for the second time: reading along its columns takes a fifth of the product, and a process that encodes a
-//! single picture never gets there.
+//! the next few are being fetched from memory. Opening a model therefore packs nothing and holds nothing twice. What is
+//! multiplied again and again is packed all the same, while it is: a matrix that is stored column by column when it is
+//! multiplied for the second time, as reading along its columns takes a fifth of the product, and a process that encodes a
+//! single picture never gets there; and those that training needs, of which it takes a fifth, too.
 //!
 //! The kernels are our own, one for each set of instructions, with finer tiles than tract's: 50 rows, a picture of ViT-B/32,
 //! are five tiles of ten here and four of sixteen there. All yield the same sums, to the last bit.
@@ -16,9 +16,11 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod inputs;
 mod interleave;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod panels;
 #[cfg(target_arch = "x86_64")]
 mod tile;
 #[cfg(target_arch = "x86_64")]
@@ -29,11 +31,16 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocking::{Block, Sizes, accumulators_mut, product};
 use super::direction::Direction;
+use super::quantise::Quantised;
+use crate::ops::cells::TileRows;
 use crate::ops::matrix::StoredIntegers;
+use inputs::Values;
+pub(super) use inputs::{Inputs, Line};
+use panels::Panels;
 
 /// Output channels in a panel.
 const PANEL: usize = 32;
@@ -155,68 +162,6 @@ struct Prefetch {
     step: usize,
 }
 
-/// Quantised rows, as a kernel reads them.
-pub(super) struct Inputs {
-    values: Values,
-    stride: usize,
-    unsigned: bool,
-    starts: Vec<i32>,
-}
-
-enum Values {
-    Bytes(Vec<i8>),
-    Words(Vec<i16>),
-}
-
-impl Inputs {
-    /// None yet of `rows` rows of `inner` values.
-    fn new(kernel: &Functions, rows: usize, inner: usize) -> Inputs {
-        let stride = (kernel.stride)(inner.next_multiple_of(kernel.step));
-        let room = rows * stride;
-        Inputs {
-            values: match kernel.tiles {
-                Tiles::Bytes(_) => Values::Bytes(Vec::with_capacity(room)),
-                Tiles::Words(_) => Values::Words(Vec::with_capacity(room)),
-            },
-            stride,
-            unsigned: kernel.unsigned,
-            starts: Vec::with_capacity(rows),
-        }
-    }
-
-    /// Adds a row.
-    pub fn push(&mut self, row: &[i8]) {
-        let row_count = self.starts.len() + 1;
-        // The padding of the last group is zero here, so that it may be anything in the weights.
-        match &mut self.values {
-            Values::Bytes(values) => {
-                values.extend_from_slice(row);
-                values.resize(row_count * self.stride, 0);
-            }
-            Values::Words(values) => {
-                values.extend(row.iter().map(|&value| i16::from(value)));
-                values.resize(row_count * self.stride, 0);
-            }
-        }
-        let start = if self.unsigned {
-            // As many times 128 as each of the weights is too large.
-            -128 * row.iter().map(|&value| i32::from(value)).sum::<i32>()
-        } else {
-            0
-        };
-        self.starts.push(start);
-    }
-
-    /// Some of the rows of `values`, which are those of all rows.
-    fn tile<'a, V>(&'a self, values: &'a [V], rows: Range<usize>) -> TileInputs<'a, V> {
-        TileInputs {
-            values: &values[rows.start * self.stride..rows.end * self.stride],
-            stride: self.stride,
-            starts: &self.starts[rows],
-        }
-    }
-}
-
 /// A matrix that is multiplied where it is stored.
 #[derive(Clone, Debug)]
 pub(super) struct UnpackedMatrix {
@@ -229,11 +174,18 @@ pub(super) struct UnpackedMatrix {
     packed: Arc<PackedPanels>,
 }
 
-/// All panels of a matrix, once there have been two products.
+/// All panels of a matrix, where there are so many products of it that they pay.
 #[derive(Debug, Default)]
 struct PackedPanels {
-    used: AtomicBool,
-    panels: OnceLock<Vec<Vector>>,
+    pay: AtomicBool,
+    panels: Mutex<Option<Arc<Panels>>>,
+}
+
+impl PackedPanels {
+    /// What another thread left when it panicked is whole.
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Panels>>> {
+        self.panels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl UnpackedMatrix {
@@ -269,9 +221,13 @@ impl UnpackedMatrix {
         (self.out, self.inner)
     }
 
-    /// For so many rows of `x`.
-    pub fn inputs(&self, rows: usize) -> Inputs {
-        Inputs::new(self.kernel.0, rows, self.inner)
+    /// So many rows of `x`, each of which `quantise` writes, and their scales.
+    pub fn inputs(
+        &self,
+        rows: usize,
+        quantise: &(dyn Fn(usize, Line) -> Quantised + Sync),
+    ) -> (Inputs, Vec<f32>) {
+        Inputs::new(self.kernel.0, [rows, self.inner], quantise)
     }
 
     /// Writes the product `[rows, out]` to `y`: [`product`] on this kernel.
@@ -279,7 +235,7 @@ impl UnpackedMatrix {
         &self,
         rows: usize,
         quantise: impl Fn(Range<usize>) -> (Inputs, S) + Sync,
-        epilogue: impl Fn(&Block<Inputs, S>, usize, usize, &[u32], &mut [f32]) + Sync,
+        epilogue: impl Fn(&Block<Inputs, S>, &[u32], TileRows) + Sync,
         y: &mut [MaybeUninit<f32>],
     ) {
         let sizes = Sizes {
@@ -293,6 +249,7 @@ impl UnpackedMatrix {
             .map(|part| part.to_slice().expect("lines lie one after the other"))
             .collect();
         let packed = self.packed(&parts);
+        let packed = packed.as_deref().map(|panels| &**panels);
         let sum = |x: &Inputs, columns: Range<usize>, tile: &mut _| {
             let _finish = Finish(self.kernel.0.finish);
             let width = columns.len();
@@ -326,20 +283,33 @@ impl UnpackedMatrix {
         self.inner.next_multiple_of(self.kernel.0.step) * PANEL / size_of::<Vector>()
     }
 
-    /// All panels, if this is not the first product and it pays.
-    fn packed(&self, parts: &[&[i8]]) -> Option<&[Vector]> {
-        let pays = self.lines_are_inputs && self.matrix.is_transposed() && self.inner > 0;
-        if !pays || !self.packed.used.swap(true, Ordering::Relaxed) {
+    /// All panels, if they pay.
+    fn packed(&self, parts: &[&[i8]]) -> Option<Arc<Panels>> {
+        let along_columns = self.lines_are_inputs && self.matrix.is_transposed();
+        let pay = self.packed.pay.load(Ordering::Relaxed)
+            || along_columns && self.packed.pay.swap(true, Ordering::Relaxed);
+        if !pay || self.inner == 0 {
             return None;
         }
-        let panels = self.packed.panels.get_or_init(|| {
-            let count = self.out.div_ceil(PANEL) * self.length();
-            let mut panels = vec![Vector([0; 64]); count];
-            self.interleave(parts, 0..self.out, &mut panels);
+        let mut packed = self.packed.lock();
+        if packed.is_none() {
+            let length = self.out.div_ceil(PANEL) * self.length();
+            let write = |panels: &mut [Vector]| self.interleave(parts, 0..self.out, panels);
+            *packed = Panels::new(length, write).map(Arc::new);
             self.matrix.release();
-            panels
-        });
-        Some(panels)
+        }
+        packed.clone()
+    }
+
+    /// Says that many products follow: the next one packs all panels.
+    pub fn pack(&self) {
+        self.packed.pay.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives back the memory of all panels, if there are any.
+    pub fn release(&self) {
+        self.packed.pay.store(false, Ordering::Relaxed);
+        *self.packed.lock() = None;
     }
 
     /// The sums of all rows and a few panels.
@@ -405,11 +375,18 @@ impl UnpackedMatrix {
             return;
         }
         let mut lines = [&[][..]; PANEL];
-        let every = parts
-            .iter()
-            .flat_map(|part| part.chunks_exact(self.inner.max(1)));
-        let own = every.skip(channels.start).take(channels.len());
-        lines.iter_mut().zip(own).for_each(|(to, line)| *to = line);
+        let mut rest = &mut lines[..channels.len()];
+        let mut skipped = self.inner * channels.start;
+        for part in parts {
+            let own = part.get(skipped..).unwrap_or_default();
+            skipped -= skipped.min(part.len());
+            let mut count = 0;
+            for (to, line) in rest.iter_mut().zip(own.chunks_exact(self.inner.max(1))) {
+                *to = line;
+                count += 1;
+            }
+            rest = &mut rest[count..];
+        }
         // SAFETY: as above.
         unsafe { (self.kernel.0.interleave)(&lines[..channels.len()], panel) };
     }
