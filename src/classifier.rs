@@ -134,6 +134,14 @@ pub fn evidence(scores: impl Iterator<Item = f32> + Clone, sharpness: f32) -> f3
     highest + total.ln() / sharpness
 }
 
+/// How near a picture is to what is known where `evidence` joins what is `near`: the mean of both, between -1 and 1. What prototypes
+/// add to scores is no cosine, and may be more than 1.
+#[doc(hidden)]
+pub fn joined(near: f32, evidence: f32) -> f32 {
+    let mean = 0.5 * (near + evidence);
+    mean / (1.0 + mean.abs())
+}
+
 /// Text features with a prompt's prototypes, ready to score pictures: `f . (t + w) + b` for each class.
 #[derive(Debug, Clone)]
 pub struct Scorer {
@@ -190,8 +198,8 @@ impl Scorer {
     }
 
     /// How near `feature` is to what is known: the cosine of the nearest text of `texts [classes, joint]`, and where there
-    /// are class means, half of it and half that of the nearest mean; half of that and half the [evidence] of the scores where
-    /// the prototypes have a sharpness.
+    /// are class means, half of it and half that of the nearest mean, [joined] with the [evidence] of the scores where the
+    /// prototypes have a sharpness.
     pub fn similarity(&self, texts: ArrayView2<f32>, feature: ArrayView1<f32>) -> f32 {
         let nearest = |table: ArrayView2<f32>| {
             let cosines = table.dot(&feature);
@@ -205,7 +213,7 @@ impl Scorer {
             return near;
         }
         let scores = self.rows.dot(&feature) + &self.bias;
-        0.5 * (near + evidence(scores.iter().copied(), self.sharpness))
+        joined(near, evidence(scores.iter().copied(), self.sharpness))
     }
 }
 

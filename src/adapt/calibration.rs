@@ -2,7 +2,7 @@
 //! shows none of the labels. Both come from labelled pictures that training has not seen.
 
 use super::task::MIN_LABELS;
-use crate::classifier::{best, evidence};
+use crate::classifier::{best, evidence, joined};
 use crate::prompt::Calibration;
 use ndarray::ArrayView2;
 
@@ -49,7 +49,7 @@ impl Unseen<'_> {
             None => nearest(&self.texts),
             Some(means) => {
                 let near = 0.5 * (nearest(&self.texts) + nearest(means));
-                0.5 * (near + evidence(others(&self.scores), scale))
+                joined(near, evidence(others(&self.scores), scale))
             }
         }
     }
@@ -268,6 +268,25 @@ mod tests {
                 assert!((found - expected).abs() < 1e-5, "{found} {expected}");
             }
         }
+    }
+
+    #[test]
+    fn scores_above_one_move_the_floor_no_further_than_it_can_be_kept() {
+        let (features, labels) = drawn(300, 0.3);
+        let cosines = features.dot(&axes());
+        let scores = &cosines * 6.0;
+        let unseen = Unseen {
+            scores: scores.view(),
+            means: Some(cosines.view()),
+            ..of(&cosines, &labels, 1)
+        };
+        let floor = fit(&unseen, 10.0).unwrap().least_similarity();
+        let below = |without: &dyn Fn(usize) -> Option<usize>| {
+            let rows = (0..300).filter(|&row| unseen.similarity(row, without(row), 10.0) < floor);
+            rows.count()
+        };
+        let (lost, refused) = (below(&|_| None), below(&|row| Some(labels[row])));
+        assert!(lost <= 15 && refused > 60, "{lost} {refused} {floor}");
     }
 
     fn names(classes: &[usize]) -> Vec<Label> {

@@ -148,6 +148,7 @@ fn waiting_helps(error: &FramesError) -> bool {
                 | HttpError::RedirectScheme(_)
                 | HttpError::RedirectPlace(_)
                 | HttpError::NoPicture { .. }
+                | HttpError::Compressed(_)
                 | HttpError::NotBuilt
                 | HttpError::Status { status: 404, .. }
         ),

@@ -16,7 +16,7 @@ use super::folder::advice;
 use super::jpeg::{JpegHeader, mended, rare};
 use super::reduced::{Reduction, decode_reduced};
 use super::scan::share_lost;
-use super::webp::chunks_are_whole;
+use super::webp::exif_is_whole;
 use crate::files;
 use crate::prompt::RegionError;
 
@@ -237,7 +237,7 @@ fn decode(bytes: &[u8], most: Most) -> Result<RgbImage, PictureError> {
     }
     let upright_already = Orientation::NoTransforms;
     let orientation = match format {
-        ImageFormat::WebP if !chunks_are_whole(bytes) => upright_already,
+        ImageFormat::WebP if !exif_is_whole(bytes) => upright_already,
         _ => decoder.orientation().unwrap_or(upright_already),
     };
     let plan = Plan {

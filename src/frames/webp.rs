@@ -5,19 +5,19 @@
 const HEAD: usize = 8;
 const FIRST: usize = 12;
 
-/// Whether every chunk ends within the file.
-pub(super) fn chunks_are_whole(bytes: &[u8]) -> bool {
+/// Whether the chunk of Exif, if there is one, ends within the file. Other bytes that are no whole chunk, as tools leave them
+/// behind a picture, are of no concern: nothing behind them is read.
+pub(super) fn exif_is_whole(bytes: &[u8]) -> bool {
     let mut at = FIRST;
-    while let Some(&[_, _, _, _, a, b, c, d]) =
-        bytes.get(at..).and_then(|rest| rest.first_chunk::<HEAD>())
-    {
-        let size = u32::from_le_bytes([a, b, c, d]) as usize;
-        let Some(end) = (at + HEAD)
-            .checked_add(size)
-            .filter(|end| *end <= bytes.len())
-        else {
+    while let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<HEAD>()) {
+        let [name @ .., s0, s1, s2, s3] = head;
+        let size = u32::from_le_bytes([*s0, *s1, *s2, *s3]) as usize;
+        let Some(end) = (at + HEAD).checked_add(size) else {
             return false;
         };
+        if end > bytes.len() {
+            return name != b"EXIF";
+        }
         at = end + size % 2;
     }
     true
@@ -39,16 +39,17 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_says_more_than_there_is_is_found_wherever_it_is() {
+    fn exif_that_says_more_than_there_is_is_found_wherever_it_is() {
         let whole = file(&[(b"VP8X", 10, 10), (b"VP8L", 5, 6), (b"EXIF", 4, 4)]);
-        assert!(chunks_are_whole(&whole));
-        assert!(chunks_are_whole(&whole[..FIRST]));
+        let trailer = [&whole, &b"made by a tool"[..]].concat();
+        for bytes in [&whole, &whole[..FIRST], &trailer] {
+            assert!(exif_is_whole(bytes));
+        }
         for chunks in [
             &[(b"VP8X", 10, 10), (b"VP8L", 5, 6), (b"EXIF", u32::MAX, 4)][..],
             &[(b"VP8X", 10, 10), (b"EXIF", 5, 4)],
-            &[(b"VP8L", u32::MAX - 7, 6)],
         ] {
-            assert!(!chunks_are_whole(&file(chunks)), "{chunks:?}");
+            assert!(!exif_is_whole(&file(chunks)), "{chunks:?}");
         }
     }
 }

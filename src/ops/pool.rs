@@ -7,6 +7,15 @@ use rayon::Yield;
 /// No more threads than this are kept awake: a product has few parts.
 const AWAKE: usize = 8;
 
+/// Turns of waiting until all of them are awake: some fifty microseconds.
+const WAKING: usize = 1 << 11;
+
+/// After so many turns without work a thread lets others of the system have its core, if they wait for one.
+const POLITE: usize = 64;
+
+/// Turns for which other work waits before it comes, some microseconds, so that whoever is awake for what was there alone sees it.
+const SEEN: usize = 64;
+
 /// Numbers of rows that several threads go through together: for fewer, it takes longer to share them.
 pub(crate) const SHARED: usize = 1 << 14;
 
@@ -23,10 +32,13 @@ pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         return work();
     }
     let _here = Working::begin();
-    let ended = AtomicBool::new(false);
+    let (ended, to_begin) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(threads.min(AWAKE) - 1),
+    );
     rayon::scope(|scope| {
         for _ in 1..threads.min(AWAKE) {
-            scope.spawn(|_| stay_awake(&ended));
+            scope.spawn(|_| stay_awake(&ended, &to_begin));
         }
         let _end = End(&ended);
         work()
@@ -35,9 +47,26 @@ pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 /// Takes part in what there is until `ended`. Once there is other work, this thread is needed there, and might take a piece of
 /// it that `ended` would have to wait for.
-fn stay_awake(ended: &AtomicBool) {
-    while !ended.load(Ordering::Relaxed) && WORKING.load(Ordering::Relaxed) == 1 {
-        if rayon::yield_now() != Some(Yield::Executed) {
+fn stay_awake(ended: &AtomicBool, to_begin: &AtomicUsize) {
+    let goes_on = || !ended.load(Ordering::Relaxed) && WORKING.load(Ordering::Relaxed) == 1;
+    to_begin.fetch_sub(1, Ordering::Relaxed);
+    // The first to wake would take those that are meant for the others.
+    for _ in 0..WAKING {
+        if to_begin.load(Ordering::Relaxed) == 0 || !goes_on() {
+            break;
+        }
+        std::hint::spin_loop();
+    }
+    let mut idle = 0;
+    while goes_on() {
+        if rayon::yield_now() == Some(Yield::Executed) {
+            idle = 0;
+            continue;
+        }
+        idle += 1;
+        if idle % POLITE == 0 {
+            std::thread::yield_now();
+        } else {
             std::hint::spin_loop();
         }
     }
@@ -48,7 +77,9 @@ struct Working;
 
 impl Working {
     fn begin() -> Working {
-        WORKING.fetch_add(1, Ordering::Relaxed);
+        if WORKING.fetch_add(1, Ordering::Relaxed) == 1 {
+            (0..SEEN).for_each(|_| std::hint::spin_loop());
+        }
         Working
     }
 }

@@ -74,7 +74,7 @@ impl Prototypes {
             Some(format!("its prototypes are not those of {labels} labels"))
         } else if !finite {
             Some("its prototypes hold a number that is not finite".into())
-        } else if !(sharpness.is_finite() && sharpness >= 0.0) {
+        } else if sharpness != 0.0 && !(1e-3..=1e6).contains(&sharpness) {
             Some(format!("the sharpness of its prototypes is {sharpness}"))
         } else {
             None

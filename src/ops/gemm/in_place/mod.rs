@@ -292,11 +292,17 @@ impl UnpackedMatrix {
             return None;
         }
         let mut packed = self.packed.lock();
-        if packed.is_none() {
+        // Another thread may have given them back meanwhile.
+        if packed.is_none() && self.packed.pay.load(Ordering::Relaxed) {
             let length = self.out.div_ceil(PANEL) * self.length();
             let write = |panels: &mut [Vector]| self.interleave(parts, 0..self.out, panels);
-            *packed = Panels::new(length, write).map(Arc::new);
-            self.matrix.release();
+            match Panels::new(length, write) {
+                Some(panels) => {
+                    *packed = Some(Arc::new(panels));
+                    self.matrix.release();
+                }
+                None => self.packed.pay.store(false, Ordering::Relaxed),
+            }
         }
         packed.clone()
     }
@@ -308,8 +314,9 @@ impl UnpackedMatrix {
 
     /// Gives back the memory of all panels, if there are any.
     pub fn release(&self) {
+        let mut packed = self.packed.lock();
         self.packed.pay.store(false, Ordering::Relaxed);
-        *self.packed.lock() = None;
+        *packed = None;
     }
 
     /// The sums of all rows and a few panels.
