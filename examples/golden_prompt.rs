@@ -1,17 +1,17 @@
-//! Makes `prompts/golden-v1.rlp`, `golden-v2.rlp` and `golden-v3.rlp`, the prompt files that every later release must
-//! read. They were written once a format version and never again; this shows what is in them, and makes what is missing:
+//! Makes `prompts/golden-v1.rlp`, `golden-v2.rlp`, `golden-v3.rlp` and `golden-v3-prototypes.rlp`, the prompt files that every
+//! later release must read. They were written once a format version or a section and never again; this shows what is in them, and makes what is missing:
 //!
 //!     cargo run --release --example golden_prompt -- prompts
 
 use edge_rlp::prompt::{
-    Calibration, Delta, Factors, FeatureStatistics, Label, Prompt, Template, density,
+    Calibration, Delta, Factors, FeatureStatistics, Label, Prompt, Prototypes, Template, density,
 };
 use edge_rlp::rng::Rng;
 use edge_rlp::store::{
     atomic, encode,
     file_system::{Access, Disk},
 };
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 use std::error::Error;
 use std::path::Path;
 
@@ -33,8 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os()
         .nth(1)
         .ok_or("usage: golden_prompt FOLDER")?;
-    let [first, second, third] = ["golden-v1.rlp", "golden-v2.rlp", "golden-v3.rlp"]
-        .map(|name| Path::new(&folder).join(name));
+    let [first, second, third, fourth] = ["v1", "v2", "v3", "v3-prototypes"]
+        .map(|name| Path::new(&folder).join(format!("golden-{name}.rlp")));
     if !first.exists() {
         atomic::write(&Disk, &first, &encode(&golden()?)?, Access::Usual)?;
     }
@@ -47,6 +47,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !third.exists() {
         atomic::write(&Disk, &third, &encode(&record)?, Access::Usual)?;
     }
+    record.prototypes = Some(prototypes());
+    if !fourth.exists() {
+        atomic::write(&Disk, &fourth, &encode(&record)?, Access::Usual)?;
+    }
     Ok(())
 }
 
@@ -57,6 +61,18 @@ fn statistics() -> FeatureStatistics {
         spread: 0.36,
         pictures: 200,
     }
+}
+
+/// Class means of as many numbers; the last label had no shots.
+fn prototypes() -> Prototypes {
+    let known = |class: usize| f32::from(u8::from(class + 1 < LABELS.len()));
+    let table = |size: f32| {
+        Array2::from_shape_fn((LABELS.len(), 8), |(class, n)| {
+            size * known(class) * ((class + n) % 5) as f32
+        })
+    };
+    let bias = Array1::from_shape_fn(LABELS.len(), |class| -0.01 * known(class) * class as f32);
+    Prototypes::new(table(0.25).view(), table(0.05).view(), &bias).with_sharpness(20.0)
 }
 
 fn golden() -> Result<Prompt, Box<dyn Error>> {

@@ -6,7 +6,7 @@ use edge_rlp::clip::bundle::{Bundle, Header};
 use edge_rlp::clip::import::{ImportOptions, import};
 use edge_rlp::clip::{Model, Preprocess, Tokenizer, tokenizer};
 use edge_rlp::frames::{self, http, mjpeg, reduced};
-use edge_rlp::prompt::{Label, labels};
+use edge_rlp::prompt::{Label, LabelsError, labels};
 use edge_rlp::store;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -167,8 +167,12 @@ pub fn labels(bytes: &[u8]) {
     let line = |label: &&Label| format!("{} = {}\n", label.name, label.words);
     let text: String = kept.iter().map(line).collect();
     if !kept.is_empty() {
-        let again = labels::parse(&text, "labels.txt").expect("what was read can be written");
-        assert!(again.iter().eq(kept.iter().copied()));
+        match labels::parse(&text, "labels.txt") {
+            Ok(again) => assert!(again.iter().eq(kept.iter().copied())),
+            // Without the lines before it, the first label may look like the beginning of something else.
+            Err(LabelsError::OtherForm { .. }) if kept.len() < found.len() => {}
+            Err(error) => panic!("what was read can be written: {error}"),
+        }
     }
 }
 

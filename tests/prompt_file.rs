@@ -8,6 +8,7 @@ const PAGE: &str = include_str!("../docs/prompt-file.md");
 const GOLDEN: &[u8] = include_bytes!("../prompts/golden-v1.rlp");
 const GOLDEN_V2: &[u8] = include_bytes!("../prompts/golden-v2.rlp");
 const GOLDEN_V3: &[u8] = include_bytes!("../prompts/golden-v3.rlp");
+const GOLDEN_V3_PROTOTYPES: &[u8] = include_bytes!("../prompts/golden-v3-prototypes.rlp");
 
 struct Row<'a> {
     field: &'a str,
@@ -168,4 +169,26 @@ fn version_3_is_version_2_with_its_statistics_and_regions_as_sections() {
         GOLDEN_V3[14..GOLDEN_V3.len() - 32],
         [before, &sections, after].concat()
     );
+}
+
+#[test]
+fn prototypes_and_their_sharpness_are_sections_behind_those_of_version_3() {
+    let record = store::decode(GOLDEN_V3_PROTOTYPES, "golden-v3-prototypes.rlp").unwrap();
+    let prototypes = record.prototypes.as_ref().unwrap();
+    assert_eq!(prototypes.sharpness, 20.0);
+    let means = prototypes.means.table();
+    assert_eq!(means.dim(), (10, 8));
+    for (place, expected) in [([0, 4], 1.0), ([1, 0], 0.25), ([9, 3], 0.0)] {
+        assert!(
+            (means[place] - expected).abs() < 0.005,
+            "{place:?}: {}",
+            means[place]
+        );
+    }
+    assert_eq!(prototypes.bias[2], -0.02);
+    assert_eq!(store::encode(&record).unwrap(), GOLDEN_V3_PROTOTYPES);
+    // Without them it is the file before.
+    let mut without = record;
+    without.prototypes = None;
+    assert_eq!(store::encode(&without).unwrap(), GOLDEN_V3);
 }

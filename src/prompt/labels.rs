@@ -394,7 +394,6 @@ fn other_form(text: &str) -> Option<&'static str> {
     let lines: Vec<&str> = lines
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .collect();
-    let all = |of: &dyn Fn(&str) -> bool| !lines.is_empty() && lines.iter().all(|line| of(line));
     let first = lines.first()?;
     if first.starts_with("{\\rtf") {
         return Some("a document of a word processor");
@@ -409,6 +408,10 @@ fn other_form(text: &str) -> Option<&'static str> {
     {
         return Some("XML or a page of the web");
     }
+    // What a label looks like, not the words behind it: 0 = zero is a label, and so is * = a star.
+    let name = |line: &&str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let lines: Vec<String> = lines.iter().map(name).collect();
+    let all = |of: &dyn Fn(&str) -> bool| !lines.is_empty() && lines.iter().all(|line| of(line));
     // `names:` above numbers or dashes is what detectors are trained with.
     if *first == "---"
         || (lines.len() > 1 && first.ends_with(':'))
@@ -444,16 +447,12 @@ fn other_form(text: &str) -> Option<&'static str> {
         ('\t', "labels with tabs between them"),
         ('|', "labels with bars between them"),
     ];
-    let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
     // A comma may be a part of a label, but hardly of the only one, nor of each without a space behind it.
     let (_, what) = separated
         .into_iter()
-        .find(|&(separator, _)| match lines[..] {
-            [only] => name(only).contains(separator),
-            _ => all(&|line| {
-                let name = name(line);
-                name.contains(separator) && !name.contains(&format!("{separator} "))
-            }),
+        .find(|&(separator, _)| match &lines[..] {
+            [only] => only.contains(separator),
+            _ => all(&|line| line.contains(separator) && !line.contains(&format!("{separator} "))),
         })?;
     Some(what)
 }

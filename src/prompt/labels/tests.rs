@@ -235,3 +235,18 @@ fn a_file_in_utf_16_with_its_mark_is_read() {
         }
     }
 }
+
+/// Found by fuzzing: such a file was not read again once it had been written down.
+#[test]
+fn a_mark_may_be_a_label_itself() {
+    let found = parse("*\n", "labels.txt").unwrap();
+    let again = parse("* = *\n", "labels.txt").unwrap();
+    assert_eq!(found, again);
+    for text in [
+        "* = a star\n• = a dot\n",
+        "0 = zero\n1 = one\n",
+        "\"a = b\"\n",
+    ] {
+        assert!(parse(text, "labels.txt").is_ok(), "{text}");
+    }
+}
