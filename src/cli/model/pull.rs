@@ -376,7 +376,8 @@ impl Downloads<'_> {
                         }
                         Step::Again { reason, pause } => {
                             let seconds = pause.as_secs().max(1);
-                            let message = format!("{reason}: trying again in {seconds} s");
+                            let url = ShownUrl::from(url.as_str());
+                            let message = format!("{url}: {reason}, trying again in {seconds} s");
                             if !quiet {
                                 bar.suspend(|| print_error(&message));
                             }
