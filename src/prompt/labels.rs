@@ -414,7 +414,7 @@ fn other_form(text: &str) -> Option<&'static str> {
     let all = |of: &dyn Fn(&str) -> bool| !lines.is_empty() && lines.iter().all(|line| of(line));
     // `names:` above numbers or dashes is what detectors are trained with.
     if *first == "---"
-        || (lines.len() > 1 && first.ends_with(':'))
+        || (lines.len() > 1 && first.ends_with(':') && !first.contains('='))
         || all(&|line| line.starts_with("- "))
     {
         return Some("YAML");

@@ -245,6 +245,7 @@ fn a_mark_may_be_a_label_itself() {
     for text in [
         "* = a star\n• = a dot\n",
         "0 = zero\n1 = one\n",
+        "note = a note:\nbook\n",
         "\"a = b\"\n",
     ] {
         assert!(parse(text, "labels.txt").is_ok(), "{text}");
