@@ -60,12 +60,33 @@ def read(path):
     return {"steps": steps, "ends": ends, "weights": weights}
 
 
-class Teacher(nn.Module):
-    """Pictures [batch, 3, 224, 224], 0 to 255 -> (pooled [batch, 1280], logits [batch, 1000])."""
+def fused(steps, weights):
+    """The same steps in fewer passes: constants that are added to what a convolution gives are its bias, and of two bounds one is left."""
+    out, made, same = [], {}, {}
+    for kind, inputs, name, options in steps:
+        inputs = [same.get(i, i) for i in inputs]
+        before = made.get(inputs[0]) if inputs else None
+        if kind == "add constant" and before and before[0] == "conv":
+            before[3]["bias"], same[name] = name, inputs[0]
+            weights[name] = weights[name].flatten()
+        elif kind == "clamp" and before and before[0] == "clamp":
+            before[3].update(low=max(before[3]["low"], options["low"]), high=min(before[3]["high"], options["high"]))
+            same[name] = inputs[0]
+        else:
+            out.append((kind, inputs, name, dict(options)))
+            made[name] = out[-1]
+    return out, same
 
-    def __init__(self, steps, ends, weights):
+
+class Teacher(nn.Module):
+    """Pictures [batch, 3, 224, 224], 0 to 255 -> (pooled [batch, 1280], logits [batch, 1000]), and before them,
+    where `maps` are asked for, what the last convolutions that read so many channels read: [batch, channels, side, side]."""
+
+    def __init__(self, steps, ends, weights, maps=()):
         super().__init__()
-        self.steps, self.ends = steps, ends
+        steps, same = fused(steps, weights)
+        reads = {weights[name].shape[1]: inputs[0] for kind, inputs, name, options in steps if kind == "conv" and options["groups"] == 1}
+        self.steps, self.ends = steps, [reads[channels] for channels in maps] + [same.get(end, end) for end in ends]
         self.last_use = {name: n for n, (_, inputs, *_) in enumerate(steps) for name in inputs}
         for name, weight in weights.items():
             self.register_buffer(name, weight.contiguous(memory_format=torch.channels_last) if weight.dim() == 4 else weight)
@@ -78,10 +99,11 @@ class Teacher(nn.Module):
             match kind:
                 case "conv":
                     (left, right, top, bottom), weight = options["pad"], getattr(self, name)
+                    bias = getattr(self, options["bias"]) if "bias" in options else None
                     if (left, top) == (right, bottom):
-                        y = F.conv2d(a, weight, None, options["stride"], (top, left), 1, options["groups"])
+                        y = F.conv2d(a, weight, bias, options["stride"], (top, left), 1, options["groups"])
                     else:
-                        y = F.conv2d(F.pad(a, options["pad"]), weight, None, options["stride"], 0, 1, options["groups"])
+                        y = F.conv2d(F.pad(a, options["pad"]), weight, bias, options["stride"], 0, 1, options["groups"])
                 case "add constant":
                     y = a + getattr(self, name)
                 case "multiply constant":
@@ -98,12 +120,12 @@ class Teacher(nn.Module):
             for done in inputs:
                 if self.last_use[done] == n and done not in self.ends:
                     values.pop(done, None)
-        pooled, logits = (values[end].flatten(1) for end in self.ends)
-        return pooled, logits[:, 1:]
+        *maps, pooled, logits = (values[end] for end in self.ends)
+        return *maps, pooled.flatten(1), logits.flatten(1)[:, 1:]
 
 
-def load(path):
-    return Teacher(**torch.load(path, weights_only=True)).float()
+def load(path, maps=()):
+    return Teacher(**torch.load(path, weights_only=True), maps=maps).float()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class Config:
     stem: tuple = (32, 64, 128)  # channels after each halving
     stem_blocks: tuple = (0, 1, 2)  # residual blocks of two convolutions there
     vision_width: int = 256
-    vision_layers: int = 5
+    vision_layers: int = 6
     vision_head: int = 32
     taps: tuple = ()  # blocks after which the tokens are looked at too, 0 being the stem
     tap_dim: int = 0  # features that come from there, behind the others; texts have zeros there
@@ -128,15 +128,22 @@ class VisionTower(nn.Module):
         grid = whole.T.reshape(1, -1, full, full)
         return F.interpolate(grid, size=(side, side), mode="bilinear", antialias=True).flatten(2)[0].T
 
-    def tokens(self, pictures):
-        """The tokens after the stem and after each block: a list of [batch, tokens, width]."""
+    def embedded(self, pictures):
+        """The class token and the tokens after the stem with their positions, [batch, tokens, width]."""
         x = self.stem(pictures)
         x = x.flatten(2).transpose(1, 2) + self.positions(x.shape[-1])
-        x = torch.cat([self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
-        every = [x]
+        return torch.cat([self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
+
+    def tokens(self, pictures):
+        """The tokens after the stem and after each block: a list of [batch, tokens, width]."""
+        every = [self.embedded(pictures)]
         for block in self.blocks:
             every.append(block(every[-1]))
         return every
+
+    def early(self, tokens):
+        """What is read of the tokens of an earlier block: their mean, of length sqrt(width)."""
+        return F.layer_norm(self.mean(tokens), self.ln_post.normalized_shape)
 
     def mean(self, x):
         if torch.onnx.is_in_onnx_export():
@@ -154,8 +161,7 @@ class VisionTower(nn.Module):
         if not self.taps:
             return features
         # What later blocks forget in favour of names: surfaces, materials, layout.
-        early = [F.layer_norm(self.mean(every[tap]), self.ln_post.normalized_shape) for tap in self.taps]
-        early = unit(self.tap_proj(torch.cat(early, dim=-1)))
+        early = unit(self.tap_proj(torch.cat([self.early(every[tap]) for tap in self.taps], dim=-1)))
         return torch.cat([unit(features), TAP_SHARE * early], dim=-1)
 
 

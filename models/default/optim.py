@@ -38,25 +38,25 @@ class Muon(torch.optim.Optimizer):
             for shape, pairs in alike.items():
                 for (weight, _), update in zip(pairs, orthogonal(torch.stack([update for _, update in pairs]))):
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.add_(update.view_as(weight), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+                    weight.sub_(update.view_as(weight) * (group["lr"] * 0.2 * max(shape) ** 0.5))
 
 
 def optimisers(named, lr, decay=0.05):
-    """[Muon, AdamW] for the (name, weight) pairs."""
+    """[Muon, AdamW] for the (name, weight) pairs; `lr` is a number, or a tensor that the caller changes (a CUDA graph reads it anew each time)."""
     matrices, decayed, rest = [], [], []
     for name, weight in named:
         inner = weight.dim() == 4 and weight.shape[1] > 3 or weight.dim() == 2 and "blocks" in name
         plain = weight.dim() > 1 and "embedding" not in name
         (matrices if inner else decayed if plain else rest).append(weight)
     groups = [{"params": decayed, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
-    return [Muon(matrices, lr=lr, weight_decay=decay), torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))]
+    return [Muon(matrices, lr=lr, weight_decay=decay), torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), capturable=torch.is_tensor(lr) and lr.is_cuda)]
 
 
-def descend(optims, weights, rate):
-    """One step of each optimiser at a rate, along gradients of length 5 at most, which are then forgotten."""
+def descend(optims, weights, rate=None):
+    """One step of each optimiser, at a new rate if one is given, along gradients of length 5 at most, which are then forgotten."""
     torch.nn.utils.clip_grad_norm_(weights, 5.0)
     for optim in optims:
-        for group in optim.param_groups:
+        for group in optim.param_groups if rate is not None else ():
             group["lr"] = rate
         optim.step()
         optim.zero_grad()
@@ -67,13 +67,22 @@ class Average:
 
     def __init__(self, module, decay=0.999):
         self.module, self.decay, self.steps = copy.deepcopy(module).requires_grad_(False), decay, 0
+        self.share = torch.ones((), device=next(module.parameters()).device)  # of the newest weights; a tensor, as a CUDA graph reads it
+
+    def update(self, module):
+        self.count()
+        self.follow(module)
+
+    def count(self):
+        self.steps += 1
+        self.share.fill_(1 - min(self.decay, self.steps / (self.steps + 10)))
 
     @torch.no_grad()
-    def update(self, module):
-        self.steps += 1
-        keep = min(self.decay, self.steps / (self.steps + 10))
+    def follow(self, module):
         ours, theirs = (list(m.state_dict().values()) for m in (self.module, module))
         floats = [k for k, value in enumerate(ours) if value.is_floating_point()]
-        torch._foreach_lerp_([ours[k] for k in floats], [theirs[k] for k in floats], 1 - keep)
+        way = torch._foreach_sub([theirs[k] for k in floats], [ours[k] for k in floats])
+        torch._foreach_mul_(way, self.share)
+        torch._foreach_add_([ours[k] for k in floats], way)
         for k in set(range(len(ours))) - set(floats):
             ours[k].copy_(theirs[k])

@@ -29,7 +29,7 @@ def early(tower, crops, taps, batch=128):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for at in range(0, len(crops), batch):
             every = tower.tokens(normalise(crops[at : at + batch]))
-            parts.append(torch.cat([F.layer_norm(every[tap].mean(1).float(), tower.ln_post.normalized_shape) for tap in taps], 1))
+            parts.append(torch.cat([tower.early(every[tap]).float() for tap in taps], 1))
     return torch.cat(parts)
 
 

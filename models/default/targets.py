@@ -35,44 +35,47 @@ class Space:
         """The nearest of some of the folders' classes."""
         return classes[(joint @ self.targets[self.of_class[classes]].T).argmax(1)]
 
+    # Nothing below depends on how many pictures have a label or a caption: a CUDA graph needs the same sizes at every step.
+
     def choose(self, own):
         """For each picture its class's concept, or with some chance one that lies above it."""
         above = self.above[own].float()
-        some = above.sum(1) > 0
-        chosen = own.clone()
-        up = some & (torch.rand(len(own), device=own.device) < self.share_above)
-        if up.any():
-            chosen[up] = torch.multinomial(above[up], 1)[:, 0]
-        return chosen
+        some = (above.sum(1) > 0) & (torch.rand(len(own), device=own.device) < self.share_above)
+        return torch.where(some, (above * torch.rand_like(above)).argmax(1), own)
 
     def unclear(self, own, chosen, logits):
         """What is neither right nor wrong of a picture: what lies above or below, means nearly the same, or may be there too."""
-        mask = self.above[own] | self.near[own] | self.above[:, chosen].T
+        mask = self.above[own] | self.near[own] | self.above.T[chosen]
         likely = (logits.softmax(1) > self.likely).float() @ self.likely_concepts
         mask |= (likely > 0) | (likely @ self.above.float() > 0)
-        every = torch.arange(len(own), device=own.device)
-        mask[every, own] = True
-        mask[every, chosen] = False
-        return mask
+        return mask.scatter(1, own[:, None], True).scatter(1, chosen[:, None], False)
 
     def losses(self, joint, rows, logits, scale, temperature=4.0):
-        own = self.own[rows]
-        labelled = own >= 0
+        labelled = self.own[rows] >= 0
+        own = self.own[rows].clamp(min=0)
         cosine = joint @ self.targets.T
-        chosen = self.choose(own[labelled])
+        chosen = self.choose(own)
         with torch.no_grad():
-            mask = self.unclear(own[labelled], chosen, logits[labelled])
-        scores = (scale.exp() * cosine[labelled]).masked_fill(mask, -1e4)
+            mask = self.unclear(own, chosen, logits)
+        scores = (scale.exp() * cosine).masked_fill(mask, -1e4)
         guess = scale.exp() * cosine[:, self.imagenet] / temperature
         soft = F.kl_div(guess.log_softmax(1), (logits / temperature).softmax(1), reduction="batchmean")
-        out = {"concepts": F.cross_entropy(scores, chosen), "concepts, soft": temperature**2 * soft}
-        caption = self.caption_of[rows]
-        mine = (caption >= 0).nonzero()[:, 0]
-        if len(mine):
-            theirs, others = caption[mine], torch.randint(len(self.captions), (256,), device=caption.device)
-            every = self.captions[torch.cat([theirs, others[~torch.isin(others, theirs)]])]
-            out["captions"] = 0.3 * F.cross_entropy(scale.exp() * joint[mine] @ every.T, torch.arange(len(mine), device=mine.device))
-        return out
+        return {"concepts": mean_of(F.cross_entropy(scores, chosen, reduction="none"), labelled), "concepts, soft": temperature**2 * soft,
+                "captions": 0.3 * self.captioned(joint, self.caption_of[rows], scale)}
+
+    def captioned(self, joint, caption, scale):
+        """Contrast of the pictures that have a caption (the others: -1) with each other's captions and 256 of others."""
+        others = torch.randint(len(self.captions), (256,), device=caption.device)
+        every = torch.cat([caption, others])
+        hidden = torch.cat([caption < 0, (others[:, None] == caption).any(1)])
+        scores = (scale.exp() * joint @ self.captions[every.clamp(min=0)].T).masked_fill(hidden, -1e4)
+        own = torch.arange(len(caption), device=caption.device)
+        return mean_of(F.cross_entropy(scores, own, reduction="none"), caption >= 0)
+
+
+def mean_of(values, some):
+    """The mean over some rows; nothing where there are none."""
+    return (values * some).sum() / some.sum().clamp(min=1)
 
 
 class Drawn:

@@ -113,17 +113,17 @@ def put_aside(photos):
         yield name, rows[chosen], torch.from_numpy(labels[chosen])
 
 
-def judged(name, pooled, joint, labels, space):
-    """A Gaussian a class on 16 shots, before and after the projection, and zero-shot where there is a space; all but the space on the processor."""
+def judged(name, features, labels, space):
+    """A Gaussian a class on 16 shots for each of the `features`, and zero-shot of the "joint" ones where there is a space; all but the space on the processor."""
     shot, out = torch.zeros(len(labels), dtype=torch.bool), {}
     for c in labels.unique():
         shot[(labels == c).nonzero()[:16, 0]] = True
-    for kind, x in (("pooled", pooled), ("joint", joint)):
+    for kind, x in features.items():
         x = F.normalize(x, dim=-1)
         out[f"{name} gda {kind}"] = (gaussian(x[shot], labels[shot], x[~shot]) == labels[~shot]).float().mean().item()
     if space:
         device = space.targets.device
-        guess = space.nearest(F.normalize(joint, dim=-1).to(device), labels.unique().to(device))
+        guess = space.nearest(F.normalize(features["joint"], dim=-1).to(device), labels.unique().to(device))
         out[f"{name} zero-shot"] = (guess.cpu() == labels).float().mean().item()
     return out
 
@@ -139,7 +139,7 @@ def evaluate(tower, heads, photos, space, side):
     pooled, _ = features_of(tower, photos, check, side)
     out = {"classes known": (heads.classes(pooled).argmax(1).numpy() == photos.labels[check]).mean()}
     for name, rows, labels in put_aside(photos):
-        out |= judged(name, *features_of(tower, photos, rows, side), labels, space)
+        out |= judged(name, dict(zip(("pooled", "joint"), features_of(tower, photos, rows, side))), labels, space)
     tower.train()
     return per_cent(out)
 

@@ -463,12 +463,12 @@ mod tests {
     fn the_whole_default_runs_on_the_projects_own_operators() {
         let expected = Fused {
             // Two more and their projection look at earlier blocks.
-            norms: 13,
-            linears: 33,
-            activations: 5,
-            residuals: 11,
+            norms: 15,
+            linears: 39,
+            activations: 6,
+            residuals: 13,
             pooled: 3,
-            attentions: 5,
+            attentions: 6,
             patches: 0,
             // Its patches come from ten.
             convolutions: 10,

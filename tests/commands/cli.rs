@@ -295,19 +295,19 @@ fn doctor_names_what_is_damaged_and_its_cure() {
 fn a_picture_of_none_of_the_labels_is_unknown_unless_a_threshold_says_otherwise() {
     let dir = Directory::with_pictures(8);
     dir.ok("adapt --images pictures --quiet");
-    let hammer = demo::CLASSES
+    let ladder = demo::CLASSES
         .iter()
-        .position(|name| *name == "hammer")
+        .position(|name| *name == "ladder")
         .unwrap();
-    let scene = demo::scene(demo::Purpose::Test, 0, 3, hammer as u64);
+    let scene = demo::scene(demo::Purpose::Test, 0, 3, ladder as u64);
     demo::draw(&scene, demo::SIZE)
-        .save(dir.path().join("hammer.png"))
+        .save(dir.path().join("ladder.png"))
         .unwrap();
     let named = |flags: &str| -> Value {
         let classify = dir.command("classify --json").words(flags);
         classify.ok().lines().swap_remove(0)
     };
-    let unknown = named("hammer.png");
+    let unknown = named("ladder.png");
     assert_eq!(
         (&unknown["label"], &unknown["unknown"]),
         (&"unknown".into(), &true.into())
@@ -317,14 +317,14 @@ fn a_picture_of_none_of_the_labels_is_unknown_unless_a_threshold_says_otherwise(
         (&known["label"], &known["unknown"]),
         (&"mug".into(), &false.into())
     );
-    let forced = named("hammer.png --threshold 0");
+    let forced = named("ladder.png --threshold 0");
     assert_eq!(forced["unknown"], false);
     assert_ne!(forced["label"], "unknown");
-    dir.ok("classify hammer.png").prints("unknown, nearest ");
+    dir.ok("classify ladder.png").prints("unknown, nearest ");
 
     // Nothing held out, nothing to calibrate on: as before, and -v says so.
     dir.ok("adapt --images pictures --holdout 0 --quiet");
-    let verbose = dir.ok("classify hammer.png --json -v");
+    let verbose = dir.ok("classify ladder.png --json -v");
     assert_eq!(verbose.json()["unknown"], false);
     verbose.says("holds no calibration");
 }

@@ -12,14 +12,14 @@ const QUICK: &str = "--shots 4 --views 1 --steps 20";
 #[test]
 fn nobody_needs_to_label_where_the_surest_pictures_teach_the_rest() {
     let dir = Directory::new();
-    let report = dir.ok("adapt --camera demo:upside-down --unlabelled --pool 240 --json");
+    let report = dir.ok("adapt --camera demo:infrared --unlabelled --pool 240 --json");
     let report = report.json();
     assert_eq!(report["accepted"], true);
     assert!(report["after"]["agreement"].as_f64() > report["before"]["agreement"].as_f64());
 
     dir.write("labels.txt", &label_file(&report));
-    let before = live_accuracy(&dir, "demo:upside-down", &["--labels", "labels.txt"]);
-    let after = live_accuracy(&dir, "demo:upside-down", &["--prompt", "default"]);
+    let before = live_accuracy(&dir, "demo:infrared", &["--labels", "labels.txt"]);
+    let after = live_accuracy(&dir, "demo:infrared", &["--prompt", "default"]);
     assert!(after > before, "{before} before, {after} after");
 
     // No picture was held out with its label: no accuracy is told.
@@ -84,8 +84,8 @@ impl Watching {
 #[test]
 fn a_watched_camera_is_learnt_anew_after_each_change_and_no_sooner() {
     let dir = Directory::new();
-    // A thousand clear pictures, a thousand through a peephole, and so on.
-    let mut watching = Watching::learning(&dir, "demo:clear,peephole");
+    // A thousand clear pictures, a thousand in infrared, and so on.
+    let mut watching = Watching::learning(&dir, "demo:clear,infrared");
     let reports = watching.reports(3);
     let accepted: Vec<&Value> = reports.iter().map(|report| &report["accepted"]).collect();
     assert_eq!(accepted, [false, true, false], "{reports:?}");
@@ -106,7 +106,7 @@ fn watching_goes_on_from_the_prompt_in_use_and_can_be_rolled_back() {
     taught.words(QUICK).ok();
 
     // Nothing is learnt from the pictures that the prompt was taught with; those of another condition are noticed.
-    let mut watching = Watching::learning(&dir, "demo:clear,peephole");
+    let mut watching = Watching::learning(&dir, "demo:clear,infrared");
     let reports = watching.reports(1);
     let (code, told) = watching.signalled("INT");
     assert_eq!(code, Some(0), "{told}");
