@@ -2,6 +2,7 @@
 //! once and never again.
 
 use crate::clip::{Model, ModelError};
+use crate::ops::pool::side_by_side;
 use crate::rng::Rng;
 use image::{RgbImage, imageops};
 use ndarray::{Array1, Array2, Array3, Axis};
@@ -163,12 +164,8 @@ pub fn extract_with(
             (monitor.done)(finished.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..extraction.threads.clamp(1, pictures.count.max(1)) {
-            scope.spawn(work);
-        }
-        work();
-    });
+    let workers = extraction.threads.clamp(1, pictures.count.max(1));
+    side_by_side(workers, work);
     if let Some(error) = lock(&failure).take() {
         return Err(error);
     }

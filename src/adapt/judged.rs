@@ -10,7 +10,7 @@ use super::outcome::Outcome;
 use super::prototypes::{Discriminant, Strengths, prototypes};
 use super::sisters::{Sister, Sisters};
 use super::trainer::{Progress, Reached, StepReport};
-use super::{AdaptError, Begin, Task, drift, fit};
+use super::{AdaptError, Begin, Task, drift};
 use crate::prompt::{Delta, FeatureStatistics};
 use ndarray::Axis;
 use std::collections::HashMap;
@@ -138,34 +138,16 @@ impl Judged {
             part_of: plan.part_of.clone(),
         };
         let mut scores = Scores::none(classes, pictures.features.dim().1);
-        let mut done = 0;
-        let mut stage = |shots: &FeatureSet, training: &Training| {
-            let trained = fit(
-                task,
-                shots,
-                &training.options,
-                &training.begin,
-                &mut |report| {
-                    progress(&StepReport {
-                        step: done + report.step,
-                        steps: plan.steps,
-                        ..*report
-                    })
-                },
-            )?;
-            done += training.options.recipe.steps;
-            Ok::<_, AdaptError>((trained, Discriminant::of_shots(shots, classes)?))
-        };
+        let mut trained = plan.train(task, pictures, progress)?.into_iter();
+        let mut next = || trained.next().expect("one for each stage");
+        let ((reached, start), gaussians) = next();
+        let Reached { delta, history, .. } = reached;
         for part in &plan.parts {
-            let shots = pictures.select(&part.split.train);
-            let ((reached, _), gaussians) = stage(&shots, &part.training)?;
+            let ((reached, _), gaussians) = next();
             let delta = reached.delta;
             scores.add(task, (pictures, &part.split.holdout), &delta, &gaussians)?;
             memory.parts[part.number] = Some(delta);
         }
-        let shots = pictures.select(&plan.split.train);
-        let ((reached, start), gaussians) = stage(&shots, &plan.whole)?;
-        let Reached { delta, history, .. } = reached;
         let unseen = !plan.parts.is_empty() || !plan.split.holdout.is_empty();
         if plan.parts.is_empty() {
             scores.add(task, (pictures, plan.split.judged()), &delta, &gaussians)?;
@@ -334,5 +316,6 @@ fn fits(delta: &Delta, options: &Options, context: (usize, usize)) -> bool {
     delta.tuning() == options.tuning && delta.shape() == context && rank
 }
 
+mod stages;
 #[cfg(test)]
 mod tests;

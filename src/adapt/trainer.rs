@@ -95,8 +95,8 @@ pub struct Reached {
     pub start: usize,
 }
 
-/// Hears of every training step, and may end the training.
-pub type Progress<'a> = dyn FnMut(&StepReport) -> ControlFlow<()> + 'a;
+/// Hears of every training step, and may end the training. Called one at a time, perhaps on several threads.
+pub type Progress<'a> = dyn FnMut(&StepReport) -> ControlFlow<()> + Send + 'a;
 
 /// Where training may begin, each a change of exactly zero. The full table has one such start; of the factors `u` is
 /// free, and takes left singular vectors of the gradient at the template: along the first the loss falls fastest.

@@ -1,6 +1,7 @@
 //! CLIP's text tower: tokens in, features out, and the gradient of the context rows of a prompt. How a
 //! prompt is parameterised and trained is decided above.
 
+mod size;
 mod weights;
 mod whole;
 
@@ -186,19 +187,6 @@ impl TextTower {
     /// How it reads a text.
     pub fn reading(&self) -> Reading {
         self.reading
-    }
-
-    /// How many rows a training step of texts with these suffixes computes after a context of `context` rows.
-    pub fn rows(&self, context: usize, suffixes: &[Vec<u32>]) -> usize {
-        let own = |suffix: &Vec<u32>| match self.reading {
-            Reading::Causal => suffix.len(),
-            Reading::Whole { .. } => self.whole_rows(self.before(context) + suffix.len()),
-        };
-        let shared = match self.reading {
-            Reading::Causal => self.before(context),
-            Reading::Whole { .. } => 0,
-        };
-        shared + suffixes.iter().map(own).sum::<usize>()
     }
 
     /// How many rows stand before a suffix.

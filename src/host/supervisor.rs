@@ -2,7 +2,8 @@
 //! none, nothing happens.
 
 use sd_notify::NotifyState;
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Notified no more often than that; units give a minute.
@@ -13,33 +14,34 @@ const START: Duration = Duration::from_secs(60);
 
 /// The supervisor, if there is one.
 pub struct Supervisor {
-    notified: Cell<Instant>,
-    ready: Cell<bool>,
+    notified: Mutex<Instant>,
+    ready: AtomicBool,
 }
 
 impl Supervisor {
     /// The command has begun, and does not yet do what it was started for.
     pub fn starting() -> Supervisor {
         Supervisor {
-            notified: Cell::new(Instant::now()),
-            ready: Cell::new(false),
+            notified: Mutex::new(Instant::now()),
+            ready: AtomicBool::new(false),
         }
     }
 
     /// The command does what it was started for. Told once, however often it is called.
     pub fn ready(&self) {
-        if !self.ready.replace(true) {
+        if !self.ready.swap(true, Ordering::Relaxed) {
             notify(&NotifyState::Ready);
         }
     }
 
     /// The command is not stuck, whatever else may be wrong. May be called as often as one likes.
     pub fn alive(&self) {
-        if self.notified.get().elapsed() < PACE {
+        let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
+        if notified.elapsed() < PACE {
             return;
         }
-        self.notified.set(Instant::now());
-        notify(&if self.ready.get() {
+        *notified = Instant::now();
+        notify(&if self.ready.load(Ordering::Relaxed) {
             NotifyState::Watchdog
         } else {
             NotifyState::ExtendTimeoutUsec(START.as_micros() as u32)

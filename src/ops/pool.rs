@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rayon::Yield;
+use rayon::{ThreadPool, Yield};
 
 /// No more threads than this are kept awake: a product has few parts.
 const AWAKE: usize = 8;
@@ -43,6 +43,30 @@ pub fn on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         let _end = End(&ended);
         work()
     })
+}
+
+/// Runs `work` on so many threads at once, each with a share of the current pool's threads for what it divides. Where there is a
+/// thread for each, nothing is divided: pieces of work that do not wait for each other gain more side by side than one after
+/// the other, each on all threads.
+pub fn side_by_side(workers: usize, work: impl Fn() + Sync) {
+    let share = (rayon::current_num_threads() / workers.max(1)).max(1);
+    let pool = |_| rayon::ThreadPoolBuilder::new().num_threads(share).build();
+    let several = if workers > 1 { workers } else { 0 };
+    match (0..several).map(pool).collect::<Result<Vec<_>, _>>() {
+        Ok(pools) if !pools.is_empty() => on_each(&pools, &work),
+        // Without threads the work is done all the same.
+        _ => work(),
+    }
+}
+
+/// Runs `work` once on each of `pools`.
+fn on_each(pools: &[ThreadPool], work: &(impl Fn() + Sync)) {
+    if let Some((pool, others)) = pools.split_first() {
+        pool.in_place_scope(|scope| {
+            scope.spawn(|_| work());
+            on_each(others, work);
+        });
+    }
 }
 
 /// Takes part in what there is until `ended`. Once there is other work, this thread is needed there, and might take a piece of
@@ -104,6 +128,25 @@ mod tests {
     use super::*;
     use rayon::prelude::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn side_by_side_each_has_its_share_of_the_threads_and_a_panic_is_heard() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build();
+        let pool = pool.expect("four threads");
+        for (workers, share) in [(0, 4), (1, 4), (2, 2), (3, 1), (4, 1), (9, 1)] {
+            let (ran, threads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            pool.install(|| {
+                side_by_side(workers, || {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    threads.fetch_add(rayon::current_num_threads(), Ordering::Relaxed);
+                });
+            });
+            let ran = ran.into_inner();
+            assert_eq!((ran, threads.into_inner()), (workers.max(1), ran * share));
+        }
+        let panics = || side_by_side(2, || panic!("on purpose"));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    }
 
     #[test]
     fn work_of_several_callers_ends_and_so_does_one_that_panics() {

@@ -1,0 +1,26 @@
+//! What a training step takes, before it is taken.
+
+use super::{Reading, TextTower};
+
+impl TextTower {
+    /// How many rows a training step of texts with these suffixes computes after a context of `context` rows.
+    pub fn rows(&self, context: usize, suffixes: &[Vec<u32>]) -> usize {
+        let own = |suffix: &Vec<u32>| match self.reading {
+            Reading::Causal => suffix.len(),
+            Reading::Whole { .. } => self.whole_rows(self.before(context) + suffix.len()),
+        };
+        let shared = match self.reading {
+            Reading::Causal => self.before(context),
+            Reading::Whole { .. } => 0,
+        };
+        shared + suffixes.iter().map(own).sum::<usize>()
+    }
+
+    /// The bytes that a training step of texts with these suffixes keeps and needs at most, in one pass.
+    pub fn step_memory(&self, context: usize, suffixes: &[Vec<u32>]) -> usize {
+        let longest = suffixes.iter().map(Vec::len).max().unwrap_or(0);
+        let seen = self.whole_rows(self.before(context) + longest);
+        let a_row = size_of::<f32>() * self.transformer.tape_numbers(1, seen);
+        a_row * self.rows(context, suffixes)
+    }
+}
