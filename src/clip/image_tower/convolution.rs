@@ -1,6 +1,7 @@
 //! A convolution as a product of its windows with its filters, so that it runs on the project's own kernels, in eight bits
 //! where the bundle has the filters so.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
@@ -10,13 +11,14 @@ use tract_core::internal::*;
 
 use crate::clip::graph::numbers;
 use crate::ops::fresh::filled;
-use crate::ops::gemm::{Epilogue, Weight};
+use crate::ops::gemm::{Epilogue, Lines, Weight, Windows};
 use crate::ops::pool::SHARED;
 
-/// `[1, channels, height, width]` to `[1, out, down, across]`.
+/// `[1, channels, height, width]`, or `[1, height, width, channels]` where channels are last, to `[1, down, across, out]`: what
+/// comes out is what a product writes, and what a window is cut out of in few pieces.
 #[derive(Clone, Debug)]
 pub struct ConvolutionOp {
-    /// `[out, channels * window height * window width]`
+    /// `[out, channels * window height * window width]`, or with the channels last.
     pub weight: Arc<Weight>,
     pub bias: Arc<Vec<f32>>,
     /// Of the input: channels, height, width.
@@ -28,6 +30,7 @@ pub struct ConvolutionOp {
     pub before: [usize; 2],
     /// Windows down and across.
     pub grid: [usize; 2],
+    pub channels_last: bool,
 }
 
 impl PartialEq for ConvolutionOp {
@@ -42,31 +45,31 @@ impl ConvolutionOp {
     pub(super) fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
         let (out, inner) = self.weight.dim();
         let [channels, height, width] = self.input;
-        let fits = inputs == [&[1, channels, height, width][..]]
+        let input = match self.channels_last {
+            true => [1, height, width, channels],
+            false => [1, channels, height, width],
+        };
+        let fits = inputs == [&input[..]]
             && inner == channels * self.window[0] * self.window[1]
             && self.bias.len() == out
             && self.strides.iter().chain(&self.grid).all(|&n| n > 0);
         ensure!(fits, "a convolution [{out}, {inner}] over {inputs:?}");
-        Ok(tvec!(1, out, self.grid[0], self.grid[1]))
+        Ok(tvec!(1, self.grid[0], self.grid[1], out))
     }
 
     pub(super) fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
-        let windows = self.windows(&self.padded(numbers(&inputs[0])?));
-        let ((out, inner), [down, across]) = (self.weight.dim(), self.grid);
-        let count = down * across;
-        let x = ArrayView2::from_shape((count, inner), &windows)?;
-        let epilogue = Epilogue {
-            bias: Some(self.bias.as_slice()),
-            ..Epilogue::default()
-        };
-        let rows = filled(&[count, out], |rows| {
-            self.weight.write(x, epilogue, rows);
-            Ok(())
-        })?;
-        let rows = rows.to_plain_array_view::<f32>()?;
-        let rows = rows.as_slice().context("a tensor is contiguous")?;
-        filled(&[1, out, down, across], |y| {
-            transpose(rows, [count, out], y);
+        let (pixels, out) = (numbers(&inputs[0])?, self.weight.dim().0);
+        filled(&[1, self.grid[0], self.grid[1], out], |y| {
+            if self.channels_last {
+                self.padded(pixels, |padded| self.write_last(padded, y));
+                return Ok(());
+            }
+            let windows = self.padded(pixels, |padded| self.windows(padded));
+            let x = ArrayView2::from_shape(
+                (self.grid[0] * self.grid[1], self.weight.dim().1),
+                &windows,
+            )?;
+            self.weight.write(x, Epilogue::bias(&self.bias), y);
             Ok(())
         })
     }
@@ -79,15 +82,46 @@ impl ConvolutionOp {
         })
     }
 
-    fn padded(&self, pixels: &[f32]) -> Vec<f32> {
-        let ([channels, height, width], [tall, wide]) = (self.input, self.reach());
-        let mut padded = vec![0.0; channels * tall * wide];
-        for (line, pixels) in pixels.chunks_exact(width).enumerate() {
-            let (channel, y) = (line / height, line % height);
-            let start = (channel * tall + y + self.before[0]) * wide + self.before[1];
-            padded[start..][..width].copy_from_slice(pixels);
+    /// Runs `work` with the input and its zeros around. Every thread keeps the memory for it.
+    fn padded<R>(&self, pixels: &[f32], work: impl FnOnce(&[f32]) -> R) -> R {
+        thread_local! {
+            static MEMORY: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
-        padded
+        let ([channels, height, width], [tall, wide]) = (self.input, self.reach());
+        // Pictures one below the other, and numbers of a pixel.
+        let (pictures, deep) = match self.channels_last {
+            true => (1, channels),
+            false => (channels, 1),
+        };
+        MEMORY.with_borrow_mut(|padded| {
+            padded.clear();
+            let [above, left] = self.before;
+            for picture in pixels.chunks_exact(height * width * deep).take(pictures) {
+                let start = padded.len();
+                padded.resize(start + (above * wide + left) * deep, 0.0);
+                for line in picture.chunks_exact(width * deep) {
+                    padded.extend_from_slice(line);
+                    padded.resize(padded.len() + (wide - width) * deep, 0.0);
+                }
+                padded.resize(start + tall * wide * deep, 0.0);
+            }
+            work(padded)
+        })
+    }
+
+    /// The product of an input whose channels are last.
+    fn write_last(&self, padded: &[f32], y: &mut [MaybeUninit<f32>]) {
+        let (channels, wide) = (self.input[0], self.reach()[1]);
+        let line = wide * channels;
+        let lines = Lines {
+            count: self.window[0],
+            length: self.window[1] * channels,
+            stride: line,
+        };
+        let steps = [self.strides[0] * line, self.strides[1] * channels];
+        let windows = Windows::new(padded, self.grid, steps, lines);
+        self.weight
+            .write_windows(&windows, Epilogue::bias(&self.bias), y);
     }
 
     /// A row a window, in the order of the filters' numbers.
@@ -128,20 +162,6 @@ impl ConvolutionOp {
             lines.for_each(line);
         }
         windows
-    }
-}
-
-/// `[rows, columns]` to `[columns, rows]`, a square at a time, so that both stay near.
-fn transpose(from: &[f32], [rows, columns]: [usize; 2], to: &mut [MaybeUninit<f32>]) {
-    const SIDE: usize = 16;
-    for row in (0..rows).step_by(SIDE) {
-        for column in (0..columns).step_by(SIDE) {
-            for c in column..(column + SIDE).min(columns) {
-                for r in row..(row + SIDE).min(rows) {
-                    to[c * rows + r].write(from[r * columns + c]);
-                }
-            }
-        }
     }
 }
 
@@ -196,26 +216,46 @@ mod tests {
         for (input, window, strides, before, grid) in cases {
             let inner = input[0] * window[0] * window[1];
             let wave = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 50.0;
+            let area = window[0] * window[1];
             let filters = Array2::from_shape_fn((19, inner), |(o, i)| wave(o * 31 + i));
             let pixels: Vec<f32> = (0..input.iter().product()).map(wave).collect();
-            let convolution = ConvolutionOp {
-                weight: Arc::new(Weight::new(filters.view())),
-                bias: Arc::new((0..19).map(wave).collect()),
-                input,
-                window,
-                strides,
-                before,
-                grid,
-            };
             let [channels, height, width] = input;
-            let shape = [1, channels, height, width];
-            let tensor = Tensor::from_shape(&shape, &pixels).unwrap();
-            let found = convolution.run(&[tensor.into_tvalue()]).unwrap();
-            assert_eq!(found.shape(), &convolution.shape(&[&shape]).unwrap()[..]);
-            let found = found.to_plain_array_view::<f32>().unwrap();
-            let expected = slow(&convolution, &filters, &pixels);
-            for (found, expected) in found.iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+            for channels_last in [false, true] {
+                // The same filters and pixels, each pixel's channels side by side.
+                let last = |i: usize| i % channels * area + i / channels;
+                let moved = |i: usize| i % channels * height * width + i / channels;
+                let (weight, pixels_as_given, shape) = match channels_last {
+                    false => (
+                        filters.clone(),
+                        pixels.clone(),
+                        [1, channels, height, width],
+                    ),
+                    true => (
+                        Array2::from_shape_fn((19, inner), |(o, i)| filters[[o, last(i)]]),
+                        (0..pixels.len()).map(|i| pixels[moved(i)]).collect(),
+                        [1, height, width, channels],
+                    ),
+                };
+                let convolution = ConvolutionOp {
+                    weight: Arc::new(Weight::new(weight.view())),
+                    bias: Arc::new((0..19).map(wave).collect()),
+                    input,
+                    window,
+                    strides,
+                    before,
+                    grid,
+                    channels_last,
+                };
+                let tensor = Tensor::from_shape(&shape, &pixels_as_given).unwrap();
+                let found = convolution.run(&[tensor.into_tvalue()]).unwrap();
+                assert_eq!(found.shape(), &convolution.shape(&[&shape]).unwrap()[..]);
+                let found = found.to_plain_array_view::<f32>().unwrap();
+                let expected = slow(&convolution, &filters, &pixels);
+                let count = grid[0] * grid[1];
+                for (place, found) in found.iter().enumerate() {
+                    let expected = expected[place % 19 * count + place / 19];
+                    assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+                }
             }
         }
     }

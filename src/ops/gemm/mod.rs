@@ -15,6 +15,7 @@ mod quantise;
 #[cfg(test)]
 mod tests;
 mod weight;
+mod windows;
 
 use ndarray::ArrayView2;
 
@@ -27,6 +28,7 @@ pub use exactness::{Refusal, Refused, Wrong};
 pub use instructions::{UnknownInstructions, hold_to, instruction_sets};
 pub use kernel::{Accumulator, Kernel};
 pub use weight::{IntegerKernel, Weight};
+pub use windows::{Lines, Windows};
 
 impl Weight {
     /// `matrix [out, in]` for `x Wᵀ`, packed for the fastest kernel.

@@ -158,15 +158,19 @@ fn every_part_of_an_epilogue_is_applied() {
             let expected = (&plain + &bias).mapv(activate) + &residual;
             let error = (weight.multiply(x.view(), epilogue) - expected).mapv(f32::abs);
             assert!(error.iter().all(|&e| e < 1e-6), "{kernel:?} {activation:?}");
-            let epilogue = Epilogue {
-                activation,
-                ..Epilogue::default()
-            };
-            let error = weight.multiply(x.view(), epilogue) - plain.mapv(activate);
-            assert!(
-                error.iter().all(|e| e.abs() < 1e-6),
-                "{kernel:?} {activation:?}"
-            );
+            for bias in [None, Some(&bias)] {
+                let epilogue = Epilogue {
+                    bias: bias.and_then(|bias| bias.as_slice()),
+                    activation,
+                    ..Epilogue::default()
+                };
+                let sum = bias.map_or(plain.clone(), |bias| &plain + bias);
+                let error = weight.multiply(x.view(), epilogue) - sum.mapv(activate);
+                assert!(
+                    error.iter().all(|e| e.abs() < 1e-6),
+                    "{kernel:?} {activation:?}"
+                );
+            }
         }
         let epilogue = Epilogue {
             residual: Some(residual.view()),
@@ -174,6 +178,52 @@ fn every_part_of_an_epilogue_is_applied() {
         };
         assert_eq!(weight.multiply(x.view(), epilogue), &plain + &residual);
     }
+}
+
+#[test]
+fn windows_of_a_picture_are_multiplied_as_a_table_of_them_is() {
+    let mut rng = Rng::new(16);
+    // 7 x 9 pixels of 5 numbers, and windows of 3 x 2 pixels, two down and one across from each other.
+    let numbers = random(&mut rng, (7, 9 * 5)).mapv(|x| x as f32);
+    let mut broken = numbers.clone();
+    broken[[4, 11]] = f32::INFINITY;
+    let lines = Lines {
+        count: 3,
+        length: 2 * 5,
+        stride: 9 * 5,
+    };
+    let values = integers(&mut rng, (40, 30));
+    let matrix = StoredIntegers::copied(values.view(), Array1::from_elem(40, 0.01));
+    for numbers in [&numbers, &broken] {
+        let numbers = numbers.as_slice().unwrap();
+        let windows = Windows::new(numbers, [3, 8], [2 * 9 * 5, 5], lines);
+        let table = windows.gathered();
+        assert_eq!(table.dim(), (24, 30));
+        assert_eq!(table[[9, 13]].to_bits(), numbers[3 * 45 + 5 + 3].to_bits());
+        for kernel in IntegerKernel::all().iter().map(Some).chain([None]) {
+            let weight = Weight::quantised_on(kernel, &matrix, Direction::Forward);
+            let expected = weight.multiply(table.view(), Epilogue::default());
+            let mut found = Array2::uninit((24, 40));
+            let to = found.as_slice_mut().unwrap();
+            weight.write_windows(&windows, Epilogue::default(), to);
+            // SAFETY: every number was written.
+            let found = unsafe { found.assume_init() };
+            let same =
+                |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+            assert!(found.iter().zip(&expected).all(same), "{kernel:?}");
+        }
+    }
+}
+
+#[test]
+#[should_panic]
+fn windows_that_reach_beyond_their_picture_are_refused() {
+    let lines = Lines {
+        count: 2,
+        length: 3,
+        stride: 5,
+    };
+    Windows::new(&[0.0; 19], [2, 3], [10, 1], lines);
 }
 
 #[test]

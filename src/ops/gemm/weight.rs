@@ -9,11 +9,12 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 use super::blocking::Block;
 use super::direction::Direction;
 use super::epilogue::{self, Epilogue, Scales};
-use super::in_place::{InPlace, UnpackedMatrix};
+use super::in_place::{InPlace, Line, UnpackedMatrix};
 use super::kernel::{Accumulator, Kernel};
 use super::packed::PackedMatrix;
 use super::packing::{pack_floats, pack_integers};
-use super::quantise::{quantise_lines, quantise_panels};
+use super::quantise::{quantise_lines, quantise_panels, quantise_window_line};
+use super::windows::Windows;
 use crate::ops::cells::TileRows;
 use crate::ops::matrix::StoredIntegers;
 
@@ -167,6 +168,33 @@ impl Weight {
                 y,
             ),
         }
+    }
+
+    /// [`Weight::write`] for the windows of a picture. Numbers that meet integers of our own kernels are quantised where they lie.
+    pub fn write_windows(&self, x: &Windows, epilogue: Epilogue, y: &mut [MaybeUninit<f32>]) {
+        let (Form::InPlace(unpacked), None) = (&self.form, &self.input_scales) else {
+            return self.write(x.gathered().view(), epilogue, y);
+        };
+        let (out, expected) = self.dim();
+        assert_eq!(
+            x.inner(),
+            expected,
+            "a product of matrices whose widths differ"
+        );
+        epilogue.check(x.rows(), out);
+        let channels = self.channel_scales.as_ref().and_then(|s| s.as_slice());
+        unpacked.multiply(
+            x.rows(),
+            |rows| {
+                let window = |row, line: Line| quantise_window_line(x, rows.start + row, line);
+                unpacked.inputs(rows.len(), &window)
+            },
+            |block: &Block<_, Vec<f32>>, sums, y| {
+                let rows = &block.saved;
+                epilogue::integers(sums, Scales { rows, channels }, &epilogue, y);
+            },
+            y,
+        );
     }
 
     /// Says that many products follow, so that memory pays that makes them faster.

@@ -58,6 +58,7 @@ pub fn attention(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
             operands,
         }),
         output,
+        moves: [None, None],
     }))
 }
 

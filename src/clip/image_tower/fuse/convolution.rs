@@ -12,6 +12,9 @@ use crate::clip::graph::Graph;
 use crate::clip::image_tower::convolution::ConvolutionOp;
 use crate::ops::gemm::Weight;
 
+/// Channels that are worth being side by side: pieces of windows are long then. The three of a picture are not.
+const ENOUGH: usize = 8;
+
 /// A convolution of one picture in two dimensions, in one group, with zeros around the picture or none.
 pub fn convolution(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
     rule_if_some!(conv = node.op_as::<Conv>());
@@ -30,7 +33,12 @@ pub fn convolution(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>>
     rule_if_let!([above, left] = before[..]);
     rule_if!(plain(conv));
     let size = [out, channels * window_height * window_width];
-    rule_if_some!((weight, bias) = kernel(graph, node, size)?);
+    let channels_last = channels >= ENOUGH;
+    let order = match channels_last {
+        true => Order::Filters(channels),
+        false => Order::OutIn,
+    };
+    rule_if_some!((weight, bias) = kernel(graph, node, (size, order))?);
     Ok(Some(Found {
         inputs: tvec!(node.inputs[0]),
         operator: Box::new(ConvolutionOp {
@@ -41,16 +49,21 @@ pub fn convolution(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>>
             strides: [stride_down, stride_across],
             before: [above, left],
             grid: [down, across],
+            channels_last,
         }),
         output,
+        moves: [
+            channels_last.then_some(AxisOp::Move(1, 3)),
+            Some(AxisOp::Move(3, 1)),
+        ],
     }))
 }
 
-/// The kernel `[out, in]` of a convolution, as `size` has them, and its bias `[out]`; none where either is not a constant.
+/// The kernel `[out, in]` of a convolution, as `size` has them and in this order, and its bias `[out]`; none where either is not a constant.
 pub fn kernel(
     graph: Graph,
     node: &TypedNode,
-    size: [usize; 2],
+    (size, order): ([usize; 2], Order),
 ) -> TractResult<Option<(Weight, Vec<f32>)>> {
     let [out, _] = size;
     rule_if_some!(bias = node.inputs.get(2).and_then(|&bias| graph.vector(bias)));
@@ -63,7 +76,7 @@ pub fn kernel(
         outlet: node.inputs[1],
         size,
         channels: 0,
-        order: Order::OutIn,
+        order,
     };
     rule_if_some!(weight = weight(graph, &constant, 1.0)?);
     Ok(Some((weight, bias)))

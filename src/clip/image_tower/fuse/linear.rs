@@ -43,6 +43,7 @@ pub fn linear(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
             shape: shape.into(),
         }),
         output: layer.output,
+        moves: [None, None],
     }))
 }
 

@@ -45,6 +45,8 @@ struct Found {
     inputs: TVec<OutletId>,
     operator: Box<dyn TypedOp>,
     output: OutletId,
+    /// How axes are moved before the operator and after it; such moves disappear between two operators that agree.
+    moves: [Option<AxisOp>; 2],
 }
 
 /// Looks for the pattern that ends, or has its heart, at a node.
@@ -86,9 +88,17 @@ fn apply(model: &mut TypedModel, rule: Rule) -> TractResult<()> {
             continue;
         };
         let mut patch = TypedModelPatch::default();
-        let inputs = patch.taps(model, &found.inputs)?;
-        let name = format!("{}.fused", model.node(found.output.node).name);
-        let output = patch.wire_node(name, found.operator, &inputs)?[0];
+        let mut wires = patch.taps(model, &found.inputs)?;
+        let name = &model.node(found.output.node).name;
+        let [before, after] = found.moves;
+        if let Some(before) = before {
+            wires = patch.wire_node(format!("{name}.before"), before, &wires)?;
+        }
+        wires = patch.wire_node(format!("{name}.fused"), found.operator, &wires)?;
+        if let Some(after) = after {
+            wires = patch.wire_node(format!("{name}.after"), after, &wires)?;
+        }
+        let output = wires[0];
         patch.shunt_outside(model, found.output, output)?;
         patch.apply(model)?;
     }

@@ -53,5 +53,6 @@ pub fn norm(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
         inputs: tvec!(x),
         operator: Box::new(NormOp(Arc::new(norm))),
         output,
+        moves: [None, None],
     }))
 }

@@ -7,6 +7,7 @@ use tract_core::ops::cnn::{Conv, PaddingSpec};
 
 use super::Found;
 use super::convolution::{kernel, plain};
+use super::weight::Order;
 use crate::clip::graph::Graph;
 use crate::clip::image_tower::operators::{LinearOp, PatchesOp};
 
@@ -28,7 +29,7 @@ pub fn patches(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
     rule_if!(graph.operator(output) == Some(&AxisOp::Move(1, 2)));
 
     let size = [out, channels * window_height * window_width];
-    rule_if_some!((weight, bias) = kernel(graph, node, size)?);
+    rule_if_some!((weight, bias) = kernel(graph, node, (size, Order::OutIn))?);
     Ok(Some(Found {
         inputs: tvec!(node.inputs[0]),
         operator: Box::new(PatchesOp {
@@ -44,6 +45,7 @@ pub fn patches(graph: Graph, node: &TypedNode) -> TractResult<Option<Found>> {
             window: [window_height, window_width],
         }),
         output,
+        moves: [None, None],
     }))
 }
 

@@ -36,6 +36,7 @@ fn choice(graph: Graph, node: &TypedNode) -> Option<super::Found> {
             shape: chosen.into(),
         }),
         output,
+        moves: [None, None],
     })
 }
 

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, ArrayView3};
 use tract_core::internal::*;
 
 use crate::clip::graph::Graph;
 use crate::clip::graph::stored::StoredTensor;
 use crate::ops::gemm::{Direction, Weight};
+use crate::ops::matrix::StoredIntegers;
 
 /// Which axis of a matrix comes first.
 #[derive(Clone, Copy)]
 pub enum Order {
     OutIn,
     InOut,
+    /// As `OutIn`, with the numbers of a filter channel by channel, of so many, and in the weight pixel by pixel.
+    Filters(usize),
 }
 
 /// A constant of the graph that is a matrix, whatever axes of length one it has besides.
@@ -39,6 +42,10 @@ pub fn weight(graph: Graph, constant: &ConstantMatrix, factor: f32) -> TractResu
         && axis == channels
         && integers.dim() == (out, inner)
     {
+        let integers = match order {
+            Order::Filters(channels) => pixel_by_pixel(&integers, channels),
+            _ => integers,
+        };
         let weight = Weight::quantised(&integers.scaled(factor), Direction::Forward);
         stored.bundle.release();
         return Ok(Some(weight));
@@ -52,8 +59,17 @@ pub fn weight(graph: Graph, constant: &ConstantMatrix, factor: f32) -> TractResu
     };
     let numbers = tensor.to_plain_array_view::<f32>()?;
     let numbers = numbers.as_slice().context("a constant is contiguous")?;
+    let filters;
     let matrix = match order {
         Order::OutIn => ArrayView2::from_shape((out, inner), numbers)?,
+        Order::Filters(channels) => {
+            let pixels = inner / channels.max(1);
+            let by_channel = ArrayView3::from_shape((out, channels, pixels), numbers)?;
+            let by_pixel = by_channel.permuted_axes([0, 2, 1]);
+            let by_pixel = by_pixel.as_standard_layout().into_owned();
+            filters = by_pixel.into_shape_with_order((out, inner))?;
+            filters.view()
+        }
         Order::InOut => ArrayView2::from_shape((inner, out), numbers)?.reversed_axes(),
     };
     let weight = if factor == 1.0 {
@@ -62,4 +78,23 @@ pub fn weight(graph: Graph, constant: &ConstantMatrix, factor: f32) -> TractResu
         Weight::new((&matrix * factor).view())
     };
     Ok(Some(weight))
+}
+
+/// A copy of filters whose numbers are stored channel by channel, with those of a pixel side by side. A line is an input, for
+/// which kernels bring weights into their order once.
+fn pixel_by_pixel(filters: &StoredIntegers, channels: usize) -> StoredIntegers {
+    let bytes = filters.with(|filters| {
+        let (out, inner) = filters.values.dim();
+        let pixels = inner / channels.max(1);
+        let mut bytes = vec![0; out * inner];
+        for (at, filter) in filters.values.rows().into_iter().enumerate() {
+            for (from, &value) in filter.iter().enumerate() {
+                let (channel, pixel) = (from / pixels, from % pixels);
+                bytes[(pixel * channels + channel) * out + at] = value as u8;
+            }
+        }
+        bytes
+    });
+    let (all, inner) = (0..bytes.len(), filters.dim().1);
+    StoredIntegers::transposed(Arc::new(bytes), all, inner, filters.scales().clone())
 }
