@@ -1,11 +1,18 @@
 //! Multi-head attention over sequences (Vaswani et al., arXiv 1706.03762), causal ones that share a prefix or whole ones
 //! that share nothing. The gradient of the prefix is the sum over the sequences that see it.
 
+use std::ops::Range;
+
 use multiversion::multiversion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 use super::real::{add_scaled, dot};
 use super::{Real, RowLayout};
+
+/// Numbers of a head whose sums stay in registers.
+const BLOCK: usize = 32;
+/// Scores whose exponentials are computed at once.
+const LANES: usize = 16;
 
 /// Which rows are queries, and how the width is divided.
 #[derive(Clone, Copy, Debug)]
@@ -99,16 +106,13 @@ impl Attention<'_> {
     }
 }
 
-/// Where the keys and values of the rows that a query at `row` sees begin: in what comes before, then here.
+/// The rows that a query sees, in order: 0 for rows of what comes before, 1 for those of what is here, and which.
+type Visible = [(usize, Range<usize>); 3];
+
 #[inline(always)]
-fn places(
-    layout: &RowLayout,
-    row: usize,
-    width: usize,
-) -> [impl Iterator<Item = usize> + Clone; 2] {
+fn visible(layout: &RowLayout, row: usize) -> Visible {
     let [prefix, own] = layout.visible(row);
-    let place = move |row| 2 * width * row;
-    [(0..layout.before()).chain(0..0), prefix.chain(own)].map(|rows| rows.map(place))
+    [(0, 0..layout.before()), (1, prefix), (1, own)]
 }
 
 /// The width of one head, and what its scores are multiplied by.
@@ -130,25 +134,28 @@ fn attend<T: Real>(
     mut probabilities: &mut [T],
 ) {
     let (head, scale) = head::<T>(attention, width);
+    let matrices = [before, key_value];
     for (index, &row) in attention.queries.iter().enumerate() {
-        let [earlier, here] = places(attention.layout, row, width);
+        let visible = visible(attention.layout, row);
         for at in (0..width).step_by(head) {
             let q = &query[index * width + at..][..head];
             let y = &mut output[index * width + at..][..head];
             let (own, rest) = probabilities.split_at_mut(attention.seen(row));
             probabilities = rest;
-            let keys = earlier.clone().map(|place| &before[place + at..][..head]);
-            let keys = keys.chain(here.clone().map(|place| &key_value[place + at..][..head]));
-            own.iter_mut()
-                .zip(keys)
-                .for_each(|(probability, key)| *probability = scale * dot(q, key));
+            dots(own, q, &visible, matrices, [width, at]);
+            own.iter_mut().for_each(|score| *score = scale * *score);
             softmax(own);
-            let at = at + width;
-            let values = earlier.clone().map(|place| &before[place + at..][..head]);
-            let values = values.chain(here.clone().map(|place| &key_value[place + at..][..head]));
-            own.iter()
-                .zip(values)
-                .for_each(|(&probability, value)| add_scaled(y, probability, value));
+            let (blocks, rest) = y.as_chunks_mut::<BLOCK>();
+            let whole = blocks.len() * BLOCK;
+            for (block, y) in blocks.iter_mut().enumerate() {
+                let mut sums = *y;
+                let at = at + width + block * BLOCK;
+                add_weighted(&mut sums, own, &visible, matrices, [width, at]);
+                *y = sums;
+            }
+            if !rest.is_empty() {
+                add_weighted(rest, own, &visible, matrices, [width, at + width + whole]);
+            }
         }
     }
 }
@@ -165,9 +172,10 @@ fn attend_backward<T: Real>(
     [d_query, d_before, d_key_value]: [&mut [T]; 3],
 ) {
     let (head, scale) = head::<T>(attention, width);
+    let (matrices, mut d) = ([before, key_value], [d_before, d_key_value]);
     let mut d_scores = Vec::new();
     for (index, &row) in attention.queries.iter().enumerate() {
-        let [earlier, here] = places(attention.layout, row, width);
+        let visible = visible(attention.layout, row);
         d_scores.resize(attention.seen(row), T::zero());
         for at in (0..width).step_by(head) {
             let q = &query[index * width + at..][..head];
@@ -175,34 +183,99 @@ fn attend_backward<T: Real>(
             let dy = &d_output[index * width + at..][..head];
             let (own, rest) = probabilities.split_at(d_scores.len());
             probabilities = rest;
-            let value = at + width;
-            let values = earlier
-                .clone()
-                .map(|place| &before[place + value..][..head]);
-            let values = values.chain(
-                here.clone()
-                    .map(|place| &key_value[place + value..][..head]),
-            );
-            d_scores
-                .iter_mut()
-                .zip(values)
-                .for_each(|(d, value)| *d = dot(dy, value));
+            dots(&mut d_scores, dy, &visible, matrices, [width, at + width]);
             let mean = dot(own, &d_scores);
             for (d, &probability) in d_scores.iter_mut().zip(own) {
                 *d = scale * probability * (*d - mean);
             }
-            let mut each = d_scores.iter().zip(own);
-            let mut give = |keys: &[T], d: &mut [T], place: usize, d_score: T, probability: T| {
-                add_scaled(dq, d_score, &keys[place + at..][..head]);
-                add_scaled(&mut d[place + at..][..head], d_score, q);
-                add_scaled(&mut d[place + value..][..head], probability, dy);
-            };
-            for (place, (&d_score, &probability)) in earlier.clone().zip(&mut each) {
-                give(before, d_before, place, d_score, probability);
+            let factors = [&d_scores[..], own];
+            let (blocks, rest) = dq.as_chunks_mut::<BLOCK>();
+            let whole = blocks.len() * BLOCK;
+            let pairs = q
+                .as_chunks::<BLOCK>()
+                .0
+                .iter()
+                .zip(dy.as_chunks::<BLOCK>().0);
+            for (block, (dq, (&q, &dy))) in blocks.iter_mut().zip(pairs).enumerate() {
+                let mut sums = *dq;
+                let place = [width, at + block * BLOCK];
+                give(
+                    &mut sums,
+                    [&q, &dy],
+                    factors,
+                    &visible,
+                    matrices,
+                    &mut d,
+                    place,
+                );
+                *dq = sums;
             }
-            for (place, (&d_score, &probability)) in here.clone().zip(each) {
-                give(key_value, d_key_value, place, d_score, probability);
+            if !rest.is_empty() {
+                let given = [&q[whole..], &dy[whole..]];
+                let place = [width, at + whole];
+                give(rest, given, factors, &visible, matrices, &mut d, place);
             }
+        }
+    }
+}
+
+/// The dot products of `x` with the numbers from `at` on of each row that is seen.
+#[inline(always)]
+fn dots<T: Real>(
+    dots: &mut [T],
+    x: &[T],
+    visible: &Visible,
+    matrices: [&[T]; 2],
+    [width, at]: [usize; 2],
+) {
+    let mut dots = dots.iter_mut();
+    for (matrix, rows) in visible {
+        let matrix = matrices[*matrix];
+        for (row, to) in rows.clone().zip(&mut dots) {
+            *to = dot(x, &matrix[2 * width * row + at..][..x.len()]);
+        }
+    }
+}
+
+/// Adds to `y` the numbers from `at` on of each row that is seen, times its weight.
+#[inline(always)]
+fn add_weighted<T: Real>(
+    y: &mut [T],
+    weights: &[T],
+    visible: &Visible,
+    matrices: [&[T]; 2],
+    [width, at]: [usize; 2],
+) {
+    let mut weights = weights.iter();
+    for (matrix, rows) in visible {
+        let matrix = matrices[*matrix];
+        for (row, &weight) in rows.clone().zip(&mut weights) {
+            add_scaled(y, weight, &matrix[2 * width * row + at..][..y.len()]);
+        }
+    }
+}
+
+/// Some numbers of the gradients that a query and the rows that it sees give each other, from `at` on: to `dq` those of the keys,
+/// to the keys those of the query, and to the values those of the output, each times the factors of its row.
+#[inline(always)]
+fn give<T: Real>(
+    dq: &mut [T],
+    [q, dy]: [&[T]; 2],
+    [d_scores, probabilities]: [&[T]; 2],
+    visible: &Visible,
+    matrices: [&[T]; 2],
+    d: &mut [&mut [T]; 2],
+    [width, at]: [usize; 2],
+) {
+    let length = dq.len();
+    let mut factors = d_scores.iter().zip(probabilities);
+    for (matrix, rows) in visible {
+        let (keys, d) = (matrices[*matrix], &mut *d[*matrix]);
+        for (row, (&d_score, &probability)) in rows.clone().zip(&mut factors) {
+            let key = 2 * width * row + at;
+            add_scaled(dq, d_score, &keys[key..][..length]);
+            add_scaled(&mut d[key..][..length], d_score, q);
+            add_scaled(&mut d[key + width..][..length], probability, dy);
         }
     }
 }
@@ -217,11 +290,16 @@ fn flat<'a, T>(matrix: &'a ndarray::CowArray<T, ndarray::Ix2>) -> &'a [T] {
 #[inline(always)]
 fn softmax<T: Real>(scores: &mut [T]) {
     let highest = scores.iter().fold(T::neg_infinity(), |a, &b| a.max(b));
-    let mut total = T::zero();
-    for score in scores.iter_mut() {
-        *score = (*score - highest).exponential();
-        total += *score;
+    // Whole lanes, however few scores there are.
+    for scores in scores.chunks_mut(LANES) {
+        let mut lanes = [T::zero(); LANES];
+        lanes[..scores.len()].copy_from_slice(scores);
+        for lane in &mut lanes {
+            *lane = (*lane - highest).exponential();
+        }
+        scores.copy_from_slice(&lanes[..scores.len()]);
     }
+    let total = scores.iter().fold(T::zero(), |sum, &score| sum + score);
     scores.iter_mut().for_each(|score| *score /= total);
 }
 

@@ -32,19 +32,22 @@ pub struct Normalised<T> {
 impl<T: Real> LayerNorm<T> {
     /// `x [rows, width]` to the same shape.
     pub fn forward(&self, x: ArrayView2<T>) -> (Array2<T>, Normalised<T>) {
-        let mut rows = x.as_standard_layout().into_owned();
-        let mut y = Array2::zeros(rows.dim());
-        let mut inverse_deviation = vec![T::zero(); rows.nrows()];
-        let pairs = rows.rows_mut().into_iter().zip(y.rows_mut());
-        for ((mut row, mut y), inverse) in pairs.zip(&mut inverse_deviation) {
-            *inverse = normalise(
-                row.as_slice_mut()
-                    .expect("rows of the standard layout are contiguous"),
-                y.as_slice_mut().expect("a fresh array is contiguous"),
-                [self.gain(), self.bias()],
-                self.epsilon,
-            );
+        let x = x.as_standard_layout();
+        let (mut rows, mut y) = (Array2::uninit(x.dim()), Array2::uninit(x.dim()));
+        let mut inverse_deviation = vec![T::zero(); x.nrows()];
+        let width = x.ncols().max(1);
+        let contiguous = "the standard layout is contiguous";
+        let numbers = x.as_slice().expect(contiguous).chunks_exact(width);
+        let kept = rows.as_slice_mut().expect(contiguous);
+        let written = y.as_slice_mut().expect(contiguous);
+        let places = kept
+            .chunks_exact_mut(width)
+            .zip(written.chunks_exact_mut(width));
+        for ((x, (row, y)), inverse) in numbers.zip(places).zip(&mut inverse_deviation) {
+            *inverse = normalise(x, row, y, [self.gain(), self.bias()], self.epsilon);
         }
+        // SAFETY: each row of both was written.
+        let (rows, y) = unsafe { (rows.assume_init(), y.assume_init()) };
         (
             y,
             Normalised {
@@ -65,9 +68,13 @@ impl<T: Real> LayerNorm<T> {
     ) {
         let rows = saved.rows.slice(s![wanted.clone(), ..]);
         let inverses = &saved.inverse_deviation[wanted];
+        let dy = dy.as_standard_layout();
         let pairs = dx.rows_mut().into_iter().zip(dy.rows());
+        let mut d = Vec::new();
         for (((mut dx, dy), x), &inverse) in pairs.zip(rows.rows()).zip(inverses) {
-            let mut d = dy.to_vec();
+            d.clear();
+            let contiguous = "rows of the standard layout are contiguous";
+            d.extend_from_slice(dy.to_slice().expect(contiguous));
             add_gradient(
                 dx.as_slice_mut()
                     .expect("rows of a gradient are contiguous"),
@@ -93,20 +100,31 @@ impl<T: Real> LayerNorm<T> {
     }
 }
 
-/// Turns `row` into mean zero and variance one, writes it with gain and bias to `y`, and returns what it was divided by,
+/// Writes `x` with mean zero and variance one to `row`, and that with gain and bias to `y`; returns what it was divided by,
 /// inverted.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
     "x86_64+avx2+fma"
 ))]
-fn normalise<T: Real>(row: &mut [T], y: &mut [T], [gain, bias]: [&[T]; 2], epsilon: T) -> T {
-    let width = T::of(row.len() as f64);
-    let mean = sum(row) / width;
-    row.iter_mut().for_each(|x| *x -= mean);
+fn normalise<T: Real>(
+    x: &[T],
+    row: &mut [MaybeUninit<T>],
+    y: &mut [MaybeUninit<T>],
+    [gain, bias]: [&[T]; 2],
+    epsilon: T,
+) -> T {
+    assert!([row.len(), y.len(), gain.len(), bias.len()] == [x.len(); 4]);
+    let width = T::of(x.len() as f64);
+    let mean = sum(x) / width;
+    for (row, &x) in row.iter_mut().zip(x) {
+        row.write(x - mean);
+    }
+    // SAFETY: all of it was just written.
+    let row = unsafe { row.assume_init_mut() };
     let inverse = T::one() / (dot(row, row) / width + epsilon).sqrt();
     for (((x, y), &gain), &bias) in row.iter_mut().zip(y).zip(gain).zip(bias) {
         *x *= inverse;
-        *y = *x * gain + bias;
+        y.write(*x * gain + bias);
     }
     inverse
 }
