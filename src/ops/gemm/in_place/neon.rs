@@ -104,6 +104,8 @@ fn tile<const ROWS: usize>(
         let sums = unsafe {
             let mut sums = [[vdupq_n_s32(0); CHANNELS]; ROWS];
             let panel = panel.as_ptr().cast::<i8>().add(16 * first);
+            let row = |row| x.values.as_ptr().wrapping_add(row * x.stride);
+            let mut rows: [*const i8; ROWS] = std::array::from_fn(row);
             for group in 0..count {
                 let at = panel.add(group * 16 * PANEL);
                 let weights = [
@@ -112,8 +114,7 @@ fn tile<const ROWS: usize>(
                     vld1q_s8(at.add(32)),
                     vld1q_s8(at.add(48)),
                 ];
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let inputs = vld1q_s8(x.values.as_ptr().add(row * x.stride + 16 * group));
+                for (sums, inputs) in sums.iter_mut().zip(&mut rows) {
                     add_products(sums, &weights, inputs);
                 }
             }
@@ -123,14 +124,22 @@ fn tile<const ROWS: usize>(
     }
 }
 
-/// Adds the products of sixteen inputs and the weights of four channels. The intrinsics would do, but are scheduled so far
-/// apart that the sums of five rows no longer fit the registers.
+/// Adds the products of sixteen inputs and the weights of four channels, and goes on to the next inputs. The intrinsics would do,
+/// but are scheduled so far apart that the sums of five rows no longer fit the registers.
+///
+/// # Safety
+/// There are sixteen inputs.
 #[inline(always)]
-fn add_products(sums: &mut [int32x4_t; 4], weights: &[int8x16_t; 4], inputs: int8x16_t) {
+unsafe fn add_products(
+    sums: &mut [int32x4_t; 4],
+    weights: &[int8x16_t; 4],
+    inputs: &mut *const i8,
+) {
     let [a, b, c, d] = sums;
-    // SAFETY: arithmetic that every aarch64 has.
+    // SAFETY: arithmetic that every aarch64 has, and a load of what the caller promises.
     unsafe {
         asm!(
+            "ldr {x:q}, [{inputs}], #16",
             "smull {e:v}.8h, {x:v}.8b, {p:v}.8b",
             "smull {f:v}.8h, {x:v}.8b, {q:v}.8b",
             "smull {g:v}.8h, {x:v}.8b, {r:v}.8b",
@@ -155,8 +164,9 @@ fn add_products(sums: &mut [int32x4_t; 4], weights: &[int8x16_t; 4], inputs: int
             q = in(vreg) weights[1],
             r = in(vreg) weights[2],
             s = in(vreg) weights[3],
-            x = in(vreg) inputs,
-            options(pure, nomem, nostack, preserves_flags),
+            x = out(vreg) _,
+            inputs = inout(reg) *inputs,
+            options(pure, readonly, nostack, preserves_flags),
         );
     }
 }
