@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Counts instructions: `instructions.py PICTURES WORK NAME=COMMAND...`, where COMMAND runs edge-rlp of one processor under
-qemu with the counting plugin, and PICTURES is a folder of labelled pictures.
+"""Counts instructions: `instructions.py PICTURES WORK [--model FILE] NAME=COMMAND...`, where COMMAND runs edge-rlp of one
+processor under qemu with the counting plugin, and PICTURES is a folder of labelled pictures.
 
 Prints for each processor what one picture and one training step cost: for eight-bit integers and for f32 alone, each with
 the kernel that needs the fewest instructions for a picture (which is not necessarily the fastest: on a box that is
-measured). Differences of two runs that differ in pictures, or steps, alone."""
+measured). Differences of two runs that differ in pictures, or steps, alone. Of a model that is named, only pictures are counted,
+with every integer kernel."""
 
 import json
 import pathlib
@@ -14,6 +15,9 @@ import subprocess
 import sys
 
 pictures, work = map(pathlib.Path, sys.argv[1:3])
+commands, model = sys.argv[3:], []
+if commands and commands[0] == "--model":
+    commands, model = commands[2:], commands[:2]
 labels = sorted(path.name for path in pictures.iterdir() if path.is_dir())
 some = [str(path) for path in sorted((pictures / labels[0]).glob("*.png"))]
 
@@ -33,7 +37,8 @@ def opened_and_encoded(command, home):
 
 
 def picture(command, home):
-    few, many = (run(command, home, "embed", "--image", *some[:count])[0] for count in (1, 2))
+    # The second picture also pays for weights that are packed for all that follow.
+    few, many = (run(command, home, "embed", *model, "--image", *some[:count])[0] for count in (2, 3))
     return many - few
 
 
@@ -48,7 +53,7 @@ def step(command, home):
     return (counted[1] - counted[0]) / (steps[1] - steps[0])
 
 
-for name, command in (argument.split("=", 1) for argument in sys.argv[3:]):
+for name, command in (argument.split("=", 1) for argument in commands):
     command = shlex.split(command)
     home = work / name
     # Where there is a home folder with something in it, the kernels that are chosen are kept there.
@@ -71,10 +76,13 @@ for name, command in (argument.split("=", 1) for argument in sys.argv[3:]):
 
     best_float = min(floats, key=lambda kernel: cost(kernel, None, opened_and_encoded))
     compared = [("f32", None)]
-    if integers:
+    if model:
+        compared = [*(("eight bits", kernel) for kernel in integers), *compared]
+    elif integers:
         compared.insert(0, ("eight bits", min(integers, key=lambda kernel: cost(best_float, kernel, opened_and_encoded))))
-    stepped = cost(best_float, compared[0][1], step)
-    print(f"{name}: {stepped / 1e6:.1f} million a step of {len(labels)} labels", flush=True)
+    if not model:
+        stepped = cost(best_float, compared[0][1], step)
+        print(f"{name}: {stepped / 1e6:.1f} million a step of {len(labels)} labels", flush=True)
     for what, integer in compared:
         kernels = " and ".join(filter(None, (integer, best_float)))
         print(f"{name}, {what}: {cost(best_float, integer) / 1e6:.1f} million a picture ({kernels})", flush=True)

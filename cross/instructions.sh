@@ -4,8 +4,8 @@
 #     cross/instructions.sh [PROFILE]
 #
 # PROFILE is `dist` unless given; for x86-64, $EDGE_RLP may name another binary. A picture of the default model; a step of the
-# twelve labels that the demo draws. Counted by a plugin in qemu's user emulation, so that x86-64 is counted in the same way
-# (up to AVX2: qemu has no AVX-512).
+# twelve labels that the demo draws. Of another model, whose bundle $MODEL names, a picture with every integer kernel. Counted
+# by a plugin in qemu's user emulation, so that x86-64 is counted in the same way (up to AVX2: qemu has no AVX-512).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source cross/toolchain.sh
@@ -32,5 +32,5 @@ emulated() {
 emulated cortex-a72 aarch64-unknown-linux-gnu qemu-aarch64
 emulated cortex-a76 aarch64-unknown-linux-gnu qemu-aarch64
 emulated cortex-a7 armv7-unknown-linux-gnueabihf qemu-arm
-"$own" demo --quiet --out "$work/pictures" --condition squeezed --shots 2 --test 0
-python3 cross/instructions.py "$work/pictures/train" "$work" "${commands[@]}"
+"$own" demo --quiet --out "$work/pictures" --condition squeezed --shots 3 --test 0
+python3 cross/instructions.py "$work/pictures/train" "$work" ${MODEL:+--model "$MODEL"} "${commands[@]}"
