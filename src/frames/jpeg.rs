@@ -51,8 +51,9 @@ impl JpegHeader {
             let segment = if marker == 0xff { 1 } else { 2 + length };
             rest = rest.get(segment..).unwrap_or_default();
         }
-        // Inside the scan 0xff is followed by 0 or a restart marker.
-        header.ends = rest.windows(2).any(|pair| pair == [0xff, END_OF_IMAGE]);
+        // Inside the scan 0xff is followed by 0 or a restart marker. Nearly all end with the marker.
+        let end = [0xff, END_OF_IMAGE];
+        header.ends = rest.ends_with(&end) || rest.windows(2).any(|pair| pair == end);
         Some(header)
     }
 }

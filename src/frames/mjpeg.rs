@@ -233,10 +233,7 @@ impl Splitter {
         loop {
             let ahead = &self.buffer[self.walked.min(limit)..limit];
             if self.place == Place::Scan {
-                let marker = ahead
-                    .windows(2)
-                    .position(|pair| pair[0] == 0xff && ends_scan(pair[1]));
-                match marker {
+                match end_of_scan(ahead) {
                     Some(marker) => {
                         self.walked += marker;
                         self.place = Place::AfterScan;
@@ -294,6 +291,29 @@ impl Splitter {
         let again = self.place == Place::Header && self.steps <= MAX_STEPS_AGAIN;
         Walk::Broken(if again { self.start + 2 } else { self.walked })
     }
+}
+
+/// Where in compressed data the first marker stands that can follow them.
+fn end_of_scan(data: &[u8]) -> Option<usize> {
+    // So many bytes are looked at together: most have no 0xff among them.
+    const BLOCK: usize = 32;
+    let mut from = 0;
+    while let Some(block) = data.get(from..from + BLOCK) {
+        if block.iter().fold(false, |any, &byte| any | (byte == 0xff)) {
+            // With the byte behind the block, which may be a marker's code.
+            let block = &data[from..data.len().min(from + BLOCK + 1)];
+            if let Some(at) = marker_in(block) {
+                return Some(from + at);
+            }
+        }
+        from += BLOCK;
+    }
+    marker_in(&data[from..]).map(|at| from + at)
+}
+
+fn marker_in(data: &[u8]) -> Option<usize> {
+    data.windows(2)
+        .position(|pair| pair[0] == 0xff && ends_scan(pair[1]))
 }
 
 /// Whether a marker of this code can follow compressed data: the end, another picture, tables, a scan, what applications

@@ -8,19 +8,25 @@ use super::MAX_CAMERA_PIXELS;
 use super::metadata::is_turned;
 use bits::{Bits, Codes};
 
-/// A picture that lacks less than this share is taken: cheap cameras often lose the last few rows.
-const MOST_LOST: f32 = 0.125;
+/// A picture that lacks less than one part of so many is taken: cheap cameras often lose the last few rows.
+const LOST_OF: usize = 8;
 
 /// The share of a JPEG picture that is missing from the scan in `bytes`; none where it is so little that the picture can be
 /// used, or where its coding is not Huffman's in blocks.
 pub(super) fn share_lost(bytes: &[u8]) -> Option<f32> {
     let mut tables = Tables::default();
     let scan = tables.read(bytes)?;
-    let blocks = tables.blocks(&scan.components)?;
     let units = tables.units(&scan.components)?;
-    let lost = lost_units(scan.data, &blocks, (units, tables.interval), |_, _, _| {});
+    let size = Size {
+        units,
+        interval: tables.interval,
+        // Those behind them are less than the share that matters.
+        enough: units - (units - 1) / LOST_OF,
+    };
+    let blocks = tables.blocks(&scan)?;
+    let lost = lost_units(scan.data, &blocks, size, |_, _, _| {});
     let share = lost as f32 / units as f32;
-    (share >= MOST_LOST).then_some(share)
+    (lost * LOST_OF >= units).then_some(share)
 }
 
 /// A picture at an eighth of its width and height, grey.
@@ -39,14 +45,20 @@ pub struct GreyBlocks {
 pub(super) fn grey_blocks(bytes: &[u8]) -> Option<GreyBlocks> {
     let mut tables = Tables::default();
     let scan = tables.read(bytes)?;
-    let blocks = tables.blocks(&scan.components)?;
     let units = tables.units(&scan.components)?;
+    let size = Size {
+        units,
+        interval: tables.interval,
+        enough: units,
+    };
     let mut means = tables.means(&scan)?;
+    let (width, height) = (tables.width, tables.height);
+    let blocks = tables.blocks(&scan)?;
     let add = |unit, block, difference| means.add(unit, block, difference);
-    let lost = lost_units(scan.data, &blocks, (units, tables.interval), add);
+    let lost = lost_units(scan.data, &blocks, size, add);
     (lost == 0).then_some(GreyBlocks {
-        width: u32::try_from(tables.width).ok()?,
-        height: u32::try_from(tables.height).ok()?,
+        width: u32::try_from(width).ok()?,
+        height: u32::try_from(height).ok()?,
         means: means.found,
     })
 }
@@ -195,7 +207,14 @@ impl Tables {
     }
 
     /// The blocks of a unit, in their order.
-    fn blocks(&self, components: &[(Component, usize, usize)]) -> Option<Vec<Block<'_>>> {
+    fn blocks(&mut self, scan: &Scan) -> Option<Vec<Block<'_>>> {
+        let components = &scan.components;
+        if !self.progressive {
+            for &(.., alternating) in components {
+                let codes = self.alternating.get_mut(alternating)?.as_mut()?;
+                codes.look_up_several(scan.data.len());
+            }
+        }
         let mut blocks = Vec::new();
         for &(component, direct, alternating) in components {
             let direct = self.direct.get(direct)?.as_ref()?;
@@ -306,23 +325,34 @@ impl Means {
     }
 }
 
-/// How many of `units` `data` does not hold, which restart after so many. `found` gets the number of a unit, of a block in it,
-/// and the difference of its first coefficient.
+/// Units of a scan.
+struct Size {
+    units: usize,
+    /// From one restart marker to the next; 0 without.
+    interval: usize,
+    /// Once so many were whole, the rest is not looked at.
+    enough: usize,
+}
+
+/// How many units of a scan of that size `data` does not hold. `found` gets the number of a unit, of a block in it, and the
+/// difference of its first coefficient.
 fn lost_units(
     data: &[u8],
     blocks: &[Block],
-    (units, interval): (usize, usize),
+    size: Size,
     mut found: impl FnMut(usize, usize, i32),
 ) -> usize {
+    let (units, interval) = (size.units, size.interval);
     let mut bits = Bits::of(data);
     let mut lost = 0;
+    let mut left = size.enough;
     let mut next = 0;
     while next < units {
         let end = match interval {
             0 => units,
             interval => (next + interval).min(units),
         };
-        let whole = (next..end).take_while(|&unit| {
+        let whole = (next..end).take(left).take_while(|&unit| {
             let mut blocks = blocks.iter().enumerate();
             blocks.all(|(block, &(direct, alternating))| {
                 let difference = bits.skip_block(direct, alternating);
@@ -332,7 +362,12 @@ fn lost_units(
                 })
             })
         });
-        lost += end - next - whole.count();
+        let whole = whole.count();
+        left -= whole;
+        if left == 0 {
+            return lost;
+        }
+        lost += end - next - whole;
         next = end;
         if next < units {
             let Some(restart) = bits.restart() else {

@@ -31,9 +31,13 @@ fn whole_pictures_of_all_kinds_lack_nothing() {
     for (name, bytes) in pictures() {
         let mut tables = Tables::default();
         let scan = tables.read(&bytes).expect(&name);
-        let blocks = tables.blocks(&scan.components).expect(&name);
         let units = tables.units(&scan.components).expect(&name);
-        let size = (units, tables.interval);
+        let size = Size {
+            units,
+            interval: tables.interval,
+            enough: units,
+        };
+        let blocks = tables.blocks(&scan).expect(&name);
         let lost = lost_units(scan.data, &blocks, size, |_, _, _| {});
         assert_eq!(lost, 0, "{name}: of {units} units");
     }
