@@ -1,7 +1,7 @@
 //! A convolution as a product of its windows with its filters, so that it runs on the project's own kernels, in eight bits
 //! where the bundle has the filters so.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
@@ -82,10 +82,11 @@ impl ConvolutionOp {
         })
     }
 
-    /// Runs `work` with the input and its zeros around. Every thread keeps the memory for it.
+    /// Runs `work` with the input and its zeros around. Every thread keeps the memory for it, and takes it while it works: what
+    /// waits for other threads may begin another picture meanwhile, which has memory of its own.
     fn padded<R>(&self, pixels: &[f32], work: impl FnOnce(&[f32]) -> R) -> R {
         thread_local! {
-            static MEMORY: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+            static MEMORY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
         }
         let ([channels, height, width], [tall, wide]) = (self.input, self.reach());
         // Pictures one below the other, and numbers of a pixel.
@@ -93,20 +94,21 @@ impl ConvolutionOp {
             true => (1, channels),
             false => (channels, 1),
         };
-        MEMORY.with_borrow_mut(|padded| {
-            padded.clear();
-            let [above, left] = self.before;
-            for picture in pixels.chunks_exact(height * width * deep).take(pictures) {
-                let start = padded.len();
-                padded.resize(start + (above * wide + left) * deep, 0.0);
-                for line in picture.chunks_exact(width * deep) {
-                    padded.extend_from_slice(line);
-                    padded.resize(padded.len() + (wide - width) * deep, 0.0);
-                }
-                padded.resize(start + tall * wide * deep, 0.0);
+        let mut padded = MEMORY.take();
+        padded.clear();
+        let [above, left] = self.before;
+        for picture in pixels.chunks_exact(height * width * deep).take(pictures) {
+            let start = padded.len();
+            padded.resize(start + (above * wide + left) * deep, 0.0);
+            for line in picture.chunks_exact(width * deep) {
+                padded.extend_from_slice(line);
+                padded.resize(padded.len() + (wide - width) * deep, 0.0);
             }
-            work(padded)
-        })
+            padded.resize(start + tall * wide * deep, 0.0);
+        }
+        let done = work(&padded);
+        MEMORY.set(padded);
+        done
     }
 
     /// The product of an input whose channels are last.
