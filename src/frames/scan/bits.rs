@@ -69,8 +69,11 @@ impl Codes {
     }
 
     /// Prepares for blocks of a scan of so many bytes. A table of more bits takes longer to make than a short scan to walk
-    /// through.
+    /// through. Components share their codes: those that are prepared stay as they are.
     pub fn look_up_several(&mut self, bytes: usize) {
+        if !self.several.is_empty() {
+            return;
+        }
         let worth = bytes.max(1).ilog2().saturating_sub(5);
         self.looked_up = worth.clamp(FAST, SEVERAL);
         let width = self.looked_up;
