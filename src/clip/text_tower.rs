@@ -265,9 +265,7 @@ impl TextTower {
         suffixes: &[Vec<u32>],
         memory: usize,
     ) -> Result<(Array2<f32>, Tape), TextTowerError> {
-        let longest = suffixes.iter().map(Vec::len).max().unwrap_or(0);
-        let seen = self.before(context.nrows()) + longest;
-        let a_row = size_of::<f32>() * self.transformer.tape_numbers(1, seen);
+        let a_row = self.row_memory(context.nrows(), suffixes);
         let passes = self.class_passes(context, suffixes, memory / a_row)?;
         let mut features = Array2::zeros((suffixes.len(), self.joint_width));
         let (last, earlier) = passes.split_last().expect("there is always a first pass");

@@ -18,9 +18,13 @@ impl TextTower {
 
     /// The bytes that a training step of texts with these suffixes keeps and needs at most, in one pass.
     pub fn step_memory(&self, context: usize, suffixes: &[Vec<u32>]) -> usize {
+        self.row_memory(context, suffixes) * self.rows(context, suffixes)
+    }
+
+    /// The bytes that such a step keeps and needs at most for each of its rows.
+    pub(super) fn row_memory(&self, context: usize, suffixes: &[Vec<u32>]) -> usize {
         let longest = suffixes.iter().map(Vec::len).max().unwrap_or(0);
         let seen = self.whole_rows(self.before(context) + longest);
-        let a_row = size_of::<f32>() * self.transformer.tape_numbers(1, seen);
-        a_row * self.rows(context, suffixes)
+        size_of::<f32>() * self.transformer.tape_numbers(1, seen)
     }
 }

@@ -45,12 +45,7 @@ impl TextTower {
         suffixes: &[Vec<u32>],
         memory: usize,
     ) -> Result<(Array2<f32>, Tape), TextTowerError> {
-        let before = self.before(context.nrows());
-        let lengths = suffixes
-            .iter()
-            .map(|suffix| self.whole_rows(before + suffix.len()));
-        let longest = lengths.max().unwrap_or(0);
-        let a_row = size_of::<f32>() * self.transformer.tape_numbers(1, longest);
+        let a_row = self.row_memory(context.nrows(), suffixes);
         let passes = self.whole_passes(Some(context), suffixes, memory / a_row)?;
         let nothing = self.transformer.zero_keys_values(0);
         let mut features = Array2::zeros((suffixes.len(), self.joint_width));
