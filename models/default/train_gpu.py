@@ -101,7 +101,7 @@ def jitter(x):
 
 
 def resized(maps, side):
-    """[batch, channels, any, any] -> [batch, channels, side, side], means over what each place covers."""
+    """Maps or pictures [batch, channels, any, any] -> [batch, channels, side, side], means over what each place covers."""
     return F.adaptive_avg_pool2d(maps, side)
 
 
@@ -199,7 +199,7 @@ class Lesson:
 
     def pictures(self, side):
         rows, view, scenes = self.chosen
-        smaller = lambda x: x if x.shape[-1] == side else F.interpolate(x, size=(side, side), mode="area")
+        smaller = lambda x: x if x.shape[-1] == side else resized(x, side)
         x, mirrored = jitter(smaller(self.taught.crops[view, rows].permute(0, 3, 1, 2).float()))
         shown = self.scenes[scenes].permute(0, 3, 1, 2).float()
         shown = prepared(smaller(torch.where(torch.rand((len(shown), 1, 1, 1), device=DEVICE) < 0.5, shown.flip(3), shown)))
