@@ -10,7 +10,8 @@
 //!     cargo run --release --example tables -- fleet [FOLDER...]    # ten boxes, alone and together, 3 seeds
 //!
 //! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
-//! seeds in its place, as in 100,101, and reports each run on standard error; folders of photographs, with one sub-folder a
+//! seeds in its place, as in 100,101, then `held-out` for the conditions that the model was not trained on alone, and reports
+//! each run on standard error; folders of photographs, with one sub-folder a
 //! label, are measured in place of drawn pictures by `fleet`, `base-to-new` and `ablation`. Every figure is a mean over seeds, on 50
 //! test pictures a class where they are drawn, of the latter two on 25; features are computed once and kept in memory.
 
@@ -29,7 +30,8 @@ mod unlabelled;
 
 use anyhow::{Context as _, Result, bail};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
-use edge_rlp::adapt::loss::accuracy;
+use edge_rlp::adapt::loss::{accuracy, share_right};
+use edge_rlp::adapt::unlabelled::InUse;
 use edge_rlp::adapt::{Comparison, Options, Outcome, Task, adapt};
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::Probe;
@@ -69,7 +71,8 @@ fn main() -> Result<()> {
             .split(',')
             .map(str::parse)
             .collect::<Result<Vec<u64>, _>>()?;
-        return unlabelled::table(&Model::embedded()?, &seeds);
+        let held_out = std::env::args().nth(3).as_deref() == Some("held-out");
+        return unlabelled::table(&Model::embedded()?, &seeds, held_out);
     }
     let model = match std::env::args().nth(2) {
         Some(bundle) => Model::open(bundle.as_ref())?,
@@ -163,6 +166,13 @@ impl<'a> Classes<'a> {
     fn accuracy(&self, delta: Option<&Delta>, test: &FeatureSet) -> Result<f32> {
         let (features, truth) = test.plain();
         Ok(accuracy(features.view(), &truth, self.texts(delta)?.view()))
+    }
+
+    /// Accuracy on `test` of a prompt that was made without labels, or of the plain template.
+    fn accuracy_in_use(&self, in_use: InUse, test: &FeatureSet) -> Result<f32> {
+        let (features, truth) = test.plain();
+        let scores = in_use.scorer(&self.task())?.scores(features.view());
+        Ok(share_right(scores.view(), &truth))
     }
 
     fn adapt(&self, set: &FeatureSet, options: &Options) -> Result<Outcome<Comparison>> {

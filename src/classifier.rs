@@ -192,6 +192,11 @@ impl Scorer {
         })
     }
 
+    /// How many classes it tells apart.
+    pub fn classes(&self) -> usize {
+        self.rows.nrows()
+    }
+
     /// The scores of `features [pictures, joint]`: cosines, with what prototypes add; `[pictures, classes]`.
     pub fn scores(&self, features: ArrayView2<f32>) -> Array2<f32> {
         features.dot(&self.rows.t()) + &self.bias

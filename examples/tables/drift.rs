@@ -5,11 +5,11 @@ use super::{Classes, TEST, VIEWS, cell, demo, features, mean};
 use anyhow::Result;
 use edge_rlp::adapt::drift::{DRIFTED, Drift, WINDOW, statistics};
 use edge_rlp::adapt::features::FeatureSet;
-use edge_rlp::adapt::unlabelled::{self, SelfTraining};
-use edge_rlp::adapt::{AdaptError, Options};
+use edge_rlp::adapt::unlabelled::{self, Consistency, InUse, SelfTraining};
+use edge_rlp::adapt::{AdaptError, Options, Outcome};
 use edge_rlp::clip::Model;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
-use edge_rlp::prompt::{Delta, Tuning};
+use edge_rlp::prompt::Tuning;
 use ndarray::{Array1, Axis};
 use std::ops::ControlFlow;
 
@@ -102,19 +102,30 @@ fn distances(model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// The prompt that is in use after adapting to `pool` with `current` in use, and whether it is a new one.
+/// A prompt that was made without labels.
+type Learnt = Outcome<Consistency>;
+
+fn in_use(learnt: Option<&Learnt>) -> InUse<'_> {
+    InUse {
+        delta: learnt.map(|of| &of.delta),
+        prototypes: learnt.and_then(|of| of.prototypes.as_ref()),
+    }
+}
+
+/// A new prompt from `pool` with `current` in use; none where that stays.
 fn follow(
     classes: &Classes,
     pool: &FeatureSet,
-    current: Option<&Delta>,
+    current: Option<&Learnt>,
     seed: u64,
-) -> Result<(Option<Delta>, bool)> {
+) -> Result<Option<Learnt>> {
     let options = SelfTraining::new(Options::of(Tuning::Rlp).with_seed(seed), 16, 2);
     let mut go_on = |_: &_| ControlFlow::Continue(());
     let features = pool.features.view();
+    let current = in_use(current);
     match unlabelled::adapt(&classes.task(), features, current, &options, &mut go_on) {
-        Ok(outcome) if outcome.accepted() => Ok((Some(outcome.delta), true)),
-        Ok(_) | Err(AdaptError::TooFewSure { .. }) => Ok((current.cloned(), false)),
+        Ok(outcome) => Ok(outcome.accepted().then_some(outcome)),
+        Err(AdaptError::TooFewSure { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -135,18 +146,19 @@ fn following(model: &Model) -> Result<()> {
             let mut here = Vec::new();
             for seed in [0, 1] {
                 let pool = drawn(model, from, seed, POOL, VIEWS)?;
-                let (first, _) = follow(&classes, &pool, None, seed)?;
+                let first = follow(&classes, &pool, None, seed)?;
                 let test: Vec<_> = (0..(TEST * CLASSES.len()) as u64)
                     .map(|turn| demo::scene(Purpose::Test, to, seed, turn))
                     .collect();
                 let test = features(model, &test, 1, seed)?;
                 let pool = drawn(model, to, seed + 10, POOL, VIEWS)?;
-                let (second, new) = follow(&classes, &pool, first.as_ref(), seed)?;
+                let second = follow(&classes, &pool, first.as_ref(), seed)?;
+                let (first, second) = (first.as_ref(), second.as_ref());
                 let reading = [
                     classes.accuracy(None, &test)?,
-                    classes.accuracy(first.as_ref(), &test)?,
-                    classes.accuracy(second.as_ref(), &test)?,
-                    f32::from(new),
+                    classes.accuracy_in_use(in_use(first), &test)?,
+                    classes.accuracy_in_use(in_use(second.or(first)), &test)?,
+                    f32::from(second.is_some()),
                 ];
                 eprintln!(
                     "{} to {}: {reading:?}",

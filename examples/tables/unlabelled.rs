@@ -4,7 +4,7 @@
 use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean};
 use anyhow::Result;
 use edge_rlp::adapt::features::FeatureSet;
-use edge_rlp::adapt::unlabelled::{self, SelfTraining};
+use edge_rlp::adapt::unlabelled::{self, InUse, SelfTraining};
 use edge_rlp::adapt::{AdaptError, Options};
 use edge_rlp::clip::Model;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
@@ -35,7 +35,8 @@ impl Reading {
 }
 
 /// Two rows a condition, one a stream, and the mean of each stream; accuracy is on test pictures of labels that occur.
-pub fn table(model: &Model, seeds: &[u64]) -> Result<()> {
+/// `held_out` leaves out the conditions that the model was trained on.
+pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
     println!(
         "| condition | labels that occur | zero-shot | prompt | gain | accepted | gain in use | worst accepted gain |"
     );
@@ -45,6 +46,9 @@ pub fn table(model: &Model, seeds: &[u64]) -> Result<()> {
     let streams = [("all", CLASSES.len()), ("half", half)];
     let mut all: [Vec<Reading>; 2] = Default::default();
     for (condition, described) in CONDITIONS.iter().enumerate() {
+        if held_out && !described.held_out {
+            continue;
+        }
         let mut here: [Vec<Reading>; 2] = Default::default();
         for &seed in seeds {
             let drawn = |purpose, a_class: usize| -> Vec<SceneSpec> {
@@ -86,7 +90,9 @@ fn learn(
     let before = classes.accuracy(None, test)?;
     let mut go_on = |_: &_| ControlFlow::Continue(());
     let features = stream.features.view();
-    let outcome = match unlabelled::adapt(&classes.task(), features, None, &options, &mut go_on) {
+    let nothing = InUse::default();
+    let outcome = match unlabelled::adapt(&classes.task(), features, nothing, &options, &mut go_on)
+    {
         Ok(outcome) => outcome,
         Err(error @ AdaptError::TooFewSure { .. }) => {
             note(error.to_string());
@@ -98,7 +104,11 @@ fn learn(
         }
         Err(error) => return Err(error.into()),
     };
-    let after = classes.accuracy(Some(&outcome.delta), test)?;
+    let learnt = InUse {
+        delta: Some(&outcome.delta),
+        prototypes: outcome.prototypes.as_ref(),
+    };
+    let after = classes.accuracy_in_use(learnt, test)?;
     note(format!("{before:.3} to {after:.3}, {:?}", outcome.evidence));
     Ok(Reading {
         before,

@@ -1,10 +1,10 @@
 //! Whether a trained prompt may stay: the pictures that are held out for the question, and what they answer.
 
+use super::AdaptError;
 use super::cross_fit::{Scores, named};
 use super::loss::{confusion, share_right};
 use super::prototypes::Strengths;
 use super::verdict::{Pair, Verdict};
-use super::{AdaptError, calibration};
 use crate::prompt::Calibration;
 use crate::rng::Rng;
 use ndarray::Array2;
@@ -141,6 +141,9 @@ pub trait Evidence {
 
     /// What labelled pictures say; none where nobody labelled any.
     fn comparison(&self) -> Option<&Comparison>;
+
+    /// How scores are to be read; none where no picture can say.
+    fn calibration(&self) -> Option<&Calibration>;
 }
 
 /// A trained prompt beside the plain template, on labelled pictures.
@@ -188,16 +191,6 @@ impl Comparison {
                 after,
             })
             .collect();
-        let calibration = || {
-            let known = calibration::Unseen {
-                scores: together.view(),
-                texts: scores.prompt.view(),
-                means: (strengths != Strengths::default()).then_some(scores.means.view()),
-                labels: &scores.labels,
-                views: scores.views,
-            };
-            calibration::fit(&known, scale)
-        };
         Comparison {
             judged: scores.pictures.clone(),
             zero_shot_accuracy: share(&scores.template),
@@ -205,7 +198,9 @@ impl Comparison {
             prompt_accuracy: share(&scores.prompt),
             confusion: confusion(scores.plain(&together), &scores.labels),
             verdict: Verdict::of(&pairs, classes),
-            calibration: if unseen { calibration() } else { None },
+            calibration: unseen
+                .then(|| scores.calibration(strengths, scale))
+                .flatten(),
             unseen,
         }
     }
@@ -224,6 +219,10 @@ impl Evidence for Comparison {
 
     fn comparison(&self) -> Option<&Comparison> {
         Some(self)
+    }
+
+    fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
     }
 }
 

@@ -3,9 +3,9 @@
 
 use super::features::FeatureSet;
 use super::prototypes::{Discriminant, RIDGES, Strengths};
-use super::{AdaptError, Task};
+use super::{AdaptError, Task, calibration};
 use crate::classifier::{Scorer, best, softmax_rows};
-use crate::prompt::{Delta, Prototypes};
+use crate::prompt::{Calibration, Delta, Prototypes};
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
 /// What prototypes may count beside the prompt: the spread of their logits.
@@ -143,6 +143,19 @@ impl Scores {
             scores.scaled_add(strength / scale, gaussians);
         }
         scores
+    }
+
+    /// How the scores of prompt and prototypes together are to be read, by the labels; none without pictures.
+    pub fn calibration(&self, strengths: Strengths, scale: f32) -> Option<Calibration> {
+        let together = self.together(strengths, scale);
+        let known = calibration::Unseen {
+            scores: together.view(),
+            texts: self.prompt.view(),
+            means: (strengths != Strengths::default()).then_some(self.means.view()),
+            labels: &self.labels,
+            views: self.views,
+        };
+        calibration::fit(&known, scale)
     }
 
     /// How much prototypes are to count, 0 for not at all: the mean of what `answers` allows, each by how likely it makes the right

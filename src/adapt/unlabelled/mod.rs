@@ -1,19 +1,25 @@
-//! Self-training, for cameras that nobody labels: the most confident pictures of each class, as the prompt in use and the
-//! views of a picture see it, become shots, and a prompt is trained on them; the next round asks that prompt (after
-//! unsupervised prompt learning, arXiv 2204.03649). Whether the result may stay is decided without labels.
+//! Self-training, for cameras that nobody labels: the most confident pictures of each class, as the prompt in use, the
+//! views of a picture and what pictures have in common see it, become shots, and a prompt is trained on them, with Gaussians
+//! of all pictures beside it; the next round asks that prompt (after unsupervised prompt learning, arXiv 2204.03649). Whether
+//! the result may stay is decided without labels.
 
 mod consistency;
-pub(crate) mod pseudo_labels;
+mod mixture;
+mod pseudo_labels;
 
 pub use consistency::{Consistency, Measures, Refusal};
 
+use super::cross_fit::Scores;
 use super::features::FeatureSet;
+use super::prototypes::{Discriminant, Strengths, prototypes};
 use super::{
     AdaptError, Begin, MIN_SHOTS, Options, Outcome, Progress, Reached, Sisters, Split, Task, drift,
     fit,
 };
-use crate::prompt::Delta;
-use ndarray::{Array2, ArrayView3, Axis};
+use crate::classifier::Scorer;
+use crate::prompt::{Delta, Prototypes};
+use mixture::Shown;
+use ndarray::{ArrayView3, Axis};
 use pseudo_labels::PseudoLabels;
 
 /// Share of the pictures that only judge.
@@ -51,16 +57,36 @@ pub struct Scarce {
     pub pictures: usize,
 }
 
-/// The class that the fewest of `features [pictures, views, joint]` seem to show, if those are fewer than `enough`;
-/// `texts [classes, joint]` are the text features of the prompt in use.
+/// The prompt in use: what it changes, and what is kept beside it. Neither for the plain template.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InUse<'a> {
+    /// What it adds to the words of its template.
+    pub delta: Option<&'a Delta>,
+    /// Its prototypes.
+    pub prototypes: Option<&'a Prototypes>,
+}
+
+impl InUse<'_> {
+    /// What scores pictures.
+    ///
+    /// # Errors
+    /// If the prompt is not one for the task's model and labels.
+    pub fn scorer(&self, task: &Task) -> Result<Scorer, AdaptError> {
+        let texts = task.text_features(self.delta)?;
+        Ok(Scorer::new(texts.view(), self.prototypes)?)
+    }
+}
+
+/// The class that the fewest of `features [pictures, views, joint]` seem to show, if those are fewer than `enough`; `scorer`
+/// is that of the prompt in use.
 pub fn scarcest(
     features: ArrayView3<f32>,
-    texts: &Array2<f32>,
+    scorer: &Scorer,
     scale: f32,
     enough: usize,
 ) -> Option<Scarce> {
-    let labels = PseudoLabels::of(features, texts.view(), scale).labels();
-    let classes = (0..texts.nrows()).map(|class| Scarce {
+    let labels = PseudoLabels::voted(features, scorer, scale);
+    let classes = (0..scorer.classes()).map(|class| Scarce {
         class,
         pictures: count(&labels, class),
     });
@@ -69,17 +95,16 @@ pub fn scarcest(
         .filter(|scarce| scarce.pictures < enough)
 }
 
-/// Adapts to `features [pictures, views, joint]` of which nothing is known but the labels that may occur. `current` is
-/// the change of the prompt in use, none for the plain template. The outcome is the round that agrees best with the vote
-/// of the pictures' views.
+/// Adapts to `features [pictures, views, joint]` of which nothing is known but the labels that may occur. The outcome is the
+/// round that agrees best with what the pictures seemed to show first.
 ///
 /// # Errors
-/// [`AdaptError::TooFewSure`] if a class gets fewer than [`MIN_SHOTS`] pictures; if an option does not fit the model, or
-/// training fails.
+/// [`AdaptError::TooFewSure`] if a class gets fewer than [`MIN_SHOTS`] pictures though all seem to be shown, or all classes
+/// but one do; if an option does not fit the model, or training fails.
 pub fn adapt(
     task: &Task,
     features: ArrayView3<f32>,
-    current: Option<&Delta>,
+    in_use: InUse,
     options: &SelfTraining,
     progress: &mut Progress,
 ) -> Result<Outcome<Consistency>, AdaptError> {
@@ -87,34 +112,53 @@ pub fn adapt(
     // Pictures are split whatever they show: nobody knows.
     let unknown = vec![0; features.dim().0];
     let split = Split::new(&unknown, 1, JUDGING, options.training.seed)?;
-    let texts = task.text_features(current)?;
-    let mut rounds = vec![PseudoLabels::of(features, texts.view(), scale)];
-    let measures = |texts: &Array2<f32>, vote: &PseudoLabels| {
-        Measures::of(features, &split.holdout, texts.view(), scale, vote)
+    let scorer = in_use.scorer(task)?;
+    let mut rounds = vec![PseudoLabels::of(features, &scorer, scale)?];
+    let measures = |scorer: &Scorer, first: &PseudoLabels| {
+        Measures::of(features, &split.holdout, scorer, scale, first)
     };
-    let before = measures(&texts, &rounds[0]);
+    let before = measures(&scorer, &rounds[0]);
 
     let mut best: Option<Outcome<Consistency>> = None;
     for _ in 0..options.rounds.max(1) {
         let newest = &rounds[rounds.len() - 1];
+        let all = newest.shots(features, &seen(newest, &split.train));
         let rows = newest.most_confident(&split.train, options.shots);
         let shots = newest.shots(features, &rows);
-        check_shots(task, &shots)?;
+        check_shots(task, &all, newest.shown)?;
+        let shots = shots.filter_classes(|class| all.labels.contains(&class).then_some(class));
         let begin = Begin::Anywhere(Vec::new());
         let (reached, _) = fit(task, &shots, &options.training, &begin, progress)?;
         let Reached { delta, history, .. } = reached;
-        let texts = task.text_features(Some(&delta))?;
-        let after = measures(&texts, &rounds[0]);
-        rounds.push(PseudoLabels::of(features, texts.view(), scale));
+        let gaussians = Discriminant::of_shots(&all, task.labels.len())?;
+        let strengths: Strengths = [newest.shown.strength(), 0.0];
+        let beside = prototypes(&gaussians, strengths, scale);
+        let mut judged = Scores::none(task.labels.len(), features.dim().1);
+        let judges = rounds[0].shots(features, &split.holdout);
+        let every: Vec<usize> = (0..judges.labels.len()).collect();
+        judged.add(task, (&judges, &every), &delta, &gaussians)?;
+        let scorer = InUse {
+            delta: Some(&delta),
+            prototypes: Some(&beside),
+        };
+        let scorer = scorer.scorer(task)?;
+        let after = measures(&scorer, &rounds[0]);
+        rounds.push(PseudoLabels::of(features, &scorer, scale)?);
         let better = |best: &Outcome<Consistency>| after.agreement > best.evidence.after.agreement;
         if best.as_ref().is_none_or(better) {
             let outcome = Outcome {
                 delta,
-                prototypes: None,
+                prototypes: Some(beside),
                 history,
-                trained_on: rows.len(),
+                trained_on: shots.labels.len(),
                 statistics: drift::statistics(features.index_axis(Axis(1), 0)),
-                evidence: Consistency::new(before, after, &rounds, &split.holdout),
+                evidence: Consistency::new(
+                    before,
+                    after,
+                    judged.calibration(strengths, scale),
+                    &rounds,
+                    &split.holdout,
+                ),
                 sisters: Sisters::default(),
             };
             best = Some(outcome);
@@ -123,18 +167,30 @@ pub fn adapt(
     Ok(best.expect("there is a round"))
 }
 
-/// Checks that every class has shots enough.
-fn check_shots(task: &Task, shots: &FeatureSet) -> Result<(), AdaptError> {
-    for (class, label) in task.labels.iter().enumerate() {
-        let pictures = count(&shots.labels, class);
-        if pictures < MIN_SHOTS {
-            return Err(AdaptError::TooFewSure {
-                label: label.name.clone(),
-                pictures,
-            });
-        }
+/// Those of `rows` whose class has pictures enough among them to learn it from.
+fn seen(labels: &PseudoLabels, rows: &[usize]) -> Vec<usize> {
+    let named = labels.labels();
+    let of_rows: Vec<usize> = rows.iter().map(|&row| named[row]).collect();
+    let enough = |row: &usize| count(&of_rows, named[*row]) >= MIN_SHOTS;
+    rows.iter().copied().filter(enough).collect()
+}
+
+/// Checks that there are pictures of every class, or of two at least where labels are not taken to be shown alike.
+fn check_shots(task: &Task, shots: &FeatureSet, shown: Shown) -> Result<(), AdaptError> {
+    let scarce: Vec<usize> = (0..task.labels.len())
+        .filter(|&class| count(&shots.labels, class) < MIN_SHOTS)
+        .collect();
+    let may_lack = match shown {
+        Shown::Alike => 0,
+        Shown::AsItComes => task.labels.len().saturating_sub(2),
+    };
+    match scarce.first() {
+        Some(&class) if scarce.len() > may_lack => Err(AdaptError::TooFewSure {
+            label: task.labels[class].name.clone(),
+            pictures: count(&shots.labels, class),
+        }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn count(labels: &[usize], class: usize) -> usize {

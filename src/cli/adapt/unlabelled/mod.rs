@@ -11,12 +11,12 @@ use super::Arguments;
 use super::adaptation::{Adaptation, explained};
 use super::arguments::UnlabelledArguments;
 use crate::adapt::pictures::demo_labels;
-use crate::adapt::unlabelled::{self, Consistency, SelfTraining};
+use crate::adapt::unlabelled::{self, Consistency, InUse, SelfTraining};
 use crate::adapt::{AdaptError, Outcome, StepReport, drift};
 use crate::host::memory;
 use crate::host::supervisor::Supervisor;
 use crate::host::temperature::Pacing;
-use crate::prompt::{Delta, FeatureStatistics, Prompt, labels};
+use crate::prompt::{FeatureStatistics, Prompt, labels};
 use crate::store::Saved;
 use anyhow::bail;
 use ndarray::{ArrayView3, Axis};
@@ -101,8 +101,14 @@ impl Learner<'_> {
     /// Collects pictures, and adapts to them.
     fn learn(&self, source: &mut Source) -> anyhow::Result<Learnt> {
         let begun = Instant::now();
-        let current = self.in_use().map(|record| record.delta);
-        let pool = self.collect(source, current.as_ref())?;
+        let current = self.in_use();
+        let in_use = InUse {
+            delta: current.as_ref().map(|prompt| &prompt.delta),
+            prototypes: current
+                .as_ref()
+                .and_then(|prompt| prompt.prototypes.as_ref()),
+        };
+        let pool = self.collect(source, in_use)?;
         let statistics = drift::statistics(pool.features()?.index_axis(Axis(1), 0));
         let collected = Collected {
             pool,
@@ -110,16 +116,15 @@ impl Learner<'_> {
             seconds: begun.elapsed().as_secs_f64(),
         };
         Ok(Learnt {
-            exit: self.adapt(&collected, current.as_ref())?,
+            exit: self.adapt(&collected, in_use)?,
             statistics,
         })
     }
 
     /// Collects pictures until every label has enough that are sure, or there are as many as are wanted, or time is up.
-    /// `current` is the change of the prompt in use.
-    fn collect(&self, source: &mut Source, current: Option<&Delta>) -> anyhow::Result<Pool> {
+    fn collect(&self, source: &mut Source, in_use: InUse) -> anyhow::Result<Pool> {
         let Adaptation { model, labels, .. } = self.adaptation;
-        let texts = self.adaptation.task().text_features(current)?;
+        let scorer = in_use.scorer(&self.adaptation.task())?;
         let most = self
             .flags
             .pool
@@ -142,8 +147,8 @@ impl Learner<'_> {
             bar.set_position(pool.len() as u64);
             // Looking costs little, but something.
             if source.is_live() && pool.len() >= enough && pool.len().is_multiple_of(16) {
-                let (scale, shots) = (model.logit_scale, self.options.shots);
-                if unlabelled::scarcest(pool.features()?, &texts, scale, shots).is_none() {
+                let (features, shots) = (pool.features()?, self.options.shots);
+                if unlabelled::scarcest(features, &scorer, model.logit_scale, shots).is_none() {
                     break;
                 }
             }
@@ -174,8 +179,8 @@ impl Learner<'_> {
     }
 
     /// Trains on the pool, and keeps the prompt where nothing speaks against it.
-    fn adapt(&self, collected: &Collected, current: Option<&Delta>) -> anyhow::Result<Exit> {
-        let attempt = self.train(collected.pool.features()?, current)?;
+    fn adapt(&self, collected: &Collected, in_use: InUse) -> anyhow::Result<Exit> {
+        let attempt = self.train(collected.pool.features()?, in_use)?;
         let saved = match &attempt {
             Attempt {
                 outcome: Some(outcome),
@@ -192,7 +197,7 @@ impl Learner<'_> {
     }
 
     /// Trains on `features [pictures, views, joint]`, with a progress bar.
-    fn train(&self, features: ArrayView3<f32>, current: Option<&Delta>) -> anyhow::Result<Attempt> {
+    fn train(&self, features: ArrayView3<f32>, in_use: InUse) -> anyhow::Result<Attempt> {
         memory::keep_freed();
         let steps = (self.options.training.recipe.steps * self.options.rounds) as u64;
         let bar = self.context.output.progress("training", steps);
@@ -209,7 +214,7 @@ impl Learner<'_> {
             }
         };
         let task = self.adaptation.task();
-        let trained = unlabelled::adapt(&task, features, current, &self.options, &mut progress);
+        let trained = unlabelled::adapt(&task, features, in_use, &self.options, &mut progress);
         bar.finish_and_clear();
         match trained {
             Ok(outcome) => {

@@ -32,6 +32,8 @@ impl Learner<'_> {
             "before": evidence.map(|evidence| evidence.before),
             "after": evidence.map(|evidence| evidence.after),
             "persistence": evidence.map(|evidence| evidence.persistence),
+            "coherence": evidence.map(|evidence| evidence.coherence),
+            "alike": evidence.map(|evidence| evidence.alike),
             "accepted": refusal.is_none() && outcome.is_some(),
             "kept": saved.is_some(),
             "refusal": refusal,
@@ -53,10 +55,15 @@ impl Learner<'_> {
         ));
         if let (Some(outcome), Some(saved)) = (&attempt.outcome, saved) {
             output.line(format!(
-                "agreement with the vote of the pictures' views: {:.0} % before, {:.0} % after, on pictures not trained on",
+                "pictures named as what they seem to show: {:.0} % before, {:.0} % after, on pictures not trained on",
                 100.0 * outcome.evidence.before.agreement,
                 100.0 * outcome.evidence.after.agreement
             ));
+            if !outcome.evidence.alike {
+                output.line(
+                    "some labels seem to be shown seldom or never: they were left to their words",
+                );
+            }
             output.line(format!(
                 "kept as prompt {:?}, generation {}: {} bytes, {}",
                 self.adaptation.plan.prompt,
