@@ -1,6 +1,6 @@
 """Draws scenes with the Rust generator (examples/scene_stream.rs) into files: pixels.npy, attributes.npy, vocabulary.json.
 
-Usage: python draw.py --stream PATH_OF_scene_stream --out FOLDER [--count 60000] [--side 96] [--seed 1]
+Usage: python draw.py --stream PATH_OF_scene_stream --out FOLDER [--count 60000] [--side 112] [--seed 1]
 """
 
 import argparse
@@ -32,7 +32,7 @@ if __name__ == "__main__":
     parser.add_argument("--stream", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=60_000)
-    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--side", type=int, default=112)
     parser.add_argument("--seed", type=int, default=1, help="below 1,000,000: those from there on are for evaluation")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

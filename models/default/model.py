@@ -1,6 +1,6 @@
 """The default CLIP of edge-rlp: a small image tower and a small text tower.
 
-Image tower: convolutions with residual blocks bring 96 x 96 to 6 x 6 tokens, then learned positions, a class token, pre-LN
+Image tower: convolutions with residual blocks bring 112 x 112 to 7 x 7 tokens, then learned positions, a class token, pre-LN
 transformer blocks, the mean of the tokens, a layer norm, a projection without bias. Batch norms are folded away at export.
 Text tower: OpenAI CLIP's causal pre-LN transformer, pooled at the end token, a projection without bias.
 """
@@ -20,7 +20,7 @@ TAP_SHARE = 1.4  # length of the features of the taps beside the others
 class Config:
     """Every size of the model; saved with a checkpoint and written to config.json at export."""
 
-    image_size: int = 96
+    image_size: int = 112
     stem: tuple = (32, 64, 128)  # channels after each halving
     stem_blocks: tuple = (0, 1, 2)  # residual blocks of two convolutions there
     vision_width: int = 256

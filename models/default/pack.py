@@ -3,7 +3,7 @@
 The teacher and the student see exactly the same crop (FKD, arXiv 2112.01528). View 0 is the largest square in the middle;
 every other view is a window drawn at random, mirrored half of the time. Rows are shuffled, so that any first part of the
 table is a fair sample. Writes OUT/views.npy [views, pictures, side, side, 3] (uint8) and OUT/index.json.
-Usage: python pack.py --photos FOLDER --out FOLDER [--side 96] [--views 5]       (FOLDER/SET/CLASS/picture)
+Usage: python pack.py --photos FOLDER --out FOLDER [--side 112] [--views 5]       (FOLDER/SET/CLASS/picture)
 """
 
 import argparse
@@ -59,7 +59,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--side", type=int, default=112)
     parser.add_argument("--views", type=int, default=5)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

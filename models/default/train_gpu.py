@@ -28,8 +28,8 @@ from photos import MEAN, STD, Photos
 from targets import Drawn, Space
 from train_image import Heads, distil, judged, per_cent, put_aside, save
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # there to try the code; train_image.py is for processors
-HALF = torch.float16 if DEVICE == "cuda" else torch.float32
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # there to try the code and for a last hour; train_image.py is for processors
+HALF = torch.float16 if DEVICE == "cuda" else torch.bfloat16
 
 
 class Pixels:
@@ -221,6 +221,13 @@ class Lesson:
         return out | self.drawn.losses(guesses, joint[count:], scenes, self.space, heads.scale)
 
 
+def drawn_to(positions, count):
+    """Learned positions of a square of tokens for a square of `count`: [tokens, width] -> [count, width]."""
+    had, wanted = math.isqrt(len(positions)), math.isqrt(count)
+    grid = positions.T.reshape(1, -1, had, had)
+    return F.interpolate(grid, size=(wanted, wanted), mode="bicubic").flatten(2)[0].T if had != wanted else positions
+
+
 class Trainer:
     """Tower, heads and their average; one step at a time, of one CUDA graph for each side of the pictures where there is a GPU."""
 
@@ -283,6 +290,12 @@ class Trainer:
                 for optim in self.optims:
                     optim.zero_grad()
 
+    def begin_with(self, old):
+        """The averaged weights of another run, whose pictures may have had another side: positions are drawn to this one's."""
+        key = "0.positional_embedding"
+        self.average.module.load_state_dict(old["average"] | {key: drawn_to(old["average"][key].float(), len(self.tower.positional_embedding))})
+        self.both.load_state_dict(self.average.module.state_dict())
+
     def load(self, old):
         for module, name in ((self.tower, "tower"), (self.heads, "heads"), (self.average.module, "average")):
             module.load_state_dict(old[name])
@@ -298,7 +311,7 @@ class Trainer:
 
 
 @torch.no_grad()
-def features(tower, pictures, count, batch=2048):
+def features(tower, pictures, count, batch=2048 if DEVICE == "cuda" else 128):
     """The tower's features of `pictures(rows)`, [count, width] each on the GPU: {"trunk": before the last block, "pooled", "joint": projected}."""
     parts = []
     tower.eval()
@@ -371,10 +384,12 @@ def main(args):
     torch.manual_seed(args.seed + int(time.time()) * (args.out / "image.pt").exists())  # other pictures than before
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    begin, config = time.time(), Config()
+    begin, config = time.time(), Config(image_size=args.side)
     say = lambda *what: print(f"{time.time() - begin:.0f} s:", *what, flush=True)
     photos, lesson = prepare(args, config, say)
     trainer = Trainer(lesson, config, len(photos.names), args)
+    if args.start:
+        trainer.begin_with(torch.load(args.start, map_location=DEVICE, weights_only=False))
     step, seen, start, path = 0, 0, time.time(), args.out / "image.pt"
     if path.exists():
         old = torch.load(path, map_location=DEVICE, weights_only=False)
@@ -423,11 +438,13 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="for all of it but the last look and the caches")
+    parser.add_argument("--start", type=Path, help="a checkpoint of another run: its averaged weights are what is trained")
     parser.add_argument("--without", default="", help="sets to leave out, by commas")
     parser.add_argument("--pictures", type=int, default=10**9, help="photographs at most: rows are shuffled")
     parser.add_argument("--views", type=int, default=7, help="windows of each picture that the teacher sees")
     parser.add_argument("--least", type=float, default=0.2, help="smallest window, as a share of the largest square")
-    parser.add_argument("--small", type=int, default=64, help="side of the pictures at first")
+    parser.add_argument("--side", type=int, default=Config.image_size, help="of the pictures, a multiple of 16")
+    parser.add_argument("--small", type=int, default=96, help="side of the pictures at first")
     parser.add_argument("--grow", type=float, default=0.0, help="share of the time after which pictures have their full side")
     parser.add_argument("--batch", type=int, default=1024, help="photographs a step")
     parser.add_argument("--scenes", type=int, default=128, help="drawn scenes a step")
@@ -443,4 +460,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    kernels(arguments, Config()) if arguments.kernels else main(arguments)
+    kernels(arguments, Config(image_size=arguments.side)) if arguments.kernels else main(arguments)

@@ -100,7 +100,7 @@ fn a_model_is_shown_by_name_and_by_file() {
         let shown = shown(&dir, name);
         assert_eq!(shown["model"], name);
         assert_eq!(shown["text"]["activation"], "QuickGELU");
-        assert_eq!(shown["preprocess"]["size"], 96);
+        assert_eq!(shown["preprocess"]["size"], 112);
         assert_eq!(shown["precision"], "int8");
         assert!(shown["parity"]["text"].as_f64().unwrap() > 0.99);
     }
@@ -109,7 +109,7 @@ fn a_model_is_shown_by_name_and_by_file() {
         "shelf.rlpm",
         "calls itself",
         "QuickGELU",
-        "96 x 96",
+        "112 x 112",
         "cosine",
         "int8",
         "bicubic",
