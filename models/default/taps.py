@@ -3,7 +3,7 @@
 The means of the tokens after the blocks `--taps` are laid out along their principal axes over photographs, the long ones shortened
 (`--power`), and stand behind the features that texts are compared with. Texts have zeros there: zero-shot does not change, class
 means and Gaussians gain. Nothing is trained.
-Usage: python taps.py --checkpoint clip.pt --pack FOLDER --out FILE.pt [--taps 2,4] [--dim 128] [--power 0.5]
+Usage: python taps.py --checkpoint clip.pt --pack FOLDER --out FILE.pt [--taps 2,4] [--dim 192] [--power 0.5]
        python taps.py --image image.pt --text text.pt --pack FOLDER --out FILE.pt      (towers that were not joined: their projection is flattened alone)
 """
 
@@ -67,7 +67,7 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--flatten", type=float, default=0.25, help="power of the projection's singular values, as of join.py")
     parser.add_argument("--taps", default="2,4", help="blocks, 0 being the stem")
-    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--dim", type=int, default=192)
     parser.add_argument("--power", type=float, default=0.5)
     parser.add_argument("--pictures", type=int, default=6000)
     parser.add_argument("--threads", type=int, default=1)
