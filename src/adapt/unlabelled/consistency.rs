@@ -180,8 +180,8 @@ pub enum Refusal {
         /// The mean lead of the best label's probability over the second's, from 0 to 1.
         lead: f32,
     },
-    /// Some labels seem never to be shown, and which ones is not sure enough.
-    #[error("some labels seem never to be shown, and it names only {} of the pictures that it was not trained on as they seem to be. Leave such labels out of the list, or label a few pictures of each", percent(.agreement))]
+    /// The labels do not part the pictures well: some may never be shown, and which ones is not sure enough.
+    #[error("the labels do not part the pictures well, as where some are never shown, and it names only {} of the pictures that it was not trained on as they seem to be. Leave labels out that are never shown, or label a few pictures of each", percent(.agreement))]
     LabelsMissing {
         /// Under the new prompt, from 0 to 1.
         agreement: f32,

@@ -61,7 +61,7 @@ impl Learner<'_> {
             ));
             if !outcome.evidence.alike {
                 output.line(
-                    "some labels seem to be shown seldom or never: they were left to their words",
+                    "the labels do not seem to be shown equally often: those that were not seen are left to their words",
                 );
             }
             output.line(format!(
