@@ -13,7 +13,7 @@ const MOST_AGREEMENT: f32 = 0.97;
 /// The least share of pictures that a new prompt, which was not trained on them, must name as they seem to be.
 const LEAST_AGREEMENT: f32 = 0.65;
 /// The least lead of a prompt in use: one with less guesses, and its guesses teach nothing. It was 0.05 to 0.08 where zero-shot
-/// is right in a sixth, and 0.25 and more elsewhere (docs/results/unlabelled.md).
+/// is right in a sixth, and 0.23 and more elsewhere (docs/results/unlabelled.md).
 const LEAST_LEAD: f32 = 0.12;
 /// The least share of pictures on whose class the first and the last round must agree.
 const LEAST_PERSISTENCE: f32 = 0.6;
@@ -22,10 +22,10 @@ const MOST_LOSS: f32 = 0.1;
 /// The most that the spread may fall where some labels seem never to be shown: then it should.
 const MOST_LOSS_OF_SPREAD: f32 = 0.25;
 /// The least agreement and stability of a new prompt where some labels seem never to be shown: nothing else tells then whether
-/// pictures that are alike are of one label. With fewer of either one prompt in ten lost a point or two.
+/// pictures that are alike are of one label. With the stability alone three of 21 prompts lost more than a point.
 const SURE: f32 = 0.9;
 /// A prompt in use under which more views than this are named as their picture is left alone. It was 0.95 and more where
-/// zero-shot is right in 99 %, but for noise, and 0.93 and less where there is something to gain (docs/unlabelled.md).
+/// zero-shot is right in 99 %, but for noise, and mostly 0.93 and less where there is something to gain (docs/unlabelled.md).
 const STEADY: f32 = 0.95;
 
 /// What is known of a prompt without labels, on pictures it was not trained on. All from 0 to 1.

@@ -2,8 +2,9 @@
 //! for, fitted to each other in turns (a mixture that texts hold in place, as in StatA, arXiv 2501.03729).
 
 use crate::adapt::AdaptError;
+use crate::adapt::cross_fit::named;
 use crate::adapt::prototypes::Discriminant;
-use crate::classifier::{best, softmax_rows};
+use crate::classifier::softmax_rows;
 use ndarray::{Array2, ArrayView2, Axis};
 
 /// Turns at most; most mixtures stand still before.
@@ -108,11 +109,6 @@ pub fn balance(probabilities: &mut Array2<f32>) {
             row /= sum;
         }
     }
-}
-
-/// The best class of each row.
-pub fn named(probabilities: ArrayView2<f32>) -> Vec<usize> {
-    probabilities.outer_iter().map(best).collect()
 }
 
 #[cfg(test)]

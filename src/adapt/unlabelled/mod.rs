@@ -118,6 +118,8 @@ pub fn adapt(
         Measures::of(features, &split.holdout, scorer, scale, first)
     };
     let before = measures(&scorer, &rounds[0]);
+    let judges = rounds[0].shots(features, &split.holdout);
+    let every: Vec<usize> = (0..judges.labels.len()).collect();
 
     let mut best: Option<Outcome<Consistency>> = None;
     for _ in 0..options.rounds.max(1) {
@@ -134,8 +136,6 @@ pub fn adapt(
         let strengths: Strengths = [newest.shown.strength(), 0.0];
         let beside = prototypes(&gaussians, strengths, scale);
         let mut judged = Scores::none(task.labels.len(), features.dim().1);
-        let judges = rounds[0].shots(features, &split.holdout);
-        let every: Vec<usize> = (0..judges.labels.len()).collect();
         judged.add(task, (&judges, &every), &delta, &gaussians)?;
         let scorer = InUse {
             delta: Some(&delta),

@@ -3,11 +3,12 @@
 
 use super::mixture::{self, Shown};
 use crate::adapt::AdaptError;
+use crate::adapt::cross_fit::named;
 use crate::adapt::features::FeatureSet;
 use crate::classifier::{Scorer, softmax_rows};
 use ndarray::{Array2, ArrayView3, Axis};
 
-/// The least coherence of classes that are all taken to be shown. It was 0.72 and more where they were, and 0.61 and less
+/// The least coherence of classes that are all taken to be shown. It was 0.70 and more where they were, and 0.61 and less
 /// where half of them never came or zero-shot guessed (docs/results/unlabelled.md).
 const COHERENT: f32 = 0.67;
 
@@ -40,7 +41,7 @@ impl PseudoLabels {
         let vote = vote(features, scorer, scale);
         let plain = features.index_axis(Axis(1), 0);
         let alike = mixture::fitted(plain, vote.view(), Shown::Alike)?;
-        let labels = mixture::named(alike.view());
+        let labels = named(alike.view());
         let coherence = mixture::coherence(plain, &labels, vote.ncols())?;
         let (probabilities, shown) = if coherence >= COHERENT {
             (alike, Shown::Alike)
@@ -59,12 +60,12 @@ impl PseudoLabels {
     pub fn voted(features: ArrayView3<f32>, scorer: &Scorer, scale: f32) -> Vec<usize> {
         let mut vote = vote(features, scorer, scale);
         mixture::balance(&mut vote);
-        mixture::named(vote.view())
+        named(vote.view())
     }
 
     /// The class of each picture.
     pub fn labels(&self) -> Vec<usize> {
-        mixture::named(self.probabilities.view())
+        named(self.probabilities.view())
     }
 
     /// Of the pictures at `rows`, the `shots` most confident of each class, or as many as there are.
