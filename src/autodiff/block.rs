@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, Axis, CowArray, Ix2, s};
 
 use crate::ops::attention::{Attention, Probabilities};
 use crate::ops::layer_norm::Normalised;
-use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout, Scalar};
+use crate::ops::{Activation, LayerNorm, Linear, Matrix, Real, RowLayout, Scalar, activation};
 
 /// A linear layer as files hold it.
 #[derive(Clone, Debug)]
@@ -144,7 +144,7 @@ impl<T: Scalar> Block<T> {
     ) -> Array2<T> {
         let kept = pass.kept;
         let mut d_hidden = self.down.backward(d.view());
-        d_hidden *= &tape.derivatives;
+        activation::backward(&tape.derivatives, &mut d_hidden);
         let d_normal = self.up.backward(d_hidden.view());
         self.norm2
             .backward_onto(&tape.norm2, 0..kept.len(), d_normal.view(), &mut d);

@@ -5,7 +5,7 @@ use ndarray::{Array2, s};
 
 use super::block::{LinearWeights, NormWeights, linear, norm};
 use crate::ops::layer_norm::Normalised;
-use crate::ops::{Activation, LayerNorm, Linear, RowLayout, Scalar};
+use crate::ops::{Activation, LayerNorm, Linear, RowLayout, Scalar, activation};
 
 /// Which rows of a sequence its feature is made of, after the final norm.
 #[derive(Clone, Debug, Default)]
@@ -173,7 +173,7 @@ impl<T: Scalar> PoolingHead<T> {
     fn backward(&self, tape: &HeadTape<T>, mut d: Array2<T>, layout: &RowLayout) -> Array2<T> {
         let heads = self.scores.nrows();
         let mut d_hidden = self.down.backward(d.view());
-        d_hidden *= &tape.derivatives;
+        activation::backward(&tape.derivatives, &mut d_hidden);
         let d_normal = self.up.backward(d_hidden.view());
         let sequences = 0..d.nrows();
         self.norm

@@ -52,6 +52,26 @@ impl Activation {
     }
 }
 
+/// Turns `d`, the gradient of what [`Activation::forward`] left, into that of what it was given; `derivatives` are what it
+/// returned, of the same shape.
+pub fn backward<T: Real>(derivatives: &Array2<T>, d: &mut Array2<T>) {
+    assert_eq!(derivatives.dim(), d.dim(), "a gradient of another shape");
+    match (derivatives.as_slice(), d.as_slice_mut()) {
+        (Some(derivatives), Some(d)) => multiply(derivatives, d),
+        _ => *d *= derivatives,
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma"
+))]
+fn multiply<T: Real>(derivatives: &[T], d: &mut [T]) {
+    for (d, &derivative) in d.iter_mut().zip(derivatives) {
+        *d *= derivative;
+    }
+}
+
 /// Replaces every number by its activation and writes the derivatives.
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
@@ -76,19 +96,19 @@ fn each<T: Real>(x: &mut [T], derivatives: &mut [MaybeUninit<T>], function: impl
     }
 }
 
-/// The logistic function and its derivative, neither of which loses digits where it is near zero.
+/// The logistic function of `scale * x` and its derivative there, neither of which loses digits where it is near zero.
 #[inline(always)]
-fn sigmoid<T: Real>(x: T) -> (T, T) {
-    let e = (-x).exponential();
+fn sigmoid<T: Real>(scale: f64, x: T) -> (T, T) {
+    let e = (T::of(-scale * std::f64::consts::LOG2_E) * x).power_of_two();
     let gate = T::one() / (T::one() + e);
     (gate, e * gate * gate)
 }
 
 #[inline(always)]
 fn quick_gelu<T: Real>(x: T) -> (T, T) {
-    let scale = T::of(1.702);
-    let (gate, derivative) = sigmoid(scale * x);
-    (x * gate, gate + scale * x * derivative)
+    const SCALE: f64 = 1.702;
+    let (gate, derivative) = sigmoid(SCALE, x);
+    (x * gate, gate + T::of(SCALE) * x * derivative)
 }
 
 #[inline(always)]
@@ -101,9 +121,10 @@ fn gelu<T: Real>(x: T) -> (T, T) {
 #[inline(always)]
 fn gelu_tanh<T: Real>(x: T) -> (T, T) {
     // (1 + tanh z) / 2 = sigmoid(2 z)
-    let (scale, cubic) = (T::of(2.0 * 0.797_884_560_802_865_4), T::of(0.044_715));
-    let (gate, derivative) = sigmoid(scale * (x + cubic * x * x * x));
-    let inner = scale * (T::one() + T::of(3.0) * cubic * x * x);
+    const SCALE: f64 = 2.0 * 0.797_884_560_802_865_4;
+    let cubic = T::of(0.044_715);
+    let (gate, derivative) = sigmoid(SCALE, x + cubic * x * x * x);
+    let inner = T::of(SCALE) * (T::one() + T::of(3.0) * cubic * x * x);
     (x * gate, gate + x * derivative * inner)
 }
 

@@ -11,7 +11,7 @@ use super::{Real, RowLayout};
 
 /// Numbers of a head whose sums stay in registers.
 const BLOCK: usize = 32;
-/// Scores whose exponentials are computed at once.
+/// Scores whose powers are computed at once.
 const LANES: usize = 16;
 
 /// Which rows are queries, and how the width is divided.
@@ -117,9 +117,9 @@ fn visible(layout: &RowLayout, row: usize) -> Visible {
 
 /// The width of one head, and what its scores are multiplied by.
 #[inline(always)]
-fn head<T: Real>(attention: &Attention, width: usize) -> (usize, T) {
+fn head(attention: &Attention, width: usize) -> (usize, f64) {
     let head = width / attention.heads;
-    (head, T::one() / T::of(head as f64).sqrt())
+    (head, 1.0 / (head as f64).sqrt())
 }
 
 #[multiversion(targets(
@@ -133,8 +133,10 @@ fn attend<T: Real>(
     output: &mut [T],
     mut probabilities: &mut [T],
 ) {
-    let (head, scale) = head::<T>(attention, width);
+    let (head, scale) = head(attention, width);
+    let scale = T::of(scale * std::f64::consts::LOG2_E);
     let matrices = [before, key_value];
+    let mut scores = Vec::new();
     for (index, &row) in attention.queries.iter().enumerate() {
         let visible = visible(attention.layout, row);
         for at in (0..width).step_by(head) {
@@ -142,9 +144,11 @@ fn attend<T: Real>(
             let y = &mut output[index * width + at..][..head];
             let (own, rest) = probabilities.split_at_mut(attention.seen(row));
             probabilities = rest;
-            dots(own, q, &visible, matrices, [width, at]);
-            own.iter_mut().for_each(|score| *score = scale * *score);
-            softmax(own);
+            // Whole lanes, however few scores there are: what is not there is no score.
+            scores.clear();
+            scores.resize(own.len().next_multiple_of(LANES), T::neg_infinity());
+            dots(&mut scores[..own.len()], q, &visible, matrices, [width, at]);
+            softmax(&mut scores, scale, own);
             let (blocks, rest) = y.as_chunks_mut::<BLOCK>();
             let whole = blocks.len() * BLOCK;
             for (block, y) in blocks.iter_mut().enumerate() {
@@ -171,7 +175,8 @@ fn attend_backward<T: Real>(
     mut probabilities: &[T],
     [d_query, d_before, d_key_value]: [&mut [T]; 3],
 ) {
-    let (head, scale) = head::<T>(attention, width);
+    let (head, scale) = head(attention, width);
+    let scale = T::of(scale);
     let (matrices, mut d) = ([before, key_value], [d_before, d_key_value]);
     let mut d_scores = Vec::new();
     for (index, &row) in attention.queries.iter().enumerate() {
@@ -286,21 +291,27 @@ fn flat<'a, T>(matrix: &'a ndarray::CowArray<T, ndarray::Ix2>) -> &'a [T] {
         .expect("the standard layout is contiguous")
 }
 
-/// Turns scores into probabilities.
+/// Writes the probabilities that powers of two make of `scores`, each times `scale`; there are whole lanes of scores.
 #[inline(always)]
-fn softmax<T: Real>(scores: &mut [T]) {
-    let highest = scores.iter().fold(T::neg_infinity(), |a, &b| a.max(b));
-    // Whole lanes, however few scores there are.
-    for scores in scores.chunks_mut(LANES) {
-        let mut lanes = [T::zero(); LANES];
-        lanes[..scores.len()].copy_from_slice(scores);
-        for lane in &mut lanes {
-            *lane = (*lane - highest).exponential();
-        }
-        scores.copy_from_slice(&lanes[..scores.len()]);
+fn softmax<T: Real>(scores: &mut [T], scale: T, probabilities: &mut [T]) {
+    let (lanes, _) = scores.as_chunks_mut::<LANES>();
+    for lanes in &mut *lanes {
+        lanes.iter_mut().for_each(|score| *score *= scale);
     }
-    let total = scores.iter().fold(T::zero(), |sum, &score| sum + score);
-    scores.iter_mut().for_each(|score| *score /= total);
+    let higher = |a: T, &b: &T| if b > a { b } else { a };
+    let highest = lanes.as_flattened()[..probabilities.len()]
+        .iter()
+        .fold(T::neg_infinity(), higher);
+    for lanes in &mut *lanes {
+        for score in lanes {
+            *score = (*score - highest).power_of_two();
+        }
+    }
+    let powers = &lanes.as_flattened()[..probabilities.len()];
+    let inverse = T::one() / powers.iter().fold(T::zero(), |sum, &power| sum + power);
+    for (probability, &power) in probabilities.iter_mut().zip(powers) {
+        *probability = power * inverse;
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Scores whose powers are computed at once.
+const LANES: usize = 16;
 /// What rows are filled up to with zeros: a multiple of all vectors that they are read in.
 const PADDING: usize = 64;
 
@@ -146,27 +148,27 @@ fn attend(head: &Head, output: TileRows) {
 }
 
 #[inline(always)]
-fn attend_with<const QUERIES: usize, const LANES: usize>(head: &Head, mut output: TileRows) {
+fn attend_with<const QUERIES: usize, const WIDE: usize>(head: &Head, mut output: TileRows) {
     let padded = head.rows.next_multiple_of(PADDING);
     let mut probabilities = vec![0.0; QUERIES * padded];
     let mut sums = vec![0.0; QUERIES * head.width.next_multiple_of(PADDING)];
     let rows = output.rows.clone();
     for first in rows.clone().step_by(QUERIES) {
         if first + QUERIES <= rows.end {
-            attend_block::<QUERIES, LANES>(head, first, &mut probabilities, &mut sums, &mut output);
+            attend_block::<QUERIES, WIDE>(head, first, &mut probabilities, &mut sums, &mut output);
             continue;
         }
         let probabilities = &mut probabilities[..padded];
         let sums = &mut sums[..head.width.next_multiple_of(PADDING)];
         for row in first..rows.end {
-            attend_block::<1, LANES>(head, row, probabilities, sums, &mut output);
+            attend_block::<1, WIDE>(head, row, probabilities, sums, &mut output);
         }
     }
 }
 
 /// The `QUERIES` queries from `first` on.
 #[inline(always)]
-fn attend_block<const QUERIES: usize, const LANES: usize>(
+fn attend_block<const QUERIES: usize, const WIDE: usize>(
     head: &Head,
     first: usize,
     probabilities: &mut [f32],
@@ -174,15 +176,20 @@ fn attend_block<const QUERIES: usize, const LANES: usize>(
     output: &mut TileRows,
 ) {
     let queries = std::array::from_fn(|query| head.query.row(first + query, 0, head.width));
-    weighted_sums::<QUERIES, LANES>(queries, &head.keys, probabilities);
+    weighted_sums::<QUERIES, WIDE>(queries, &head.keys, probabilities);
     let padded = probabilities.len() / QUERIES;
     let mut inverses = [0.0; QUERIES];
     let rows = probabilities.chunks_exact_mut(padded);
     for (probabilities, inverse) in rows.zip(&mut inverses) {
-        *inverse = 1.0 / exponentials(probabilities, head.rows, head.scale);
+        *inverse = 1.0
+            / powers(
+                probabilities,
+                head.rows,
+                head.scale * std::f32::consts::LOG2_E,
+            );
     }
     let weights = std::array::from_fn(|query| &probabilities[query * padded..][..head.rows]);
-    weighted_sums::<QUERIES, LANES>(weights, &head.values, sums);
+    weighted_sums::<QUERIES, WIDE>(weights, &head.values, sums);
     let stride = sums.len() / QUERIES;
     let rows = sums.chunks_exact(stride).zip(inverses);
     for (row, (sums, inverse)) in (first..).zip(rows) {
@@ -192,39 +199,35 @@ fn attend_block<const QUERIES: usize, const LANES: usize>(
     }
 }
 
-/// Replaces the first `rows` scores by e to the power of how much each times `scale` is below the highest, and returns the
-/// sum of these. What is beyond them, to whole vectors, is replaced by anything.
+/// Replaces the first `rows` scores by 2 to the power of how much each times `scale` is below the highest, and returns the
+/// sum of these. What is beyond them, to whole lanes, is replaced by next to nothing.
 #[inline(always)]
-fn exponentials(scores: &mut [f32], rows: usize, scale: f32) -> f32 {
+fn powers(scores: &mut [f32], rows: usize, scale: f32) -> f32 {
     scores.iter_mut().for_each(|score| *score *= scale);
-    let highest = highest(&scores[..rows]);
-    scores
-        .iter_mut()
-        .for_each(|score| *score = (*score - highest).exponential());
-    super::real::sum(&scores[..rows])
-}
-
-/// The highest number; what is not a number is passed over.
-#[inline(always)]
-fn highest(numbers: &[f32]) -> f32 {
+    scores[rows..].fill(f32::NEG_INFINITY);
+    let (chunks, _) = scores.as_chunks_mut::<LANES>();
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    // What is not a number is passed over.
     let higher = |a: f32, b: f32| if b > a { b } else { a };
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let (chunks, tail) = numbers.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, &number) in lanes.iter_mut().zip(chunk) {
-            *lane = higher(*lane, number);
+    for chunk in &*chunks {
+        for (highest, &score) in highest.iter_mut().zip(chunk) {
+            *highest = higher(*highest, score);
         }
     }
-    lanes
-        .iter()
-        .chain(tail)
-        .copied()
-        .fold(f32::NEG_INFINITY, higher)
+    let highest = highest.into_iter().fold(f32::NEG_INFINITY, higher);
+    let mut total = [0.0; LANES];
+    for chunk in chunks {
+        for (total, score) in total.iter_mut().zip(chunk) {
+            *score = (*score - highest).power_of_two();
+            *total += *score;
+        }
+    }
+    total.iter().sum()
 }
 
 /// For each of several rows of weights, the sum of the rows of `matrix`, each times its weight.
 #[inline(always)]
-fn weighted_sums<const ROWS: usize, const LANES: usize>(
+fn weighted_sums<const ROWS: usize, const WIDE: usize>(
     weights: [&[f32]; ROWS],
     matrix: &[f32],
     sums: &mut [f32],
@@ -232,10 +235,10 @@ fn weighted_sums<const ROWS: usize, const LANES: usize>(
     let stride = sums.len() / ROWS;
     let count = weights[0].len();
     let weights = weights.map(|weights| &weights[..count]);
-    for at in (0..stride).step_by(LANES) {
-        let mut lanes = [[0.0; LANES]; ROWS];
+    for at in (0..stride).step_by(WIDE) {
+        let mut lanes = [[0.0; WIDE]; ROWS];
         for index in 0..count {
-            let numbers: &[f32] = &matrix[index * stride + at..][..LANES];
+            let numbers: &[f32] = &matrix[index * stride + at..][..WIDE];
             for (lanes, weights) in lanes.iter_mut().zip(&weights) {
                 let weight = weights[index];
                 for (lane, number) in lanes.iter_mut().zip(numbers) {
@@ -244,7 +247,7 @@ fn weighted_sums<const ROWS: usize, const LANES: usize>(
             }
         }
         for (sums, lanes) in sums.chunks_exact_mut(stride).zip(&lanes) {
-            sums[at..][..LANES].copy_from_slice(lanes);
+            sums[at..][..WIDE].copy_from_slice(lanes);
         }
     }
 }

@@ -12,6 +12,10 @@ pub trait Real: NdFloat {
     /// below 2e-7) of plain arithmetic, so that it vectorises and yields the same bits on every machine.
     fn exponential(self) -> Self;
 
+    /// 2 to the power of `self`: a third less arithmetic where what is raised can be had in these units. In f32 within 3e-7 of
+    /// the true one, exactly 1 at 0, and otherwise as [`Real::exponential`].
+    fn power_of_two(self) -> Self;
+
     /// The error function. In f32 within 3e-7 of the truth (Abramowitz and Stegun, 7.1.26).
     fn erf(self) -> Self;
 }
@@ -23,6 +27,10 @@ impl Real for f64 {
 
     fn exponential(self) -> f64 {
         self.clamp(-700.0, 700.0).exp()
+    }
+
+    fn power_of_two(self) -> f64 {
+        self.clamp(-1000.0, 1000.0).exp2()
     }
 
     fn erf(self) -> f64 {
@@ -37,9 +45,7 @@ impl Real for f32 {
 
     #[inline(always)]
     fn exponential(self) -> f32 {
-        // Cephes' expf: 2^n * e^r with |r| <= ln(2) / 2. Adding 1.5 * 2^23 rounds to the nearest integer and
-        // leaves it in the low bits.
-        const ROUND: f32 = 12_582_912.0;
+        // Cephes' expf: 2^n * e^r with |r| <= ln(2) / 2.
         let x = self.clamp(-87.0, 88.0);
         let shifted = x * std::f32::consts::LOG2_E + ROUND;
         let n = shifted - ROUND;
@@ -54,12 +60,20 @@ impl Real for f32 {
         ] {
             p = p * r + coefficient;
         }
-        let power = (shifted
-            .to_bits()
-            .wrapping_sub(ROUND.to_bits())
-            .wrapping_add(127))
-            << 23;
-        (p * r * r + r + 1.0) * f32::from_bits(power)
+        (p * r * r + r + 1.0) * whole_power(shifted)
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> f32 {
+        // 2^n * 2^r with |r| <= 1/2; the polynomial's largest relative error is the least that one of its degree can have.
+        let x = self.clamp(-125.0, 126.0);
+        let shifted = x + ROUND;
+        let r = x - (shifted - ROUND);
+        let mut p = 1.327_647_2e-3;
+        for coefficient in [9.675_541e-3, 5.550_713e-2, 0.240_221_2, 0.693_146_94, 1.0] {
+            p = p * r + coefficient;
+        }
+        p * whole_power(shifted)
     }
 
     #[inline(always)]
@@ -72,6 +86,19 @@ impl Real for f32 {
         }
         (1.0 - p * t * (-x * x).exponential()).copysign(self)
     }
+}
+
+/// Added to a number below 2^22 it rounds it to the nearest integer and leaves that in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// 2 to the power of the integer that was rounded to.
+#[inline(always)]
+fn whole_power(shifted: f32) -> f32 {
+    let exponent = shifted
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
+        .wrapping_add(127);
+    f32::from_bits(exponent << 23)
 }
 
 /// How many partial sums a dot product keeps: enough independent chains for the compiler to use vectors.
@@ -128,6 +155,20 @@ mod tests {
         }
         assert!((-1000f32).exponential() < 1e-37);
         assert!(1000f32.exponential() > 1e38);
+    }
+
+    #[test]
+    fn the_f32_power_of_two_is_within_3e7_of_the_true_one() {
+        for step in -12_500..=12_600 {
+            let x = step as f32 / 100.0;
+            let truth = f64::from(x).exp2();
+            let error = (f64::from(x.power_of_two()) / truth - 1.0).abs();
+            assert!(error < 3e-7, "2^{x}: {error}");
+        }
+        assert_eq!(0f32.power_of_two(), 1.0);
+        assert!(f32::NEG_INFINITY.power_of_two() < 1e-37);
+        assert!(1000f32.power_of_two() > 1e37);
+        assert!(f32::NAN.power_of_two().is_nan());
     }
 
     #[test]

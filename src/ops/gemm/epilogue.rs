@@ -152,8 +152,11 @@ fn tile<P: Product>(product: &P, sums: &[u32], epilogue: &Epilogue, mut tile: Ti
             }
         };
     }
-    // Nothing but bias and an activation.
+    // Nothing but an activation and, mostly, a bias.
     macro_rules! activated {
+        ($activation:ident) => {
+            rows!(|_row, x, y| each(y, x, |x| Activation::$activation.value(x)))
+        };
         ($activation:ident, $bias:ident) => {
             rows!(|_row, x, y| each(y, x.zip($bias), |(x, bias)| {
                 Activation::$activation.value(x + bias)
@@ -177,6 +180,9 @@ fn tile<P: Product>(product: &P, sums: &[u32], epilogue: &Epilogue, mut tile: Ti
         (Some(bias), Some(Activation::QuickGelu), None) => activated!(QuickGelu, bias),
         (Some(bias), Some(Activation::Gelu), None) => activated!(Gelu, bias),
         (Some(bias), Some(Activation::GeluTanh), None) => activated!(GeluTanh, bias),
+        (None, Some(Activation::QuickGelu), None) => activated!(QuickGelu),
+        (None, Some(Activation::Gelu), None) => activated!(Gelu),
+        (None, Some(Activation::GeluTanh), None) => activated!(GeluTanh),
         (bias, Some(activation), residual) => rows!(|row, x, y| {
             match bias {
                 None => each(y, x, |x| x),
