@@ -1,5 +1,5 @@
-//! What `adapt --unlabelled` brings: every condition, on a stream in which all labels occur alike and on one in which
-//! only half of them do. True labels are used for judging alone.
+//! What `adapt --unlabelled` brings under every condition, on streams in which labels occur alike, in part, in runs, one after
+//! the other, or with as many pictures of other things. True labels are used for judging alone.
 
 use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean};
 use anyhow::Result;
@@ -9,12 +9,82 @@ use edge_rlp::adapt::{AdaptError, Options};
 use edge_rlp::clip::Model;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
 use edge_rlp::prompt::Tuning;
+use edge_rlp::rng::Rng;
+use ndarray::{Axis, Slice};
 use std::ops::ControlFlow;
 
 /// Pictures of each label in the stream, of 40 that the command collects at most.
 const STREAM: usize = 24;
+/// Pictures that the command collects at most.
+const POOL: usize = 40 * CLASSES.len();
+/// Pictures of one label one after the other in a stream of runs.
+const RUN: usize = 50;
 const SHOTS: usize = 16;
 const ROUNDS: usize = 2;
+
+/// What a camera sees.
+struct Stream {
+    name: &'static str,
+    /// The first so many labels are in the list.
+    listed: usize,
+    /// Whether collecting ends as the command's does, once every label has enough pictures that seem to show it.
+    ends_early: bool,
+    /// The label of each picture, one after the other.
+    labels: fn(seed: u64) -> Vec<usize>,
+}
+
+const STREAMS: [Stream; 6] = [
+    Stream {
+        name: "all",
+        listed: CLASSES.len(),
+        ends_early: false,
+        labels: |_| in_turns(CLASSES.len()),
+    },
+    Stream {
+        name: "half",
+        listed: CLASSES.len(),
+        ends_early: false,
+        labels: |_| in_turns(CLASSES.len() / 2),
+    },
+    Stream {
+        name: "one",
+        listed: CLASSES.len(),
+        ends_early: true,
+        labels: |seed| vec![seed as usize % CLASSES.len(); POOL],
+    },
+    Stream {
+        name: "runs of 50",
+        listed: CLASSES.len(),
+        ends_early: true,
+        labels: |seed| {
+            let mut rng = Rng::with_stream(seed, RUN as u64);
+            let runs = (0..POOL.div_ceil(RUN)).map(|_| rng.below(CLASSES.len()));
+            let pictures = runs.flat_map(|label| std::iter::repeat_n(label, RUN));
+            pictures.take(POOL).collect()
+        },
+    },
+    Stream {
+        name: "class by class",
+        listed: CLASSES.len(),
+        ends_early: true,
+        labels: |_| {
+            let mut labels = in_turns(CLASSES.len());
+            labels.sort_unstable();
+            labels
+        },
+    },
+    Stream {
+        name: "half of it unlisted",
+        listed: CLASSES.len() / 2,
+        ends_early: false,
+        labels: |_| in_turns(CLASSES.len()),
+    },
+];
+
+/// So many labels, one after the other and again.
+fn in_turns(labels: usize) -> Vec<usize> {
+    (0..STREAM * labels).map(|turn| turn % labels).collect()
+}
 
 /// Accuracy under the template and under the prompt, and whether that was accepted.
 struct Reading {
@@ -34,49 +104,91 @@ impl Reading {
     }
 }
 
-/// Two rows a condition, one a stream, and the mean of each stream; accuracy is on test pictures of labels that occur.
+/// A row a condition and stream, and the mean of each stream; accuracy is on test pictures of labels that are listed and occur.
 /// `held_out` leaves out the conditions that the model was trained on.
 pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
     println!(
         "| condition | labels that occur | zero-shot | prompt | gain | accepted | gain in use | worst accepted gain |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    let classes = Classes::all(model)?;
-    let half = CLASSES.len() / 2;
-    let streams = [("all", CLASSES.len()), ("half", half)];
-    let mut all: [Vec<Reading>; 2] = Default::default();
+    let mut all: [Vec<Reading>; STREAMS.len()] = Default::default();
     for (condition, described) in CONDITIONS.iter().enumerate() {
         if held_out && !described.held_out {
             continue;
         }
-        let mut here: [Vec<Reading>; 2] = Default::default();
+        let mut here: [Vec<Reading>; STREAMS.len()] = Default::default();
         for &seed in seeds {
-            let drawn = |purpose, a_class: usize| -> Vec<SceneSpec> {
-                let turns = 0..(a_class * CLASSES.len()) as u64;
-                turns
-                    .map(|turn| demo::scene(purpose, condition, seed, turn))
-                    .collect()
-            };
-            let stream = features(model, &drawn(Purpose::Live, STREAM), VIEWS, seed)?;
-            let test = features(model, &drawn(Purpose::Test, TEST), 1, seed)?;
-            for (found, (name, occurring)) in here.iter_mut().zip(streams) {
-                let keep = |class: usize| (class < occurring).then_some(class);
-                let (stream, test) = (stream.filter_classes(keep), test.filter_classes(keep));
-                let reading = learn(&classes, &stream, &test, seed, &|note| {
-                    eprintln!("{} {seed} {name}: {note}", described.name);
+            let test: Vec<usize> = (0..TEST * CLASSES.len())
+                .map(|turn| turn % CLASSES.len())
+                .collect();
+            let test = drawn(model, Purpose::Test, condition, seed, &test)?;
+            for (found, stream) in here.iter_mut().zip(&STREAMS) {
+                let pictures = drawn(
+                    model,
+                    Purpose::Live,
+                    condition,
+                    seed,
+                    &(stream.labels)(seed),
+                )?;
+                let classes = Classes::new(model, 0..stream.listed)?;
+                let occurs =
+                    |class: usize| class < stream.listed && pictures.labels.contains(&class);
+                let test = test.filter_classes(|class| occurs(class).then_some(class));
+                let pictures = match stream.ends_early {
+                    true => collected(&classes, &pictures)?,
+                    false => pictures,
+                };
+                let reading = learn(&classes, &pictures, &test, seed, &|note| {
+                    eprintln!("{} {seed} {}: {note}", described.name, stream.name);
                 })?;
                 found.push(reading);
             }
         }
-        for ((all, here), (name, _)) in all.iter_mut().zip(here).zip(streams) {
-            row(described.name, name, &here);
+        for ((all, here), stream) in all.iter_mut().zip(here).zip(&STREAMS) {
+            row(described.name, stream.name, &here);
             all.extend(here);
         }
     }
-    for (all, (name, _)) in all.iter().zip(streams) {
-        row("mean", name, all);
+    for (all, stream) in all.iter().zip(&STREAMS) {
+        row("mean", stream.name, all);
     }
     Ok(())
+}
+
+/// The features of pictures of these labels, no two of them the same scene.
+fn drawn(
+    model: &Model,
+    purpose: Purpose,
+    condition: usize,
+    seed: u64,
+    labels: &[usize],
+) -> Result<FeatureSet> {
+    let mut shown = [0; CLASSES.len()];
+    let scenes: Vec<SceneSpec> = labels
+        .iter()
+        .map(|&label| {
+            shown[label] += 1;
+            let turn = (shown[label] - 1) * CLASSES.len() + label;
+            demo::scene(purpose, condition, seed, turn as u64)
+        })
+        .collect();
+    let views = if purpose == Purpose::Test { 1 } else { VIEWS };
+    features(model, &scenes, views, seed)
+}
+
+/// The pictures up to the one with which every label has enough that seem to show it.
+fn collected(classes: &Classes, stream: &FeatureSet) -> Result<FeatureSet> {
+    let scorer = InUse::default().scorer(&classes.task())?;
+    let scale = classes.model.logit_scale;
+    let enough = |count: &usize| {
+        let features = stream.features.slice_axis(Axis(0), Slice::from(..*count));
+        unlabelled::scarcest(features, &scorer, scale, SHOTS).is_none()
+    };
+    let all = stream.labels.len();
+    let count = (SHOTS * classes.labels.len()..all)
+        .find(enough)
+        .unwrap_or(all);
+    Ok(stream.select(&(0..count).collect::<Vec<_>>()))
 }
 
 fn learn(

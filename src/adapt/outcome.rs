@@ -105,6 +105,7 @@ mod tests {
             stability: 0.5,
             margin: 0.5,
             spread: 0.5,
+            labels: 7.0,
         };
         let outcome = Outcome {
             delta: Delta::Full(Array2::zeros((layout.context.len(), model.text.width()))),
@@ -119,6 +120,7 @@ mod tests {
                 persistence: 1.0,
                 coherence: 1.0,
                 alike: true,
+                missing: Vec::new(),
                 calibration: None,
                 refusal: None,
             },

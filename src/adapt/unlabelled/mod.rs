@@ -127,7 +127,7 @@ pub fn adapt(
         let all = newest.shots(features, &seen(newest, &split.train));
         let rows = newest.most_confident(&split.train, options.shots);
         let shots = newest.shots(features, &rows);
-        check_shots(task, &all, newest.shown)?;
+        check_shots(task, &all, newest)?;
         let shots = shots.filter_classes(|class| all.labels.contains(&class).then_some(class));
         let begin = Begin::Anywhere(Vec::new());
         let (reached, _) = fit(task, &shots, &options.training, &begin, progress)?;
@@ -143,7 +143,7 @@ pub fn adapt(
         };
         let scorer = scorer.scorer(task)?;
         let after = measures(&scorer, &rounds[0]);
-        rounds.push(PseudoLabels::of(features, &scorer, scale)?);
+        rounds.push(rounds[0].again(features, &scorer, scale)?);
         let better = |best: &Outcome<Consistency>| after.agreement > best.evidence.after.agreement;
         if best.as_ref().is_none_or(better) {
             let outcome = Outcome {
@@ -175,14 +175,16 @@ fn seen(labels: &PseudoLabels, rows: &[usize]) -> Vec<usize> {
     rows.iter().copied().filter(enough).collect()
 }
 
-/// Checks that there are pictures of every class, or of two at least where labels are not taken to be shown alike.
-fn check_shots(task: &Task, shots: &FeatureSet, shown: Shown) -> Result<(), AdaptError> {
-    let scarce: Vec<usize> = (0..task.labels.len())
+/// Checks that there are pictures of every class that may be shown, or of two at least where these are not taken to be shown
+/// alike.
+fn check_shots(task: &Task, shots: &FeatureSet, of: &PseudoLabels) -> Result<(), AdaptError> {
+    let among = of.among.iter().copied();
+    let scarce: Vec<usize> = among
         .filter(|&class| count(&shots.labels, class) < MIN_SHOTS)
         .collect();
-    let may_lack = match shown {
+    let may_lack = match of.shown {
         Shown::Alike => 0,
-        Shown::AsItComes => task.labels.len().saturating_sub(2),
+        Shown::AsItComes => of.among.len().saturating_sub(2),
     };
     match scarce.first() {
         Some(&class) if scarce.len() > may_lack => Err(AdaptError::TooFewSure {
@@ -191,6 +193,16 @@ fn check_shots(task: &Task, shots: &FeatureSet, shown: Shown) -> Result<(), Adap
         }),
         _ => Ok(()),
     }
+}
+
+/// Of how often each of so many classes is named; 0 where all are of one class.
+fn entropy(labels: &[usize], classes: usize) -> f32 {
+    let total = labels.len().max(1) as f32;
+    (0..classes)
+        .map(|class| count(labels, class) as f32 / total)
+        .filter(|&share| share > 0.0)
+        .map(|share| -share * share.ln())
+        .sum()
 }
 
 fn count(labels: &[usize], class: usize) -> usize {

@@ -34,6 +34,7 @@ impl Learner<'_> {
             "persistence": evidence.map(|evidence| evidence.persistence),
             "coherence": evidence.map(|evidence| evidence.coherence),
             "alike": evidence.map(|evidence| evidence.alike),
+            "missing": evidence.map(|evidence| self.names(&evidence.missing)),
             "accepted": refusal.is_none() && outcome.is_some(),
             "kept": saved.is_some(),
             "refusal": refusal,
@@ -43,6 +44,15 @@ impl Learner<'_> {
             },
         }))?;
         Ok(())
+    }
+
+    /// The labels of these classes.
+    fn names(&self, classes: &[usize]) -> Vec<&str> {
+        let labels = &self.adaptation.labels;
+        classes
+            .iter()
+            .map(|&class| labels[class].name.as_str())
+            .collect()
     }
 
     /// The lines for people.
@@ -59,10 +69,16 @@ impl Learner<'_> {
                 100.0 * outcome.evidence.before.agreement,
                 100.0 * outcome.evidence.after.agreement
             ));
+            let missing = self.names(&outcome.evidence.missing);
             if !outcome.evidence.alike {
                 output.line(
                     "the labels do not seem to be shown equally often: those that were not seen are left to their words",
                 );
+            } else if !missing.is_empty() {
+                output.line(format!(
+                    "never shown, as it seems, and left to their words: {}",
+                    missing.join(", ")
+                ));
             }
             output.line(format!(
                 "kept as prompt {:?}, generation {}: {} bytes, {}",
