@@ -76,7 +76,7 @@ impl Learner<'_> {
                 );
             } else if !missing.is_empty() {
                 output.line(format!(
-                    "never shown, as it seems, and left to their words: {}",
+                    "hardly shown, as it seems, and left to their words: {}",
                     missing.join(", ")
                 ));
             }
