@@ -35,7 +35,7 @@ const MOST_RENAMED: f32 = 2.6;
 /// zero-shot is right in 99 %, but for noise, and mostly 0.93 and less where there is something to gain (docs/unlabelled.md).
 const STEADY: f32 = 0.95;
 
-/// What is known of a prompt without labels, on pictures it was not trained on. All from 0 to 1.
+/// What is known of a prompt without labels, on pictures it was not trained on. All but the last from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Measures {

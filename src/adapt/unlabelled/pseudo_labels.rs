@@ -14,9 +14,12 @@ const COHERENT: f32 = 0.67;
 /// The least share of the pictures that must be named as the views vote. Many pictures of one class fall into parts that hang
 /// together as well as classes do, and are then named by what they never show: prompts from such streams lost up to 44 points.
 const AS_VOTED: f32 = 0.5;
-/// The same two where only some are taken to be shown.
+/// The least coherence where only some classes are taken to be shown.
 const COHERENT_PART: f32 = 0.72;
+/// The least share of the pictures that must be named as the views vote, there.
 const AS_VOTED_PART: f32 = 0.6;
+/// How many parts of the classes are tried at most: of hundreds, several are left out at once.
+const PARTS: usize = 12;
 /// The least share of the vote that the classes must have that are taken to be shown.
 const LEAST_SHARE: f32 = 0.7;
 /// The most that the vote may spread over the classes, as a share of the largest possible entropy, where some are taken never to be
@@ -72,8 +75,9 @@ impl PseudoLabels {
         among.sort_by(|&a, &b| share[b].total_cmp(&share[a]));
         let most = MOST_SPREAD * (among.len() as f32).ln();
         let lacks_some = super::entropy(&voted, among.len()) < most;
-        while lacks_some && among.len() > 2 {
-            among.pop();
+        let at_once = among.len().div_ceil(PARTS);
+        while lacks_some && among.len() > 1 + at_once {
+            among.truncate(among.len() - at_once);
             let voted_for = among.iter().map(|&class| vote.column(class).sum());
             if voted_for.sum::<f32>() < LEAST_SHARE * voted.len() as f32 {
                 break;
