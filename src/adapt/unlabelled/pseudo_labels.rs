@@ -18,8 +18,8 @@ const AS_VOTED: f32 = 0.5;
 const COHERENT_PART: f32 = 0.72;
 /// The least share of the pictures that must be named as the views vote, there.
 const AS_VOTED_PART: f32 = 0.6;
-/// How many parts of the classes are tried at most: of hundreds, several are left out at once.
-const PARTS: usize = 12;
+/// How often classes are left out at most: of hundreds, several at once.
+const MOST_TRIES: usize = 12;
 /// The least share of the vote that the classes must have that are taken to be shown.
 const LEAST_SHARE: f32 = 0.7;
 /// The most that the vote may spread over the classes, as a share of the largest possible entropy, where some are taken never to be
@@ -59,15 +59,15 @@ impl PseudoLabels {
         let plain = features.index_axis(Axis(1), 0);
         let voted = named(vote.view());
         let every: Vec<usize> = (0..vote.ncols()).collect();
-        let mut alike = alike(plain, vote.view(), every.clone())?;
-        let coherence = alike.coherence;
+        let all = alike(plain, vote.view(), every.clone())?;
+        let coherence = all.coherence;
         let as_voted = |of: &PseudoLabels| {
             let same = of.labels().into_iter().zip(&voted);
             let same = same.filter(|(a, b)| a == *b);
             same.count() as f32 / voted.len().max(1) as f32
         };
-        if coherence >= COHERENT && as_voted(&alike) >= AS_VOTED {
-            return Ok(alike);
+        if coherence >= COHERENT && as_voted(&all) >= AS_VOTED {
+            return Ok(all);
         }
         let free = mixture::fitted(plain, vote.view(), Shown::AsItComes)?;
         let share = free.sum_axis(Axis(0));
@@ -75,7 +75,7 @@ impl PseudoLabels {
         among.sort_by(|&a, &b| share[b].total_cmp(&share[a]));
         let most = MOST_SPREAD * (among.len() as f32).ln();
         let lacks_some = super::entropy(&voted, among.len()) < most;
-        let at_once = among.len().div_ceil(PARTS);
+        let at_once = among.len().div_ceil(MOST_TRIES);
         while lacks_some && among.len() > 1 + at_once {
             among.truncate(among.len() - at_once);
             let voted_for = among.iter().map(|&class| vote.column(class).sum());
@@ -84,9 +84,9 @@ impl PseudoLabels {
             }
             let mut among = among.clone();
             among.sort_unstable();
-            alike = self::alike(plain, vote.view(), among)?;
-            if alike.coherence >= COHERENT_PART && as_voted(&alike) >= AS_VOTED_PART {
-                return Ok(PseudoLabels { coherence, ..alike });
+            let part = alike(plain, vote.view(), among)?;
+            if part.coherence >= COHERENT_PART && as_voted(&part) >= AS_VOTED_PART {
+                return Ok(PseudoLabels { coherence, ..part });
             }
         }
         Ok(PseudoLabels {
