@@ -31,7 +31,7 @@ mod unlabelled;
 use anyhow::{Context as _, Result, bail};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::adapt::loss::{accuracy, share_right};
-use edge_rlp::adapt::unlabelled::InUse;
+use edge_rlp::adapt::unlabelled::{InUse, Mounted};
 use edge_rlp::adapt::{Comparison, Options, Outcome, Task, adapt};
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::Probe;
@@ -40,7 +40,7 @@ use edge_rlp::frames::{MAX_PIXELS, labelled_folder};
 use edge_rlp::image::RgbImage;
 use edge_rlp::prompt::{Delta, Label, Template, TokenLayout, Tuning};
 use edge_rlp::rng::Rng;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
@@ -125,6 +125,22 @@ fn features(model: &Model, scenes: &[SceneSpec], views: usize, seed: u64) -> Res
         },
     };
     Ok(extract(model, pictures, extraction, Monitor::none())?)
+}
+
+/// What the model says of `scenes` put right, `[pictures, classes]`, where it is far surer of them then; `seen` are their features
+/// as they are.
+fn put_right(
+    classes: &Classes,
+    scenes: &[SceneSpec],
+    seen: &FeatureSet,
+    in_use: InUse,
+) -> Result<Option<Array2<f32>>> {
+    let mut mounted = Mounted::new(classes.task(), in_use)?;
+    let features = seen.features.index_axis(Axis(1), 0);
+    for (scene, feature) in scenes.iter().zip(features.outer_iter()) {
+        mounted.add(&demo::draw(scene, demo::SIZE), feature)?;
+    }
+    Ok(mounted.surest().map(|(_, vote)| vote))
 }
 
 /// Labels of the demo in the default template, as a model reads them.

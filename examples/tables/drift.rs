@@ -1,11 +1,11 @@
 //! What `adapt --unlabelled --watch` goes by and what it brings: how far pictures are from those that a prompt was trained
 //! on, with and without a change of condition, and how right the prompt is before and after it follows a change.
 
-use super::{Classes, TEST, VIEWS, cell, demo, features, mean};
+use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean, put_right};
 use anyhow::Result;
 use edge_rlp::adapt::drift::{DRIFTED, Drift, WINDOW, statistics};
 use edge_rlp::adapt::features::FeatureSet;
-use edge_rlp::adapt::unlabelled::{self, Consistency, InUse, SelfTraining};
+use edge_rlp::adapt::unlabelled::{self, Consistency, InUse, SelfTraining, Unlabelled};
 use edge_rlp::adapt::{AdaptError, Options, Outcome};
 use edge_rlp::clip::Model;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
@@ -32,11 +32,13 @@ fn drawn(
     a_class: usize,
     views: usize,
 ) -> Result<FeatureSet> {
+    features(model, &scenes(condition, seed, a_class), views, seed)
+}
+
+fn scenes(condition: usize, seed: u64, a_class: usize) -> Vec<SceneSpec> {
     let turns = 0..(a_class * CLASSES.len()) as u64;
-    let scenes: Vec<_> = turns
-        .map(|turn| demo::scene(Purpose::Live, condition, seed, turn))
-        .collect();
-    features(model, &scenes, views, seed)
+    let scene = |turn| demo::scene(Purpose::Live, condition, seed, turn);
+    turns.map(scene).collect()
 }
 
 /// The distance after each picture of `later` from those that were trained on.
@@ -112,18 +114,24 @@ fn in_use(learnt: Option<&Learnt>) -> InUse<'_> {
     }
 }
 
-/// A new prompt from `pool` with `current` in use; none where that stays.
+/// A new prompt from pictures of `condition` that follow from `pool`, with `current` in use; none where that stays.
 fn follow(
     classes: &Classes,
-    pool: &FeatureSet,
+    (condition, pool): (usize, u64),
     current: Option<&Learnt>,
     seed: u64,
 ) -> Result<Option<Learnt>> {
+    let scenes = scenes(condition, pool, POOL);
+    let pool = features(classes.model, &scenes, VIEWS, pool)?;
     let options = SelfTraining::new(Options::of(Tuning::Rlp).with_seed(seed), 16, 2);
     let mut go_on = |_: &_| ControlFlow::Continue(());
-    let features = pool.features.view();
     let current = in_use(current);
-    match unlabelled::adapt(&classes.task(), features, current, &options, &mut go_on) {
+    let put_right = put_right(classes, &scenes, &pool, current)?;
+    let pictures = Unlabelled {
+        features: pool.features.view(),
+        put_right: put_right.as_ref().map(|vote| vote.view()),
+    };
+    match unlabelled::adapt(&classes.task(), pictures, current, &options, &mut go_on) {
         Ok(outcome) => Ok(outcome.accepted().then_some(outcome)),
         Err(AdaptError::TooFewSure { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -145,14 +153,12 @@ fn following(model: &Model) -> Result<()> {
         for &to in conditions.iter().filter(|&&to| to != from) {
             let mut here = Vec::new();
             for seed in [0, 1] {
-                let pool = drawn(model, from, seed, POOL, VIEWS)?;
-                let first = follow(&classes, &pool, None, seed)?;
+                let first = follow(&classes, (from, seed), None, seed)?;
                 let test: Vec<_> = (0..(TEST * CLASSES.len()) as u64)
                     .map(|turn| demo::scene(Purpose::Test, to, seed, turn))
                     .collect();
                 let test = features(model, &test, 1, seed)?;
-                let pool = drawn(model, to, seed + 10, POOL, VIEWS)?;
-                let second = follow(&classes, &pool, first.as_ref(), seed)?;
+                let second = follow(&classes, (to, seed + 10), first.as_ref(), seed)?;
                 let (first, second) = (first.as_ref(), second.as_ref());
                 let reading = [
                     classes.accuracy(None, &test)?,

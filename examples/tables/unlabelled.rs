@@ -1,16 +1,17 @@
 //! What `adapt --unlabelled` brings under every condition, on streams in which labels occur alike, in part, in runs, one after
 //! the other, or with as many pictures of other things. True labels are used for judging alone.
 
-use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean};
+use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean, put_right};
 use anyhow::Result;
 use edge_rlp::adapt::features::FeatureSet;
-use edge_rlp::adapt::unlabelled::{self, InUse, SelfTraining};
+use edge_rlp::adapt::unlabelled::{self, InUse, SelfTraining, Unlabelled};
 use edge_rlp::adapt::{AdaptError, Options};
 use edge_rlp::clip::Model;
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
 use edge_rlp::prompt::Tuning;
 use edge_rlp::rng::Rng;
 use ndarray::{Axis, Slice};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// Pictures of each label in the stream, of 40 that the command collects at most.
@@ -121,15 +122,11 @@ pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
             let test: Vec<usize> = (0..TEST * CLASSES.len())
                 .map(|turn| turn % CLASSES.len())
                 .collect();
-            let test = drawn(model, Purpose::Test, condition, seed, &test)?;
+            let test = Drawn::new(model, Purpose::Test, condition, seed, &[test])?.all;
+            let labels: Vec<Vec<usize>> = STREAMS.iter().map(|of| (of.labels)(seed)).collect();
+            let live = Drawn::new(model, Purpose::Live, condition, seed, &labels)?;
             for (found, stream) in here.iter_mut().zip(&STREAMS) {
-                let pictures = drawn(
-                    model,
-                    Purpose::Live,
-                    condition,
-                    seed,
-                    &(stream.labels)(seed),
-                )?;
+                let (scenes, pictures) = live.stream(&(stream.labels)(seed));
                 let classes = Classes::new(model, 0..stream.listed)?;
                 let occurs =
                     |class: usize| class < stream.listed && pictures.labels.contains(&class);
@@ -138,7 +135,7 @@ pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
                     true => collected(&classes, &pictures)?,
                     false => pictures,
                 };
-                let reading = learn(&classes, &pictures, &test, seed, &|note| {
+                let reading = learn(&classes, (&scenes, &pictures), &test, seed, &|note| {
                     eprintln!("{} {seed} {}: {note}", described.name, stream.name);
                 })?;
                 found.push(reading);
@@ -155,25 +152,55 @@ pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
     Ok(())
 }
 
-/// The features of pictures of these labels, no two of them the same scene.
-fn drawn(
-    model: &Model,
-    purpose: Purpose,
-    condition: usize,
-    seed: u64,
-    labels: &[usize],
-) -> Result<FeatureSet> {
-    let mut shown = [0; CLASSES.len()];
-    let scenes: Vec<SceneSpec> = labels
-        .iter()
-        .map(|&label| {
-            shown[label] += 1;
-            let turn = (shown[label] - 1) * CLASSES.len() + label;
-            demo::scene(purpose, condition, seed, turn as u64)
+/// The scenes of several streams with their features, each scene once.
+struct Drawn {
+    scenes: Vec<SceneSpec>,
+    all: FeatureSet,
+    /// Where each turn of the demo lies.
+    places: BTreeMap<usize, usize>,
+}
+
+impl Drawn {
+    fn new(
+        model: &Model,
+        purpose: Purpose,
+        condition: usize,
+        seed: u64,
+        streams: &[Vec<usize>],
+    ) -> Result<Drawn> {
+        let (mut scenes, mut places) = (Vec::new(), BTreeMap::new());
+        for turn in streams.iter().flat_map(|labels| turns(labels)) {
+            places.entry(turn).or_insert_with(|| {
+                scenes.push(demo::scene(purpose, condition, seed, turn as u64));
+                scenes.len() - 1
+            });
+        }
+        let views = if purpose == Purpose::Test { 1 } else { VIEWS };
+        let all = features(model, &scenes, views, seed)?;
+        Ok(Drawn {
+            scenes,
+            all,
+            places,
         })
-        .collect();
-    let views = if purpose == Purpose::Test { 1 } else { VIEWS };
-    features(model, &scenes, views, seed)
+    }
+
+    /// Those of a stream of these labels.
+    fn stream(&self, labels: &[usize]) -> (Vec<SceneSpec>, FeatureSet) {
+        let turns = turns(labels).into_iter();
+        let rows: Vec<usize> = turns.map(|turn| self.places[&turn]).collect();
+        let scenes = rows.iter().map(|&row| self.scenes[row].clone()).collect();
+        (scenes, self.all.select(&rows))
+    }
+}
+
+/// The demo's turn for each picture of these labels, no two of them the same.
+fn turns(labels: &[usize]) -> Vec<usize> {
+    let mut shown = [0; CLASSES.len()];
+    let turn = |&label: &usize| {
+        shown[label] += 1;
+        (shown[label] - 1) * CLASSES.len() + label
+    };
+    labels.iter().map(turn).collect()
 }
 
 /// The pictures up to the one with which every label has enough that seem to show it.
@@ -193,7 +220,7 @@ fn collected(classes: &Classes, stream: &FeatureSet) -> Result<FeatureSet> {
 
 fn learn(
     classes: &Classes,
-    stream: &FeatureSet,
+    (scenes, stream): (&[SceneSpec], &FeatureSet),
     test: &FeatureSet,
     seed: u64,
     note: &dyn Fn(String),
@@ -201,9 +228,13 @@ fn learn(
     let options = SelfTraining::new(Options::of(Tuning::Rlp).with_seed(seed), SHOTS, ROUNDS);
     let before = classes.accuracy(None, test)?;
     let mut go_on = |_: &_| ControlFlow::Continue(());
-    let features = stream.features.view();
     let nothing = InUse::default();
-    let outcome = match unlabelled::adapt(&classes.task(), features, nothing, &options, &mut go_on)
+    let put_right = put_right(classes, scenes, stream, nothing)?;
+    let pictures = Unlabelled {
+        features: stream.features.view(),
+        put_right: put_right.as_ref().map(|vote| vote.view()),
+    };
+    let outcome = match unlabelled::adapt(&classes.task(), pictures, nothing, &options, &mut go_on)
     {
         Ok(outcome) => outcome,
         Err(error @ AdaptError::TooFewSure { .. }) => {

@@ -15,6 +15,7 @@ fn nobody_needs_to_label_where_the_surest_pictures_teach_the_rest() {
     let report = dir.ok("adapt --camera demo:infrared --unlabelled --pool 240 --json");
     let report = report.json();
     assert_eq!(report["accepted"], true);
+    assert!(report["put_right"].is_null(), "{report}");
     assert!(report["after"]["agreement"].as_f64() > report["before"]["agreement"].as_f64());
 
     dir.write("labels.txt", &label_file(&report));
@@ -26,6 +27,19 @@ fn nobody_needs_to_label_where_the_surest_pictures_teach_the_rest() {
     dir.ok("prompt show default").prints("not measured");
     let object = dir.ok("prompt show default --json").json();
     assert!(object["adapted_accuracy"].is_null(), "{object}");
+}
+
+#[test]
+fn a_camera_that_hangs_upside_down_teaches_what_its_pictures_show_once_they_are_turned() {
+    let dir = Directory::new();
+    let report = dir.ok("adapt --camera demo:upside-down --unlabelled --pool 240 --json");
+    let report = report.json();
+    assert_eq!(report["put_right"], "turned by 180 degrees");
+    assert_eq!(report["accepted"], true);
+
+    // The prompt names pictures as they come.
+    let after = live_accuracy(&dir, "demo:upside-down", &["--prompt", "default"]);
+    assert!(after > 0.9, "{after}");
 }
 
 #[test]

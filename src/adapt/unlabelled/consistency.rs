@@ -6,7 +6,7 @@ use super::pseudo_labels::PseudoLabels;
 use crate::adapt::{Comparison, Evidence};
 use crate::classifier::{Scorer, best, softmax_rows};
 use crate::prompt::Calibration;
-use ndarray::{ArrayView3, Axis};
+use ndarray::{ArrayView1, ArrayView2, ArrayView3, Axis};
 
 /// A prompt in use that names more than this share of the pictures as they seem to be has nothing to learn.
 const MOST_AGREEMENT: f32 = 0.97;
@@ -80,21 +80,26 @@ impl Measures {
                     .count()
             })
             .sum();
-        let margins = plain.outer_iter().map(|row| {
-            let first = best(row);
-            let others = row.iter().enumerate().filter(|(class, _)| *class != first);
-            row[first] - others.fold(0.0, |most: f32, (_, &x)| most.max(x))
-        });
         let classes = plain.ncols();
         let entropy = super::entropy(&named, classes);
         Measures {
             agreement: agreeing.count() as f32 / total,
             stability: stable as f32 / (total * (views.max(2) - 1) as f32),
-            margin: margins.sum::<f32>() / total,
+            margin: lead(plain.view()) / total,
             spread: entropy / (classes as f32).ln(),
             labels: entropy.exp(),
         }
     }
+}
+
+/// How far the best class's probability leads over the second's, summed over the rows of `probabilities [pictures, classes]`.
+pub fn lead(probabilities: ArrayView2<f32>) -> f32 {
+    let lead = |row: ArrayView1<f32>| {
+        let first = best(row);
+        let others = row.iter().enumerate().filter(|(class, _)| *class != first);
+        row[first] - others.fold(0.0, |most: f32, (_, &x)| most.max(x))
+    };
+    probabilities.outer_iter().map(lead).sum()
 }
 
 /// A new prompt beside the one in use, on pictures that nobody has labelled and neither was trained on.
@@ -138,15 +143,15 @@ impl Consistency {
         let (first, last) = (rounds[0].labels(), rounds[last].labels());
         let same = rows.iter().filter(|&&row| first[row] == last[row]).count();
         let persistence = same as f32 / rows.len().max(1) as f32;
-        let alike = rounds[0].shown == Shown::Alike;
         let classes = 0..rounds[0].probabilities.ncols();
         let missing: Vec<usize> = classes
             .filter(|class| !rounds[0].among.contains(class))
             .collect();
-        let shown = match (alike, missing.is_empty()) {
-            (true, true) => Labels::Alike,
-            (true, false) => Labels::PartAlike,
-            (false, _) => Labels::AsTheyCome,
+        let shown = match rounds[0].shown {
+            Shown::Alike if missing.is_empty() => Labels::Alike,
+            Shown::Alike => Labels::PartAlike,
+            Shown::AsItComes => Labels::AsTheyCome,
+            Shown::AsVoted => Labels::AsVoted,
         };
         Consistency {
             pictures: rows.len(),
@@ -155,7 +160,7 @@ impl Consistency {
             after,
             persistence,
             coherence: rounds[0].coherence,
-            alike,
+            alike: rounds[0].shown == Shown::Alike,
             missing,
             calibration,
         }
@@ -262,6 +267,8 @@ enum Labels {
     /// Some alike, and the others never.
     PartAlike,
     AsTheyCome,
+    /// As pictures put right say, which the model is sure of.
+    AsVoted,
 }
 
 fn refusal(
@@ -274,12 +281,13 @@ fn refusal(
         Labels::Alike => (before.stability - MOST_LOSS, MOST_LOSS),
         Labels::PartAlike => (before.stability - MOST_LOSS, MOST_LOSS_OF_SPREAD),
         Labels::AsTheyCome => (SURE, MOST_LOSS_OF_SPREAD),
+        Labels::AsVoted => (before.stability - MOST_LOSS, 1.0),
     };
     if before.stability > STEADY {
         Some(Refusal::LittleToGain {
             stability: before.stability,
         })
-    } else if before.margin < LEAST_LEAD {
+    } else if before.margin < LEAST_LEAD && shown != Labels::AsVoted {
         Some(Refusal::Guesses {
             lead: before.margin,
         })
@@ -287,7 +295,9 @@ fn refusal(
         Some(Refusal::NothingGained {
             agreement: before.agreement,
         })
-    } else if 1.0 - before.agreement > MOST_RENAMED * (1.0 - before.stability) {
+    } else if 1.0 - before.agreement > MOST_RENAMED * (1.0 - before.stability)
+        && shown != Labels::AsVoted
+    {
         Some(Refusal::Contradicted {
             stability: before.stability,
             agreement: before.agreement,
@@ -347,6 +357,12 @@ mod tests {
             labels: 7.0,
         };
         assert_eq!(refusal(&BEFORE, &better, 0.9, Labels::Alike), None);
+        let guessing = Measures {
+            margin: 0.05,
+            agreement: 0.1,
+            ..BEFORE
+        };
+        assert_eq!(refusal(&guessing, &better, 0.9, Labels::AsVoted), None);
         let missing = refusal(&BEFORE, &better, 0.9, Labels::AsTheyCome).unwrap();
         assert!(matches!(missing, Refusal::LabelsMissing { .. }));
         let learnt = measures(0.95, 0.7, 0.7, 0.8);

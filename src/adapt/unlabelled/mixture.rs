@@ -23,6 +23,8 @@ pub enum Shown {
     Alike,
     /// Some perhaps never.
     AsItComes,
+    /// As often as a vote says that can be trusted.
+    AsVoted,
 }
 
 impl Shown {
@@ -30,7 +32,7 @@ impl Shown {
     /// texts must hold more, or pictures of other labels gather under theirs.
     pub fn strength(self) -> f32 {
         match self {
-            Shown::Alike => 5.0,
+            Shown::Alike | Shown::AsVoted => 5.0,
             Shown::AsItComes => 2.5,
         }
     }

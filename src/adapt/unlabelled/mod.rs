@@ -5,9 +5,11 @@
 
 mod consistency;
 mod mixture;
+mod mounting;
 mod pseudo_labels;
 
 pub use consistency::{Consistency, Measures, Refusal};
+pub use mounting::{Mounted, Mounting};
 
 use super::cross_fit::Scores;
 use super::features::FeatureSet;
@@ -19,7 +21,7 @@ use super::{
 use crate::classifier::Scorer;
 use crate::prompt::{Delta, Prototypes};
 use mixture::Shown;
-use ndarray::{ArrayView3, Axis};
+use ndarray::{ArrayView2, ArrayView3, Axis};
 use pseudo_labels::PseudoLabels;
 
 /// Share of the pictures that only judge.
@@ -55,6 +57,15 @@ pub struct Scarce {
     pub class: usize,
     /// Pictures that seem to show it.
     pub pictures: usize,
+}
+
+/// Pictures of which nobody says what they show.
+#[derive(Debug, Clone, Copy)]
+pub struct Unlabelled<'a> {
+    /// `[pictures, views, joint]`; view 0 is the picture as it is.
+    pub features: ArrayView3<'a, f32>,
+    /// What the model says of them put right, `[pictures, classes]`, where it is far surer of them then ([`Mounted::surest`]).
+    pub put_right: Option<ArrayView2<'a, f32>>,
 }
 
 /// The prompt in use: what it changes, and what is kept beside it. Neither for the plain template.
@@ -95,7 +106,7 @@ pub fn scarcest(
         .filter(|scarce| scarce.pictures < enough)
 }
 
-/// Adapts to `features [pictures, views, joint]` of which nothing is known but the labels that may occur. The outcome is the
+/// Adapts to pictures of which nothing is known but the labels that may occur. The outcome is the
 /// round that agrees best with what the pictures seemed to show first.
 ///
 /// # Errors
@@ -103,17 +114,18 @@ pub fn scarcest(
 /// but one do; if an option does not fit the model, or training fails.
 pub fn adapt(
     task: &Task,
-    features: ArrayView3<f32>,
+    pictures: Unlabelled,
     in_use: InUse,
     options: &SelfTraining,
     progress: &mut Progress,
 ) -> Result<Outcome<Consistency>, AdaptError> {
     let scale = task.model.logit_scale;
+    let features = pictures.features;
     // Pictures are split whatever they show: nobody knows.
     let unknown = vec![0; features.dim().0];
     let split = Split::new(&unknown, 1, JUDGING, options.training.seed)?;
     let scorer = in_use.scorer(task)?;
-    let mut rounds = vec![PseudoLabels::of(features, &scorer, scale)?];
+    let mut rounds = vec![PseudoLabels::of(pictures, &scorer, scale)?];
     let measures = |scorer: &Scorer, first: &PseudoLabels| {
         Measures::of(features, &split.holdout, scorer, scale, first)
     };
@@ -143,7 +155,7 @@ pub fn adapt(
         };
         let scorer = scorer.scorer(task)?;
         let after = measures(&scorer, &rounds[0]);
-        rounds.push(rounds[0].again(features, &scorer, scale)?);
+        rounds.push(rounds[0].again(pictures, &scorer, scale)?);
         let better = |best: &Outcome<Consistency>| after.agreement > best.evidence.after.agreement;
         if best.as_ref().is_none_or(better) {
             let outcome = Outcome {
@@ -184,7 +196,7 @@ fn check_shots(task: &Task, shots: &FeatureSet, of: &PseudoLabels) -> Result<(),
         .collect();
     let may_lack = match of.shown {
         Shown::Alike => 0,
-        Shown::AsItComes => of.among.len().saturating_sub(2),
+        Shown::AsItComes | Shown::AsVoted => of.among.len().saturating_sub(2),
     };
     match scarce.first() {
         Some(&class) if scarce.len() > may_lack => Err(AdaptError::TooFewSure {

@@ -1,6 +1,7 @@
 //! What unlabelled pictures probably show: the views of a picture vote, what pictures have in common corrects that, and the
 //! most confident pictures of each class become shots.
 
+use super::Unlabelled;
 use super::mixture::{self, Shown};
 use crate::adapt::AdaptError;
 use crate::adapt::cross_fit::named;
@@ -40,8 +41,9 @@ pub struct PseudoLabels {
 }
 
 impl PseudoLabels {
-    /// From `features [pictures, views, joint]` and what a prompt makes of them at the model's logit scale.
+    /// From pictures and what a prompt makes of them at the model's logit scale.
     ///
+    /// Where the model is far surer of the pictures put right, that is the vote, and labels are shown as often as it says.
     /// Crops see past much of what a camera does to a scene, so the mean of all views is right far more often than one
     /// view is (docs/unlabelled.md). What is left is that a prompt on strange pictures names few classes for all. Where
     /// that is taken back, so that labels are shown alike, and each of them stands for pictures that have more in common
@@ -51,14 +53,24 @@ impl PseudoLabels {
     /// # Errors
     /// [`AdaptError::Singular`] if the features are not numbers.
     pub fn of(
-        features: ArrayView3<f32>,
+        pictures: Unlabelled,
         scorer: &Scorer,
         scale: f32,
     ) -> Result<PseudoLabels, AdaptError> {
-        let vote = vote(features, scorer, scale);
-        let plain = features.index_axis(Axis(1), 0);
+        let plain = pictures.features.index_axis(Axis(1), 0);
+        let every: Vec<usize> = (0..scorer.classes()).collect();
+        if let Some(vote) = pictures.put_right {
+            let probabilities = mixture::fitted(plain, vote, Shown::AsVoted)?;
+            let labels = named(probabilities.view());
+            return Ok(PseudoLabels {
+                probabilities,
+                shown: Shown::AsVoted,
+                coherence: mixture::coherence(plain, &labels, every.len())?,
+                among: every,
+            });
+        }
+        let vote = vote(pictures.features, scorer, scale);
         let voted = named(vote.view());
-        let every: Vec<usize> = (0..vote.ncols()).collect();
         let all = alike(plain, vote.view(), every.clone())?;
         let coherence = all.coherence;
         let as_voted = |of: &PseudoLabels| {
@@ -97,18 +109,21 @@ impl PseudoLabels {
         })
     }
 
-    /// Under another prompt, with the same classes shown as often.
+    /// Under another prompt, with the same classes shown as often. What the model says of pictures put right keeps half of the vote.
     ///
     /// # Errors
     /// As [`PseudoLabels::of`].
     pub fn again(
         &self,
-        features: ArrayView3<f32>,
+        pictures: Unlabelled,
         scorer: &Scorer,
         scale: f32,
     ) -> Result<PseudoLabels, AdaptError> {
-        let vote = vote(features, scorer, scale);
-        let plain = features.index_axis(Axis(1), 0);
+        let mut vote = vote(pictures.features, scorer, scale);
+        if let Some(put_right) = pictures.put_right {
+            vote = (vote + put_right) / 2.0;
+        }
+        let plain = pictures.features.index_axis(Axis(1), 0);
         let among = self.among.clone();
         let probabilities = fitted_among(plain, vote.view(), &among, self.shown)?;
         Ok(PseudoLabels {
@@ -208,10 +223,44 @@ mod tests {
     use super::*;
     use crate::classifier::{best, probabilities};
     use crate::rng::Rng;
-    use ndarray::{Array3, arr2, arr3};
+    use ndarray::{Array3, arr2, arr3, s};
 
     fn plain(classes: usize) -> Scorer {
         Scorer::new(Array2::eye(classes).view(), None).unwrap()
+    }
+
+    fn as_they_are(features: &Array3<f32>) -> Unlabelled<'_> {
+        Unlabelled {
+            features: features.view(),
+            put_right: None,
+        }
+    }
+
+    #[test]
+    fn pictures_put_right_say_what_they_show_whatever_the_views_vote() {
+        // All views are nearest to the first text; put right, a third of the pictures shows the second.
+        let second = |row: usize| row % 3 == 0;
+        let features = Array3::from_shape_fn((30, 2, 3), |(row, _, axis)| {
+            [1.0, 0.0, f32::from(u8::from(second(row)))][axis]
+        });
+        let texts = Scorer::new(Array2::eye(3).slice(s![..2, ..]), None).unwrap();
+        let right = Array2::from_shape_fn((30, 2), |(row, class)| {
+            if second(row) == (class == 1) {
+                0.9
+            } else {
+                0.1
+            }
+        });
+        let pictures = Unlabelled {
+            put_right: Some(right.view()),
+            ..as_they_are(&features)
+        };
+        let found = PseudoLabels::of(pictures, &texts, 10.0).unwrap();
+        assert_eq!(found.shown, Shown::AsVoted);
+        let shown: Vec<usize> = (0..30).map(|row| usize::from(second(row))).collect();
+        assert_eq!(found.labels(), shown);
+        let again = found.again(pictures, &texts, 10.0).unwrap();
+        assert_eq!(again.labels(), shown);
     }
 
     #[test]
@@ -235,7 +284,7 @@ mod tests {
         let texts = Array2::eye(2);
         let seen = probabilities(features.index_axis(Axis(1), 0), texts.view(), 10.0);
         assert!(seen.outer_iter().all(|row| best(row) == 0));
-        let pseudo_labels = PseudoLabels::of(features.view(), &plain(2), 10.0).unwrap();
+        let pseudo_labels = PseudoLabels::of(as_they_are(&features), &plain(2), 10.0).unwrap();
         assert_eq!(pseudo_labels.shown, Shown::Alike);
         let labels = pseudo_labels.labels();
         assert!((0..40).all(|row| labels[row] == row % 2), "{labels:?}");
@@ -264,13 +313,13 @@ mod tests {
     fn labels_that_are_never_shown_are_found_and_the_others_are_learnt() {
         for shown in [vec![0, 1, 2, 3, 4, 5], vec![1, 4]] {
             let (features, labels) = stream(&shown, 24);
-            let found = PseudoLabels::of(features.view(), &texts(), 20.0).unwrap();
+            let found = PseudoLabels::of(as_they_are(&features), &texts(), 20.0).unwrap();
             assert_eq!(found.among, shown);
             assert_eq!(found.shown, Shown::Alike);
             let right = found.labels().into_iter().zip(&labels);
             let right = right.filter(|(a, b)| a == *b).count();
             assert!(right as f32 > 0.95 * labels.len() as f32, "{right}");
-            let again = found.again(features.view(), &texts(), 20.0).unwrap();
+            let again = found.again(as_they_are(&features), &texts(), 20.0).unwrap();
             assert_eq!(again.labels(), found.labels());
         }
     }
@@ -279,7 +328,7 @@ mod tests {
     #[test]
     fn many_pictures_of_one_label_are_not_given_all_labels() {
         let (features, labels) = stream(&[4], 300);
-        let found = PseudoLabels::of(features.view(), &texts(), 20.0).unwrap();
+        let found = PseudoLabels::of(as_they_are(&features), &texts(), 20.0).unwrap();
         let right = found.labels().into_iter().zip(&labels);
         let right = right.filter(|(a, b)| a == *b).count();
         assert_eq!(found.shown, Shown::AsItComes);

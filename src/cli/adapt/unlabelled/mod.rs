@@ -11,7 +11,9 @@ use super::Arguments;
 use super::adaptation::{Adaptation, explained};
 use super::arguments::UnlabelledArguments;
 use crate::adapt::pictures::demo_labels;
-use crate::adapt::unlabelled::{self, Consistency, InUse, SelfTraining};
+use crate::adapt::unlabelled::{
+    self, Consistency, InUse, Mounted, Mounting, SelfTraining, Unlabelled,
+};
 use crate::adapt::{AdaptError, Outcome, StepReport, drift};
 use crate::host::memory;
 use crate::host::supervisor::Supervisor;
@@ -19,7 +21,7 @@ use crate::host::temperature::Pacing;
 use crate::prompt::{FeatureStatistics, Prompt, labels};
 use crate::store::Saved;
 use anyhow::bail;
-use ndarray::{ArrayView3, Axis};
+use ndarray::Axis;
 use source::{Pool, Source};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -67,8 +69,8 @@ struct Learnt {
 }
 
 /// Pictures that were collected.
-struct Collected {
-    pool: Pool,
+struct Collected<'a> {
+    pool: Pool<'a>,
     /// When collecting began, and how many seconds it took.
     begun: Instant,
     seconds: f64,
@@ -80,6 +82,8 @@ struct Attempt {
     outcome: Option<Outcome<Consistency>>,
     /// Why it is not kept; none where it is.
     refusal: Option<String>,
+    /// What puts the pictures right, where the model is far surer of them then.
+    mounting: Option<Mounting>,
 }
 
 /// What collecting, adapting and watching share.
@@ -122,7 +126,7 @@ impl Learner<'_> {
     }
 
     /// Collects pictures until every label has enough that are sure, or there are as many as are wanted, or time is up.
-    fn collect(&self, source: &mut Source, in_use: InUse) -> anyhow::Result<Pool> {
+    fn collect(&self, source: &mut Source, in_use: InUse) -> anyhow::Result<Pool<'_>> {
         let Adaptation { model, labels, .. } = self.adaptation;
         let scorer = in_use.scorer(&self.adaptation.task())?;
         let most = self
@@ -133,7 +137,8 @@ impl Learner<'_> {
         let bar = self.context.output.progress("pictures", most as u64);
         let begun = Instant::now();
         let extraction = self.adaptation.plan.extraction;
-        let mut pool = Pool::new(extraction.views);
+        let mounted = Mounted::new(self.adaptation.task(), in_use)?;
+        let mut pool = Pool::new(extraction.views, mounted);
         let stop = || self.stopped();
         while pool.len() < most && !(source.is_live() && begun.elapsed() >= self.flags.collect_for)
         {
@@ -180,11 +185,12 @@ impl Learner<'_> {
 
     /// Trains on the pool, and keeps the prompt where nothing speaks against it.
     fn adapt(&self, collected: &Collected, in_use: InUse) -> anyhow::Result<Exit> {
-        let attempt = self.train(collected.pool.features()?, in_use)?;
+        let attempt = self.train(&collected.pool, in_use)?;
         let saved = match &attempt {
             Attempt {
                 outcome: Some(outcome),
                 refusal: None,
+                ..
             } => Some(self.save(outcome, collected.begun)?),
             _ => None,
         };
@@ -196,8 +202,8 @@ impl Learner<'_> {
         })
     }
 
-    /// Trains on `features [pictures, views, joint]`, with a progress bar.
-    fn train(&self, features: ArrayView3<f32>, in_use: InUse) -> anyhow::Result<Attempt> {
+    /// Trains on what was collected, with a progress bar.
+    fn train(&self, pool: &Pool, in_use: InUse) -> anyhow::Result<Attempt> {
         memory::keep_freed();
         let steps = (self.options.training.recipe.steps * self.options.rounds) as u64;
         let bar = self.context.output.progress("training", steps);
@@ -214,7 +220,12 @@ impl Learner<'_> {
             }
         };
         let task = self.adaptation.task();
-        let trained = unlabelled::adapt(&task, features, in_use, &self.options, &mut progress);
+        let (mounting, vote) = pool.put_right().unzip();
+        let pictures = Unlabelled {
+            features: pool.features()?,
+            put_right: vote.as_ref().map(|vote| vote.view()),
+        };
+        let trained = unlabelled::adapt(&task, pictures, in_use, &self.options, &mut progress);
         bar.finish_and_clear();
         match trained {
             Ok(outcome) => {
@@ -225,11 +236,13 @@ impl Learner<'_> {
                 Ok(Attempt {
                     outcome: Some(outcome),
                     refusal: refusal.map(|why| why.to_string()),
+                    mounting,
                 })
             }
             Err(error @ AdaptError::TooFewSure { .. }) => Ok(Attempt {
                 outcome: None,
                 refusal: Some(error.to_string()),
+                mounting,
             }),
             Err(error) => Err(explained(error)),
         }

@@ -13,7 +13,11 @@ impl Learner<'_> {
         saved: Option<&Saved>,
     ) -> anyhow::Result<()> {
         let (plan, model) = (&self.adaptation.plan, &self.adaptation.model);
-        let Attempt { outcome, refusal } = attempt;
+        let Attempt {
+            outcome,
+            refusal,
+            mounting,
+        } = attempt;
         let outcome = outcome.as_ref();
         let evidence = outcome.map(|outcome| &outcome.evidence);
         let labels = self.adaptation.labels.iter().map(|label| &label.name);
@@ -34,6 +38,7 @@ impl Learner<'_> {
             "persistence": evidence.map(|evidence| evidence.persistence),
             "coherence": evidence.map(|evidence| evidence.coherence),
             "alike": evidence.map(|evidence| evidence.alike),
+            "put_right": mounting.map(|mounting| mounting.to_string()),
             "missing": evidence.map(|evidence| self.names(&evidence.missing)),
             "accepted": refusal.is_none() && outcome.is_some(),
             "kept": saved.is_some(),
@@ -63,6 +68,11 @@ impl Learner<'_> {
             collected.pool.seen,
             collected.pool.len()
         ));
+        if let Some(mounting) = attempt.mounting {
+            output.line(format!(
+                "{mounting} the model is far surer of the pictures: that is how they were named, and the prompt reads them as they come"
+            ));
+        }
         if let (Some(outcome), Some(saved)) = (&attempt.outcome, saved) {
             output.line(format!(
                 "pictures named as what they seem to show: {:.0} % before, {:.0} % after, on pictures not trained on",
@@ -70,7 +80,7 @@ impl Learner<'_> {
                 100.0 * outcome.evidence.after.agreement
             ));
             let missing = self.names(&outcome.evidence.missing);
-            if !outcome.evidence.alike {
+            if attempt.mounting.is_none() && !outcome.evidence.alike {
                 output.line(
                     "the labels do not seem to be shown equally often: those that were not seen are left to their words",
                 );

@@ -3,12 +3,13 @@
 use super::super::Arguments;
 use crate::adapt::drift::ALIKE;
 use crate::adapt::features::{Extraction, encode_crops};
+use crate::adapt::unlabelled::{Mounted, Mounting};
 use crate::cli::{Context, usage};
 use crate::clip::Model;
 use crate::frames::{CameraEvent, Frames, MAX_PIXELS, read_picture};
 use crate::rng::Rng;
 use image::RgbImage;
-use ndarray::{Array1, ArrayView3, ShapeError};
+use ndarray::{Array1, Array2, ArrayView3, ShapeError};
 use std::path::PathBuf;
 
 /// The demo camera's scenes: not those that `adapt --camera demo` learns from, nor those that `classify` shows.
@@ -84,21 +85,23 @@ impl Source {
 }
 
 /// Pictures that are unlike each other.
-pub struct Pool {
+pub struct Pool<'a> {
     plain: Vec<Array1<f32>>,
     /// `[pictures, views, joint]`, row by row.
     flat: Vec<f32>,
     views: usize,
+    mounted: Mounted<'a>,
     /// All that were looked at.
     pub seen: usize,
 }
 
-impl Pool {
-    pub fn new(views: usize) -> Pool {
+impl<'a> Pool<'a> {
+    pub fn new(views: usize, mounted: Mounted<'a>) -> Pool<'a> {
         Pool {
             plain: Vec::new(),
             flat: Vec::new(),
             views,
+            mounted,
             seen: 0,
         }
     }
@@ -127,8 +130,14 @@ impl Pool {
         for crop in encode_crops(model, picture, self.plain.len(), extraction)? {
             self.flat.extend(crop);
         }
+        self.mounted.add(picture, feature.view())?;
         self.plain.push(feature);
         Ok(true)
+    }
+
+    /// How the pictures are put right, and what the model says of them then, `[pictures, classes]`.
+    pub fn put_right(&self) -> Option<(Mounting, Array2<f32>)> {
+        self.mounted.surest()
     }
 
     /// `[pictures, views, joint]`.
