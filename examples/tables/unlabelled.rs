@@ -4,9 +4,11 @@
 use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean, put_right};
 use anyhow::Result;
 use edge_rlp::adapt::features::FeatureSet;
-use edge_rlp::adapt::unlabelled::{self, InUse, SelfTraining, Unlabelled};
-use edge_rlp::adapt::{AdaptError, Options};
+use edge_rlp::adapt::unlabelled::{self, Consistency, InUse, SelfTraining, Unlabelled};
+use edge_rlp::adapt::{AdaptError, Options, Outcome};
+use edge_rlp::classifier::softmax_rows;
 use edge_rlp::clip::Model;
+use edge_rlp::evaluate::metrics::{Assessment, Recognition};
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS, Purpose};
 use edge_rlp::prompt::Tuning;
 use edge_rlp::rng::Rng;
@@ -92,6 +94,10 @@ struct Reading {
     before: f32,
     after: f32,
     accepted: bool,
+    /// The calibration error of the prompt, with its temperature.
+    error: Option<f32>,
+    /// How well it tells pictures of labels that are not listed: the area under the curve.
+    area: Option<f32>,
 }
 
 impl Reading {
@@ -109,9 +115,9 @@ impl Reading {
 /// `held_out` leaves out the conditions that the model was trained on.
 pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
     println!(
-        "| condition | labels that occur | zero-shot | prompt | gain | accepted | gain in use | worst accepted gain |"
+        "| condition | labels that occur | zero-shot | prompt | gain | accepted | gain in use | worst accepted gain | calibration error | AUROC |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut all: [Vec<Reading>; STREAMS.len()] = Default::default();
     for (condition, described) in CONDITIONS.iter().enumerate() {
         if held_out && !described.held_out {
@@ -130,7 +136,11 @@ pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
                 let classes = Classes::new(model, 0..stream.listed)?;
                 let occurs =
                     |class: usize| class < stream.listed && pictures.labels.contains(&class);
-                let test = test.filter_classes(|class| occurs(class).then_some(class));
+                let unlisted = |class: usize| (class >= stream.listed).then_some(class);
+                let test = Test {
+                    known: test.filter_classes(|class| occurs(class).then_some(class)),
+                    unlisted: test.filter_classes(unlisted),
+                };
                 let pictures = match stream.ends_early {
                     true => collected(&classes, &pictures)?,
                     false => pictures,
@@ -218,15 +228,22 @@ fn collected(classes: &Classes, stream: &FeatureSet) -> Result<FeatureSet> {
     Ok(stream.select(&(0..count).collect::<Vec<_>>()))
 }
 
+/// Pictures that judge.
+struct Test {
+    /// Of labels that are listed and occur.
+    known: FeatureSet,
+    unlisted: FeatureSet,
+}
+
 fn learn(
     classes: &Classes,
     (scenes, stream): (&[SceneSpec], &FeatureSet),
-    test: &FeatureSet,
+    test: &Test,
     seed: u64,
     note: &dyn Fn(String),
 ) -> Result<Reading> {
     let options = SelfTraining::new(Options::of(Tuning::Rlp).with_seed(seed), SHOTS, ROUNDS);
-    let before = classes.accuracy(None, test)?;
+    let before = classes.accuracy(None, &test.known)?;
     let mut go_on = |_: &_| ControlFlow::Continue(());
     let nothing = InUse::default();
     let put_right = put_right(classes, scenes, stream, nothing)?;
@@ -243,20 +260,53 @@ fn learn(
                 before,
                 after: before,
                 accepted: false,
+                error: None,
+                area: None,
             });
         }
         Err(error) => return Err(error.into()),
     };
+    let reading = reading(classes, before, &outcome, test)?;
+    let after = reading.after;
+    note(format!("{before:.3} to {after:.3}, {:?}", outcome.evidence));
+    Ok(reading)
+}
+
+/// What became of a prompt, which was `before` right under the template.
+fn reading(
+    classes: &Classes,
+    before: f32,
+    outcome: &Outcome<Consistency>,
+    test: &Test,
+) -> Result<Reading> {
     let learnt = InUse {
         delta: Some(&outcome.delta),
         prototypes: outcome.prototypes.as_ref(),
     };
-    let after = classes.accuracy_in_use(learnt, test)?;
-    note(format!("{before:.3} to {after:.3}, {:?}", outcome.evidence));
+    let scorer = learnt.scorer(&classes.task())?;
+    let (features, truth) = test.known.plain();
+    let calibration = outcome.evidence.calibration;
+    let temperature = calibration.map_or(1.0, |found| found.temperature);
+    let scale = classes.model.logit_scale / temperature;
+    let shares = softmax_rows(scorer.scores(features.view()), scale);
+    let texts = classes.texts(Some(&outcome.delta))?;
+    let similarities = |of: &FeatureSet| -> Vec<f32> {
+        let plain = of.features.index_axis(Axis(1), 0);
+        let rows = plain.outer_iter();
+        rows.map(|feature| scorer.similarity(texts.view(), feature))
+            .collect()
+    };
+    let recognition = Recognition::new(
+        &similarities(&test.known),
+        &similarities(&test.unlisted),
+        None,
+    );
     Ok(Reading {
         before,
-        after,
+        after: classes.accuracy_in_use(learnt, &test.known)?,
         accepted: outcome.accepted(),
+        error: Some(Assessment::new(shares.view(), &truth).calibration_error as f32),
+        area: recognition.map(|found| found.unknown_auroc as f32),
     })
 }
 
@@ -269,13 +319,20 @@ fn row(condition: &str, stream: &str, readings: &[Reading]) {
         Some(worst) => format!("{:+.1}", 100.0 * worst),
         None => "-".into(),
     };
+    let errors: Vec<f32> = readings.iter().filter_map(|of| of.error).collect();
+    let areas: Vec<f32> = readings.iter().filter_map(|of| of.area).collect();
+    let area = match areas.is_empty() {
+        true => "-".into(),
+        false => format!("{:.3}", mean(&areas)),
+    };
     println!(
-        "| {condition} | {stream} | {} | {} | {:+.1} | {} of {} | {:+.1} | {worst} |",
+        "| {condition} | {stream} | {} | {} | {:+.1} | {} of {} | {:+.1} | {worst} | {} | {area} |",
         cell(mean_of(|reading| reading.before)),
         cell(mean_of(|reading| reading.after)),
         100.0 * mean_of(|reading| reading.after - reading.before),
         accepted.len(),
         readings.len(),
         100.0 * mean_of(Reading::gain),
+        cell(mean(&errors)),
     );
 }

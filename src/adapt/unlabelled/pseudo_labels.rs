@@ -259,7 +259,9 @@ mod tests {
         assert_eq!(found.shown, Shown::AsVoted);
         let shown: Vec<usize> = (0..30).map(|row| usize::from(second(row))).collect();
         assert_eq!(found.labels(), shown);
-        let again = found.again(pictures, &texts, 10.0).unwrap();
+        // A prompt that has learnt something of it, and doubts.
+        let learnt = Scorer::new(arr2(&[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).view(), None).unwrap();
+        let again = found.again(pictures, &learnt, 10.0).unwrap();
         assert_eq!(again.labels(), shown);
     }
 
