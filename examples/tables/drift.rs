@@ -108,10 +108,7 @@ fn distances(model: &Model) -> Result<()> {
 type Learnt = Outcome<Consistency>;
 
 fn in_use(learnt: Option<&Learnt>) -> InUse<'_> {
-    InUse {
-        delta: learnt.map(|of| &of.delta),
-        prototypes: learnt.and_then(|of| of.prototypes.as_ref()),
-    }
+    learnt.map(InUse::from).unwrap_or_default()
 }
 
 /// A new prompt from pictures of `condition` that follow from `pool`, with `current` in use; none where that stays.

@@ -279,13 +279,10 @@ fn reading(
     outcome: &Outcome<Consistency>,
     test: &Test,
 ) -> Result<Reading> {
-    let learnt = InUse {
-        delta: Some(&outcome.delta),
-        prototypes: outcome.prototypes.as_ref(),
-    };
+    let learnt = InUse::from(outcome);
     let scorer = learnt.scorer(&classes.task())?;
     let (features, truth) = test.known.plain();
-    let calibration = outcome.evidence.calibration;
+    let calibration = outcome.evidence.calibration.as_ref();
     let temperature = calibration.map_or(1.0, |found| found.temperature);
     let scale = classes.model.logit_scale / temperature;
     let shares = softmax_rows(scorer.scores(features.view()), scale);

@@ -19,7 +19,7 @@ use super::{
     fit,
 };
 use crate::classifier::Scorer;
-use crate::prompt::{Delta, Prototypes};
+use crate::prompt::{Delta, Prompt, Prototypes};
 use mixture::Shown;
 use ndarray::{ArrayView2, ArrayView3, Axis};
 use pseudo_labels::PseudoLabels;
@@ -75,6 +75,24 @@ pub struct InUse<'a> {
     pub delta: Option<&'a Delta>,
     /// Its prototypes.
     pub prototypes: Option<&'a Prototypes>,
+}
+
+impl<'a> From<&'a Prompt> for InUse<'a> {
+    fn from(prompt: &'a Prompt) -> InUse<'a> {
+        InUse {
+            delta: Some(&prompt.delta),
+            prototypes: prompt.prototypes.as_ref(),
+        }
+    }
+}
+
+impl<'a, E> From<&'a Outcome<E>> for InUse<'a> {
+    fn from(outcome: &'a Outcome<E>) -> InUse<'a> {
+        InUse {
+            delta: Some(&outcome.delta),
+            prototypes: outcome.prototypes.as_ref(),
+        }
+    }
 }
 
 impl InUse<'_> {

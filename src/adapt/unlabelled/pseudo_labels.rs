@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn pictures_put_right_say_what_they_show_whatever_the_views_vote() {
         // All views are nearest to the first text; put right, a third of the pictures shows the second.
-        let second = |row: usize| row % 3 == 0;
+        let second = |row: usize| row.is_multiple_of(3);
         let features = Array3::from_shape_fn((30, 2, 3), |(row, _, axis)| {
             [1.0, 0.0, f32::from(u8::from(second(row)))][axis]
         });

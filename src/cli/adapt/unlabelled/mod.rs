@@ -106,12 +106,7 @@ impl Learner<'_> {
     fn learn(&self, source: &mut Source) -> anyhow::Result<Learnt> {
         let begun = Instant::now();
         let current = self.in_use();
-        let in_use = InUse {
-            delta: current.as_ref().map(|prompt| &prompt.delta),
-            prototypes: current
-                .as_ref()
-                .and_then(|prompt| prompt.prototypes.as_ref()),
-        };
+        let in_use = current.as_ref().map(InUse::from).unwrap_or_default();
         let pool = self.collect(source, in_use)?;
         let statistics = drift::statistics(pool.features()?.index_axis(Axis(1), 0));
         let collected = Collected {
