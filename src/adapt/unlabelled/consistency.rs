@@ -283,11 +283,13 @@ fn refusal(
         Labels::AsTheyCome => (SURE, MOST_LOSS_OF_SPREAD),
         Labels::AsVoted => (before.stability - MOST_LOSS, 1.0),
     };
-    if before.stability > STEADY {
+    // Where pictures put right say what they show, it does not matter what the prompt in use makes of them as they are.
+    let put_right = shown == Labels::AsVoted;
+    if before.stability > STEADY && !put_right {
         Some(Refusal::LittleToGain {
             stability: before.stability,
         })
-    } else if before.margin < LEAST_LEAD && shown != Labels::AsVoted {
+    } else if before.margin < LEAST_LEAD && !put_right {
         Some(Refusal::Guesses {
             lead: before.margin,
         })
@@ -295,9 +297,7 @@ fn refusal(
         Some(Refusal::NothingGained {
             agreement: before.agreement,
         })
-    } else if 1.0 - before.agreement > MOST_RENAMED * (1.0 - before.stability)
-        && shown != Labels::AsVoted
-    {
+    } else if 1.0 - before.agreement > MOST_RENAMED * (1.0 - before.stability) && !put_right {
         Some(Refusal::Contradicted {
             stability: before.stability,
             agreement: before.agreement,
@@ -397,6 +397,7 @@ mod tests {
             stability: 0.98,
             ..BEFORE
         };
+        assert_eq!(refusal(&steady, &better, 0.9, Labels::AsVoted), None);
         let why = refusal(&steady, &better, 0.9, Labels::Alike)
             .unwrap()
             .to_string();

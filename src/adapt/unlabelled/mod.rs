@@ -124,8 +124,7 @@ pub fn scarcest(
         .filter(|scarce| scarce.pictures < enough)
 }
 
-/// Adapts to pictures of which nothing is known but the labels that may occur. The outcome is the
-/// round that agrees best with what the pictures seemed to show first.
+/// Adapts to pictures of which nothing is known but the labels that may occur. The outcome is the round that agrees best with what the pictures seemed to show first.
 ///
 /// # Errors
 /// [`AdaptError::TooFewSure`] if a class gets fewer than [`MIN_SHOTS`] pictures though all seem to be shown, or all classes

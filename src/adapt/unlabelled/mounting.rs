@@ -66,17 +66,17 @@ impl fmt::Display for Mounting {
             1 => write!(f, "turned by 90 degrees clockwise"),
             2 => write!(f, "turned by 180 degrees"),
             3 => write!(f, "turned by 90 degrees anticlockwise"),
-            _ if width == height => {
-                write!(
-                    f,
-                    "seen closer, {:.0} % of width and height,",
-                    100.0 * width
-                )
-            }
-            _ if width < height => {
-                write!(f, "with {:.0} % of their width stretched", 100.0 * width)
-            }
-            _ => write!(f, "with {:.0} % of their height stretched", 100.0 * height),
+            _ if width == height => write!(f, "seen closer, the middle {:.0} %", 100.0 * width),
+            _ if width < height => write!(
+                f,
+                "with the middle {:.0} % of their width stretched",
+                100.0 * width
+            ),
+            _ => write!(
+                f,
+                "with the middle {:.0} % of their height stretched",
+                100.0 * height
+            ),
         }
     }
 }

@@ -70,7 +70,7 @@ impl Learner<'_> {
         ));
         if let Some(mounting) = attempt.mounting {
             output.line(format!(
-                "{mounting} the model is far surer of the pictures: that is how they were named, and the prompt reads them as they come"
+                "the model is far surer of these pictures {mounting}: so they were named, and the prompt reads them as they come"
             ));
         }
         if let (Some(outcome), Some(saved)) = (&attempt.outcome, saved) {
