@@ -123,7 +123,8 @@ fn follow(
     let options = SelfTraining::new(Options::of(Tuning::Rlp).with_seed(seed), 16, 2);
     let mut go_on = |_: &_| ControlFlow::Continue(());
     let current = in_use(current);
-    let put_right = put_right(classes, &scenes, &pool, current)?;
+    // The pictures have changed: the prompt in use does not know them.
+    let put_right = put_right(classes, &scenes, &pool, InUse::default())?;
     let pictures = Unlabelled {
         features: pool.features.view(),
         put_right: put_right.as_ref().map(|vote| vote.view()),

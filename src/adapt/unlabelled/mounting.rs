@@ -153,7 +153,8 @@ pub struct Mounted<'a> {
 }
 
 impl<'a> Mounted<'a> {
-    /// Nothing is known yet; `in_use` is the prompt in use.
+    /// Nothing is known yet; `in_use` is the prompt in use, or nothing where it was learnt from other pictures than these: it may be
+    /// sure of them all the same.
     ///
     /// # Errors
     /// If it is not one for the task's model and labels.

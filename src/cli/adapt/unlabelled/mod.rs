@@ -57,7 +57,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     if flags.watch {
         learner.watch(&mut source)
     } else {
-        Ok(learner.learn(&mut source)?.exit)
+        Ok(learner.learn(&mut source, false)?.exit)
     }
 }
 
@@ -102,12 +102,15 @@ impl Learner<'_> {
         self.context.stopped()
     }
 
-    /// Collects pictures, and adapts to them.
-    fn learn(&self, source: &mut Source) -> anyhow::Result<Learnt> {
+    /// Collects pictures, and adapts to them. They may have `changed` since the prompt in use was made.
+    fn learn(&self, source: &mut Source, changed: bool) -> anyhow::Result<Learnt> {
         let begun = Instant::now();
         let current = self.in_use();
         let in_use = current.as_ref().map(InUse::from).unwrap_or_default();
-        let pool = self.collect(source, in_use)?;
+        // A prompt may be sure of pictures unlike those that it was learnt from.
+        let knows = if changed { InUse::default() } else { in_use };
+        let mounted = Mounted::new(self.adaptation.task(), knows)?;
+        let pool = self.collect(source, in_use, mounted)?;
         let statistics = drift::statistics(pool.features()?.index_axis(Axis(1), 0));
         let collected = Collected {
             pool,
@@ -121,7 +124,12 @@ impl Learner<'_> {
     }
 
     /// Collects pictures until every label has enough that are sure, or there are as many as are wanted, or time is up.
-    fn collect(&self, source: &mut Source, in_use: InUse) -> anyhow::Result<Pool<'_>> {
+    fn collect<'a>(
+        &self,
+        source: &mut Source,
+        in_use: InUse,
+        mounted: Mounted<'a>,
+    ) -> anyhow::Result<Pool<'a>> {
         let Adaptation { model, labels, .. } = self.adaptation;
         let scorer = in_use.scorer(&self.adaptation.task())?;
         let most = self
@@ -132,7 +140,6 @@ impl Learner<'_> {
         let bar = self.context.output.progress("pictures", most as u64);
         let begun = Instant::now();
         let extraction = self.adaptation.plan.extraction;
-        let mounted = Mounted::new(self.adaptation.task(), in_use)?;
         let mut pool = Pool::new(extraction.views, mounted);
         let stop = || self.stopped();
         while pool.len() < most && !(source.is_live() && begun.elapsed() >= self.flags.collect_for)

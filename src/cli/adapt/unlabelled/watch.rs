@@ -32,13 +32,14 @@ impl Learner<'_> {
         });
         let mut adapted = None;
         loop {
+            let changed = known.is_some();
             if let Some(known) = known.take()
                 && !self.drifts(source, known, adapted)?
             {
                 return Ok(Exit::Done);
             }
             adapted = Some(Instant::now());
-            known = match self.learn(source) {
+            known = match self.learn(source, changed) {
                 Ok(Learnt { statistics, .. }) => statistics,
                 Err(error) if self.is_end(&error) => return Ok(Exit::Done),
                 Err(error) => return Err(error),
