@@ -397,7 +397,11 @@ mod tests {
             stability: 0.98,
             ..BEFORE
         };
-        assert_eq!(refusal(&steady, &better, 0.9, Labels::AsVoted), None);
+        let steadily = Measures {
+            stability: 0.95,
+            ..better
+        };
+        assert_eq!(refusal(&steady, &steadily, 0.9, Labels::AsVoted), None);
         let why = refusal(&steady, &better, 0.9, Labels::Alike)
             .unwrap()
             .to_string();
