@@ -3,6 +3,7 @@
 
 use super::mixture::Shown;
 use super::pseudo_labels::PseudoLabels;
+use crate::adapt::cross_fit::named;
 use crate::adapt::{Comparison, Evidence};
 use crate::classifier::{Scorer, best, softmax_rows};
 use crate::prompt::Calibration;
@@ -62,34 +63,40 @@ impl Measures {
         first: &PseudoLabels,
     ) -> Measures {
         let features = features.select(Axis(0), rows);
-        let (pictures, views, _) = features.dim();
-        let total = pictures.max(1) as f32;
-        let seen = |view| softmax_rows(scorer.scores(features.index_axis(Axis(1), view)), scale);
-        let plain = seen(0);
-        let named: Vec<usize> = plain.outer_iter().map(best).collect();
+        let total = rows.len().max(1) as f32;
+        let plain = softmax_rows(scorer.scores(features.index_axis(Axis(1), 0)), scale);
+        let seen = named(plain.view());
         let labels = first.labels();
         let agreeing = rows
             .iter()
-            .zip(&named)
-            .filter(|(row, named)| labels[**row] == **named);
-        let stable: usize = (1..views)
-            .map(|view| {
-                let seen = seen(view);
-                let seen = seen.outer_iter().zip(&named);
-                seen.filter(|(row, named)| best(row.view()) == **named)
-                    .count()
-            })
-            .sum();
+            .zip(&seen)
+            .filter(|(row, seen)| labels[**row] == **seen);
         let classes = plain.ncols();
-        let entropy = super::entropy(&named, classes);
+        let entropy = super::entropy(&seen, classes);
         Measures {
             agreement: agreeing.count() as f32 / total,
-            stability: stable as f32 / (total * (views.max(2) - 1) as f32),
+            stability: stability(features.view(), scorer),
             margin: lead(plain.view()) / total,
             spread: entropy / (classes as f32).ln(),
             labels: entropy.exp(),
         }
     }
+}
+
+/// The share of the augmented views of `features [pictures, views, joint]` that are named as the picture itself.
+pub fn stability(features: ArrayView3<f32>, scorer: &Scorer) -> f32 {
+    let (pictures, views, _) = features.dim();
+    let named = |view| named(scorer.scores(features.index_axis(Axis(1), view)).view());
+    let plain = named(0);
+    let same = |view| {
+        plain
+            .iter()
+            .zip(named(view))
+            .filter(|(a, b)| **a == *b)
+            .count()
+    };
+    let stable: usize = (1..views).map(same).sum();
+    stable as f32 / (pictures * views.saturating_sub(1)).max(1) as f32
 }
 
 /// How far the best class's probability leads over the second's, summed over the rows of `probabilities [pictures, classes]`.

@@ -24,6 +24,8 @@ use mixture::Shown;
 use ndarray::{ArrayView2, ArrayView3, Axis};
 use pseudo_labels::PseudoLabels;
 
+/// How much larger a share of the views the plain template must name as their picture to vote in place of the prompt in use.
+const STEADIER: f32 = 0.05;
 /// Share of the pictures that only judge.
 const JUDGING: f32 = 0.3;
 
@@ -142,7 +144,14 @@ pub fn adapt(
     let unknown = vec![0; features.dim().0];
     let split = Split::new(&unknown, 1, JUDGING, options.training.seed)?;
     let scorer = in_use.scorer(task)?;
-    let mut rounds = vec![PseudoLabels::of(pictures, &scorer, scale)?];
+    let template = InUse::default().scorer(task)?;
+    let steady = |scorer: &Scorer| consistency::stability(features, scorer);
+    // A prompt that was learnt under other conditions may know less than the plain words.
+    let votes = match steady(&template) > steady(&scorer) + STEADIER {
+        true => &template,
+        false => &scorer,
+    };
+    let mut rounds = vec![PseudoLabels::of(pictures, votes, scale)?];
     let measures = |scorer: &Scorer, first: &PseudoLabels| {
         Measures::of(features, &split.holdout, scorer, scale, first)
     };
