@@ -133,9 +133,8 @@ fn put_right(
     classes: &Classes,
     scenes: &[SceneSpec],
     seen: &FeatureSet,
-    in_use: InUse,
 ) -> Result<Option<Array2<f32>>> {
-    let mut mounted = Mounted::new(classes.task(), in_use)?;
+    let mut mounted = Mounted::new(classes.task(), InUse::default())?;
     let features = seen.features.index_axis(Axis(1), 0);
     for (scene, feature) in scenes.iter().zip(features.outer_iter()) {
         mounted.add(&demo::draw(scene, demo::SIZE), feature)?;

@@ -124,7 +124,7 @@ fn follow(
     let mut go_on = |_: &_| ControlFlow::Continue(());
     let current = in_use(current);
     // The pictures have changed: the prompt in use does not know them.
-    let put_right = put_right(classes, &scenes, &pool, InUse::default())?;
+    let put_right = put_right(classes, &scenes, &pool)?;
     let pictures = Unlabelled {
         features: pool.features.view(),
         put_right: put_right.as_ref().map(|vote| vote.view()),

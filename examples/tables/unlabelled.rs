@@ -246,7 +246,7 @@ fn learn(
     let before = classes.accuracy(None, &test.known)?;
     let mut go_on = |_: &_| ControlFlow::Continue(());
     let nothing = InUse::default();
-    let put_right = put_right(classes, scenes, stream, nothing)?;
+    let put_right = put_right(classes, scenes, stream)?;
     let pictures = Unlabelled {
         features: stream.features.view(),
         put_right: put_right.as_ref().map(|vote| vote.view()),

@@ -106,6 +106,16 @@ impl InUse<'_> {
         let texts = task.text_features(self.delta)?;
         Ok(Scorer::new(texts.view(), self.prototypes)?)
     }
+
+    /// What scores pictures by the plain template, and by the prompt in use: the same where there is none.
+    fn beside_template(&self, task: &Task) -> Result<(Scorer, Scorer), AdaptError> {
+        let template = InUse::default().scorer(task)?;
+        let in_use = match (self.delta, self.prototypes) {
+            (None, None) => template.clone(),
+            _ => self.scorer(task)?,
+        };
+        Ok((template, in_use))
+    }
 }
 
 /// The class that the fewest of `features [pictures, views, joint]` seem to show, if those are fewer than `enough`; `scorer`
@@ -143,8 +153,7 @@ pub fn adapt(
     // Pictures are split whatever they show: nobody knows.
     let unknown = vec![0; features.dim().0];
     let split = Split::new(&unknown, 1, JUDGING, options.training.seed)?;
-    let scorer = in_use.scorer(task)?;
-    let template = InUse::default().scorer(task)?;
+    let (template, scorer) = in_use.beside_template(task)?;
     let steady = |scorer: &Scorer| consistency::stability(features, scorer);
     // A prompt that was learnt under other conditions may know less than the plain words.
     let votes = match steady(&template) > steady(&scorer) + STEADIER {
@@ -236,11 +245,13 @@ fn check_shots(task: &Task, shots: &FeatureSet, of: &PseudoLabels) -> Result<(),
 /// Of how often each of so many classes is named; 0 where all are of one class.
 fn entropy(labels: &[usize], classes: usize) -> f32 {
     let total = labels.len().max(1) as f32;
-    (0..classes)
-        .map(|class| count(labels, class) as f32 / total)
-        .filter(|&share| share > 0.0)
-        .map(|share| -share * share.ln())
-        .sum()
+    entropy_of((0..classes).map(|class| count(labels, class) as f32 / total))
+}
+
+/// In nats, of shares that sum to one.
+fn entropy_of(shares: impl Iterator<Item = f32>) -> f32 {
+    let shares = shares.filter(|&share| share > 0.0);
+    shares.map(|share| -share * share.ln()).sum()
 }
 
 fn count(labels: &[usize], class: usize) -> usize {

@@ -2,7 +2,7 @@
 //! on such pictures is sure of them once they are put right, and then knows what they show without labels (canonicalisation
 //! at test time, as in FOCAL, arXiv 2507.10375). Only the vote sees pictures put right; the prompt is trained on them as they are.
 
-use super::{InUse, Task, consistency};
+use super::{InUse, Task, consistency, entropy_of};
 use crate::adapt::AdaptError;
 use crate::classifier::{Scorer, softmax_rows};
 use crate::clip::ModelError;
@@ -123,10 +123,7 @@ impl Said {
     /// How much is known of a picture's class, on average, that was not known before it was seen, in nats: where a prompt
     /// guesses it is little, and also where it takes all pictures for the same.
     fn information(&self, classes: usize) -> f32 {
-        let entropy = |of: &[f32]| -> f32 {
-            let terms = of.iter().filter(|&&share| share > 0.0);
-            terms.map(|&share| -share * share.ln()).sum()
-        };
+        let entropy = |of: &[f32]| entropy_of(of.iter().copied());
         let pictures = (self.probabilities.len() / classes).max(1) as f32;
         let mut mean = vec![0.0; classes];
         let mut unsure = 0.0;
@@ -159,10 +156,11 @@ impl<'a> Mounted<'a> {
     /// # Errors
     /// If it is not one for the task's model and labels.
     pub fn new(task: Task<'a>, in_use: InUse) -> Result<Mounted<'a>, AdaptError> {
+        let (template, in_use) = in_use.beside_template(&task)?;
         Ok(Mounted {
             task,
-            template: InUse::default().scorer(&task)?,
-            in_use: in_use.scorer(&task)?,
+            template,
+            in_use,
             as_they_are: Default::default(),
             put_right: MOUNTINGS.map(|of| (of, Said::default())).into(),
             pictures: 0,
