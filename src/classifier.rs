@@ -2,18 +2,19 @@
 //! text tower makes of a prompt and what an answer's scores mean is written here and nowhere else.
 
 mod distance;
+mod texts;
 
 pub use distance::Distance;
+#[doc(hidden)]
+pub use texts::{context_rows, new_class_features, text_features, with_new_classes};
 
 use std::sync::Arc;
 
 use image::RgbImage;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
-use crate::clip::{Model, ModelError, TextTower, TextTowerError};
-use crate::prompt::{
-    Calibration, Delta, Label, Prompt, Prototypes, Template, TemplateError, TokenLayout, labels,
-};
+use crate::clip::{Model, ModelError, TextTowerError};
+use crate::prompt::{Calibration, Label, Prompt, Prototypes, Template, TemplateError, labels};
 
 /// Why pictures cannot be classified with a model, a prompt and labels.
 #[derive(Debug, thiserror::Error)]
@@ -64,45 +65,6 @@ pub enum ClassifierError {
     /// The image tower refuses the picture.
     #[error(transparent)]
     Model(#[from] ModelError),
-}
-
-/// The rows that stand before every label, `[n, d]`: the token rows of the template's words, plus what was trained.
-///
-/// # Errors
-/// If the change has another shape than those rows, or the tower has no such tokens.
-#[doc(hidden)]
-pub fn context_rows(
-    tower: &TextTower,
-    layout: &TokenLayout,
-    change: Option<&Delta>,
-) -> Result<Array2<f32>, ClassifierError> {
-    let mut rows = tower.token_rows(&layout.context)?;
-    if let Some(change) = change {
-        let (change_shape, words) = (change.shape(), rows.dim());
-        if change_shape != words {
-            return Err(ClassifierError::ChangeShape {
-                change: change_shape,
-                words,
-            });
-        }
-        rows += &change.matrix();
-    }
-    Ok(rows)
-}
-
-/// The text feature of every class of `layout`, `[classes, joint]`, L2-normalised; without a change those of the plain
-/// template.
-///
-/// # Errors
-/// As [`context_rows`], and if a class is too long for the tower.
-#[doc(hidden)]
-pub fn text_features(
-    tower: &TextTower,
-    layout: &TokenLayout,
-    change: Option<&Delta>,
-) -> Result<Array2<f32>, ClassifierError> {
-    let rows = context_rows(tower, layout, change)?;
-    Ok(tower.class_features(rows.view(), &layout.suffixes)?)
 }
 
 /// `softmax(scale * images . texts)`, `[pictures, classes]`, of features `[pictures, joint]` and `[classes, joint]`.
@@ -295,8 +257,8 @@ impl<'a> Classifier<'a> {
         Classifier::with_prompt_for(model, prompt, &prompt.labels)
     }
 
-    /// Chooses from other labels with the context of `prompt`. Its calibration is used only for the labels that it was
-    /// made for, in their order.
+    /// Chooses from other labels with the context of `prompt`; those that it was not trained on are read half in the plain
+    /// template. Its calibration is used only for the labels that it was made for, in their order.
     ///
     /// # Errors
     /// If the prompt belongs to another model, or the labels do not fit its template.
@@ -318,7 +280,8 @@ impl<'a> Classifier<'a> {
             });
         }
         let layout = model.layout(&prompt.template, labels)?;
-        let texts = text_features(&model.text, &layout, Some(&prompt.delta))?;
+        let new = prompt.new_classes(labels);
+        let texts = with_new_classes(&model.text, &layout, &prompt.delta, &new)?;
         let prototypes = prompt.prototypes.as_ref();
         let prototypes = prototypes.map(|kept| kept.for_labels(&prompt.labels, labels));
         let classifier = Classifier::from_text_features(model, labels, texts, prototypes.as_ref())?;

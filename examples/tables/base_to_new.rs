@@ -8,8 +8,10 @@ use super::{
 use anyhow::{Context as _, Result};
 use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extract};
 use edge_rlp::clip::Model;
+use edge_rlp::evaluate::methods::fit;
 use edge_rlp::evaluate::{
-    self, FitOptions, Lesson, Method, Part, PartClasses, Trial, base_and_new, choose_shots, run,
+    self, FitOptions, Fitted, Kept, Lesson, Method, Part, PartClasses, Predictor, Trial,
+    base_and_new, choose_shots, test,
 };
 use edge_rlp::frames::demo::Purpose;
 use edge_rlp::prompt::Label;
@@ -20,13 +22,60 @@ use std::path::{Path, PathBuf};
 pub const SEEDS: u64 = 10;
 /// Of each drawn label.
 const TEST: usize = 25;
-const METHODS: [Method; 5] = [
-    Method::ZeroShot,
-    Method::Rlp,
-    Method::Auto,
-    Method::Coop,
-    Method::KgCoop,
+const COLUMNS: [Column; 7] = [
+    Column::Of(Method::ZeroShot),
+    Column::Of(Method::Rlp),
+    Column::ContextAlone(Method::Rlp),
+    Column::Of(Method::Auto),
+    Column::Of(Method::Coop),
+    Column::Halfway(Method::Coop),
+    Column::Of(Method::KgCoop),
 ];
+
+/// A method, and how new labels are read.
+#[derive(Clone, Copy, PartialEq)]
+enum Column {
+    /// As the method has it.
+    Of(Method),
+    /// In its context alone, as CoOp has it.
+    ContextAlone(Method),
+    /// Halfway to the template, as rlp has it.
+    Halfway(Method),
+}
+
+impl Column {
+    fn method(self) -> Method {
+        let (Column::Of(method) | Column::ContextAlone(method) | Column::Halfway(method)) = self;
+        method
+    }
+
+    fn name(self) -> String {
+        let name = self.method().name();
+        match self {
+            Column::Of(_) => name.to_owned(),
+            Column::ContextAlone(_) => format!("{name}, context alone"),
+            Column::Halfway(_) => format!("{name}, halfway"),
+        }
+    }
+
+    /// Makes what was fitted read new labels so.
+    fn read(self, fitted: &mut Fitted) {
+        let read = match (self, &fitted.predictor) {
+            (Column::ContextAlone(_), Predictor::Kept(kept)) => {
+                Predictor::Prompt(Some(kept.change.clone()))
+            }
+            (Column::Halfway(_), Predictor::Prompt(Some(change))) => {
+                Predictor::Kept(Box::new(Kept {
+                    change: change.clone(),
+                    prototypes: None,
+                    new: Vec::new(),
+                }))
+            }
+            _ => return,
+        };
+        fitted.predictor = read;
+    }
+}
 
 /// Pictures of labels in two halves, and of each half a draw a seed.
 pub struct Set<'a> {
@@ -154,11 +203,11 @@ fn harmonic_mean(base: f32, new: f32) -> f32 {
 
 /// A row a set, then the mean and how far it is from rlp's, with the standard error over seeds.
 pub fn table(model: &Model, folders: &[PathBuf]) -> Result<()> {
-    let names = METHODS.map(Method::name).join(" | ");
-    println!("| set | {names} |\n|---{}|", "|---".repeat(METHODS.len()));
-    let mut all: Vec<Vec<Found>> = METHODS.iter().map(|_| Vec::new()).collect();
+    let names = COLUMNS.map(Column::name).join(" | ");
+    println!("| set | {names} |\n|---{}|", "|---".repeat(COLUMNS.len()));
+    let mut all: Vec<Vec<Found>> = COLUMNS.iter().map(|_| Vec::new()).collect();
     for set in sets(model, folders)? {
-        let mut found: Vec<Found> = METHODS.iter().map(|_| Found::default()).collect();
+        let mut found: Vec<Found> = COLUMNS.iter().map(|_| Found::default()).collect();
         for draw in &set.draws {
             measure(&set, draw, &mut found)?;
         }
@@ -175,9 +224,9 @@ pub fn table(model: &Model, folders: &[PathBuf]) -> Result<()> {
             all.push(found);
         }
     }
-    let ours = METHODS
+    let ours = COLUMNS
         .iter()
-        .position(|&of| of == Method::Rlp)
+        .position(|&of| of == Column::Of(Method::Rlp))
         .unwrap_or(0);
     let cells = all.iter().map(|found| {
         let harmonic: Vec<f32> = found.iter().map(Found::harmonic).collect();
@@ -210,10 +259,13 @@ fn measure(set: &Set, draw: &Draw, found: &mut [Found]) -> Result<()> {
         lesson: Lesson::new(set.base.task(), &draw.base.train, options),
         parts: part.into(),
     };
-    for (method, found) in METHODS.into_iter().zip(found) {
-        let result = run(&trial, method, &mut |_| ControlFlow::Continue(()))?;
+    for (column, found) in COLUMNS.into_iter().zip(found) {
+        let mut go_on = |_: &_| ControlFlow::Continue(());
+        let mut fitted = fit(column.method(), &trial.lesson, &mut go_on)?;
+        column.read(&mut fitted);
+        let parts = test(&fitted, set.base.model, &trial.parts)?;
         let accuracy = |part: usize| {
-            let tested = result.parts[part].as_ref().context("it names any labels")?;
+            let tested = parts[part].as_ref().context("it names any labels")?;
             Ok::<_, anyhow::Error>(tested.assessment.accuracy as f32)
         };
         found.base.push(accuracy(0)?);

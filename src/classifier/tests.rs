@@ -1,4 +1,5 @@
 use super::*;
+use crate::prompt::Delta;
 
 #[test]
 fn unknown_is_what_lies_below_the_threshold_that_is_in_force() {
@@ -82,4 +83,38 @@ fn a_prompt_without_a_change_answers_as_the_plain_template_does() {
     assert_eq!(fewer.class_of("bolt"), Some(2));
     let none = Classifier::zero_shot(&model, &prompt.template, &[]);
     assert!(matches!(none, Err(ClassifierError::NoLabels)));
+}
+
+#[test]
+fn labels_that_a_prompt_was_not_trained_on_are_read_half_in_the_plain_template() {
+    let model = Model::embedded().unwrap();
+    let mut prompt = crate::prompt::record::tests::record();
+    prompt.model_fingerprint = model.fingerprint.0;
+    let words = model
+        .layout(&prompt.template, &prompt.labels)
+        .unwrap()
+        .context
+        .len();
+    let mut rng = crate::rng::Rng::new(3);
+    let shape = (words, model.text.width());
+    prompt.delta = Delta::Full(Array2::from_shape_simple_fn(shape, || 0.05 * rng.normal()));
+    prompt.prototypes = None;
+    let lamp = Label::new("lamp", None).unwrap();
+    let labels = [prompt.labels[1].clone(), lamp, prompt.labels[0].clone()];
+    let own = Classifier::with_prompt(&model, &prompt).unwrap();
+    let plain = Classifier::zero_shot(&model, &prompt.template, &labels).unwrap();
+    let layout = model.layout(&prompt.template, &labels).unwrap();
+    let tuned = text_features(&model.text, &layout, Some(&prompt.delta)).unwrap();
+    let mixed = Classifier::with_prompt_for(&model, &prompt, &labels).unwrap();
+
+    let near = |a: ArrayView1<f32>, b: ArrayView1<f32>| {
+        let away = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+        assert!(away.fold(0.0, f32::max) < 1e-5);
+    };
+    near(mixed.texts().row(0), own.texts().row(1));
+    near(mixed.texts().row(2), own.texts().row(0));
+    let halfway = &tuned.row(1) + &plain.texts().row(1);
+    let length = halfway.dot(&halfway).sqrt();
+    assert!(length < 1.99, "the change must change something");
+    near(mixed.texts().row(1), (halfway / length).view());
 }

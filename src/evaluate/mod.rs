@@ -7,7 +7,7 @@ pub mod metrics;
 pub mod protocols;
 
 pub use data_set::{DataSet, DataSetError};
-pub use methods::{FitOptions, Fitted, Lesson, Method, Predictor, Probe};
+pub use methods::{FitOptions, Fitted, Kept, Lesson, Method, Predictor, Probe};
 pub use metrics::{Assessment, CalibrationError, Recognition, harmonic_mean, wilson};
 pub use protocols::{
     Part, PartClasses, Tested, Trial, TrialResult, base_and_new, choose_shots, run, test,

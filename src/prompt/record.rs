@@ -204,6 +204,13 @@ impl Prompt {
         }
     }
 
+    /// Which of `labels`, as their indices, it was not trained on; labels are one where their names are.
+    pub fn new_classes(&self, labels: &[Label]) -> Vec<usize> {
+        let known = |label: &Label| self.labels.iter().any(|own| own.name == label.name);
+        let classes = 0..labels.len();
+        classes.filter(|&class| !known(&labels[class])).collect()
+    }
+
     /// What was tuned.
     pub fn tuning(&self) -> Tuning {
         self.delta.tuning()

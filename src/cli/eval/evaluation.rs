@@ -9,8 +9,8 @@ use crate::adapt::{AdaptError, StepReport, Task};
 use crate::clip::Model;
 use crate::evaluate::data_set::{DataSet, File};
 use crate::evaluate::{
-    EvaluateError, FitOptions, Fitted, Lesson, Part, PartClasses, Predictor, Trial, TrialResult,
-    base_and_new, choose_shots, run as run_trial, test,
+    EvaluateError, FitOptions, Fitted, Kept, Lesson, Part, PartClasses, Predictor, Trial,
+    TrialResult, base_and_new, choose_shots, run as run_trial, test,
 };
 use crate::prompt::{Label, Region, Template, TokenLayout};
 use crate::store::LoadedPrompt;
@@ -213,12 +213,13 @@ impl<'a> Evaluation<'a> {
 
     fn test_prompt(&self, loaded: &LoadedPrompt) -> anyhow::Result<TrialResult> {
         let record = &loaded.record;
-        let (delta, prototypes) = (record.delta.clone(), record.prototypes.as_ref());
-        let predictor = |labels: &[Label]| match prototypes {
-            None => Predictor::Prompt(Some(delta.clone())),
-            Some(kept) => {
-                Predictor::Prototypes(delta.clone(), kept.for_labels(&record.labels, labels))
-            }
+        let prototypes = record.prototypes.as_ref();
+        let predictor = |labels: &[Label]| {
+            Predictor::Kept(Box::new(Kept {
+                change: record.delta.clone(),
+                prototypes: prototypes.map(|kept| kept.for_labels(&record.labels, labels)),
+                new: record.new_classes(labels),
+            }))
         };
         let fitted = |labels: &[Label]| Fitted {
             predictor: predictor(labels),

@@ -318,10 +318,10 @@ fn loss(texts: &Texts, subject: &Row) -> String {
 
 /// The singular spectrum of the context before and after, where the subject is a trained prompt.
 fn spectrum(texts: &Texts, subject: &Row, evaluation: &Evaluation) -> anyhow::Result<String> {
-    let (Predictor::Prompt(Some(change)) | Predictor::Prototypes(change, _)) =
-        &subject.detail.fitted.predictor
-    else {
-        return Ok(String::new());
+    let change = match &subject.detail.fitted.predictor {
+        Predictor::Prompt(Some(change)) => change,
+        Predictor::Kept(kept) => &kept.change,
+        _ => return Ok(String::new()),
     };
     let template = context_rows(&evaluation.model.text, &evaluation.fitted.layout, None)?;
     let values = |matrix: ArrayView2<f32>| -> Vec<f64> {

@@ -17,7 +17,9 @@ pub use tip::Cache;
 use super::{EvaluateError, Part, PartClasses};
 use crate::adapt::features::FeatureSet;
 use crate::adapt::{Answers, Judged, Options, Progress, StepReport, Task};
-use crate::classifier::{Scorer, probabilities, softmax_rows, text_features};
+use crate::classifier::{
+    Scorer, new_class_features, probabilities, softmax_rows, text_features, with_new_classes,
+};
 use crate::clip::Model;
 use crate::prompt::{Calibration, Delta, Prompt, Prototypes, TokenLayout, Tuning};
 use ndarray::{Array1, Array2, ArrayView2};
@@ -129,10 +131,10 @@ impl FitOptions {
 /// A fitted method, ready for pictures.
 #[derive(Debug, Clone)]
 pub enum Predictor {
-    /// The template with this change to its context, or as it is: it reads any classes.
+    /// The template with this change to its context, or as it is: any classes are read so, as the papers have it.
     Prompt(Option<Delta>),
-    /// The same with prototypes of the classes it was fitted to, which are added to their scores.
-    Prototypes(Delta, Prototypes),
+    /// A prompt as it is kept, and read by [`Classifier`](crate::classifier::Classifier).
+    Kept(Box<Kept>),
     /// The plain template beside remembered shots: it reads any classes, and has memories of those it was fitted to.
     Cache(Cache),
     /// Scores `weight [classes, joint] . feature + bias` for the classes it was fitted to alone.
@@ -142,6 +144,18 @@ pub enum Predictor {
         /// `[classes]`.
         bias: Array1<f32>,
     },
+}
+
+/// A prompt as it is kept: new classes are read halfway to the template.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The change to the template's context.
+    pub change: Delta,
+    /// What is added to the scores of classes that it was fitted to.
+    pub prototypes: Option<Prototypes>,
+    /// The classes of a [base](PartClasses::Base) part that it was not fitted to all the same, as their indices: a prompt can be
+    /// given other labels. None where it was just fitted.
+    pub new: Vec<usize>,
 }
 
 /// A predictor and what it cost.
@@ -270,9 +284,14 @@ impl Predictor {
                 let texts = texts(change.as_ref())?;
                 Some(probabilities(features.view(), texts.view(), scale))
             }
-            Predictor::Prototypes(change, prototypes) => {
-                let texts = texts(Some(change))?;
-                let scorer = Scorer::new(texts.view(), fitted.then_some(prototypes))?;
+            Predictor::Kept(kept) => {
+                let (tower, change) = (&model.text, &kept.change);
+                let texts = match fitted {
+                    true => with_new_classes(tower, part.layout, change, &kept.new)?,
+                    false => new_class_features(tower, part.layout, change)?,
+                };
+                let prototypes = kept.prototypes.as_ref().filter(|_| fitted);
+                let scorer = Scorer::new(texts.view(), prototypes)?;
                 Some(softmax_rows(scorer.scores(features.view()), scale))
             }
             Predictor::Cache(cache) => {
@@ -302,7 +321,7 @@ impl Predictor {
     ) -> Result<Option<Vec<f32>>, EvaluateError> {
         let (change, prototypes) = match self {
             Predictor::Prompt(change) => (change.as_ref(), None),
-            Predictor::Prototypes(change, prototypes) => (Some(change), Some(prototypes)),
+            Predictor::Kept(kept) => (Some(&kept.change), kept.prototypes.as_ref()),
             Predictor::Cache(_) | Predictor::Linear { .. } => return Ok(None),
         };
         let texts = text_features(&model.text, layout, change)?;

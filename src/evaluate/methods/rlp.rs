@@ -1,7 +1,7 @@
 //! Two low-rank factors (arXiv 2312.10813), exactly as `edge-rlp adapt` trains and calibrates them, with what stands beside the
 //! prompt.
 
-use super::{Fitted, Predictor};
+use super::{Fitted, Kept, Predictor};
 use crate::adapt::{Answers, Judged, Outcome};
 
 /// What `answers` makes of a training, and how its scores are to be read.
@@ -15,10 +15,11 @@ pub fn fit(judged: &Judged, answers: Answers) -> Fitted {
     } = judged.outcome(answers);
     let numbers = prototypes.as_ref().map_or(0, |kept| kept.numbers());
     let parameters = delta.parameters() + numbers;
-    let predictor = match prototypes {
-        Some(prototypes) => Predictor::Prototypes(delta, prototypes),
-        None => Predictor::Prompt(Some(delta)),
-    };
+    let predictor = Predictor::Kept(Box::new(Kept {
+        change: delta,
+        prototypes,
+        new: Vec::new(),
+    }));
     Fitted {
         history,
         calibration: evidence.calibration,
