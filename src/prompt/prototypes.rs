@@ -5,6 +5,9 @@ use super::Label;
 use super::record::MAX_WIDTH;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
+/// Of what is added to the scores of labels with shots.
+const SHARE_OF_NEW: f32 = 0.5;
+
 /// The mean features of labels, and a linear function that is added to the prompt's scores.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prototypes {
@@ -35,20 +38,38 @@ impl Prototypes {
         Prototypes { sharpness, ..self }
     }
 
-    /// The same for other `labels`, by name: those of `own`, in whose order these are, keep theirs, and all others have
-    /// nothing added.
+    /// The same for other `labels`, by name: those of `own`, in whose order these are, keep theirs. All others have no mean, and
+    /// [their share](Prototypes::share_of_new) added to their scores.
     pub fn for_labels(&self, own: &[Label], labels: &[Label]) -> Prototypes {
+        let share = self.share_of_new();
         let places: Vec<Option<usize>> = labels
             .iter()
             .map(|label| own.iter().position(|of| of.name == label.name))
             .collect();
-        let bias = |place: &Option<usize>| place.map_or(0.0, |place| self.bias[place]);
+        let bias = |place: &Option<usize>| place.map_or(share, |place| self.bias[place]);
         Prototypes {
             means: self.means.rows(&places),
             weight: self.weight.rows(&places),
             bias: places.iter().map(bias).collect(),
             sharpness: self.sharpness,
         }
+    }
+
+    /// What is added to the score of a label without shots beside labels with some: half of what these add to the score of their
+    /// own mean feature, in the mean. What is known of a label speaks for it wherever it is near; with nothing against that, a
+    /// label of which nothing is known would hardly be chosen even for pictures of its own (docs/results/adaptation.md).
+    fn share_of_new(&self) -> f32 {
+        let known: Vec<usize> = (0..self.bias.len())
+            .filter(|&label| self.means.scales[label] > 0.0)
+            .collect();
+        let means = self.means.table().select(Axis(0), &known);
+        let weight = self.weight.table().select(Axis(0), &known);
+        let added = |row: usize, label: usize| {
+            weight.row(label).dot(&means.row(row)) + self.bias[known[label]]
+        };
+        let count = known.len().max(1) as f32;
+        let own: f32 = (0..known.len()).map(|label| added(label, label)).sum();
+        SHARE_OF_NEW * own / count
     }
 
     /// Numbers that are kept.
@@ -158,7 +179,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn labels_keep_theirs_by_name_and_new_ones_have_nothing() {
+    fn labels_keep_theirs_by_name_and_new_ones_have_half_of_what_these_add_to_their_own() {
         let label = |name| Label::new(name, None).unwrap();
         let own = [label("mug"), label("key")];
         let kept = prototypes(2, 4);
@@ -167,7 +188,11 @@ pub(crate) mod tests {
         assert_eq!(after.row(0), before.row(1));
         assert_eq!(after.row(2), before.row(0));
         assert!(after.row(1).iter().all(|&x| x == 0.0));
-        assert_eq!(other.bias, [kept.bias[1], 0.0, kept.bias[0]]);
+        let added =
+            |label: usize| before.row(label).dot(&kept.means.table().row(label)) + kept.bias[label];
+        let share = 0.25 * (added(0) + added(1));
+        assert!(share.abs() > 1e-3 && (other.bias[1] - share).abs() < 1e-6);
+        assert_eq!([other.bias[0], other.bias[2]], [kept.bias[1], kept.bias[0]]);
         assert_eq!(other.means.table().row(0), kept.means.table().row(1));
         assert_eq!(other.fault(3), None);
     }
