@@ -98,6 +98,8 @@ struct Reading {
     error: Option<f32>,
     /// How well it tells pictures of labels that are not listed: the area under the curve.
     area: Option<f32>,
+    /// Accuracy on test pictures of labels that are listed and did not occur, before and after; none where all occurred.
+    absent: Option<[f32; 2]>,
 }
 
 impl Reading {
@@ -115,9 +117,9 @@ impl Reading {
 /// `held_out` leaves out the conditions that the model was trained on.
 pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
     println!(
-        "| condition | labels that occur | zero-shot | prompt | gain | accepted | gain in use | worst accepted gain | calibration error | AUROC |"
+        "| condition | labels that occur | zero-shot | prompt | gain | accepted | gain in use | worst accepted gain | calibration error | AUROC | labels that did not occur |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let mut all: [Vec<Reading>; STREAMS.len()] = Default::default();
     for (condition, described) in CONDITIONS.iter().enumerate() {
         if held_out && !described.held_out {
@@ -139,6 +141,9 @@ pub fn table(model: &Model, seeds: &[u64], held_out: bool) -> Result<()> {
                 let unlisted = |class: usize| (class >= stream.listed).then_some(class);
                 let test = Test {
                     known: test.filter_classes(|class| occurs(class).then_some(class)),
+                    absent: test.filter_classes(|class| {
+                        (class < stream.listed && !occurs(class)).then_some(class)
+                    }),
                     unlisted: test.filter_classes(unlisted),
                 };
                 let pictures = match stream.ends_early {
@@ -232,6 +237,8 @@ fn collected(classes: &Classes, stream: &FeatureSet) -> Result<FeatureSet> {
 struct Test {
     /// Of labels that are listed and occur.
     known: FeatureSet,
+    /// Of labels that are listed and do not.
+    absent: FeatureSet,
     unlisted: FeatureSet,
 }
 
@@ -262,6 +269,7 @@ fn learn(
                 accepted: false,
                 error: None,
                 area: None,
+                absent: None,
             });
         }
         Err(error) => return Err(error.into()),
@@ -298,7 +306,15 @@ fn reading(
         &similarities(&test.unlisted),
         None,
     );
+    let absent = match test.absent.labels.is_empty() {
+        true => None,
+        false => Some([
+            classes.accuracy(None, &test.absent)?,
+            classes.accuracy_in_use(learnt, &test.absent)?,
+        ]),
+    };
     Ok(Reading {
+        absent,
         before,
         after: classes.accuracy_in_use(learnt, &test.known)?,
         accepted: outcome.accepted(),
@@ -322,8 +338,17 @@ fn row(condition: &str, stream: &str, readings: &[Reading]) {
         true => "-".into(),
         false => format!("{:.3}", mean(&areas)),
     };
+    let absent: Vec<[f32; 2]> = readings.iter().filter_map(|of| of.absent).collect();
+    let absent = match absent.is_empty() {
+        true => "-".into(),
+        false => {
+            let [before, after] =
+                [0, 1].map(|at| mean(&absent.iter().map(|of| of[at]).collect::<Vec<_>>()));
+            format!("{:.1} to {:.1}", 100.0 * before, 100.0 * after)
+        }
+    };
     println!(
-        "| {condition} | {stream} | {} | {} | {:+.1} | {} of {} | {:+.1} | {worst} | {} | {area} |",
+        "| {condition} | {stream} | {} | {} | {:+.1} | {} of {} | {:+.1} | {worst} | {} | {area} | {absent} |",
         cell(mean_of(|reading| reading.before)),
         cell(mean_of(|reading| reading.after)),
         100.0 * mean_of(|reading| reading.after - reading.before),

@@ -133,7 +133,8 @@ pub fn prototypes(gaussians: &[Discriminant], strengths: Strengths, scale: f32) 
         weight.scaled_add(unit, &centred.weight);
         bias.scaled_add(unit, &centred.bias);
     }
-    Prototypes::new(means.view(), weight.view(), &bias).with_sharpness(scale)
+    let kept = Prototypes::new(means.view(), weight.view(), &bias).with_sharpness(scale);
+    kept.with_share_of_new()
 }
 
 /// What Gaussians are made from.

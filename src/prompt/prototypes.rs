@@ -38,6 +38,17 @@ impl Prototypes {
         Prototypes { sharpness, ..self }
     }
 
+    /// The same where labels without shots have [their share](Prototypes::share_of_new) added to their scores.
+    pub fn with_share_of_new(mut self) -> Prototypes {
+        let share = self.share_of_new();
+        for (bias, scale) in self.bias.iter_mut().zip(&self.means.scales) {
+            if *scale == 0.0 {
+                *bias = share;
+            }
+        }
+        self
+    }
+
     /// The same for other `labels`, by name: those of `own`, in whose order these are, keep theirs. All others have no mean, and
     /// [their share](Prototypes::share_of_new) added to their scores.
     pub fn for_labels(&self, own: &[Label], labels: &[Label]) -> Prototypes {
@@ -195,6 +206,19 @@ pub(crate) mod tests {
         assert_eq!([other.bias[0], other.bias[2]], [kept.bias[1], kept.bias[0]]);
         assert_eq!(other.means.table().row(0), kept.means.table().row(1));
         assert_eq!(other.fault(3), None);
+    }
+
+    #[test]
+    fn a_label_without_shots_has_the_share_of_new_ones() {
+        let kept = prototypes(3, 4);
+        let mut means = kept.means.table();
+        means.row_mut(1).fill(0.0);
+        let (weight, bias) = (kept.weight.table(), Array1::from(kept.bias.clone()));
+        let kept = Prototypes::new(means.view(), weight.view(), &bias);
+        let shared = kept.clone().with_share_of_new();
+        let new = kept.for_labels(&[], &[Label::new("jar", None).unwrap()]);
+        assert_ne!(new.bias[0], kept.bias[1]);
+        assert_eq!(shared.bias, [kept.bias[0], new.bias[0], kept.bias[2]]);
     }
 
     #[test]
