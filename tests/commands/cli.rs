@@ -170,6 +170,26 @@ fn conditions_are_listed_and_an_unknown_one_is_wrong_usage() {
     }
 }
 
+/// What is known of a label spoke for it, and 3 of 30 pictures of labels that nobody had taught were recognised beside those.
+#[test]
+fn labels_without_shots_are_chosen_beside_labels_with_class_means() {
+    let dir = Directory::new();
+    dir.ok("demo --out pictures --condition upside-down --shots 8 --test 5");
+    let all = fs::read_to_string(dir.path().join("pictures/labels.txt")).unwrap();
+    let taught: Vec<&str> = all.lines().take(6).collect();
+    dir.write("taught.txt", &taught.join("\n"));
+    dir.ok("adapt --images pictures --labels taught.txt --quiet");
+    let classify = "classify pictures/test --labels pictures/labels.txt --prompt default --json";
+    let answers = dir.ok(classify).lines();
+    let right = |is_taught: bool| {
+        let of = |answer: &&Value| taught.contains(&answer["truth"].as_str().unwrap()) == is_taught;
+        let right = |answer: &&Value| answer["label"] == answer["truth"];
+        answers.iter().filter(of).filter(right).count()
+    };
+    let found = (right(true), right(false));
+    assert!(found.0 >= 25 && found.1 >= 20, "{found:?} of 30 each");
+}
+
 /// `adapt --images pictures --labels labels.txt` with these flags ends with this exit code and one line that holds all of
 /// `words`, and keeps nothing.
 #[track_caller]
