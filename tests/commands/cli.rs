@@ -180,7 +180,13 @@ fn labels_without_shots_are_chosen_beside_labels_with_class_means() {
     dir.write("taught.txt", &taught.join("\n"));
     dir.ok("adapt --images pictures --labels taught.txt --quiet");
     let classify = "classify pictures/test --labels pictures/labels.txt --prompt default --json";
-    let answers = dir.ok(classify).lines();
+    let answers = dir.ok(classify);
+    let new: Vec<&str> = all.lines().skip(6).take(3).collect();
+    let sentence = format!(
+        "the prompt was not trained on {} and 3 more: ",
+        new.join(", ")
+    );
+    let answers = answers.says(&sentence).lines();
     let right = |is_taught: bool| {
         let of = |answer: &&Value| taught.contains(&answer["truth"].as_str().unwrap()) == is_taught;
         let right = |answer: &&Value| answer["label"] == answer["truth"];

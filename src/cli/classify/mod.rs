@@ -16,7 +16,7 @@ use crate::classifier::{Classifier, Unknown};
 use crate::clip::Model;
 use crate::frames::{MAX_PIXELS, read_region};
 use crate::masked::masked;
-use crate::prompt::{Label, Region, Template, labels};
+use crate::prompt::{Label, Prompt, Region, Template, labels};
 use crate::store::LoadedPrompt;
 use crate::watch::Renewal;
 use broker::BrokerArguments;
@@ -122,6 +122,8 @@ impl Arguments {
 
 /// The prompt that is used where none is named.
 const DEFAULT: &str = "default";
+/// So many labels are named in a sentence.
+const NAMED: usize = 3;
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     if let Some(threshold) = arguments.threshold
@@ -187,6 +189,24 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
+/// Those of `labels` that `record` was not trained on, for a sentence; none where there are none.
+fn new_labels(record: &Prompt, labels: &[Label]) -> Option<String> {
+    let new = record.new_classes(labels);
+    let names: Vec<&str> = new
+        .iter()
+        .map(|&class| labels[class].name.as_str())
+        .collect();
+    let (last, before) = names.split_last()?;
+    Some(match before.len() {
+        0 => (*last).to_owned(),
+        1..NAMED => format!("{} and {last}", before.join(", ")),
+        _ => {
+            let more = names.len() - NAMED;
+            format!("{} and {more} more", names[..NAMED].join(", "))
+        }
+    })
+}
+
 /// What pictures are named with; labels or a prompt are given.
 struct Naming {
     /// What `--labels` holds.
@@ -206,6 +226,11 @@ impl Naming {
             Some(LoadedPrompt { record, path, .. }) => {
                 let labels = self.labels.as_ref().unwrap_or(&record.labels);
                 let classifier = Classifier::with_prompt_for(model, record, labels)?;
+                if let Some(new) = new_labels(record, labels) {
+                    context.output.note(format!(
+                        "the prompt was not trained on {new}: such pictures are known by their label's words alone"
+                    ));
+                }
                 if classifier.unknown() == Unknown::Never {
                     let why = match record.calibration {
                         Some(_) => {
