@@ -57,8 +57,17 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     if flags.watch {
         learner.watch(&mut source)
     } else {
-        Ok(learner.learn(&mut source, false)?.exit)
+        Ok(learner.learn(&mut source, Cause::Asked)?.exit)
     }
+}
+
+/// Why it learns now.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// The user wants it.
+    Asked,
+    /// Pictures are unlike those that the prompt in use was learnt from.
+    Drifted,
 }
 
 /// What came of one time of collecting and adapting.
@@ -102,13 +111,16 @@ impl Learner<'_> {
         self.context.stopped()
     }
 
-    /// Collects pictures, and adapts to them. They may have `changed` since the prompt in use was made.
-    fn learn(&self, source: &mut Source, changed: bool) -> anyhow::Result<Learnt> {
+    /// Collects pictures, and adapts to them.
+    fn learn(&self, source: &mut Source, cause: Cause) -> anyhow::Result<Learnt> {
         let begun = Instant::now();
         let current = self.in_use();
         let in_use = current.as_ref().map(InUse::from).unwrap_or_default();
-        // A prompt may be sure of pictures unlike those that it was learnt from.
-        let knows = if changed { InUse::default() } else { in_use };
+        let knows = match cause {
+            Cause::Asked => in_use,
+            // A prompt may be sure of pictures unlike those that it was learnt from.
+            Cause::Drifted => InUse::default(),
+        };
         let mounted = Mounted::new(self.adaptation.task(), knows)?;
         let pool = self.collect(source, in_use, mounted)?;
         let statistics = drift::statistics(pool.features()?.index_axis(Axis(1), 0));

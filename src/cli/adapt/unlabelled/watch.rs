@@ -4,7 +4,7 @@
 use super::super::super::Exit;
 use super::super::adaptation::Adaptation;
 use super::source::Source;
-use super::{Learner, Learnt};
+use super::{Cause, Learner, Learnt};
 use crate::adapt::AdaptError;
 use crate::adapt::drift::{DRIFTED, Drift};
 use crate::classifier::Classifier;
@@ -32,14 +32,15 @@ impl Learner<'_> {
         });
         let mut adapted = None;
         loop {
-            let changed = known.is_some();
-            if let Some(known) = known.take()
-                && !self.drifts(source, known, adapted)?
-            {
-                return Ok(Exit::Done);
-            }
+            let cause = match known.take() {
+                None => Cause::Asked,
+                Some(known) => match self.drifts(source, known, adapted)? {
+                    true => Cause::Drifted,
+                    false => return Ok(Exit::Done),
+                },
+            };
             adapted = Some(Instant::now());
-            known = match self.learn(source, changed) {
+            known = match self.learn(source, cause) {
                 Ok(Learnt { statistics, .. }) => statistics,
                 Err(error) if self.is_end(&error) => return Ok(Exit::Done),
                 Err(error) => return Err(error),
