@@ -38,13 +38,19 @@ impl Prototypes {
         Prototypes { sharpness, ..self }
     }
 
+    /// The labels without shots, as their indices.
+    pub fn without_shots(&self) -> Vec<usize> {
+        let labels = 0..self.bias.len();
+        labels
+            .filter(|&label| self.means.scales[label] == 0.0)
+            .collect()
+    }
+
     /// The same where labels without shots have [their share](Prototypes::share_of_new) added to their scores.
     pub fn with_share_of_new(mut self) -> Prototypes {
         let share = self.share_of_new();
-        for (bias, scale) in self.bias.iter_mut().zip(&self.means.scales) {
-            if *scale == 0.0 {
-                *bias = share;
-            }
+        for label in self.without_shots() {
+            self.bias[label] = share;
         }
         self
     }

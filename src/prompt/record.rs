@@ -204,9 +204,16 @@ impl Prompt {
         }
     }
 
-    /// Which of `labels`, as their indices, it was not trained on; labels are one where their names are.
+    /// Which of `labels`, as their indices, it was not trained on; labels are one where their names are. Labels of its own without
+    /// shots are among them.
     pub fn new_classes(&self, labels: &[Label]) -> Vec<usize> {
-        let known = |label: &Label| self.labels.iter().any(|own| own.name == label.name);
+        let prototypes = self.prototypes.as_ref();
+        let without_shots = prototypes.map_or(Vec::new(), Prototypes::without_shots);
+        let trained = (0..self.labels.len()).filter(|label| !without_shots.contains(label));
+        let names: Vec<&str> = trained
+            .map(|label| self.labels[label].name.as_str())
+            .collect();
+        let known = |label: &Label| names.contains(&label.name.as_str());
         let classes = 0..labels.len();
         classes.filter(|&class| !known(&labels[class])).collect()
     }
@@ -465,6 +472,19 @@ pub(crate) mod tests {
             let fault = broken.fault().unwrap_or_default();
             assert!(fault.contains(part), "{part}: {fault}");
         }
+    }
+
+    #[test]
+    fn labels_are_new_by_name_or_without_shots() {
+        let mut prompt = record();
+        let mut labels = prompt.labels.clone();
+        assert!(prompt.new_classes(&labels).is_empty());
+        labels[2] = Label::new("zebra", None).unwrap();
+        assert_eq!(prompt.new_classes(&labels), [2]);
+        let mut kept = crate::prompt::prototypes::tests::prototypes(labels.len(), 5);
+        kept.means.scales[1] = 0.0;
+        prompt.prototypes = Some(kept);
+        assert_eq!(prompt.new_classes(&labels), [1, 2]);
     }
 
     #[test]

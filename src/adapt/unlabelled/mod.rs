@@ -18,7 +18,7 @@ use super::{
     AdaptError, Begin, MIN_SHOTS, Options, Outcome, Progress, Reached, Sisters, Split, Task, drift,
     fit,
 };
-use crate::classifier::Scorer;
+use crate::classifier::{Scorer, with_new_classes};
 use crate::prompt::{Delta, Prompt, Prototypes};
 use mixture::Shown;
 use ndarray::{ArrayView2, ArrayView3, Axis};
@@ -103,7 +103,13 @@ impl InUse<'_> {
     /// # Errors
     /// If the prompt is not one for the task's model and labels.
     pub fn scorer(&self, task: &Task) -> Result<Scorer, AdaptError> {
-        let texts = task.text_features(self.delta)?;
+        let texts = match (self.delta, self.prototypes) {
+            (Some(delta), Some(prototypes)) => {
+                let new = prototypes.without_shots();
+                with_new_classes(&task.model.text, task.layout, delta, &new)?
+            }
+            _ => task.text_features(self.delta)?,
+        };
         Ok(Scorer::new(texts.view(), self.prototypes)?)
     }
 
