@@ -6,7 +6,7 @@ mod texts;
 
 pub use distance::Distance;
 #[doc(hidden)]
-pub use texts::{context_rows, new_class_features, text_features, with_new_classes};
+pub use texts::{context_rows, text_features, with_new_classes};
 
 use std::sync::Arc;
 

@@ -42,27 +42,9 @@ pub fn text_features(
     Ok(tower.class_features(rows.view(), &layout.suffixes)?)
 }
 
-/// The text features of classes that `change` was not learnt from, `[classes, joint]`, L2-normalised: halfway between what its
-/// context and what the plain template make of each (as WiSE-FT, arXiv 2109.01903, goes between weights). What some labels taught
-/// is partly about them alone, and costs others some of what the template knew (docs/results/adaptation.md).
-///
-/// # Errors
-/// As [`text_features`].
-pub fn new_class_features(
-    tower: &TextTower,
-    layout: &TokenLayout,
-    change: &Delta,
-) -> Result<Array2<f32>, ClassifierError> {
-    let mut features =
-        text_features(tower, layout, Some(change))? + text_features(tower, layout, None)?;
-    for mut feature in features.outer_iter_mut() {
-        let length = feature.dot(&feature).sqrt().max(f32::MIN_POSITIVE);
-        feature /= length;
-    }
-    Ok(features)
-}
-
-/// [`text_features`] of the classes of `layout`, and [`new_class_features`] of those in `new`, their indices.
+/// [`text_features`], where the classes in `new`, their indices, are ones that `change` was not learnt from. These are read halfway
+/// between its context and the plain template (as WiSE-FT, arXiv 2109.01903, goes between weights): what some labels taught is
+/// partly about them alone, and costs others some of what the template knew (docs/results/adaptation.md).
 ///
 /// # Errors
 /// As [`text_features`].
@@ -76,16 +58,17 @@ pub fn with_new_classes(
     if new.is_empty() {
         return Ok(features);
     }
+    let suffixes = new.iter().map(|&class| layout.suffixes[class].clone());
     let of_new = TokenLayout {
         context: layout.context.clone(),
-        suffixes: new
-            .iter()
-            .map(|&class| layout.suffixes[class].clone())
-            .collect(),
+        suffixes: suffixes.collect(),
     };
-    let rows = new_class_features(tower, &of_new, change)?;
-    for (&class, row) in new.iter().zip(rows.outer_iter()) {
-        features.row_mut(class).assign(&row);
+    let plain = text_features(tower, &of_new, None)?;
+    for (&class, plain) in new.iter().zip(plain.outer_iter()) {
+        let mut feature = features.row_mut(class);
+        feature += &plain;
+        let length = feature.dot(&feature).sqrt().max(f32::MIN_POSITIVE);
+        feature /= length;
     }
     Ok(features)
 }

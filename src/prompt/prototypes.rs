@@ -76,17 +76,12 @@ impl Prototypes {
     /// own mean feature, in the mean. What is known of a label speaks for it wherever it is near; with nothing against that, a
     /// label of which nothing is known would hardly be chosen even for pictures of its own (docs/results/adaptation.md).
     fn share_of_new(&self) -> f32 {
-        let known: Vec<usize> = (0..self.bias.len())
-            .filter(|&label| self.means.scales[label] > 0.0)
+        let (means, weight) = (self.means.table(), self.weight.table());
+        let with_shots = (0..self.bias.len()).filter(|&label| self.means.scales[label] > 0.0);
+        let added: Vec<f32> = with_shots
+            .map(|label| weight.row(label).dot(&means.row(label)) + self.bias[label])
             .collect();
-        let means = self.means.table().select(Axis(0), &known);
-        let weight = self.weight.table().select(Axis(0), &known);
-        let added = |row: usize, label: usize| {
-            weight.row(label).dot(&means.row(row)) + self.bias[known[label]]
-        };
-        let count = known.len().max(1) as f32;
-        let own: f32 = (0..known.len()).map(|label| added(label, label)).sum();
-        SHARE_OF_NEW * own / count
+        SHARE_OF_NEW * added.iter().sum::<f32>() / added.len().max(1) as f32
     }
 
     /// Numbers that are kept.

@@ -228,7 +228,7 @@ impl Naming {
                 let classifier = Classifier::with_prompt_for(model, record, labels)?;
                 if let Some(new) = new_labels(record, labels) {
                     context.output.note(format!(
-                        "the prompt was not trained on {new}: such pictures are known by their label's words alone"
+                        "the prompt was not trained on {new}: such pictures are told by their label's words alone"
                     ));
                 }
                 if classifier.unknown() == Unknown::Never {

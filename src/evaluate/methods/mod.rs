@@ -17,9 +17,7 @@ pub use tip::Cache;
 use super::{EvaluateError, Part, PartClasses};
 use crate::adapt::features::FeatureSet;
 use crate::adapt::{Answers, Judged, Options, Progress, StepReport, Task};
-use crate::classifier::{
-    Scorer, new_class_features, probabilities, softmax_rows, text_features, with_new_classes,
-};
+use crate::classifier::{Scorer, probabilities, softmax_rows, text_features, with_new_classes};
 use crate::clip::Model;
 use crate::prompt::{Calibration, Delta, Prompt, Prototypes, TokenLayout, Tuning};
 use ndarray::{Array1, Array2, ArrayView2};
@@ -285,11 +283,11 @@ impl Predictor {
                 Some(probabilities(features.view(), texts.view(), scale))
             }
             Predictor::Kept(kept) => {
-                let (tower, change) = (&model.text, &kept.change);
-                let texts = match fitted {
-                    true => with_new_classes(tower, part.layout, change, &kept.new)?,
-                    false => new_class_features(tower, part.layout, change)?,
+                let new = match fitted {
+                    true => kept.new.clone(),
+                    false => (0..part.layout.suffixes.len()).collect(),
                 };
+                let texts = with_new_classes(&model.text, part.layout, &kept.change, &new)?;
                 let prototypes = kept.prototypes.as_ref().filter(|_| fitted);
                 let scorer = Scorer::new(texts.view(), prototypes)?;
                 Some(softmax_rows(scorer.scores(features.view()), scale))
