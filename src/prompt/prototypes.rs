@@ -46,7 +46,7 @@ impl Prototypes {
             .collect()
     }
 
-    /// The same where labels without shots have [their share](Prototypes::share_of_new) added to their scores.
+    /// The same where labels without shots have added to their scores what [`Prototypes::for_labels`] gives those that are not here.
     pub fn with_share_of_new(mut self) -> Prototypes {
         let share = self.share_of_new();
         for label in self.without_shots() {
@@ -55,8 +55,8 @@ impl Prototypes {
         self
     }
 
-    /// The same for other `labels`, by name: those of `own`, in whose order these are, keep theirs. All others have no mean, and
-    /// [their share](Prototypes::share_of_new) added to their scores.
+    /// The same for other `labels`, by name: those of `own`, in whose order these are, keep theirs. All others have no mean, and half of
+    /// what is added to a label's own mean feature, in the mean, added to their scores.
     pub fn for_labels(&self, own: &[Label], labels: &[Label]) -> Prototypes {
         let share = self.share_of_new();
         let places: Vec<Option<usize>> = labels
