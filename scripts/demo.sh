@@ -12,7 +12,8 @@ if [ "${1:-}" = --web ]; then
 fi
 condition="${1:-peephole}"
 scripts/setup.sh
-cargo build --release --quiet --bin edge-rlp
+echo "building edge-rlp: the first time takes 10 to 15 minutes on two cores" >&2
+cargo build --release --bin edge-rlp
 edge_rlp=target/release/edge-rlp
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
