@@ -139,7 +139,7 @@ impl Scorer {
         }
         let mut means = prototypes.means.table();
         let known: Vec<usize> = (0..means.nrows())
-            .filter(|&class| prototypes.means.scales[class] > 0.0)
+            .filter(|&class| prototypes.has_shots(class))
             .collect();
         means = means.select(Axis(0), &known);
         for mut mean in means.outer_iter_mut() {

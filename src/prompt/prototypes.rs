@@ -38,12 +38,15 @@ impl Prototypes {
         Prototypes { sharpness, ..self }
     }
 
+    /// Whether there were shots of the label with this index.
+    pub fn has_shots(&self, label: usize) -> bool {
+        self.means.scales[label] > 0.0
+    }
+
     /// The labels without shots, as their indices.
     pub fn without_shots(&self) -> Vec<usize> {
         let labels = 0..self.bias.len();
-        labels
-            .filter(|&label| self.means.scales[label] == 0.0)
-            .collect()
+        labels.filter(|&label| !self.has_shots(label)).collect()
     }
 
     /// The same where labels without shots have added to their scores what [`Prototypes::for_labels`] gives those that are not here.
@@ -77,7 +80,7 @@ impl Prototypes {
     /// label of which nothing is known would hardly be chosen even for pictures of its own (docs/results/adaptation.md).
     fn share_of_new(&self) -> f32 {
         let (means, weight) = (self.means.table(), self.weight.table());
-        let with_shots = (0..self.bias.len()).filter(|&label| self.means.scales[label] > 0.0);
+        let with_shots = (0..self.bias.len()).filter(|&label| self.has_shots(label));
         let added: Vec<f32> = with_shots
             .map(|label| weight.row(label).dot(&means.row(label)) + self.bias[label])
             .collect();

@@ -207,13 +207,14 @@ impl Prompt {
     /// Which of `labels`, as their indices, it was not trained on; labels are one where their names are. Labels of its own without
     /// shots are among them.
     pub fn new_classes(&self, labels: &[Label]) -> Vec<usize> {
-        let prototypes = self.prototypes.as_ref();
-        let without_shots = prototypes.map_or(Vec::new(), Prototypes::without_shots);
-        let trained = (0..self.labels.len()).filter(|label| !without_shots.contains(label));
-        let names: Vec<&str> = trained
-            .map(|label| self.labels[label].name.as_str())
-            .collect();
-        let known = |label: &Label| names.contains(&label.name.as_str());
+        let trained = |own: usize| {
+            let prototypes = self.prototypes.as_ref();
+            prototypes.is_none_or(|kept| kept.has_shots(own))
+        };
+        let known = |label: &Label| {
+            let own = self.labels.iter().position(|own| own.name == label.name);
+            own.is_some_and(trained)
+        };
         let classes = 0..labels.len();
         classes.filter(|&class| !known(&labels[class])).collect()
     }

@@ -103,12 +103,14 @@ impl InUse<'_> {
     /// # Errors
     /// If the prompt is not one for the task's model and labels.
     pub fn scorer(&self, task: &Task) -> Result<Scorer, AdaptError> {
-        let texts = match (self.delta, self.prototypes) {
-            (Some(delta), Some(prototypes)) => {
-                let new = prototypes.without_shots();
+        let texts = match self.delta {
+            None => task.text_features(None)?,
+            Some(delta) => {
+                let new = self
+                    .prototypes
+                    .map_or(Vec::new(), Prototypes::without_shots);
                 with_new_classes(&task.model.text, task.layout, delta, &new)?
             }
-            _ => task.text_features(self.delta)?,
         };
         Ok(Scorer::new(texts.view(), self.prototypes)?)
     }
@@ -142,7 +144,8 @@ pub fn scarcest(
         .filter(|scarce| scarce.pictures < enough)
 }
 
-/// Adapts to pictures of which nothing is known but the labels that may occur. The outcome is the round that agrees best with what the pictures seemed to show first.
+/// Adapts to pictures of which nothing is known but the labels that may occur. The outcome is the
+/// round that agrees best with what the pictures seemed to show first.
 ///
 /// # Errors
 /// [`AdaptError::TooFewSure`] if a class gets fewer than [`MIN_SHOTS`] pictures though all seem to be shown, or all classes
