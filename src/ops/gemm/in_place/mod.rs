@@ -114,6 +114,10 @@ type Tile<V> = unsafe fn(panel: &[Vector], x: TileInputs<V>, y: TileOutputs, pre
 /// The tiles of a kernel, indexed by their number of rows, less one, and how they read rows.
 enum Tiles {
     Bytes(&'static [Tile<i8>]),
+    #[cfg_attr(
+        target_arch = "aarch64",
+        expect(dead_code, reason = "NEON multiplies bytes")
+    )]
     Words(&'static [Tile<i16>]),
 }
 
@@ -157,6 +161,10 @@ struct TileOutputs<'a> {
 
 /// What to prefetch meanwhile: an address for each group of inputs and each pass. Any address will do, as it is only a hint.
 #[derive(Clone, Copy)]
+#[cfg_attr(
+    target_arch = "aarch64",
+    expect(dead_code, reason = "stable Rust has no prefetch for ARM")
+)]
 struct Prefetch {
     start: *const i8,
     step: usize,
