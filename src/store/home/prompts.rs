@@ -265,7 +265,13 @@ impl Home {
         let mut record = record.clone();
         record.provenance.restores = restores;
         let (bytes, sequence) = self.add_generation(name, record, next)?;
-        self.write(&path, &bytes, Access::Usual)?;
+        if let Err(error) = self.write(&path, &bytes, Access::Usual) {
+            // What never came into use is no generation. Where it cannot be removed either, it is one that can be gone back to.
+            let _ = self
+                .files
+                .remove_file(&self.generation_path(name, sequence));
+            return Err(error);
+        }
         let sequences = self.sequences(name)?;
         for old in &sequences[..sequences.len().saturating_sub(self.retention)] {
             // The prompt is saved; what is left over goes with the next one.
