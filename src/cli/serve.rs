@@ -6,6 +6,7 @@ use crate::host::supervisor::Supervisor;
 use crate::host::{memory, signals};
 use crate::serve::access::{self, AccessError, PasswordFile, Scope, TokenFile};
 use crate::serve::config::{ConfigFile, FILE_NAME};
+use crate::serve::models::Models;
 use crate::serve::{self, Message, ServeError, Settings, Signals};
 use anyhow::{Context as _, bail};
 use ratatui::crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers, read};
@@ -133,6 +134,9 @@ fn check(path: &Path, context: &Context) -> anyhow::Result<Exit> {
         return Err(usage(format!("{}: there is no such file", path.display())));
     }
     let config = ConfigFile::new(path).check().map_err(usage)?;
+    let models = Models::new(context.home.clone());
+    let model = models.check(config.model.as_deref());
+    model.map_err(|error| usage(format!("{}: {error}", path.display())))?;
     context.output.object(&json!({
         "config": path.display().to_string(),
         "cameras": config.cameras.iter().map(|camera| &camera.name).collect::<Vec<_>>(),

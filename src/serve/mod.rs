@@ -268,6 +268,10 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
         (signals.say)(Message::Readable);
     }
     server.apply(Config::clone(&server.config()));
+    // Cameras whose prompts are there go on without it.
+    if let Err(error) = server.common.models.check(server.config().model.as_deref()) {
+        (signals.say)(Message::Failed(error.to_string()));
+    }
     #[cfg(feature = "mqtt")]
     let reports = broker::Reports::start(&server).map_err(ServeError::Start)?;
     #[cfg(feature = "fleet")]

@@ -16,7 +16,7 @@ const EMBEDDED: &str = "default";
 #[non_exhaustive]
 pub enum ModelsError {
     /// Nothing has the name that the configuration says.
-    #[error("there is no model {name:?} in {}", folder.display())]
+    #[error("there is no model {name:?} in {}: bring it, or name another", folder.display())]
     Missing {
         /// The name.
         name: String,
@@ -59,14 +59,26 @@ impl Models {
     /// # Errors
     /// If there is none, or it cannot be opened.
     pub fn named(&self, name: Option<&str>) -> Result<Arc<Model>, ModelsError> {
+        let (header, path) = self.found(name)?;
+        self.opened(header.fingerprint.0, path)
+    }
+
+    /// Whether there is one of this name, without opening it.
+    ///
+    /// # Errors
+    /// If there is none, or its header is damaged.
+    pub fn check(&self, name: Option<&str>) -> Result<(), ModelsError> {
+        self.found(name).map(|_| ())
+    }
+
+    fn found(&self, name: Option<&str>) -> Result<(BundleHeader, Option<PathBuf>), ModelsError> {
         let name = name.unwrap_or(EMBEDDED);
         let found = self.all()?.into_iter().find(|(of, _)| of == name);
         let (_, path) = found.ok_or_else(|| ModelsError::Missing {
             name: name.into(),
             folder: self.home.models_folder(),
         })?;
-        let header = header(path.as_ref())?;
-        self.opened(header.fingerprint.0, path)
+        Ok((header(path.as_ref())?, path))
     }
 
     /// The model that `prompt` was trained with.

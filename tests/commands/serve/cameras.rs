@@ -178,6 +178,12 @@ fn check_says_what_is_wrong_and_nothing_is_started() {
     dir.write("good.toml", TWO);
     dir.ok("serve --config good.toml --check")
         .prints("2 cameras, nothing is wrong");
+    dir.write("lost.toml", "model = \"nope\"\n");
+    dir.fails(
+        "serve --config lost.toml --check",
+        2,
+        "lost.toml: there is no model \"nope\"",
+    );
     dir.write(
         "bad.toml",
         "[[camera]]\nname = \"a\"\nsource = \"demo\"\nevery = 3\n",
