@@ -61,6 +61,8 @@ fn shots_with_the_wrong_label_are_moved_and_trained_on_under_the_right_one() {
     let dir = kept();
     dir.ok("shots move shelf 2 3 --to fish")
         .prints("1 shot of shelf moved to fish; 1 shot had that label");
+    dir.ok("shots move shelf 3 --to Fish")
+        .prints("0 shots of shelf moved to fish; 1 shot had that label");
     assert_eq!(numbers(&dir, "--label fish"), [2, 3]);
     dir.fails("shots move shelf --to fish", 2, "say which shots");
     let odd = dir.command("shots move shelf 1 --to").arg("a\nb");
@@ -92,8 +94,9 @@ fn old_shots_are_purged_when_asked_for_and_by_themselves_where_that_is_set() {
     age(&dir, "shots/shelf/mug/000001.jpg", 100);
     age(&dir, "shots/shelf/mug/000002.jpg", 40);
     dir.fails("shots purge", 2, "--older-than ... config.toml");
+    dir.fails("shots purge desk --older-than 1h", 1, "no shots of desk");
     dir.ok("shots purge --older-than 91d")
-        .prints("1 shot older than");
+        .prints("1 shot older than 91 days removed");
     assert_eq!(numbers(&dir, ""), [2, 3, 4]);
     fs::write(
         dir.home().join("config.toml"),

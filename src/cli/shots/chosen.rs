@@ -1,6 +1,7 @@
 //! Which shots are meant: by number, by label, or all of a prompt.
 
 use crate::cli::{Context, usage};
+use crate::prompt::labels::same_name;
 use crate::store::Shot;
 use anyhow::ensure;
 use std::ops::RangeInclusive;
@@ -53,7 +54,7 @@ impl Chosen {
         );
         let of_label = |shot: &&Shot| {
             let label = self.label.as_ref();
-            label.is_none_or(|label| *label == shot.label)
+            label.is_none_or(|label| same_name(label, &shot.label))
         };
         let of_label: Vec<&Shot> = kept.iter().filter(of_label).collect();
         if let Some(label) = self.label.as_ref().filter(|_| of_label.is_empty()) {

@@ -1,10 +1,10 @@
 //! `edge-rlp shots purge`: shots that are old go for good. The same happens by itself where `config.toml` says how long they
 //! are kept: when `adapt` or `classify --camera` begins, and every hour while they watch.
 
-use super::count;
+use super::{count, output};
 use crate::cli::{Context, Exit, sentence, usage};
 use crate::store::KeptPictures;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,9 +27,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
             context.home.settings_file().display()
         )));
     };
+    let kept = context.home.shots_of()?;
     let prompts = match &arguments.prompt {
-        Some(prompt) => vec![prompt.clone()],
-        None => context.home.shots_of()?,
+        None => kept,
+        Some(prompt) => {
+            let folder = context.home.shots_folder(prompt)?;
+            ensure!(
+                kept.contains(prompt),
+                "there are no shots of {prompt} in {}; `edge-rlp shots list` names the prompts that have some",
+                folder.display()
+            );
+            vec![prompt.clone()]
+        }
     };
     let mut all = 0;
     for prompt in prompts {
@@ -39,7 +48,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
             .object(&json!({ "prompt": prompt, "removed": removed }))?;
         all += removed;
     }
-    let age = humantime::format_duration(age);
+    let age = days(age);
     context
         .output
         .line(format!("{} older than {age} removed", count(all)));
@@ -53,6 +62,17 @@ fn remove_old(prompt: &str, age: Duration, context: &Context) -> anyhow::Result<
         true => 0,
         false => home.remove_shots(&old)?,
     })
+}
+
+/// A time as people say how old shots may be: in days where it is of whole ones, for a month is none of a fixed length.
+fn days(age: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match age.as_secs() {
+        seconds if seconds > 0 && seconds.is_multiple_of(DAY) => {
+            output::count(seconds / DAY, "day")
+        }
+        _ => humantime::format_duration(age).to_string(),
+    }
 }
 
 /// How often shots are looked through while a command goes on for long.
@@ -106,7 +126,7 @@ impl<'a> Retention<'a> {
         }
         removed += KeptPictures::uncertain(home, KeptPictures::MOST)
             .remove_older(age, SystemTime::now())?;
-        let age = humantime::format_duration(age);
+        let age = days(age);
         Ok((removed > 0).then(|| {
             format!(
                 "{} older than {age} removed, as config.toml says",

@@ -4,6 +4,7 @@ use super::chosen::Chosen;
 use super::count;
 use crate::cli::{Context, Exit, usage};
 use crate::prompt::Label;
+use crate::prompt::labels::same_name;
 use serde_json::json;
 
 #[derive(clap::Args)]
@@ -25,6 +26,12 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     // Names that no label can have are refused before a folder is made for one.
     let label = Label::new(to, None).map_err(usage)?.name;
     let shots = chosen.shots(context)?;
+    // A name that reads as one that has shots is that one.
+    let kept = context
+        .home
+        .shots_in(&context.home.shots_folder(&chosen.prompt)?)?;
+    let known = kept.into_iter().map(|shot| shot.label);
+    let label = (known.filter(|known| same_name(known, &label)).min()).unwrap_or(label);
     let moved = context.home.move_shots(&chosen.prompt, &shots, &label)?;
     for shot in &moved {
         context.output.object(&json!({
