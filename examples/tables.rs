@@ -9,8 +9,8 @@
 //!     cargo run --release --example tables -- drift         # pictures that change under a prompt in use
 //!     cargo run --release --example tables -- fleet [FOLDER...]    # ten boxes, alone and together, 3 seeds
 //!
-//! A bundle file after the name of the table measures that model instead of the one compiled in; `unlabelled` takes
-//! seeds in its place, as in 100,101, then `held-out` for the conditions that the model was not trained on alone, and reports
+//! `model`, `adaptation` and `calibration` take a bundle file, which is measured instead of the one compiled in; `unlabelled` takes
+//! seeds, as in 100,101, then `held-out` for the conditions that the model was not trained on alone, and reports
 //! each run on standard error; folders of photographs, with one sub-folder a
 //! label, are measured in place of drawn pictures by `fleet`, `base-to-new` and `ablation`. Every figure is a mean over seeds, on 50
 //! test pictures a class where they are drawn, of the latter two on 25; features are computed once and kept in memory.
@@ -33,6 +33,7 @@ use edge_rlp::adapt::features::{Extraction, FeatureSet, Monitor, Pictures, extra
 use edge_rlp::adapt::loss::{accuracy, share_right};
 use edge_rlp::adapt::unlabelled::{InUse, Mounted};
 use edge_rlp::adapt::{Comparison, Options, Outcome, Task, adapt};
+use edge_rlp::classifier::Scorer;
 use edge_rlp::clip::Model;
 use edge_rlp::evaluate::Probe;
 use edge_rlp::frames::demo::{self, CLASSES, CONDITIONS, Choice, Purpose, Reserved, SceneSpec};
@@ -40,7 +41,7 @@ use edge_rlp::frames::{MAX_PIXELS, labelled_folder};
 use edge_rlp::image::RgbImage;
 use edge_rlp::prompt::{Delta, Label, Template, TokenLayout, Tuning};
 use edge_rlp::rng::Rng;
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
@@ -198,6 +199,14 @@ impl<'a> Classes<'a> {
 
 fn held_out() -> impl Iterator<Item = usize> {
     (0..CONDITIONS.len()).filter(|&index| CONDITIONS[index].held_out)
+}
+
+/// How near each of `features [pictures, joint]` is to what is known, by the scorer and its `texts [classes, joint]`.
+fn similarities(scorer: &Scorer, texts: ArrayView2<f32>, features: ArrayView2<f32>) -> Vec<f32> {
+    let scores = scorer.scores(features);
+    let rows = features.outer_iter().zip(scores.outer_iter());
+    rows.map(|(feature, scores)| scorer.similarity(texts, feature, scores))
+        .collect()
 }
 
 fn mean(values: &[f32]) -> f32 {

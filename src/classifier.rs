@@ -14,6 +14,7 @@ use image::RgbImage;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use crate::clip::{Model, ModelError, TextTowerError};
+use crate::prompt::record::short_hex;
 use crate::prompt::{Calibration, Label, Prompt, Prototypes, Template, TemplateError, labels};
 
 /// Why pictures cannot be classified with a model, a prompt and labels.
@@ -164,22 +165,26 @@ impl Scorer {
         features.dot(&self.rows.t()) + &self.bias
     }
 
-    /// How near `feature` is to what is known: the cosine of the nearest text of `texts [classes, joint]`, and where there
-    /// are class means, half of it and half that of the nearest mean, [joined] with the [evidence] of the scores where the
-    /// prototypes have a sharpness.
-    pub fn similarity(&self, texts: ArrayView2<f32>, feature: ArrayView1<f32>) -> f32 {
+    /// How near `feature`, with its `scores [classes]`, is to what is known: the cosine of the nearest text of `texts [classes, joint]`,
+    /// and where there are class means, half of it and half that of the nearest mean, [joined] with the [evidence] of the scores
+    /// where the prototypes have a sharpness.
+    pub fn similarity(
+        &self,
+        texts: ArrayView2<f32>,
+        feature: ArrayView1<f32>,
+        scores: ArrayView1<f32>,
+    ) -> f32 {
         let nearest = |table: ArrayView2<f32>| {
             let cosines = table.dot(&feature);
             cosines.fold(f32::NEG_INFINITY, |most, &x| most.max(x))
         };
-        let near = match self.means.nrows() {
-            0 => nearest(texts),
-            _ => 0.5 * (nearest(texts) + nearest(self.means.view())),
-        };
+        if self.means.nrows() == 0 {
+            return nearest(texts);
+        }
+        let near = 0.5 * (nearest(texts) + nearest(self.means.view()));
         if self.sharpness == 0.0 {
             return near;
         }
-        let scores = self.rows.dot(&feature) + &self.bias;
         joined(near, evidence(scores.iter().copied(), self.sharpness))
     }
 }
@@ -207,6 +212,8 @@ pub struct Classifier<'a> {
     /// What cosines are multiplied by before the softmax: the model's logit scale over the prompt's temperature.
     scale: f32,
     unknown: Unknown,
+    /// The labels that a prompt was not trained on: how similar their pictures are is not known.
+    new: Arc<[usize]>,
 }
 
 /// When a picture shows none of the labels.
@@ -217,7 +224,8 @@ pub enum Unknown {
     Never,
     /// Where the best label's probability is lower than this, in `0..=1`.
     BelowProbability(f32),
-    /// Where the cosine of the nearest label is lower than this, in `-1..=1`.
+    /// Where the [similarity](Answer::similarity) is lower than this, in `-1..=1`, and the best label is one that the prompt, if there
+    /// is one, was trained on: of others it is not known how similar their pictures are.
     BelowSimilarity(f32),
 }
 
@@ -226,6 +234,8 @@ pub enum Unknown {
 pub struct Answer {
     labels: Arc<[Label]>,
     unknown: Unknown,
+    /// As in the classifier.
+    new: Arc<[usize]>,
     /// A probability for each label, in the order of [`Classifier::labels`]; they sum to 1.
     pub probabilities: Vec<f32>,
     /// How near the picture is to what is known (docs/calibration.md): the cosine of its feature and that of the nearest label; of
@@ -258,7 +268,7 @@ impl<'a> Classifier<'a> {
     }
 
     /// Chooses from other labels with the context of `prompt`; those that it was not trained on are read half in the plain
-    /// template. Its calibration is used only for the labels that it was made for, in their order.
+    /// template. Its calibration is used only for the labels that it was made for.
     ///
     /// # Errors
     /// If the prompt belongs to another model, or the labels do not fit its template.
@@ -268,15 +278,11 @@ impl<'a> Classifier<'a> {
         labels: &[Label],
     ) -> Result<Classifier<'a>, ClassifierError> {
         if prompt.model_fingerprint != model.fingerprint.0 {
-            let short = |fingerprint: &[u8; 32]| {
-                let digits = fingerprint[..4].iter().map(|byte| format!("{byte:02x}"));
-                digits.collect::<String>()
-            };
             return Err(ClassifierError::OtherModel {
                 trained_for: prompt.model_name.clone(),
-                trained_for_fingerprint: short(&prompt.model_fingerprint),
+                trained_for_fingerprint: short_hex(&prompt.model_fingerprint),
                 model: model.name.clone(),
-                fingerprint: short(&model.fingerprint.0),
+                fingerprint: short_hex(&model.fingerprint.0),
             });
         }
         let layout = model.layout(&prompt.template, labels)?;
@@ -285,8 +291,11 @@ impl<'a> Classifier<'a> {
         let prototypes = prompt.prototypes.as_ref();
         let prototypes = prototypes.map(|kept| kept.for_labels(&prompt.labels, labels));
         let classifier = Classifier::from_text_features(model, labels, texts, prototypes.as_ref())?;
-        let own = labels == prompt.labels;
-        Ok(match prompt.calibration.as_ref().filter(|_| own) {
+        let classifier = Classifier {
+            new: new.into(),
+            ..classifier
+        };
+        Ok(match prompt.calibration_for(labels) {
             Some(calibration) => classifier.calibrated(calibration),
             None => classifier,
         })
@@ -324,6 +333,7 @@ impl<'a> Classifier<'a> {
             texts,
             scale: model.logit_scale,
             unknown: Unknown::Never,
+            new: Arc::default(),
         })
     }
 
@@ -390,11 +400,13 @@ impl<'a> Classifier<'a> {
     /// Names a picture by its feature `[joint]`, as [`Model::encode_image`] gives it.
     pub fn answer(&self, feature: ArrayView1<f32>) -> Answer {
         let scores = self.scorer.scores(feature.insert_axis(Axis(0)));
+        let texts = self.texts.view();
         Answer {
             labels: Arc::clone(&self.labels),
             unknown: self.unknown,
+            new: Arc::clone(&self.new),
+            similarity: self.scorer.similarity(texts, feature, scores.row(0)),
             probabilities: softmax_rows(scores, self.scale).into_iter().collect(),
-            similarity: self.scorer.similarity(self.texts.view(), feature),
         }
     }
 }
@@ -433,7 +445,9 @@ impl Answer {
         match self.unknown {
             Unknown::Never => false,
             Unknown::BelowProbability(least) => self.best().probability < least,
-            Unknown::BelowSimilarity(least) => self.similarity < least,
+            Unknown::BelowSimilarity(least) => {
+                self.similarity < least && !self.new.contains(&self.best().class)
+            }
         }
     }
 
@@ -444,6 +458,7 @@ impl Answer {
         Answer {
             labels: Arc::clone(&newer.labels),
             unknown: newer.unknown,
+            new: Arc::clone(&newer.new),
             probabilities: pairs.map(|(&old, &new)| between(old, new)).collect(),
             similarity: between(self.similarity, newer.similarity),
         }
@@ -464,6 +479,7 @@ impl Answer {
         Answer {
             labels: labels.map(Result::unwrap).collect(),
             unknown,
+            new: Arc::default(),
             probabilities: probabilities.into(),
             similarity,
         }

@@ -1,15 +1,16 @@
 //! What scores are worth: calibration error, and how well pictures of none of the labels are recognised as such.
 
-use super::{Classes, Drawn, SEEDS, cell, mean};
+use super::{Classes, Drawn, SEEDS, cell, mean, similarities};
 use anyhow::{Context as _, Result};
-use edge_rlp::adapt::Options;
-use edge_rlp::classifier::probabilities;
+use edge_rlp::adapt::unlabelled::InUse;
+use edge_rlp::adapt::{Answers, Options};
+use edge_rlp::classifier::softmax_rows;
 use edge_rlp::clip::Model;
-use edge_rlp::evaluate::metrics::Assessment;
+use edge_rlp::evaluate::metrics::{Assessment, Recognition};
 use edge_rlp::frames::demo::{CLASSES, CONDITIONS};
 use edge_rlp::prompt::{Label, Tuning};
 use edge_rlp::rng::Rng;
-use ndarray::Array2;
+use ndarray::ArrayView1;
 
 /// What one condition gives: calibration error, and how well pictures of none of the labels are recognised.
 #[derive(Default)]
@@ -83,21 +84,32 @@ fn calibration_errors(
     seed: u64,
     reading: &mut Reading,
 ) -> Result<()> {
-    let options = Options::of(Tuning::Rlp).with_seed(seed);
-    let outcome = classes.adapt(&drawn.train, &options)?;
+    let outcome = classes.adapt(&drawn.train, &options(seed))?;
     let (features, truth) = drawn.test.plain();
-    let error = |texts: &Array2<f32>, temperature: f32| {
+    let error = |in_use: InUse, temperature: f32| -> Result<f32> {
+        let scorer = in_use.scorer(&classes.task())?;
         let scale = classes.model.logit_scale / temperature;
-        let shares = probabilities(features.view(), texts.view(), scale);
-        Assessment::new(shares.view(), &truth).calibration_error as f32
+        let shares = softmax_rows(scorer.scores(features.view()), scale);
+        Ok(Assessment::new(shares.view(), &truth).calibration_error as f32)
     };
-    let adapted = classes.texts(Some(&outcome.delta))?;
-    reading.errors[0].push(error(&classes.texts(None)?, 1.0));
-    reading.errors[1].push(error(&adapted, 1.0));
-    let calibration = outcome.evidence.calibration;
+    let calibration = outcome.evidence.calibration.as_ref();
     let temperature = calibration.map_or(1.0, |found| found.temperature);
-    reading.errors[2].push(error(&adapted, temperature));
+    let adapted = InUse::from(&outcome);
+    let ways = [
+        (InUse::default(), 1.0),
+        (adapted, 1.0),
+        (adapted, temperature),
+    ];
+    for (errors, (in_use, temperature)) in reading.errors.iter_mut().zip(ways) {
+        errors.push(error(in_use, temperature)?);
+    }
     Ok(())
+}
+
+/// As `adapt` does it.
+fn options(seed: u64) -> Options {
+    let usual = Options::of(Tuning::Rlp).with_answers(Answers::Best);
+    usual.with_seed(seed)
 }
 
 /// Trains on the classes `known` alone and looks at test pictures of all.
@@ -111,56 +123,35 @@ fn unknown_pictures(
     let keep = |class: usize| known.iter().position(|&of| of == class);
     let labels = known.iter().map(|&class| Label::new(CLASSES[class], None));
     let classes = Classes::of(model, labels.collect::<Result<_, _>>()?)?;
-    let options = Options::of(Tuning::Rlp).with_seed(seed);
-    let outcome = classes.adapt(&drawn.train.filter_classes(keep), &options)?;
-    let calibration = outcome.evidence.calibration;
+    let outcome = classes.adapt(&drawn.train.filter_classes(keep), &options(seed))?;
+    let calibration = outcome.evidence.calibration.as_ref();
     let calibration = calibration.context("nothing was held out")?;
-    let (temperature, least_similarity) = (calibration.temperature, calibration.least_similarity());
+    let scorer = InUse::from(&outcome).scorer(&classes.task())?;
     let texts = classes.texts(Some(&outcome.delta))?;
     let (features, truth) = drawn.test.plain();
-    let highest = |table: Array2<f32>| -> Vec<f32> {
-        let rows = table.outer_iter();
-        rows.map(|row| row.fold(f32::NEG_INFINITY, |most, &x| most.max(x)))
-            .collect()
+    let scores = scorer.scores(features.view());
+    let shares = softmax_rows(scores, model.logit_scale / calibration.temperature);
+    let highest = |row: ArrayView1<f32>| row.fold(0.0, |most: f32, &x| most.max(x));
+    let surest: Vec<f32> = shares.outer_iter().map(highest).collect();
+    let nearest = similarities(&scorer, texts.view(), features.view());
+    let recognised = |of: &[f32], floor: Option<f32>| {
+        let pictures = of.iter().copied().zip(&truth);
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            pictures.partition(|(_, class)| keep(**class).is_some());
+        let values = |of: Vec<(f32, &usize)>| of.into_iter().map(|(x, _)| x).collect::<Vec<f32>>();
+        Recognition::new(&values(known), &values(unknown), floor).context("pictures of one kind")
     };
-    let shares = probabilities(
-        features.view(),
-        texts.view(),
-        model.logit_scale / temperature,
-    );
-    let similarities = highest(features.dot(&texts.t()));
-    let is_known: Vec<bool> = truth.iter().map(|&class| keep(class).is_some()).collect();
-    reading.areas[0].push(area_under_curve(&highest(shares), &is_known));
-    reading.areas[1].push(area_under_curve(&similarities, &is_known));
-    let share = |of: bool, passes: bool| {
-        let chosen = similarities.iter().zip(&is_known);
-        let chosen: Vec<f32> = chosen
-            .filter(|(_, known)| **known == of)
-            .map(|(&x, _)| f32::from(u8::from((x >= least_similarity) == passes)))
-            .collect();
-        mean(&chosen)
-    };
-    reading.floor[0].push(share(true, true));
-    reading.floor[1].push(share(false, false));
+    let by_probability = recognised(&surest, None)?;
+    let by_similarity = recognised(&nearest, Some(calibration.least_similarity()))?;
+    for (areas, found) in reading
+        .areas
+        .iter_mut()
+        .zip([&by_probability, &by_similarity])
+    {
+        areas.push(found.unknown_auroc as f32);
+    }
+    let share = |of: Option<f64>| of.unwrap_or_default() as f32;
+    reading.floor[0].push(1.0 - share(by_similarity.known_refused));
+    reading.floor[1].push(share(by_similarity.unknown_refused));
     Ok(())
-}
-
-/// The share of pairs of a known and an unknown picture in which the known one scores higher; ties count half.
-fn area_under_curve(scores: &[f32], is_known: &[bool]) -> f32 {
-    let of = |which: bool| {
-        let chosen = scores.iter().zip(is_known);
-        let mut chosen: Vec<f32> = chosen
-            .filter(|(_, known)| **known == which)
-            .map(|(&score, _)| score)
-            .collect();
-        chosen.sort_by(f32::total_cmp);
-        chosen
-    };
-    let (known, unknown) = (of(true), of(false));
-    let wins = known.iter().map(|score| {
-        let below = unknown.partition_point(|x| x < score);
-        let up_to = unknown.partition_point(|x| x <= score);
-        0.5 * (below + up_to) as f64
-    });
-    (wins.sum::<f64>() / (known.len() * unknown.len()) as f64) as f32
 }

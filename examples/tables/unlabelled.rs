@@ -1,7 +1,7 @@
 //! What `adapt --unlabelled` brings under every condition, on streams in which labels occur alike, in part, in runs, one after
 //! the other, or with as many pictures of other things. True labels are used for judging alone.
 
-use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean, put_right};
+use super::{Classes, SceneSpec, TEST, VIEWS, cell, demo, features, mean, put_right, similarities};
 use anyhow::Result;
 use edge_rlp::adapt::features::FeatureSet;
 use edge_rlp::adapt::unlabelled::{self, Consistency, InUse, SelfTraining, Unlabelled};
@@ -294,13 +294,9 @@ fn reading(
     let temperature = calibration.map_or(1.0, |found| found.temperature);
     let scale = classes.model.logit_scale / temperature;
     let shares = softmax_rows(scorer.scores(features.view()), scale);
-    let texts = classes.texts(Some(&outcome.delta))?;
-    let similarities = |of: &FeatureSet| -> Vec<f32> {
-        let plain = of.features.index_axis(Axis(1), 0);
-        let rows = plain.outer_iter();
-        rows.map(|feature| scorer.similarity(texts.view(), feature))
-            .collect()
-    };
+    let prototypes = outcome.prototypes.as_ref();
+    let texts = classes.task().texts_in_use(&outcome.delta, prototypes)?;
+    let similarities = |of: &FeatureSet| similarities(&scorer, texts.view(), of.plain().0.view());
     let recognition = Recognition::new(
         &similarities(&test.known),
         &similarities(&test.unlisted),

@@ -262,9 +262,10 @@ mod tests {
         };
         for (without, classes) in [(None, &[0, 1, 2][..]), (Some(1), &[0, 2])] {
             let (texts, scorer) = scorer(classes);
+            let scores = scorer.scores(features.view());
             for (row, feature) in features.outer_iter().enumerate() {
                 let found = unseen.similarity(row, without, 20.0);
-                let expected = scorer.similarity(texts.view(), feature);
+                let expected = scorer.similarity(texts.view(), feature, scores.row(row));
                 assert!((found - expected).abs() < 1e-5, "{found} {expected}");
             }
         }

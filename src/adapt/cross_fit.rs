@@ -118,15 +118,13 @@ impl Scores {
         set: &FeatureSet,
         (change, prototypes): (&Delta, Option<&Prototypes>),
     ) -> Result<Scores, AdaptError> {
-        let (features, _) = set.select(&self.pictures).every_view();
-        let texts = task.text_features(Some(change))?;
-        let prompt = features.dot(&texts.t());
-        let together = Scorer::new(texts.view(), prototypes)?.scores(features.view());
-        let means = prototypes.map(|of| features.dot(&unit_rows(&of.means.table()).t()));
+        let kept = Kept::of(task, &set.select(&self.pictures), (change, prototypes))?;
         Ok(Scores {
-            gaussians: vec![(together - &prompt) * task.model.logit_scale],
-            means: means.unwrap_or_else(|| Array2::zeros(prompt.dim())),
-            prompt,
+            gaussians: vec![(kept.scores - &kept.texts) * task.model.logit_scale],
+            means: kept
+                .means
+                .unwrap_or_else(|| Array2::zeros(kept.texts.dim())),
+            prompt: kept.texts,
             ..self.clone()
         })
     }
@@ -213,6 +211,63 @@ impl Scores {
             .into_iter()
             .fold(f32::INFINITY, f32::min)
     }
+}
+
+/// How pictures are answered by a prompt that is kept, as [`Classifier`](crate::classifier::Classifier) answers them: tables
+/// `[pictures * views, classes]`.
+struct Kept {
+    /// Of prompt and prototypes together, in cosines.
+    scores: Array2<f32>,
+    /// Cosines with the texts.
+    texts: Array2<f32>,
+    /// With the class means, and -1 for a class that has none; where there are any.
+    means: Option<Array2<f32>>,
+}
+
+impl Kept {
+    fn of(
+        task: &Task,
+        set: &FeatureSet,
+        (change, prototypes): (&Delta, Option<&Prototypes>),
+    ) -> Result<Kept, AdaptError> {
+        let (features, _) = set.every_view();
+        let texts = task.texts_in_use(change, prototypes)?;
+        let with_means =
+            prototypes.filter(|of| (0..task.labels.len()).any(|label| of.has_shots(label)));
+        let means = with_means.map(|of| {
+            let mut means = features.dot(&unit_rows(&of.means.table()).t());
+            for class in of.without_shots() {
+                means.column_mut(class).fill(-1.0);
+            }
+            means
+        });
+        Ok(Kept {
+            scores: Scorer::new(texts.view(), prototypes)?.scores(features.view()),
+            texts: features.dot(&texts.t()),
+            means,
+        })
+    }
+}
+
+/// How the scores of a prompt with this change and these prototypes are to be read, by the labels of `set`, which it has not seen;
+/// none without pictures.
+///
+/// # Errors
+/// If the prompt does not fit the task.
+pub fn calibration_of(
+    task: &Task,
+    set: &FeatureSet,
+    kept: (&Delta, &Prototypes),
+) -> Result<Option<Calibration>, AdaptError> {
+    let answers = Kept::of(task, set, (kept.0, Some(kept.1)))?;
+    let seen = calibration::Unseen {
+        scores: answers.scores.view(),
+        texts: answers.texts.view(),
+        means: answers.means.as_ref().map(|means| means.view()),
+        labels: &set.labels,
+        views: set.features.dim().1,
+    };
+    Ok(calibration::fit(&seen, task.model.logit_scale))
 }
 
 /// The class that each row of `scores` is highest at.

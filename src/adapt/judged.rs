@@ -54,6 +54,16 @@ impl Memory {
     }
 }
 
+/// A sister, and what it makes of the pictures.
+#[derive(Debug, Clone)]
+struct AskedSister {
+    sister: Sister,
+    /// By its prompt alone.
+    alone: Scores,
+    /// With its class means, if it has any.
+    with_means: Option<Scores>,
+}
+
 /// A prompt that was trained on all pictures, and what prompts that had not seen them make of each.
 #[derive(Debug, Clone)]
 pub struct Judged {
@@ -61,8 +71,7 @@ pub struct Judged {
     history: Vec<StepReport>,
     gaussians: Vec<Discriminant>,
     scores: Scores,
-    /// What each sister makes of the same pictures.
-    sisters: Vec<(Sister, Scores)>,
+    sisters: Vec<AskedSister>,
     /// The name of the one that training went on from.
     start: Option<String>,
     /// Whether those that judged had not trained.
@@ -155,9 +164,15 @@ impl Judged {
         memory.whole = Some(delta.clone());
         let mut sisters = Vec::new();
         for sister in again.sisters.iter().filter(|_| unseen) {
-            let (change, means) = (&sister.delta, sister.prototypes.as_ref());
-            let answered = scores.answered_by(task, pictures, (change, means))?;
-            sisters.push((sister.clone(), answered));
+            let by = |means| scores.answered_by(task, pictures, (&sister.delta, means));
+            sisters.push(AskedSister {
+                alone: by(None)?,
+                with_means: match sister.prototypes.as_ref() {
+                    Some(means) => Some(by(Some(means))?),
+                    None => None,
+                },
+                sister: sister.clone(),
+            });
         }
         Ok(Judged {
             sisters,
@@ -204,9 +219,12 @@ impl Judged {
             evidence,
             sisters: Sisters::default(),
         };
-        for (sister, scores) in &self.sisters {
-            let means = sister.prototypes(answers);
-            let strengths = means.map_or(Strengths::default(), |_| AS_KEPT);
+        for asked in &self.sisters {
+            let (sister, means) = (&asked.sister, asked.sister.prototypes(answers));
+            let (scores, strengths) = match (means, &asked.with_means) {
+                (Some(_), Some(scores)) => (scores, AS_KEPT),
+                _ => (&asked.alone, Strengths::default()),
+            };
             let evidence = Comparison::new(scores, self.unseen, strengths, self.scale);
             let accuracy = evidence.adapted_accuracy;
             sisters.judged.push((sister.name.clone(), accuracy));

@@ -103,7 +103,8 @@ pub enum AdaptError {
     },
     /// Without labels: fewer than [`MIN_SHOTS`] pictures of a class are sure enough to be trained on.
     #[error(
-        "of the label {label:?} only {pictures} pictures are sure enough to learn from: watch for longer, or remove the label"
+        "of the label {label:?} only {pictures} picture{} sure enough to learn from: watch for longer, or remove the label",
+        if *pictures == 1 { " is" } else { "s are" }
     )]
     TooFewSure {
         /// The label's name.
@@ -111,6 +112,11 @@ pub enum AdaptError {
         /// How many are sure.
         pictures: usize,
     },
+    /// Without labels: there is one view of each picture.
+    #[error(
+        "learning without labels takes at least 2 views of each picture: whether they are named alike tells how sure a prompt is"
+    )]
+    OneView,
     /// The share of [`Judging::HeldOut`] is out of range.
     #[error("the hold-out share is {share}: choose one from 0 up to, but not including, 1")]
     Holdout {

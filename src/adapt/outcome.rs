@@ -61,7 +61,10 @@ impl<E: Evidence> Outcome<E> {
             seed: options.seed,
             recipe: match &self.sisters.kept {
                 None => {
-                    let options = options.for_pictures(self.trained_on, task.labels.len());
+                    let prototypes = self.prototypes.as_ref();
+                    let unseen = prototypes.map_or(0, |of| of.without_shots().len());
+                    let seen = task.labels.len() - unseen;
+                    let options = options.for_pictures(self.trained_on, seen);
                     options.recipe.in_words()
                 }
                 Some(_) => "of a sister camera, better than what was trained here".into(),

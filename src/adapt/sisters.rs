@@ -3,6 +3,7 @@
 
 use super::cross_fit::Answers;
 use super::{Options, Task};
+use crate::prompt::labels::places_among;
 use crate::prompt::{Delta, Factors, Prompt, Prototypes, Template, Tuning};
 
 /// Why a prompt is no sister of those that a task is for.
@@ -51,8 +52,8 @@ pub struct Sister {
 }
 
 impl Sister {
-    /// `prompt`, which people call `name`, for a `task` in `template`. Its labels may be more, fewer or in another order: to those
-    /// that it was not taught its class means add nothing.
+    /// `prompt`, which people call `name`, for a `task` in `template`. Its labels may be more, fewer or in another order: those
+    /// that it was not taught have what [`Prototypes::for_labels`] gives them.
     ///
     /// # Errors
     /// If it is for another model or another template, or has no label in common with the task.
@@ -78,8 +79,8 @@ impl Sister {
                 expected,
             });
         }
-        let knows = |label: &&str| prompt.labels.iter().any(|of| of.name == *label);
-        if !task.labels.iter().any(|label| knows(&&*label.name)) {
+        let known = places_among(&prompt.labels, task.labels);
+        if known.iter().all(Option::is_none) {
             let taught = prompt.labels.iter().take(5);
             let taught: Vec<&str> = taught.map(|label| label.name.as_str()).collect();
             return Err(SisterError::OtherLabels {

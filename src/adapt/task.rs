@@ -2,9 +2,9 @@
 
 use super::AdaptError;
 use super::features::FeatureSet;
-use crate::classifier::{ClassifierError, context_rows, text_features};
+use crate::classifier::{ClassifierError, context_rows, text_features, with_new_classes};
 use crate::clip::Model;
-use crate::prompt::{Delta, Label, TokenLayout};
+use crate::prompt::{Delta, Label, Prototypes, TokenLayout};
 use ndarray::Array2;
 
 /// Fewer labels than this leave nothing to tell apart.
@@ -56,6 +56,19 @@ impl<'a> Task<'a> {
     /// The same, and if a class is too long for the tower.
     pub fn text_features(&self, change: Option<&Delta>) -> Result<Array2<f32>, ClassifierError> {
         text_features(&self.model.text, self.layout, change)
+    }
+
+    /// The same as a prompt with this `change` and these `prototypes` is used: labels without shots are read half in the template.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn texts_in_use(
+        &self,
+        change: &Delta,
+        prototypes: Option<&Prototypes>,
+    ) -> Result<Array2<f32>, ClassifierError> {
+        let new = prototypes.map_or(Vec::new(), Prototypes::without_shots);
+        with_new_classes(&self.model.text, self.layout, change, &new)
     }
 }
 

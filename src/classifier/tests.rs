@@ -37,6 +37,17 @@ fn a_label_that_is_never_told_is_answered_as_unknown() {
     assert_eq!(answer.label(), Some("mug"));
 }
 
+/// Labels that were not shown when a prompt learnt without labels were refused when they came: the floor is one of others' pictures.
+#[test]
+fn a_floor_of_similarity_says_nothing_of_labels_that_were_not_trained_on() {
+    let mut answer = Answer::for_test(&[0.2, 0.8], 0.3, Unknown::BelowSimilarity(0.5));
+    assert!(answer.is_unknown());
+    answer.new = [1].into();
+    assert_eq!(answer.label(), Some("1"));
+    answer.probabilities = vec![0.7, 0.3];
+    assert!(answer.is_unknown());
+}
+
 #[test]
 fn a_prompt_of_another_model_or_of_another_shape_is_refused() {
     let model = Model::embedded().unwrap();

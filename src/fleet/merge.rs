@@ -373,7 +373,7 @@ mod tests {
         let layout = model.layout(&template, &labels).unwrap();
         let (tokens, width) = (layout.context.len(), model.text.width());
         let joint = model.text.joint_width();
-        let of = |number: u64| {
+        let of = |number: u64, with_means: &[u64]| {
             let mut rng = Rng::new(number);
             let mut numbers =
                 |shape, size: f32| Array2::from_shape_simple_fn(shape, || size * rng.normal());
@@ -384,15 +384,13 @@ mod tests {
             let (name, fingerprint) = (&model.name, model.fingerprint.0);
             let mut prompt =
                 Prompt::new(name, fingerprint, template.clone(), labels.to_vec(), delta);
-            if number > 1 {
+            if with_means.contains(&number) {
                 let (means, weight) = (numbers((3, joint), 1.0), numbers((3, joint), 0.1));
                 let bias = ndarray::array![0.1, -0.2, 0.0];
                 prompt.prototypes = Some(Prototypes::new(means.view(), weight.view(), &bias));
             }
             (format!("box-{number}"), prompt)
         };
-        let all: Vec<(String, Prompt)> = (1..=3).map(of).collect();
-        let merged = ensemble(&model, &all).unwrap();
         let mut rng = Rng::new(9);
         let mut features = Array2::from_shape_simple_fn((5, joint), || rng.normal());
         features /= (joint as f32).sqrt();
@@ -401,12 +399,18 @@ mod tests {
             let scorer = Scorer::new(texts.texts(), prompt.prototypes.as_ref()).unwrap();
             scorer.scores(features.view())
         };
-        let together = all.iter().map(|(_, prompt)| scores(prompt));
-        let together = together.reduce(|sum, scores| sum + scores).unwrap() / 3.0;
-        assert!(far(&scores(&merged), &together) < 0.01);
-        assert!(far(&scores(&merge(&all, Mean::Contexts).unwrap()), &together) > 0.01);
-        let kept = decode(&encode(&merged).unwrap(), "x").unwrap();
-        assert_eq!(kept, merged);
+        // Of prompts without any class means, all labels were taken for ones that nobody had taught.
+        for with_means in [&[2, 3][..], &[]] {
+            let all: Vec<(String, Prompt)> = (1..=3).map(|of_box| of(of_box, with_means)).collect();
+            let merged = ensemble(&model, &all).unwrap();
+            let together = all.iter().map(|(_, prompt)| scores(prompt));
+            let together = together.reduce(|sum, scores| sum + scores).unwrap() / 3.0;
+            assert!(far(&scores(&merged), &together) < 0.01);
+            assert!(far(&scores(&merge(&all, Mean::Contexts).unwrap()), &together) > 0.01);
+            assert!(merged.new_classes(&labels).is_empty());
+            let kept = decode(&encode(&merged).unwrap(), "x").unwrap();
+            assert_eq!(kept, merged);
+        }
     }
 
     #[test]

@@ -167,6 +167,11 @@ impl Label {
         self.name.starts_with(UNTOLD)
     }
 
+    /// Whether both stand for the same words in a prompt.
+    pub fn reads_as(&self, other: &Label) -> bool {
+        self.words == other.words || normal(&self.words) == normal(&other.words)
+    }
+
     /// A label called `name`. Without `words` the name itself is read; in both, underscores read as spaces.
     ///
     /// # Errors
@@ -349,6 +354,20 @@ pub fn normal(name: &str) -> String {
         .filter(|word| !word.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Where each of `labels` stands among `own`: the label of the very same name, or else the first that [reads the same](same_name).
+pub fn places_among(own: &[Label], labels: &[Label]) -> Vec<Option<usize>> {
+    let (mut exact, mut alike) = (HashMap::new(), HashMap::new());
+    for (place, label) in own.iter().enumerate() {
+        exact.entry(label.name.as_str()).or_insert(place);
+        alike.entry(normal(&label.name)).or_insert(place);
+    }
+    let place = |label: &Label| {
+        let exact = exact.get(label.name.as_str());
+        exact.or_else(|| alike.get(&normal(&label.name))).copied()
+    };
+    labels.iter().map(place).collect()
 }
 
 /// Whether two names mean one label or folder.

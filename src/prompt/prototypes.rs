@@ -2,11 +2,14 @@
 //! score. Kept in eight bits.
 
 use super::Label;
+use super::labels::places_among;
 use super::record::MAX_WIDTH;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 /// Of what is added to the scores of labels with shots.
 const SHARE_OF_NEW: f32 = 0.5;
+/// More than any number here: what is added to cosines, and scales of rows of features, are about 1 or less.
+const LARGEST: f32 = 1e6;
 
 /// The mean features of labels, and a linear function that is added to the prompt's scores.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,10 +46,13 @@ impl Prototypes {
         self.means.scales[label] > 0.0
     }
 
-    /// The labels without shots, as their indices.
+    /// The labels without shots beside labels with some, as their indices. None where no label has any: such prototypes are what the
+    /// mean of several prompts' contexts misses of their scores, and say nothing of who was shown what.
     pub fn without_shots(&self) -> Vec<usize> {
         let labels = 0..self.bias.len();
-        labels.filter(|&label| !self.has_shots(label)).collect()
+        let (with, without): (Vec<usize>, Vec<usize>) =
+            labels.partition(|&label| self.has_shots(label));
+        if with.is_empty() { with } else { without }
     }
 
     /// The same where labels without shots have added to their scores what [`Prototypes::for_labels`] gives those that are not here.
@@ -62,10 +68,7 @@ impl Prototypes {
     /// what is added to a label's own mean feature, in the mean, added to their scores.
     pub fn for_labels(&self, own: &[Label], labels: &[Label]) -> Prototypes {
         let share = self.share_of_new();
-        let places: Vec<Option<usize>> = labels
-            .iter()
-            .map(|label| own.iter().position(|of| of.name == label.name))
-            .collect();
+        let places = places_among(own, labels);
         let bias = |place: &Option<usize>| place.map_or(share, |place| self.bias[place]);
         Prototypes {
             means: self.means.rows(&places),
@@ -103,13 +106,17 @@ impl Prototypes {
             && shape(&self.means)
             && shape(&self.weight)
             && self.bias.len() == labels;
-        let numbers = [&self.means.scales, &self.weight.scales, &self.bias];
-        let finite = numbers.into_iter().flatten().all(|x| x.is_finite());
+        let scales = self.means.scales.iter().chain(&self.weight.scales);
+        let possible = scales.clone().all(|scale| (0.0..=LARGEST).contains(scale));
+        let finite = possible && self.bias.iter().all(|bias| bias.abs() <= LARGEST);
         let sharpness = self.sharpness;
         if !sound {
             Some(format!("its prototypes are not those of {labels} labels"))
         } else if !finite {
-            Some("its prototypes hold a number that is not finite".into())
+            Some(
+                "its prototypes hold a number that is none, too large or on the wrong side of zero"
+                    .into(),
+            )
         } else if sharpness != 0.0 && !(1e-3..=1e6).contains(&sharpness) {
             Some(format!("the sharpness of its prototypes is {sharpness}"))
         } else {
@@ -196,9 +203,9 @@ pub(crate) mod tests {
     #[test]
     fn labels_keep_theirs_by_name_and_new_ones_have_half_of_what_these_add_to_their_own() {
         let label = |name| Label::new(name, None).unwrap();
-        let own = [label("mug"), label("key")];
+        let own = [label("red_mug"), label("key")];
         let kept = prototypes(2, 4);
-        let other = kept.for_labels(&own, &[label("key"), label("jar"), label("mug")]);
+        let other = kept.for_labels(&own, &[label("key"), label("jar"), label("Red mug")]);
         let (before, after) = (kept.weight.table(), other.weight.table());
         assert_eq!(after.row(0), before.row(1));
         assert_eq!(after.row(2), before.row(0));
@@ -234,7 +241,17 @@ pub(crate) mod tests {
             let fault = kept.clone().with_sharpness(sharpness).fault(3).unwrap();
             assert!(fault.contains("sharpness"), "{fault}");
         }
-        kept.bias[0] = f32::NAN;
-        assert!(kept.fault(3).unwrap().contains("finite"));
+        // Numbers that eight bits can be multiplied by, and whose sums are still numbers; a scale below zero would hide a mean.
+        for number in [f32::NAN, f32::INFINITY, 3e38] {
+            let (mut bias, mut means, mut weight) = (kept.clone(), kept.clone(), kept.clone());
+            bias.bias[0] = number;
+            means.means.scales[1] = number;
+            weight.weight.scales[2] = number;
+            for faulty in [bias, means, weight] {
+                assert!(faulty.fault(3).unwrap().contains("too large"));
+            }
+        }
+        kept.means.scales[0] = -0.1;
+        assert!(kept.fault(3).is_some());
     }
 }

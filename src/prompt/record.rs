@@ -1,6 +1,6 @@
 //! What a prompt file says, and when it makes sense.
 
-use super::labels::{MAX_LABEL_BYTES, MAX_LABELS};
+use super::labels::{MAX_LABEL_BYTES, MAX_LABELS, places_among};
 use super::region::check_regions;
 use super::{Delta, Label, Prototypes, Region, Template, Tuning};
 use serde::{Deserialize, Serialize};
@@ -72,14 +72,14 @@ pub struct Metrics {
 pub struct Calibration {
     /// The scores are divided by it before the softmax; above 0.
     pub temperature: f32,
-    /// (1 + s) / 2, where s is the least cosine between a picture that is not unknown and the label nearest to it: from 0
-    /// to 1.
+    /// (1 + s) / 2, where s is the least [similarity](crate::classifier::Answer::similarity) of a picture that is not unknown: from
+    /// 0 to 1.
     pub unknown_threshold: f32,
 }
 
 impl Calibration {
-    /// Scores are to be divided by `temperature`, above 0; what is less similar to every label than `least_similarity`,
-    /// a cosine, shows none of them.
+    /// Scores are to be divided by `temperature`, above 0; what is less similar to every label than `least_similarity`, from -1 to
+    /// 1, shows none of them.
     pub fn new(temperature: f32, least_similarity: f32) -> Calibration {
         Calibration {
             temperature,
@@ -87,7 +87,7 @@ impl Calibration {
         }
     }
 
-    /// The least cosine, from -1 to 1, between a picture that is not unknown and the label nearest to it.
+    /// The least similarity of a picture that is not unknown, from -1 to 1.
     pub fn least_similarity(&self) -> f32 {
         2.0 * self.unknown_threshold - 1.0
     }
@@ -204,19 +204,26 @@ impl Prompt {
         }
     }
 
-    /// Which of `labels`, as their indices, it was not trained on; labels are one where their names are. Labels of its own without
-    /// shots are among them.
+    /// Which of `labels`, as their indices, it was not trained on; labels are one where their names read the same. Labels of its own
+    /// without shots are among them.
     pub fn new_classes(&self, labels: &[Label]) -> Vec<usize> {
-        let trained = |own: usize| {
-            let prototypes = self.prototypes.as_ref();
-            prototypes.is_none_or(|kept| kept.has_shots(own))
-        };
-        let known = |label: &Label| {
-            let own = self.labels.iter().position(|own| own.name == label.name);
-            own.is_some_and(trained)
-        };
-        let classes = 0..labels.len();
-        classes.filter(|&class| !known(&labels[class])).collect()
+        let prototypes = self.prototypes.as_ref();
+        let without_shots = prototypes.map_or(Vec::new(), Prototypes::without_shots);
+        let known = |own: usize| !without_shots.contains(&own);
+        let places = places_among(&self.labels, labels).into_iter().enumerate();
+        let new = places.filter(|(_, own)| !own.is_some_and(known));
+        new.map(|(class, _)| class).collect()
+    }
+
+    /// Its calibration, if `labels` are those that it was made for, in whatever order.
+    pub fn calibration_for(&self, labels: &[Label]) -> Option<&Calibration> {
+        let places = places_among(&self.labels, labels).into_iter();
+        let own: HashSet<usize> = places
+            .zip(labels)
+            .filter_map(|(own, label)| own.filter(|&own| self.labels[own].reads_as(label)))
+            .collect();
+        let same = own.len() == self.labels.len() && own.len() == labels.len();
+        self.calibration.as_ref().filter(|_| same)
     }
 
     /// What was tuned.
@@ -350,7 +357,7 @@ fn words_fault(what: &str, words: &str, at_least: usize) -> Option<String> {
 }
 
 /// The first eight digits, enough to tell two models apart at a glance.
-fn short_hex(fingerprint: &[u8; 32]) -> String {
+pub(crate) fn short_hex(fingerprint: &[u8; 32]) -> String {
     fingerprint
         .iter()
         .take(4)
@@ -481,11 +488,16 @@ pub(crate) mod tests {
         let mut labels = prompt.labels.clone();
         assert!(prompt.new_classes(&labels).is_empty());
         labels[2] = Label::new("zebra", None).unwrap();
+        labels[0] = Label::new(&labels[0].name.to_uppercase(), None).unwrap();
         assert_eq!(prompt.new_classes(&labels), [2]);
         let mut kept = crate::prompt::prototypes::tests::prototypes(labels.len(), 5);
         kept.means.scales[1] = 0.0;
-        prompt.prototypes = Some(kept);
+        prompt.prototypes = Some(kept.clone());
         assert_eq!(prompt.new_classes(&labels), [1, 2]);
+        // Of several prompts without class means together: nobody knows what they were shown.
+        kept.means.scales.fill(0.0);
+        prompt.prototypes = Some(kept);
+        assert_eq!(prompt.new_classes(&labels), [2]);
     }
 
     #[test]

@@ -194,6 +194,20 @@ fn labels_without_shots_are_chosen_beside_labels_with_class_means() {
     };
     let found = (right(true), right(false));
     assert!(found.0 >= 25 && found.1 >= 20, "{found:?} of 30 each");
+
+    // Nothing was unknown any more where the same labels stood in another order or were written otherwise.
+    let mut reversed = taught.clone();
+    reversed.reverse();
+    dir.write("reversed.txt", &reversed.join("\n").to_uppercase());
+    let unknown = |flags: &str| {
+        let answers = dir.ok(&format!("classify pictures/test --json {flags}"));
+        let unknown = |answer: &&Value| answer["unknown"] == true;
+        answers.lines().iter().filter(unknown).count()
+    };
+    let own = unknown("");
+    assert!(own > 10, "{own}");
+    assert_eq!(unknown("--labels reversed.txt --prompt default"), own);
+    dir.ok(classify).says("calibration is for the labels");
 }
 
 /// `adapt --images pictures --labels labels.txt` with these flags ends with this exit code and one line that holds all of

@@ -4,7 +4,7 @@
 use crate::support::{Directory, Invocation, Ran};
 use serde_json::Value;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -240,6 +240,31 @@ fn as_from_a_terminal(dir: &Directory) -> Invocation {
     } else {
         dir.command("")
     }
+}
+
+/// A list of answers that was cut short ended as a whole one does.
+#[cfg(unix)]
+#[test]
+fn classifying_files_that_is_stopped_says_how_far_it_came_and_fails() {
+    let dir = Directory::with_pictures(60);
+    let line = ["classify", "pictures", "--labels", "pictures/labels.txt"];
+    let mut classify = as_from_a_terminal(&dir).args(line);
+    let mut child = classify.start();
+    // Once it has named one, there are many to come.
+    let mut first = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    let process = child.id().to_string();
+    let killed = Command::new("kill").args(["-s", "INT", &process]).status();
+    assert!(killed.unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("stopped after"), "{said}");
 }
 
 /// `demo --out` drew on to the end of its pictures.

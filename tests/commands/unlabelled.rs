@@ -42,6 +42,17 @@ fn a_camera_that_hangs_upside_down_teaches_what_its_pictures_show_once_they_are_
     assert!(after > 0.9, "{after}");
 }
 
+/// Flags that had no effect, or turned off what judges.
+#[test]
+fn what_makes_no_sense_without_labels_is_refused() {
+    let dir = Directory::new();
+    for wrong in ["--method rlp", "--holdout 0.2", "--views 1"] {
+        let adapt = format!("adapt --camera demo --unlabelled {wrong}");
+        let flag = wrong.split(' ').next().unwrap_or_default();
+        dir.command(&adapt).ends(2).says(flag);
+    }
+}
+
 #[test]
 fn where_nothing_is_gained_without_labels_the_old_prompt_stays() {
     let dir = Directory::new();
@@ -52,6 +63,22 @@ fn where_nothing_is_gained_without_labels_the_old_prompt_stays() {
     let adapt = "adapt --camera demo:clear --unlabelled --pool 240 --rounds 1";
     dir.command(adapt).ends(3).prints("not kept: ");
     assert_eq!(fs::read(&file).unwrap(), before);
+
+    // Compared with the plain words where the same labels stood in another order, and replaced.
+    let shown = dir.ok("prompt show default --json").json();
+    let labels = shown["labels"].as_array().unwrap().iter().rev();
+    let names: Vec<&str> = labels
+        .map(|label| label["label"].as_str().unwrap())
+        .collect();
+    dir.write("reversed.txt", &names.join("\n"));
+    let reversed = dir.command(&format!("{adapt} --labels reversed.txt"));
+    let refused = reversed.ends(3);
+    refused.prints("not kept: ");
+    assert!(!refused.stderr.contains("is not asked"));
+    dir.write("more.txt", "mug\nkey\nzebra\n");
+    assert_eq!(fs::read(&file).unwrap(), before);
+    let more = dir.command(&format!("{adapt} --labels more.txt")).run();
+    more.says("was not trained on zebra: it is not asked");
 }
 
 /// A program that watches; stopped in any case, when a test fails.

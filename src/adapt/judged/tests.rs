@@ -1,5 +1,6 @@
 use super::*;
 use crate::adapt::Recipe;
+use crate::classifier::{Classifier, softmax_rows};
 use crate::clip::Model;
 use crate::prompt::{Label, Prompt, Template, Tuning};
 use crate::rng::Rng;
@@ -183,6 +184,50 @@ fn a_sister_is_kept_where_it_is_better_than_what_was_trained_and_its_class_means
     let seen = options.with_judging(Judging::HeldOut { share: 0.0 });
     let judged = Judged::with_sisters(&task, (&here, &sisters), &seen, &mut go_on).unwrap();
     assert!(judged.outcome(Answers::Best).sisters.judged.is_empty());
+}
+
+#[test]
+fn a_label_that_a_prompt_was_not_taught_is_judged_as_it_is_used() {
+    let model = Model::embedded().unwrap();
+    let labels = ["mug", "key", "fish"].map(|name| Label::new(name, None).unwrap());
+    let layout = model.layout(&Template::default(), &labels).unwrap();
+    let task = Task::new(&model, &labels, &layout).unwrap();
+    let mut rng = Rng::new(8);
+    let change = task.context(None).unwrap();
+    let change = Delta::Full(change.mapv(|_| 0.3 * rng.normal()));
+    let set = drawn(model.text.joint_width(), 10);
+    let taught = set.filter_classes(|class| (class < 2).then_some(class));
+    let gaussians = Discriminant::of_shots(&taught, labels.len()).unwrap();
+    let kept = prototypes(&gaussians, [1.6, 0.0], model.logit_scale);
+    assert_eq!(kept.without_shots(), [2]);
+
+    let mut scores = Scores::none(labels.len(), set.features.dim().1);
+    let every: Vec<usize> = (0..set.labels.len()).collect();
+    scores
+        .add(&task, (&set, &every), &change, &gaussians)
+        .unwrap();
+    let asked = scores.answered_by(&task, &set, (&change, Some(&kept)));
+    let judged = asked.unwrap().together(AS_KEPT, model.logit_scale);
+    let prompt = Prompt {
+        prototypes: Some(kept),
+        ..Prompt::new(
+            &model.name,
+            model.fingerprint.0,
+            Template::default(),
+            labels.to_vec(),
+            change,
+        )
+    };
+    let used = Classifier::with_prompt(&model, &prompt).unwrap();
+    let used = used.uncalibrated();
+    let (features, _) = set.every_view();
+    for (judged, feature) in judged.outer_iter().zip(features.outer_iter()) {
+        let row = judged.to_owned().insert_axis(Axis(0));
+        let expected = softmax_rows(row, model.logit_scale);
+        let found = used.answer(feature).probabilities;
+        let far = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        assert!(far.fold(0.0, f32::max) < 1e-4, "{found:?} {expected}");
+    }
 }
 
 #[test]

@@ -21,19 +21,27 @@ const BALANCING: usize = 20;
 pub enum Shown {
     /// Each about as often as the others.
     Alike,
+    /// Some about as often as each other, and the others never.
+    SomeAlike,
     /// Some perhaps never.
-    AsItComes,
-    /// As often as a vote says that can be trusted.
+    AsTheyCome,
+    /// As often as pictures put right say, which the model is sure of.
     AsVoted,
 }
 
 impl Shown {
-    /// What Gaussians count beside the vote, and later beside the prompt: the spread of their logits. Where labels may be missing
-    /// texts must hold more, or pictures of other labels gather under theirs.
+    /// Whether those that are shown at all come about as often as each other.
+    pub fn evenly(self) -> bool {
+        matches!(self, Shown::Alike | Shown::SomeAlike)
+    }
+
+    /// What Gaussians count beside the vote, and later beside the prompt: the spread of their logits over all labels, those without
+    /// pictures among them, for which they say nothing. Where labels may be missing texts must hold more, or pictures of other labels
+    /// gather under theirs.
     pub fn strength(self) -> f32 {
         match self {
-            Shown::Alike | Shown::AsVoted => 5.0,
-            Shown::AsItComes => 2.5,
+            Shown::Alike | Shown::SomeAlike | Shown::AsVoted => 5.0,
+            Shown::AsTheyCome => 2.5,
         }
     }
 }
@@ -48,7 +56,7 @@ pub fn fitted(
     shown: Shown,
 ) -> Result<Array2<f32>, AdaptError> {
     let settle = |mut probabilities: Array2<f32>| {
-        if shown == Shown::Alike {
+        if shown.evenly() {
             balance(&mut probabilities);
         }
         probabilities
@@ -169,7 +177,7 @@ mod tests {
             let coherence = coherence(features.view(), &found, 3).unwrap();
             (right(&labels, &found), coherence)
         };
-        let (as_it_comes, _) = of(Shown::AsItComes);
+        let (as_it_comes, _) = of(Shown::AsTheyCome);
         let (alike, coherence) = of(Shown::Alike);
         assert!(alike < as_it_comes, "{alike} {as_it_comes}");
         assert!(coherence < 0.75, "{coherence}");

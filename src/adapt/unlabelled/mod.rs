@@ -11,14 +11,13 @@ mod pseudo_labels;
 pub use consistency::{Consistency, Measures, Refusal};
 pub use mounting::{Mounted, Mounting};
 
-use super::cross_fit::Scores;
-use super::features::FeatureSet;
+use super::cross_fit::calibration_of;
 use super::prototypes::{Discriminant, Strengths, prototypes};
 use super::{
     AdaptError, Begin, MIN_SHOTS, Options, Outcome, Progress, Reached, Sisters, Split, Task, drift,
     fit,
 };
-use crate::classifier::{Scorer, with_new_classes};
+use crate::classifier::Scorer;
 use crate::prompt::{Delta, Prompt, Prototypes};
 use mixture::Shown;
 use ndarray::{ArrayView2, ArrayView3, Axis};
@@ -105,12 +104,7 @@ impl InUse<'_> {
     pub fn scorer(&self, task: &Task) -> Result<Scorer, AdaptError> {
         let texts = match self.delta {
             None => task.text_features(None)?,
-            Some(delta) => {
-                let new = self
-                    .prototypes
-                    .map_or(Vec::new(), Prototypes::without_shots);
-                with_new_classes(&task.model.text, task.layout, delta, &new)?
-            }
+            Some(delta) => task.texts_in_use(delta, self.prototypes)?,
         };
         Ok(Scorer::new(texts.view(), self.prototypes)?)
     }
@@ -148,8 +142,8 @@ pub fn scarcest(
 /// round that agrees best with what the pictures seemed to show first.
 ///
 /// # Errors
-/// [`AdaptError::TooFewSure`] if a class gets fewer than [`MIN_SHOTS`] pictures though all seem to be shown, or all classes
-/// but one do; if an option does not fit the model, or training fails.
+/// [`AdaptError::OneView`] if pictures have no other views; [`AdaptError::TooFewSure`] if a class gets fewer than [`MIN_SHOTS`]
+/// pictures though all seem to be shown, or all classes but one do; if an option does not fit the model, or training fails.
 pub fn adapt(
     task: &Task,
     pictures: Unlabelled,
@@ -159,6 +153,9 @@ pub fn adapt(
 ) -> Result<Outcome<Consistency>, AdaptError> {
     let scale = task.model.logit_scale;
     let features = pictures.features;
+    if features.dim().1 < 2 {
+        return Err(AdaptError::OneView);
+    }
     // Pictures are split whatever they show: nobody knows.
     let unknown = vec![0; features.dim().0];
     let split = Split::new(&unknown, 1, JUDGING, options.training.seed)?;
@@ -175,15 +172,18 @@ pub fn adapt(
     };
     let before = measures(&scorer, &rounds[0]);
     let judges = rounds[0].shots(features, &split.holdout);
-    let every: Vec<usize> = (0..judges.labels.len()).collect();
 
     let mut best: Option<Outcome<Consistency>> = None;
     for _ in 0..options.rounds.max(1) {
         let newest = &rounds[rounds.len() - 1];
-        let all = newest.shots(features, &seen(newest, &split.train));
+        let named = newest.labels();
+        let of_train: Vec<usize> = split.train.iter().map(|&row| named[row]).collect();
+        check_shots(task, &of_train, newest)?;
+        let enough = |row: &usize| count(&of_train, named[*row]) >= MIN_SHOTS;
+        let seen: Vec<usize> = split.train.iter().copied().filter(enough).collect();
+        let all = newest.shots(features, &seen);
         let rows = newest.most_confident(&split.train, options.shots);
         let shots = newest.shots(features, &rows);
-        check_shots(task, &all, newest)?;
         let shots = shots.filter_classes(|class| all.labels.contains(&class).then_some(class));
         let begin = Begin::Anywhere(Vec::new());
         let (reached, _) = fit(task, &shots, &options.training, &begin, progress)?;
@@ -191,8 +191,7 @@ pub fn adapt(
         let gaussians = Discriminant::of_shots(&all, task.labels.len())?;
         let strengths: Strengths = [newest.shown.strength(), 0.0];
         let beside = prototypes(&gaussians, strengths, scale);
-        let mut judged = Scores::none(task.labels.len(), features.dim().1);
-        judged.add(task, (&judges, &every), &delta, &gaussians)?;
+        let calibration = calibration_of(task, &judges, (&delta, &beside))?;
         let scorer = InUse {
             delta: Some(&delta),
             prototypes: Some(&beside),
@@ -202,6 +201,7 @@ pub fn adapt(
         rounds.push(rounds[0].again(pictures, &scorer, scale)?);
         let better = |best: &Outcome<Consistency>| after.agreement > best.evidence.after.agreement;
         if best.as_ref().is_none_or(better) {
+            let missing = beside.without_shots();
             let outcome = Outcome {
                 delta,
                 prototypes: Some(beside),
@@ -211,7 +211,8 @@ pub fn adapt(
                 evidence: Consistency::new(
                     before,
                     after,
-                    judged.calibration(strengths, scale),
+                    calibration,
+                    missing,
                     &rounds,
                     &split.holdout,
                 ),
@@ -223,29 +224,21 @@ pub fn adapt(
     Ok(best.expect("there is a round"))
 }
 
-/// Those of `rows` whose class has pictures enough among them to learn it from.
-fn seen(labels: &PseudoLabels, rows: &[usize]) -> Vec<usize> {
-    let named = labels.labels();
-    let of_rows: Vec<usize> = rows.iter().map(|&row| named[row]).collect();
-    let enough = |row: &usize| count(&of_rows, named[*row]) >= MIN_SHOTS;
-    rows.iter().copied().filter(enough).collect()
-}
-
-/// Checks that there are pictures of every class that may be shown, or of two at least where these are not taken to be shown
-/// alike.
-fn check_shots(task: &Task, shots: &FeatureSet, of: &PseudoLabels) -> Result<(), AdaptError> {
+/// Checks that there are pictures enough, which seem to show what `labels` say, of every class that may be shown, or of two at least
+/// where these are not taken to be shown alike.
+fn check_shots(task: &Task, labels: &[usize], of: &PseudoLabels) -> Result<(), AdaptError> {
     let among = of.among.iter().copied();
     let scarce: Vec<usize> = among
-        .filter(|&class| count(&shots.labels, class) < MIN_SHOTS)
+        .filter(|&class| count(labels, class) < MIN_SHOTS)
         .collect();
     let may_lack = match of.shown {
-        Shown::Alike => 0,
-        Shown::AsItComes | Shown::AsVoted => of.among.len().saturating_sub(2),
+        Shown::Alike | Shown::SomeAlike => 0,
+        Shown::AsTheyCome | Shown::AsVoted => of.among.len().saturating_sub(2),
     };
     match scarce.first() {
         Some(&class) if scarce.len() > may_lack => Err(AdaptError::TooFewSure {
             label: task.labels[class].name.clone(),
-            pictures: count(&shots.labels, class),
+            pictures: count(labels, class),
         }),
         _ => Ok(()),
     }

@@ -71,7 +71,7 @@ impl PseudoLabels {
         }
         let vote = vote(pictures.features, scorer, scale);
         let voted = named(vote.view());
-        let all = alike(plain, vote.view(), every.clone())?;
+        let all = alike(plain, vote.view(), every.clone(), Shown::Alike)?;
         let coherence = all.coherence;
         let as_voted = |of: &PseudoLabels| {
             let same = of.labels().into_iter().zip(&voted);
@@ -81,7 +81,7 @@ impl PseudoLabels {
         if coherence >= COHERENT && as_voted(&all) >= AS_VOTED {
             return Ok(all);
         }
-        let free = mixture::fitted(plain, vote.view(), Shown::AsItComes)?;
+        let free = mixture::fitted(plain, vote.view(), Shown::AsTheyCome)?;
         let share = free.sum_axis(Axis(0));
         let mut among = every.clone();
         among.sort_by(|&a, &b| share[b].total_cmp(&share[a]));
@@ -96,14 +96,14 @@ impl PseudoLabels {
             }
             let mut among = among.clone();
             among.sort_unstable();
-            let part = alike(plain, vote.view(), among)?;
+            let part = alike(plain, vote.view(), among, Shown::SomeAlike)?;
             if part.coherence >= COHERENT_PART && as_voted(&part) >= AS_VOTED_PART {
                 return Ok(PseudoLabels { coherence, ..part });
             }
         }
         Ok(PseudoLabels {
             probabilities: free,
-            shown: Shown::AsItComes,
+            shown: Shown::AsTheyCome,
             among: every,
             coherence,
         })
@@ -172,18 +172,19 @@ impl PseudoLabels {
     }
 }
 
-/// What pictures show if the classes of `among`, and they alone, are shown alike.
+/// What pictures show if the classes of `among`, and they alone, are shown alike: all of them or some, which `shown` says.
 fn alike(
     features: ArrayView2<f32>,
     vote: ArrayView2<f32>,
     among: Vec<usize>,
+    shown: Shown,
 ) -> Result<PseudoLabels, AdaptError> {
-    let probabilities = fitted_among(features, vote, &among, Shown::Alike)?;
+    let probabilities = fitted_among(features, vote, &among, shown)?;
     let labels = named(probabilities.select(Axis(1), &among).view());
     let coherence = mixture::coherence(features, &labels, among.len())?;
     Ok(PseudoLabels {
         probabilities,
-        shown: Shown::Alike,
+        shown,
         among,
         coherence,
     })
@@ -317,7 +318,11 @@ mod tests {
             let (features, labels) = stream(&shown, 24);
             let found = PseudoLabels::of(as_they_are(&features), &texts(), 20.0).unwrap();
             assert_eq!(found.among, shown);
-            assert_eq!(found.shown, Shown::Alike);
+            let some = shown.len() < 6;
+            assert_eq!(
+                found.shown,
+                if some { Shown::SomeAlike } else { Shown::Alike }
+            );
             let right = found.labels().into_iter().zip(&labels);
             let right = right.filter(|(a, b)| a == *b).count();
             assert!(right as f32 > 0.95 * labels.len() as f32, "{right}");
@@ -333,7 +338,7 @@ mod tests {
         let found = PseudoLabels::of(as_they_are(&features), &texts(), 20.0).unwrap();
         let right = found.labels().into_iter().zip(&labels);
         let right = right.filter(|(a, b)| a == *b).count();
-        assert_eq!(found.shown, Shown::AsItComes);
+        assert_eq!(found.shown, Shown::AsTheyCome);
         assert!(right as f32 > 0.6 * labels.len() as f32, "{right}");
     }
 

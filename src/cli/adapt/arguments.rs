@@ -94,7 +94,12 @@ pub struct LabelArguments {
 pub struct TrainingArguments {
     /// rlp tunes two low-rank factors, coop the whole context; rlp+gda adds what class means say; auto takes rlp or rlp+gda,
     /// whichever answers held-out pictures better
-    #[arg(long, value_name = "METHOD", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "METHOD",
+        default_value = "auto",
+        conflicts_with = "unlabelled"
+    )]
     method: String,
     /// Rank of the two factors [default: 4, or the number of the template's tokens]
     #[arg(long, value_name = "R")]
@@ -104,7 +109,7 @@ pub struct TrainingArguments {
     views: u32,
     /// Keep this share of each label's pictures from training, to compare with zero-shot on [default: train on all, and
     /// judge each third of them by a prompt that is trained on the others]
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", conflicts_with = "unlabelled")]
     holdout: Option<f32>,
     /// Same seed, same pictures: same prompt
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -94,7 +94,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=19))]
     pub nice: u8,
     /// Comma-separated values with a header
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "top"])]
     csv: bool,
     #[command(flatten, next_help_heading = "Camera")]
     reading: CameraArguments,
@@ -182,6 +182,9 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
         }
     }?;
     report.summary();
+    if let Some((done, all)) = report.cut_short.filter(|_| !context.output.is_closed()) {
+        anyhow::bail!("stopped after {done} of {all} pictures");
+    }
     Ok(if report.skipped > 0 {
         Exit::NothingAccepted
     } else {
@@ -190,7 +193,7 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
 }
 
 /// Those of `labels` that `record` was not trained on, for a sentence; none where there are none.
-fn new_labels(record: &Prompt, labels: &[Label]) -> Option<String> {
+pub(in crate::cli) fn new_labels(record: &Prompt, labels: &[Label]) -> Option<String> {
     let new = record.new_classes(labels);
     let names: Vec<&str> = new
         .iter()
@@ -232,15 +235,15 @@ impl Naming {
                     ));
                 }
                 if classifier.unknown() == Unknown::Never {
-                    let why = match record.calibration {
-                        Some(_) => {
-                            "the prompt's calibration is for the labels it was trained on, not for these"
-                        }
-                        None => "the prompt holds no calibration",
-                    };
-                    context.output.detail(format!(
-                        "{why}: scores are as the model gives them, and no picture is unknown unless --threshold says so"
-                    ));
+                    let then = "scores are as the model gives them, and no picture is unknown unless --threshold says so";
+                    match record.calibration {
+                        Some(_) => context.output.note(format!(
+                            "the prompt's calibration is for the labels it was trained on, not for these: {then}"
+                        )),
+                        None => context
+                            .output
+                            .detail(format!("the prompt holds no calibration: {then}")),
+                    }
                 }
                 context.output.detail(format!("prompt {}", path.display()));
                 classifier
@@ -342,8 +345,9 @@ fn files(
     if parts.is_empty() {
         parts.push(None);
     }
-    for path in paths {
+    for (done, path) in paths.iter().enumerate() {
         if report.context.stopped() {
+            report.cut_short = Some((done, paths.len()));
             break;
         }
         let folder = path

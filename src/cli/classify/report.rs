@@ -5,6 +5,7 @@ use super::super::output::{count, percent};
 use super::Arguments;
 use crate::classifier::Answer;
 use crate::prompt::Label;
+use crate::prompt::labels::UNKNOWN;
 use crate::visible::{csv_field, shown};
 use crate::watch::Named;
 use indicatif::ProgressBar;
@@ -21,9 +22,6 @@ fn agrees(answer: &Answer, truth: &str) -> bool {
         answer.label() == Some(truth)
     }
 }
-
-/// What is called by the name of no label.
-const UNKNOWN: &str = "unknown";
 
 /// A picture that was named.
 pub struct Picture<'a> {
@@ -66,6 +64,8 @@ pub struct Report<'a> {
     pub context: &'a Context,
     pub pictures: usize,
     pub skipped: usize,
+    /// How many of how many files were looked at, where the user ended it before the last.
+    pub cut_short: Option<(usize, usize)>,
     /// Frames of a live camera that came while another was being named.
     pub dropped: u64,
     /// How fast frames were named, once watching is over.
@@ -93,6 +93,7 @@ impl<'a> Report<'a> {
             context,
             pictures: 0,
             skipped: 0,
+            cut_short: None,
             dropped: 0,
             rates: None,
             saved: None,

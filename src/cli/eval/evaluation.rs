@@ -160,6 +160,11 @@ impl<'a> Evaluation<'a> {
             }
         };
         let mut results = Vec::new();
+        if self.configuration.trains()
+            && let Some(few) = self.too_few(&truth, draws.iter().filter_map(|(_, shots)| *shots))
+        {
+            context.output.note(few);
+        }
         for (seed, shots) in draws {
             let rows = choose_shots(&truth, self.source.labels.len(), shots, seed);
             if self.configuration.trains() {
@@ -185,7 +190,7 @@ impl<'a> Evaluation<'a> {
         }
         bar.finish_and_clear();
         if let Some((_, loaded)) = &self.configuration.prompt {
-            results.push(self.test_prompt(loaded)?);
+            results.push(self.test_prompt(loaded, context)?);
         }
         Ok(results)
     }
@@ -196,6 +201,18 @@ impl<'a> Evaluation<'a> {
             .filter(|&row| rows.binary_search(&self.train_files[row]).is_ok())
             .collect();
         self.train.set.select(&present)
+    }
+
+    /// Says which class has fewer pictures than some trial is to take of each, if any has.
+    fn too_few(&self, truth: &[usize], shots: impl Iterator<Item = usize>) -> Option<String> {
+        let most = shots.max()?;
+        let count = |class: usize| truth.iter().filter(|&&of| of == class).count();
+        let members = self.fitted.members.iter();
+        let (pictures, &class) = members.map(|class| (count(*class), class)).min()?;
+        let label = &self.source.labels[class].name;
+        (pictures < most).then(|| {
+            format!("{label} has {pictures} pictures to learn from, and {most} of each label were asked for: where there are not as many, all are used")
+        })
     }
 
     /// Every class that is fitted needs a picture that could be read.
@@ -211,8 +228,17 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn test_prompt(&self, loaded: &LoadedPrompt) -> anyhow::Result<TrialResult> {
+    fn test_prompt(&self, loaded: &LoadedPrompt, context: &Context) -> anyhow::Result<TrialResult> {
         let record = &loaded.record;
+        if self.configuration.protocol == Protocol::BaseToNew {
+            let learnt = |part: &&TestPart| {
+                part.kind == PartClasses::New
+                    && record.new_classes(&part.classes.labels).len() < part.classes.labels.len()
+            };
+            if self.parts.iter().any(|part| learnt(&part)) {
+                context.output.note("the prompt was trained on labels that are taken for new ones here: its figures on those are no measure of what it knows of others");
+            }
+        }
         let prototypes = record.prototypes.as_ref();
         let predictor = |labels: &[Label]| {
             Predictor::Kept(Box::new(Kept {
@@ -223,10 +249,7 @@ impl<'a> Evaluation<'a> {
         };
         let fitted = |labels: &[Label]| Fitted {
             predictor: predictor(labels),
-            calibration: record
-                .calibration
-                .clone()
-                .filter(|_| *labels == *record.labels),
+            calibration: record.calibration_for(labels).cloned(),
             parameters: record.delta.parameters() + prototypes.map_or(0, |kept| kept.numbers()),
             history: Vec::new(),
             seconds: f64::from(record.provenance.seconds),

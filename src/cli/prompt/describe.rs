@@ -38,7 +38,12 @@ pub fn description(name: &str, loaded: &LoadedPrompt) -> anyhow::Result<Value> {
         "steps": record.metrics.steps,
         "seed": record.seed,
         "recipe": record.recipe,
-        "calibration": record.calibration,
+        "calibration": record.calibration.as_ref().map(|of| json!({
+            "temperature": of.temperature,
+            "unknown_threshold": of.unknown_threshold,
+            "least_similarity": of.least_similarity(),
+        })),
+        "without_pictures": without_pictures(record),
         "statistics": record.statistics.as_ref().map(|statistics| {
             json!({ "pictures": statistics.pictures, "spread": statistics.spread })
         }),
@@ -51,6 +56,14 @@ pub fn description(name: &str, loaded: &LoadedPrompt) -> anyhow::Result<Value> {
         "digest": digest(record)?.to_hex().as_str(),
         "warning": loaded.warning,
     }))
+}
+
+/// The labels that nothing was learnt of beside others, by name.
+pub fn without_pictures(record: &Prompt) -> Vec<&str> {
+    let new = record.new_classes(&record.labels);
+    new.into_iter()
+        .map(|class| record.labels[class].name.as_str())
+        .collect()
 }
 
 /// In place of an accuracy where no picture was held out.

@@ -5,6 +5,7 @@ use crate::cli::output::percent;
 use crate::cli::{Context, Exit, model};
 use crate::clip::Model;
 use crate::frames::{MAX_PIXELS, read_picture};
+use crate::prompt::labels::UNKNOWN;
 use crate::prompt::{Label, density};
 use crate::store::LoadedPrompt;
 use ndarray::Array2;
@@ -46,7 +47,7 @@ impl<'a> Side<'a> {
         let layout = model.layout(&record.template, &record.labels)?;
         Ok(Side {
             name: name.display().to_string(),
-            classifier: Classifier::with_prompt(model, record)?.uncalibrated(),
+            classifier: Classifier::with_prompt(model, record)?,
             context: context_rows(&model.text, &layout, Some(&record.delta))?,
             change: record.delta.matrix(),
         })
@@ -109,7 +110,7 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-/// A picture that the two prompts name differently.
+/// A picture that the two prompts name differently, one of them perhaps "unknown", with the probability of the best label.
 struct Changed {
     source: String,
     /// The name of its folder, where that is a label.
@@ -152,8 +153,11 @@ impl Predictions {
             let feature = a.classifier.model().encode_image(&picture)?;
             found.pictures += 1;
             let answers = [a, b].map(|side| side.classifier.answer(feature.view()));
-            let [of_a, of_b] = [answers[0].best(), answers[1].best()];
-            if of_a.label == of_b.label {
+            let [of_a, of_b] = answers.each_ref().map(|answer| {
+                let label = answer.label().unwrap_or(UNKNOWN);
+                (label.to_owned(), answer.best().probability)
+            });
+            if of_a.0 == of_b.0 {
                 continue;
             }
             let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
@@ -162,8 +166,8 @@ impl Predictions {
             found.changed.push(Changed {
                 source: path.display().to_string(),
                 truth: labels.any(|label| label.name == folder).then_some(folder),
-                a: (of_a.label.to_owned(), of_a.probability),
-                b: (of_b.label.to_owned(), of_b.probability),
+                a: of_a,
+                b: of_b,
             });
         }
         bar.finish_and_clear();

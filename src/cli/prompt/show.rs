@@ -1,6 +1,6 @@
 //! `edge-rlp prompt show`: what is in a prompt and how good it is.
 
-use super::describe::{NOT_MEASURED, description, fingerprint};
+use super::describe::{NOT_MEASURED, description, fingerprint, without_pictures};
 use crate::cli::Context;
 use crate::cli::output::date;
 use crate::cli::output::{percent, width};
@@ -39,6 +39,11 @@ fn page(name: &str, loaded: &LoadedPrompt) -> anyhow::Result<Vec<String>> {
     lines.extend(spectrum_lines("change", &change));
     lines.push(format!("labels ({})", record.labels.len()));
     lines.extend(wrapped("  ", record.labels.iter().map(label_text), ", "));
+    let without = without_pictures(record);
+    if !without.is_empty() {
+        lines.push("of these, left to their words, for nothing was learnt of them".into());
+        lines.extend(wrapped("  ", without.into_iter().map(str::to_owned), ", "));
+    }
     Ok(lines)
 }
 

@@ -317,18 +317,21 @@ impl Predictor {
         layout: &TokenLayout,
         features: ArrayView2<f32>,
     ) -> Result<Option<Vec<f32>>, EvaluateError> {
-        let (change, prototypes) = match self {
-            Predictor::Prompt(change) => (change.as_ref(), None),
-            Predictor::Kept(kept) => (Some(&kept.change), kept.prototypes.as_ref()),
+        let (texts, prototypes) = match self {
+            Predictor::Prompt(change) => {
+                (text_features(&model.text, layout, change.as_ref())?, None)
+            }
+            Predictor::Kept(kept) => (
+                with_new_classes(&model.text, layout, &kept.change, &kept.new)?,
+                kept.prototypes.as_ref(),
+            ),
             Predictor::Cache(_) | Predictor::Linear { .. } => return Ok(None),
         };
-        let texts = text_features(&model.text, layout, change)?;
         let scorer = Scorer::new(texts.view(), prototypes)?;
-        let rows = features.outer_iter();
-        Ok(Some(
-            rows.map(|row| scorer.similarity(texts.view(), row))
-                .collect(),
-        ))
+        let scores = scorer.scores(features);
+        let rows = features.outer_iter().zip(scores.outer_iter());
+        let similarity = |(feature, scores)| scorer.similarity(texts.view(), feature, scores);
+        Ok(Some(rows.map(similarity).collect()))
     }
 }
 

@@ -6,6 +6,7 @@ mod report;
 mod source;
 mod watch;
 
+use super::super::classify::new_labels;
 use super::super::{Context, Exit, usage};
 use super::Arguments;
 use super::adaptation::{Adaptation, explained};
@@ -20,7 +21,7 @@ use crate::host::supervisor::Supervisor;
 use crate::host::temperature::Pacing;
 use crate::prompt::{FeatureStatistics, Prompt, labels};
 use crate::store::Saved;
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use ndarray::Axis;
 use source::{Pool, Source};
 use std::ops::ControlFlow;
@@ -33,13 +34,19 @@ const POOL: usize = 40;
 
 pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     let plan = arguments.plan(context)?;
+    if plan.extraction.views < 2 {
+        return Err(usage(
+            "--unlabelled takes --views 2 or more: whether they are named alike tells how sure a prompt is",
+        ));
+    }
     let mut source = Source::open(arguments, context)?;
     let labels = match &arguments.labelling.labels {
         Some(file) => labels::read(file)?,
         None if source.is_drawn() => demo_labels(),
         None => return Err(usage("--unlabelled needs --labels FILE: what may be shown")),
     };
-    plan.check_out(context)?;
+    let writable = context.home.check_writable();
+    writable.context("nothing was begun")?;
     let adaptation = Adaptation::open(plan, labels, context)?;
     let flags = &arguments.self_training;
     let options = SelfTraining {
@@ -182,7 +189,7 @@ impl Learner<'_> {
         Ok(pool)
     }
 
-    /// The prompt in use, where it is one for these labels.
+    /// The prompt in use as one for these labels, whatever their order, if it knows them all.
     fn in_use(&self) -> Option<Prompt> {
         let Adaptation {
             plan,
@@ -190,11 +197,34 @@ impl Learner<'_> {
             model,
             ..
         } = self.adaptation;
-        let record = self.context.home.load(&plan.prompt).ok()?.record;
-        let fits = record.model_fingerprint == model.fingerprint.0
-            && record.labels == *labels
-            && record.template == plan.template;
-        fits.then_some(record)
+        let record = match self.context.home.load(&plan.prompt) {
+            Ok(loaded) => loaded.record,
+            Err(error) if error.is_missing_prompt() => return None,
+            Err(error) => {
+                self.context.output.warn(error);
+                return None;
+            }
+        };
+        let strange = if record.model_fingerprint != model.fingerprint.0 {
+            Some(format!("is one for the model {}", record.model_name))
+        } else if record.template != plan.template {
+            Some(format!("stands in the sentence \"{}\"", record.template))
+        } else {
+            new_labels(&record, labels).map(|new| format!("was not trained on {new}"))
+        };
+        if let Some(strange) = strange {
+            self.context.output.note(format!(
+                "the prompt {:?} in use {strange}: it is not asked, and what is learnt is compared with the plain words",
+                plan.prompt
+            ));
+            return None;
+        }
+        let prototypes = record.prototypes.as_ref();
+        Some(Prompt {
+            prototypes: prototypes.map(|kept| kept.for_labels(&record.labels, labels)),
+            labels: labels.clone(),
+            ..record
+        })
     }
 
     /// Trains on the pool, and keeps the prompt where nothing speaks against it.

@@ -64,8 +64,9 @@ impl Learner<'_> {
     pub(super) fn describe(&self, collected: &Collected, attempt: &Attempt, saved: Option<&Saved>) {
         let output = &self.context.output;
         output.line(format!(
-            "{} pictures seen, {} of them distinct",
+            "{} picture{} seen, {} of them distinct",
             collected.pool.seen,
+            if collected.pool.seen == 1 { "" } else { "s" },
             collected.pool.len()
         ));
         if let Some(mounting) = attempt.mounting {
@@ -80,11 +81,7 @@ impl Learner<'_> {
                 100.0 * outcome.evidence.after.agreement
             ));
             let missing = self.names(&outcome.evidence.missing);
-            if attempt.mounting.is_none() && !outcome.evidence.alike {
-                output.line(
-                    "the labels do not seem to be shown equally often: those that were not seen are left to their words",
-                );
-            } else if !missing.is_empty() {
+            if !missing.is_empty() {
                 output.line(format!(
                     "hardly shown, as it seems, and left to their words: {}",
                     missing.join(", ")
