@@ -58,8 +58,8 @@ impl Memory {
 #[derive(Debug, Clone)]
 struct AskedSister {
     sister: Sister,
-    /// By its prompt alone.
-    alone: Scores,
+    /// By its prompt alone, where that says something else of texts than with its class means.
+    alone: Option<Scores>,
     /// With its class means, if it has any.
     with_means: Option<Scores>,
 }
@@ -165,13 +165,16 @@ impl Judged {
         let mut sisters = Vec::new();
         for sister in again.sisters.iter().filter(|_| unseen) {
             let by = |means| scores.answered_by(task, pictures, (&sister.delta, means));
+            let means = sister.prototypes.as_ref();
+            let with_means = means.map(|means| by(Some(means))).transpose()?;
+            let alone = match means {
+                Some(means) if means.without_shots().is_empty() => None,
+                _ => Some(by(None)?),
+            };
             sisters.push(AskedSister {
-                alone: by(None)?,
-                with_means: match sister.prototypes.as_ref() {
-                    Some(means) => Some(by(Some(means))?),
-                    None => None,
-                },
                 sister: sister.clone(),
+                alone,
+                with_means,
             });
         }
         Ok(Judged {
@@ -221,10 +224,12 @@ impl Judged {
         };
         for asked in &self.sisters {
             let (sister, means) = (&asked.sister, asked.sister.prototypes(answers));
-            let (scores, strengths) = match (means, &asked.with_means) {
-                (Some(_), Some(scores)) => (scores, AS_KEPT),
-                _ => (&asked.alone, Strengths::default()),
+            let (with_means, alone) = (asked.with_means.as_ref(), asked.alone.as_ref());
+            let (scores, strengths) = match means {
+                Some(_) => (with_means, AS_KEPT),
+                None => (alone.or(with_means), Strengths::default()),
             };
+            let scores = scores.expect("it was asked in one way at least");
             let evidence = Comparison::new(scores, self.unseen, strengths, self.scale);
             let accuracy = evidence.adapted_accuracy;
             sisters.judged.push((sister.name.clone(), accuracy));

@@ -4,7 +4,7 @@ use crate::files;
 use crate::visible;
 use icu_normalizer::ComposingNormalizer;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// The most labels of one prompt.
@@ -368,6 +368,15 @@ pub fn places_among(own: &[Label], labels: &[Label]) -> Vec<Option<usize>> {
         exact.or_else(|| alike.get(&normal(&label.name))).copied()
     };
     labels.iter().map(place).collect()
+}
+
+/// Whether both lists hold the same labels, in whatever order: names that read the same, with words that do.
+pub fn same_labels(own: &[Label], labels: &[Label]) -> bool {
+    let places = places_among(own, labels).into_iter().zip(labels);
+    let found: HashSet<usize> = places
+        .filter_map(|(place, label)| place.filter(|&place| own[place].reads_as(label)))
+        .collect();
+    found.len() == own.len() && found.len() == labels.len()
 }
 
 /// Whether two names mean one label or folder.

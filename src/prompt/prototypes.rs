@@ -114,7 +114,7 @@ impl Prototypes {
             Some(format!("its prototypes are not those of {labels} labels"))
         } else if !finite {
             Some(
-                "its prototypes hold a number that is none, too large or on the wrong side of zero"
+                "its prototypes hold a number that is not finite, too large, or negative where it must not be"
                     .into(),
             )
         } else if sharpness != 0.0 && !(1e-3..=1e6).contains(&sharpness) {

@@ -1,6 +1,6 @@
 //! What a prompt file says, and when it makes sense.
 
-use super::labels::{MAX_LABEL_BYTES, MAX_LABELS, places_among};
+use super::labels::{MAX_LABEL_BYTES, MAX_LABELS, places_among, same_labels};
 use super::region::check_regions;
 use super::{Delta, Label, Prototypes, Region, Template, Tuning};
 use serde::{Deserialize, Serialize};
@@ -217,13 +217,8 @@ impl Prompt {
 
     /// Its calibration, if `labels` are those that it was made for, in whatever order.
     pub fn calibration_for(&self, labels: &[Label]) -> Option<&Calibration> {
-        let places = places_among(&self.labels, labels).into_iter();
-        let own: HashSet<usize> = places
-            .zip(labels)
-            .filter_map(|(own, label)| own.filter(|&own| self.labels[own].reads_as(label)))
-            .collect();
-        let same = own.len() == self.labels.len() && own.len() == labels.len();
-        self.calibration.as_ref().filter(|_| same)
+        let calibration = self.calibration.as_ref();
+        calibration.filter(|_| same_labels(&self.labels, labels))
     }
 
     /// What was tuned.

@@ -154,7 +154,7 @@ impl Shots {
     /// If they cannot be listed.
     pub fn list(&self, prompt: &str, label: Option<&str>) -> Result<Vec<ShotInfo>, StoreError> {
         let mut all = self.all(prompt)?;
-        all.retain(|(_, shot)| label.is_none_or(|label| shot.label == label));
+        all.retain(|(_, shot)| label.is_none_or(|label| same_name(&shot.label, label)));
         let info = all.into_iter().rev().filter_map(|(id, shot)| {
             // One that has gone meanwhile is not listed.
             let (taken, _) = self.home.shot_file(&shot).ok()?;
@@ -274,7 +274,7 @@ impl Shots {
     pub fn remove_label(&self, prompt: &str, label: &str) -> Result<usize, ShotsError> {
         let of_label = self.all(prompt)?.into_iter();
         let ids = of_label
-            .filter(|(_, shot)| shot.label == label)
+            .filter(|(_, shot)| same_name(&shot.label, label))
             .map(|(id, _)| id);
         self.remove(prompt, &ids.collect::<Vec<_>>())
     }
@@ -437,7 +437,10 @@ impl Shots {
 
     fn tell(&self, prompt: &str, what: ShotAct, ids: Vec<String>, label: &str) {
         let all = self.all(prompt).unwrap_or_default();
-        let shots = all.iter().filter(|(_, shot)| shot.label == label).count();
+        let shots = all
+            .iter()
+            .filter(|(_, shot)| same_name(&shot.label, label))
+            .count();
         self.tell_with(prompt, what, ids, label, shots);
     }
 

@@ -8,6 +8,7 @@ use crate::classifier::{Classifier, ClassifierError, Unknown};
 use crate::clip::Model;
 use crate::prompt::Label;
 use crate::prompt::Prompt;
+use crate::prompt::labels::same_labels;
 use crate::store::Home;
 
 /// How often the prompt's file is read again: a few KiB.
@@ -101,7 +102,7 @@ impl<'a> Renewal<'a> {
         if self.prompt.model_fingerprint != model.fingerprint.0 {
             return Some((PromptChange::OtherModel, None));
         }
-        if self.own_labels && self.prompt.labels != self.labels {
+        if self.own_labels && !same_labels(&self.prompt.labels, &self.labels) {
             return Some((PromptChange::OtherLabels, None));
         }
         Some(

@@ -42,6 +42,25 @@ fn a_camera_that_hangs_upside_down_teaches_what_its_pictures_show_once_they_are_
     assert!(after > 0.9, "{after}");
 }
 
+/// What a prompt learnt nothing of, it knows by its words: it is in use all the same.
+#[test]
+fn a_prompt_of_which_some_labels_were_never_shown_is_asked_the_next_time() {
+    let dir = Directory::new();
+    dir.ok("demo --out pictures --condition upside-down --shots 16 --test 1");
+    let all = fs::read_to_string(dir.path().join("pictures/labels.txt")).unwrap();
+    for label in all.lines().skip(6) {
+        fs::remove_dir_all(dir.path().join("pictures/train").join(label)).unwrap();
+    }
+    let adapt = "adapt --images pictures/train --labels pictures/labels.txt --unlabelled --json";
+    let first = dir.ok(&format!("{adapt} --force --steps 40")).json();
+    assert!(first["missing"].as_array().unwrap().len() >= 4, "{first}");
+    let shown = dir.ok("prompt show default");
+    shown.prints("no pictures to learn from");
+    let again = dir.command(&format!("{adapt} --steps 40")).run();
+    assert!(!again.stderr.contains("plain words"), "{again}");
+    assert!(again.json()["before"]["agreement"].as_f64() > first["before"]["agreement"].as_f64());
+}
+
 /// Flags that had no effect, or turned off what judges.
 #[test]
 fn what_makes_no_sense_without_labels_is_refused() {
@@ -74,11 +93,11 @@ fn where_nothing_is_gained_without_labels_the_old_prompt_stays() {
     let reversed = dir.command(&format!("{adapt} --labels reversed.txt"));
     let refused = reversed.ends(3);
     refused.prints("not kept: ");
-    assert!(!refused.stderr.contains("is not asked"));
+    assert!(!refused.stderr.contains("not with it"));
     dir.write("more.txt", "mug\nkey\nzebra\n");
     assert_eq!(fs::read(&file).unwrap(), before);
     let more = dir.command(&format!("{adapt} --labels more.txt")).run();
-    more.says("was not trained on zebra: it is not asked");
+    more.says("does not know zebra: what is learnt is compared with the plain words");
 }
 
 /// A program that watches; stopped in any case, when a test fails.

@@ -16,8 +16,8 @@ const LEAST_AGREEMENT: f32 = 0.65;
 /// The least lead of a prompt in use: one with less guesses, and its guesses teach nothing. It was 0.05 to 0.08 where zero-shot
 /// is right in a sixth, and 0.23 and more elsewhere (docs/results/unlabelled.md).
 const LEAST_LEAD: f32 = 0.12;
-/// How many fewer pictures, as a share, a new prompt may name as they seem to be than the prompt in use. Of 391 prompts that were
-/// accepted and gained, the most was 0.023 (docs/results/unlabelled.md).
+/// How many fewer pictures, as a share, a new prompt may name as they seem to be than the prompt in use. It was 0.023 at the most for
+/// 391 prompts that were accepted before there was this bound (docs/results/unlabelled.md).
 const MOST_LOSS_OF_AGREEMENT: f32 = 0.05;
 /// The least share of pictures on whose class the first and the last round must agree.
 const LEAST_PERSISTENCE: f32 = 0.6;

@@ -193,12 +193,14 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
 }
 
 /// Those of `labels` that `record` was not trained on, for a sentence; none where there are none.
-pub(in crate::cli) fn new_labels(record: &Prompt, labels: &[Label]) -> Option<String> {
+fn new_labels(record: &Prompt, labels: &[Label]) -> Option<String> {
     let new = record.new_classes(labels);
-    let names: Vec<&str> = new
-        .iter()
-        .map(|&class| labels[class].name.as_str())
-        .collect();
+    let names = new.iter().map(|&class| labels[class].name.as_str());
+    in_a_sentence(&names.collect::<Vec<_>>())
+}
+
+/// The first of some names, and how many more there are; none where there are none.
+pub(in crate::cli) fn in_a_sentence(names: &[&str]) -> Option<String> {
     let (last, before) = names.split_last()?;
     Some(match before.len() {
         0 => (*last).to_owned(),
@@ -235,7 +237,12 @@ impl Naming {
                     ));
                 }
                 if classifier.unknown() == Unknown::Never {
-                    let then = "scores are as the model gives them, and no picture is unknown unless --threshold says so";
+                    let then = match self.unknown {
+                        Some(_) => "scores are as the model gives them",
+                        None => {
+                            "scores are as the model gives them, and no picture is unknown unless --threshold says so"
+                        }
+                    };
                     match record.calibration {
                         Some(_) => context.output.note(format!(
                             "the prompt's calibration is for the labels it was trained on, not for these: {then}"

@@ -1,6 +1,6 @@
 //! One evaluation, prepared and run: features once, then every trial on them.
 
-use super::super::output::percent;
+use super::super::output::{self, percent};
 use super::super::{Context, usage};
 use super::features::{Extracted, extract};
 use super::{Configuration, Protocol};
@@ -211,7 +211,8 @@ impl<'a> Evaluation<'a> {
         let (pictures, &class) = members.map(|class| (count(*class), class)).min()?;
         let label = &self.source.labels[class].name;
         (pictures < most).then(|| {
-            format!("{label} has {pictures} pictures to learn from, and {most} of each label were asked for: where there are not as many, all are used")
+            let pictures = output::count(pictures as u64, "picture");
+            format!("{label} has {pictures} to learn from, and {most} of each label were asked for: where there are not as many, all are used")
         })
     }
 

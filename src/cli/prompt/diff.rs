@@ -5,7 +5,7 @@ use crate::cli::output::percent;
 use crate::cli::{Context, Exit, model};
 use crate::clip::Model;
 use crate::frames::{MAX_PIXELS, read_picture};
-use crate::prompt::labels::UNKNOWN;
+use crate::prompt::labels::{UNKNOWN, places_among, same_name};
 use crate::prompt::{Label, density};
 use crate::store::LoadedPrompt;
 use ndarray::Array2;
@@ -157,7 +157,7 @@ impl Predictions {
                 let label = answer.label().unwrap_or(UNKNOWN);
                 (label.to_owned(), answer.best().probability)
             });
-            if of_a.0 == of_b.0 {
+            if same_name(&of_a.0, &of_b.0) {
                 continue;
             }
             let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
@@ -165,7 +165,9 @@ impl Predictions {
             let mut labels = a.labels().iter().chain(b.labels());
             found.changed.push(Changed {
                 source: path.display().to_string(),
-                truth: labels.any(|label| label.name == folder).then_some(folder),
+                truth: labels
+                    .any(|label| same_name(&label.name, &folder))
+                    .then_some(folder),
                 a: of_a,
                 b: of_b,
             });
@@ -176,7 +178,10 @@ impl Predictions {
 
     fn print(&self, a: &Side, b: &Side, context: &Context) {
         let right = |of: fn(&Changed) -> &String| {
-            let is_right = |changed: &&Changed| changed.truth.as_ref() == Some(of(changed));
+            let is_right = |changed: &&Changed| {
+                let truth = changed.truth.as_ref();
+                truth.is_some_and(|truth| same_name(truth, of(changed)))
+            };
             self.changed.iter().filter(is_right).count()
         };
         context.output.line(format!(
@@ -218,9 +223,11 @@ fn side(side: &Side) -> Value {
 }
 
 fn only_in(one: &Side, other: &Side) -> Vec<String> {
-    let missing = |label: &&Label| !other.labels().iter().any(|known| known.name == label.name);
-    let names = one.labels().iter().filter(missing);
-    names.map(|label| label.name.clone()).collect()
+    let places = places_among(other.labels(), one.labels()).into_iter();
+    let missing = places
+        .zip(one.labels())
+        .filter(|(place, _)| place.is_none());
+    missing.map(|(_, label)| label.name.clone()).collect()
 }
 
 fn lines(a: &Side, b: &Side, distance: &Distance) -> Vec<String> {

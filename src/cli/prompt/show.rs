@@ -41,7 +41,7 @@ fn page(name: &str, loaded: &LoadedPrompt) -> anyhow::Result<Vec<String>> {
     lines.extend(wrapped("  ", record.labels.iter().map(label_text), ", "));
     let without = without_pictures(record);
     if !without.is_empty() {
-        lines.push("of these, left to their words, for nothing was learnt of them".into());
+        lines.push("known by their words alone (there were no pictures to learn from)".into());
         lines.extend(wrapped("  ", without.into_iter().map(str::to_owned), ", "));
     }
     Ok(lines)

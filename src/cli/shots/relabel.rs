@@ -26,12 +26,18 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
     // Names that no label can have are refused before a folder is made for one.
     let label = Label::new(to, None).map_err(usage)?.name;
     let shots = chosen.shots(context)?;
-    // A name that reads as one that has shots is that one.
-    let kept = context
-        .home
-        .shots_in(&context.home.shots_folder(&chosen.prompt)?)?;
+    // A name that reads as one that there is already is that one.
+    let home = &context.home;
+    let kept = home.shots_in(&home.shots_folder(&chosen.prompt)?)?;
+    let trained = home.load(&chosen.prompt).map(|loaded| loaded.record.labels);
+    let trained = trained.unwrap_or_default().into_iter();
     let known = kept.into_iter().map(|shot| shot.label);
-    let label = (known.filter(|known| same_name(known, &label)).min()).unwrap_or(label);
+    let label = match known.clone().any(|known| known == label) {
+        true => label,
+        false => (known.chain(trained.map(|known| known.name)))
+            .find(|known| same_name(known, &label))
+            .unwrap_or(label),
+    };
     let moved = context.home.move_shots(&chosen.prompt, &shots, &label)?;
     for shot in &moved {
         context.output.object(&json!({

@@ -5,6 +5,7 @@ use std::iter;
 
 use crate::adapt::{Sister, Task};
 use crate::fleet::follower::is_of_fleet;
+use crate::prompt::labels::places_among;
 use crate::prompt::{Delta, Prompt, Template};
 use crate::store::Home;
 
@@ -24,8 +25,8 @@ pub fn of(
     let others = prompts.iter().filter(|name| *name != own);
     let unseen = unseen(home, own, iter::once(own).chain(others));
     let known = unseen.iter().filter(|(_, prompt)| {
-        let knows = |label: &str| prompt.labels.iter().any(|of| of.name == label);
-        task.labels.iter().all(|label| knows(&label.name))
+        let places = places_among(&prompt.labels, task.labels);
+        places.iter().all(Option::is_some)
     });
     // Those of another model or template are prompts of other things.
     known

@@ -267,9 +267,12 @@ impl Home {
         let (bytes, sequence) = self.add_generation(name, record, next)?;
         if let Err(error) = self.write(&path, &bytes, Access::Usual) {
             // What never came into use is no generation. Where it cannot be removed either, it is one that can be gone back to.
-            let _ = self
-                .files
-                .remove_file(&self.generation_path(name, sequence));
+            let in_use = self.files.read(&path, MAX_FILE_BYTES);
+            if !in_use.is_ok_and(|in_use| in_use == bytes) {
+                let _ = self
+                    .files
+                    .remove_file(&self.generation_path(name, sequence));
+            }
             return Err(error);
         }
         let sequences = self.sequences(name)?;

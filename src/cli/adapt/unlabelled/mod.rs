@@ -6,7 +6,7 @@ mod report;
 mod source;
 mod watch;
 
-use super::super::classify::new_labels;
+use super::super::classify::in_a_sentence;
 use super::super::{Context, Exit, usage};
 use super::Arguments;
 use super::adaptation::{Adaptation, explained};
@@ -19,7 +19,8 @@ use crate::adapt::{AdaptError, Outcome, StepReport, drift};
 use crate::host::memory;
 use crate::host::supervisor::Supervisor;
 use crate::host::temperature::Pacing;
-use crate::prompt::{FeatureStatistics, Prompt, labels};
+use crate::prompt::labels::{self, places_among};
+use crate::prompt::{FeatureStatistics, Prompt};
 use crate::store::Saved;
 use anyhow::{Context as _, bail};
 use ndarray::Axis;
@@ -121,7 +122,11 @@ impl Learner<'_> {
     /// Collects pictures, and adapts to them.
     fn learn(&self, source: &mut Source, cause: Cause) -> anyhow::Result<Learnt> {
         let begun = Instant::now();
-        let current = self.in_use();
+        let current = self.in_use().unwrap_or_else(|why| {
+            let then = "what is learnt is compared with the plain words, and not with it";
+            self.context.output.note(format!("{why}: {then}"));
+            None
+        });
         let in_use = current.as_ref().map(InUse::from).unwrap_or_default();
         let knows = match cause {
             Cause::Asked => in_use,
@@ -189,8 +194,11 @@ impl Learner<'_> {
         Ok(pool)
     }
 
-    /// The prompt in use as one for these labels, whatever their order, if it knows them all.
-    fn in_use(&self) -> Option<Prompt> {
+    /// The prompt in use as one for these labels, whatever their order, if there is one.
+    ///
+    /// # Errors
+    /// Why it cannot be used, in words: it cannot be read, or is for something else.
+    fn in_use(&self) -> Result<Option<Prompt>, String> {
         let Adaptation {
             plan,
             labels,
@@ -199,32 +207,31 @@ impl Learner<'_> {
         } = self.adaptation;
         let record = match self.context.home.load(&plan.prompt) {
             Ok(loaded) => loaded.record,
-            Err(error) if error.is_missing_prompt() => return None,
-            Err(error) => {
-                self.context.output.warn(error);
-                return None;
-            }
+            Err(error) if error.is_missing_prompt() => return Ok(None),
+            Err(error) => return Err(error.to_string()),
         };
-        let strange = if record.model_fingerprint != model.fingerprint.0 {
+        let places = places_among(&record.labels, labels).into_iter().zip(labels);
+        let strange = places.filter(|(place, _)| place.is_none());
+        let strange: Vec<&str> = strange.map(|(_, label)| label.name.as_str()).collect();
+        let fault = if record.model_fingerprint != model.fingerprint.0 {
             Some(format!("is one for the model {}", record.model_name))
         } else if record.template != plan.template {
-            Some(format!("stands in the sentence \"{}\"", record.template))
+            Some(format!(
+                "has another template, {:?}",
+                record.template.to_string()
+            ))
         } else {
-            new_labels(&record, labels).map(|new| format!("was not trained on {new}"))
+            in_a_sentence(&strange).map(|strange| format!("does not know {strange}"))
         };
-        if let Some(strange) = strange {
-            self.context.output.note(format!(
-                "the prompt {:?} in use {strange}: it is not asked, and what is learnt is compared with the plain words",
-                plan.prompt
-            ));
-            return None;
+        if let Some(fault) = fault {
+            return Err(format!("the prompt {:?} in use {fault}", plan.prompt));
         }
         let prototypes = record.prototypes.as_ref();
-        Some(Prompt {
+        Ok(Some(Prompt {
             prototypes: prototypes.map(|kept| kept.for_labels(&record.labels, labels)),
             labels: labels.clone(),
             ..record
-        })
+        }))
     }
 
     /// Trains on the pool, and keeps the prompt where nothing speaks against it.

@@ -21,7 +21,7 @@ impl Learner<'_> {
     /// Adapts, unless the prompt in use says what its pictures looked like; then again after each drift, until the stream
     /// ends or the user stops it. The history keeps each prompt that was accepted.
     pub fn watch(&self, source: &mut Source) -> anyhow::Result<Exit> {
-        let mut known = self.in_use().and_then(|record| {
+        let mut known = self.in_use().ok().flatten().and_then(|record| {
             let statistics = record.statistics?;
             let sequence = record.provenance.sequence;
             self.context.output.note(format!(
@@ -108,7 +108,7 @@ impl Learner<'_> {
             plan,
             ..
         } = self.adaptation;
-        Ok(match self.in_use() {
+        Ok(match self.in_use().ok().flatten() {
             Some(prompt) => Classifier::with_prompt(model, &prompt)?,
             None => Classifier::zero_shot(model, &plan.template, labels)?,
         })

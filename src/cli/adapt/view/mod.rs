@@ -14,6 +14,7 @@ mod watch;
 use super::super::{Context, Exit};
 use super::adaptation::{Adaptation, Trained};
 use crate::adapt::LabelledPictures;
+use crate::prompt::labels::same_name;
 use crate::store::Shot;
 use crate::watch::{Hints, SharpnessHistory};
 use anyhow::Context as _;
@@ -81,7 +82,7 @@ pub fn run(view: &View, context: &Context) -> anyhow::Result<Exit> {
     context.home.keep_shot_labels(prompt, &adaptation.labels)?;
     let class = |shot: &Shot| {
         let mut labels = adaptation.labels.iter();
-        labels.position(|label| label.name == shot.label)
+        labels.position(|label| same_name(&label.name, &shot.label))
     };
     let kept = context.home.shots_in(&folder)?.into_iter();
     let kept = kept.filter_map(|shot| {
