@@ -31,6 +31,10 @@ class Space:
         self.caption_of = self.caption_of.to(device)
         self.likely_concepts = F.one_hot(self.imagenet, len(self.targets)).float()
 
+    def places_of(self, names):
+        """Where nouns lie, [names, axes]."""
+        return F.normalize(torch.stack([self.places[name] for name in names]), dim=-1)
+
     def nearest(self, joint, classes):
         """The nearest of some of the folders' classes."""
         return classes[(joint @ self.targets[self.of_class[classes]].T).argmax(1)]
@@ -104,6 +108,6 @@ class Drawn:
         shares = (0.4, 0.2, 0.1, 0.1, 0.2)
         out = {"drawn": sum(share * F.cross_entropy(part, attributes[:, k]) for k, (share, part) in enumerate(zip(shares, parts)))}
         if space:
-            places = torch.stack([space.places[name] for name in self.vocabulary["classes"]])
-            out["drawn concepts"] = 0.3 * F.cross_entropy(scale.exp() * joint @ F.normalize(places, dim=-1).T, attributes[:, 0])
+            places = space.places_of(self.vocabulary["classes"])
+            out["drawn concepts"] = 0.3 * F.cross_entropy(scale.exp() * joint @ places.T, attributes[:, 0])
         return out

@@ -174,6 +174,7 @@ class Lesson:
     """Batches of photographs and drawn scenes, and the losses."""
 
     AHEAD = 64  # steps whose pictures are chosen at once
+    left_out = ()  # names of losses that teach nothing (lessons.py)
 
     def __init__(self, photos, taught, space, drawn, args):
         self.taught, self.space, self.drawn, self.args = taught, space, drawn, args
@@ -251,7 +252,7 @@ class Trainer:
         with torch.autocast(DEVICE, dtype=torch.bfloat16, cache_enabled=False):
             seen = self.look(self.tower, pictures, self.args.early, self.args.share)
             losses = self.lesson.losses(self.tower, self.heads, seen, mirrored)
-        sum(losses.values()).backward()
+        sum(loss for name, loss in losses.items() if name not in self.lesson.left_out).backward()
         descend(self.optims, self.weights)
         self.heads.scale.data.clamp_(0, 3.4)
         self.average.follow(self.both)
