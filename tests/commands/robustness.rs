@@ -5,7 +5,7 @@ use crate::support::{Directory, Invocation, Ran};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Flags for a prompt that is there quickly, good or not.
@@ -242,6 +242,18 @@ fn as_from_a_terminal(dir: &Directory) -> Invocation {
     }
 }
 
+/// What `child` says on standard error to SIGINT, and that it fails then.
+#[cfg(unix)]
+fn interrupted(child: Child) -> String {
+    let process = child.id().to_string();
+    let killed = Command::new("kill").args(["-s", "INT", &process]).status();
+    assert!(killed.unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    said
+}
+
 /// A list of answers that was cut short ended as a whole one does.
 #[cfg(unix)]
 #[test]
@@ -258,12 +270,7 @@ fn classifying_files_that_is_stopped_says_how_far_it_came_and_fails() {
         .unwrap()
         .read_exact(&mut first)
         .unwrap();
-    let process = child.id().to_string();
-    let killed = Command::new("kill").args(["-s", "INT", &process]).status();
-    assert!(killed.unwrap().success());
-    let ended = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let said = interrupted(child);
     assert!(said.contains("stopped after"), "{said}");
 }
 
@@ -279,12 +286,7 @@ fn a_demo_folder_that_is_stopped_is_left_empty() {
     while !begun() {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let process = child.id().to_string();
-    let killed = Command::new("kill").args(["-s", "INT", &process]).status();
-    assert!(killed.unwrap().success());
-    let ended = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let said = interrupted(child);
     assert!(said.contains("stopped: nothing was left in d"), "{said}");
     assert!(!begun());
 }
