@@ -4,6 +4,7 @@ use crate::files;
 use crate::visible;
 use icu_normalizer::ComposingNormalizer;
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
@@ -358,11 +359,17 @@ pub fn normal(name: &str) -> String {
 
 /// Where each of `labels` stands among `own`: the label of the very same name, or else the first that [reads the same](same_name).
 pub fn places_among(own: &[Label], labels: &[Label]) -> Vec<Option<usize>> {
-    let (mut exact, mut alike) = (HashMap::new(), HashMap::new());
-    for (place, label) in own.iter().enumerate() {
-        exact.entry(label.name.as_str()).or_insert(place);
-        alike.entry(normal(&label.name)).or_insert(place);
-    }
+    // The first of a name comes last into the map, and stays.
+    let places = || own.iter().enumerate().rev();
+    let exact: HashMap<&str, usize> = places()
+        .map(|(place, label)| (label.name.as_str(), place))
+        .collect();
+    // Names are mostly the very same: at a start of ten thousand labels none need be read closely.
+    let alike: LazyCell<HashMap<String, usize>, _> = LazyCell::new(|| {
+        places()
+            .map(|(place, label)| (normal(&label.name), place))
+            .collect()
+    });
     let place = |label: &Label| {
         let exact = exact.get(label.name.as_str());
         exact.or_else(|| alike.get(&normal(&label.name))).copied()

@@ -1,6 +1,7 @@
 //! What `adapt --unlabelled` says of one adaptation: the object for machines, the lines for people.
 
 use super::{Attempt, Collected, Learner};
+use crate::cli::output::count;
 use crate::store::Saved;
 use serde_json::json;
 
@@ -64,9 +65,8 @@ impl Learner<'_> {
     pub(super) fn describe(&self, collected: &Collected, attempt: &Attempt, saved: Option<&Saved>) {
         let output = &self.context.output;
         output.line(format!(
-            "{} picture{} seen, {} of them distinct",
-            collected.pool.seen,
-            if collected.pool.seen == 1 { "" } else { "s" },
+            "{} seen, {} of them distinct",
+            count(collected.pool.seen as u64, "picture"),
             collected.pool.len()
         ));
         if let Some(mounting) = attempt.mounting {
