@@ -14,7 +14,7 @@ use super::config::RecentConfig;
 use crate::store::atomic;
 use crate::store::file_system::{self, Access, Disk, FileSystem};
 use crate::store::home::check_name;
-use crate::store::{KeptPictures, StoreError};
+use crate::store::{KeptPictures, StoreError, retire};
 use crate::watch::{KeepError, Named, Shown, Uncertain};
 
 /// The folder in the home folder.
@@ -189,6 +189,9 @@ impl Recent {
             return Ok(false);
         };
         let path = folder.join(format!("{number}.jpg"));
+        if let Ok(number) = number.parse() {
+            retire(&*self.files, &folder, number);
+        }
         let there = match self.files.remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             removed => removed.map(|()| true).map_err(StoreError::writing(&path))?,
@@ -379,12 +382,9 @@ mod tests {
         assert!(!left.exists());
         assert_eq!(ids(&recent, None), ["a~000002", "b~000007"]);
         assert_eq!(recent.remove_all("a").unwrap(), 1);
-        assert!(
-            std::fs::read_dir(dir.path().join("recent/a"))
-                .unwrap()
-                .next()
-                .is_none()
-        );
+        let left = std::fs::read_dir(dir.path().join("recent/a")).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [".edge-rlp"], "the number that is not given again");
         let (picture, jpeg) = recent.get("b~000007").unwrap().unwrap();
         assert_eq!(
             (picture.about.label.as_str(), &jpeg[..]),

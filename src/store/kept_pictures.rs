@@ -11,8 +11,11 @@ use super::file_system::{Access, Disk, FileSystem};
 use super::{Home, StoreError, atomic};
 
 const EXTENSION: &str = ".jpg";
-/// Says that the numbered pictures beside it are this program's.
+/// Says that the numbered pictures beside it are this program's; holds the number of the newest that was removed, if one was while it
+/// was the newest.
 const MARK: &str = ".edge-rlp";
+/// More bytes than a number has.
+const MAX_MARK: u64 = 32;
 
 /// A bounded folder of pictures.
 #[derive(Clone)]
@@ -88,6 +91,7 @@ impl KeptPictures {
                 .map_err(StoreError::writing(&mark))?;
         }
         let newest = kept.last().map_or(0, |(number, ..)| *number);
+        let newest = newest.max(marked(&*self.files, &self.folder));
         let mut bytes: u64 = kept.iter().map(|(.., bytes)| bytes).sum();
         let mut count = kept.len();
         for (_, path, of) in &kept {
@@ -114,10 +118,11 @@ impl KeptPictures {
             return Ok(0);
         }
         let mut removed = 0;
-        for (_, path, _) in self.kept()? {
+        for (number, path, _) in self.kept()? {
             let kept = self.files.modified(&path).ok();
             let passed = kept.and_then(|kept| now.duration_since(kept).ok());
             if passed.is_some_and(|passed| passed > age) {
+                retire(&*self.files, &self.folder, number);
                 self.files
                     .remove_file(&path)
                     .map_err(StoreError::writing(&path))?;
@@ -134,7 +139,7 @@ impl KeptPictures {
             .map_err(StoreError::writing(&self.folder))?
             .iter()
             .filter_map(|name| {
-                let number = name.strip_suffix(EXTENSION)?.parse().ok()?;
+                let number = numbered(name)?;
                 let path = self.folder.join(name);
                 let bytes = self.files.size(&path).ok()?;
                 Some((number, path, bytes))
@@ -142,6 +147,27 @@ impl KeptPictures {
             .collect();
         kept.sort();
         Ok(kept)
+    }
+}
+
+fn numbered(name: &str) -> Option<u64> {
+    name.strip_suffix(EXTENSION)?.parse().ok()
+}
+
+fn marked(files: &dyn FileSystem, folder: &Path) -> u64 {
+    let mark = files.read(&folder.join(MARK), MAX_MARK).unwrap_or_default();
+    let number = String::from_utf8(mark).ok();
+    number.map_or(0, |number| number.trim().parse().unwrap_or(0))
+}
+
+/// To be called before the picture of this number is removed: where it is the newest, the next must not be taken for it. As far as
+/// that can be written.
+pub(crate) fn retire(files: &dyn FileSystem, folder: &Path, number: u64) {
+    let names = files.list(folder).unwrap_or_default();
+    let newest = names.iter().filter_map(|name| numbered(name)).max();
+    if newest == Some(number) && number > marked(files, folder) {
+        let text = number.to_string();
+        let _ = atomic::write(files, &folder.join(MARK), text.as_bytes(), Access::Owner);
     }
 }
 
@@ -164,6 +190,22 @@ mod tests {
         let message = error.unwrap_err().to_string();
         assert!(message.contains("a folder of its own"), "{message}");
         assert_eq!(names(dir.path()), ["000001.jpg"]);
+    }
+
+    /// Somebody's page may still show the one that had the number, and label the other.
+    #[test]
+    fn no_number_is_given_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = KeptPictures::new(dir.path(), 5, 1000);
+        kept.add(&[1]).unwrap();
+        let newest = kept.add(&[2]).unwrap();
+        assert!(newest.ends_with("000002.jpg"));
+        retire(&Disk, dir.path(), 2);
+        std::fs::remove_file(newest).unwrap();
+        assert!(kept.add(&[3]).unwrap().ends_with("000003.jpg"));
+        let (later, none) = (SystemTime::now() + Duration::from_secs(9), Duration::ZERO);
+        assert_eq!(kept.remove_older(none, later).unwrap(), 2);
+        assert!(kept.add(&[4]).unwrap().ends_with("000004.jpg"));
     }
 
     #[test]

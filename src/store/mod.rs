@@ -29,3 +29,4 @@ pub use home::{
     Exposure, Generation, Home, LABELS_FILE, Listed, LoadedPrompt, Saved, Settings, Shot,
 };
 pub use kept_pictures::KeptPictures;
+pub(crate) use kept_pictures::retire;

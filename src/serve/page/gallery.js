@@ -232,15 +232,20 @@ export const recent = {
     };
     page.append(heading, h("p", { class: "soft" }, t("recent_text")), fresh, gallery.element);
     // New ones do not push away what somebody is about to tap.
-    return api.listen("recent", (data) => {
-      if (data.gone) {
-        gallery.left(data.id);
-        return;
-      }
-      waiting += 1;
-      fresh.hidden = false;
-      fresh.lastChild.textContent = t("new_pictures", { count: waiting });
-    });
+    const ends = [
+      api.listen("recent", (data) => {
+        if (data.gone) {
+          gallery.left(data.id);
+          return;
+        }
+        waiting += 1;
+        fresh.hidden = false;
+        fresh.lastChild.textContent = t("new_pictures", { count: waiting });
+      }),
+      // What went while nothing was heard is not there to be labelled.
+      api.listen("open", renew),
+    ];
+    return () => ends.forEach((end) => end());
   },
   keys: (event) => gallery?.key(event),
 };

@@ -20,6 +20,7 @@ export async function show(page, [prompt]) {
   const ends = [
     api.listen("shot", (data) => data.prompt === state.prompt && view.refresh()),
     api.listen("prompt", () => view.refresh()),
+    api.listen("open", () => view.refresh()),
   ];
   return () => {
     ends.forEach((end) => end());
