@@ -170,7 +170,7 @@ async fn change(
     let server = Arc::clone(&server);
     blocking(move || {
         act(&server, &prompt)?;
-        server.cameras.renew(&prompt);
+        server.cameras.renew_those_of(&prompt);
         Ok(Json(info(&server, prompt)))
     })
     .await
@@ -236,7 +236,7 @@ pub async fn accept(server: State, Path(prompt): Path<String>) -> Result<Json<Va
     let server = Arc::clone(&server);
     blocking(move || {
         let saved = server.training.accept(&prompt, &server.common)?;
-        server.cameras.renew(&prompt);
+        server.cameras.renew_those_of(&prompt);
         Ok(Json(json!({
             "prompt": prompt,
             "generation": saved.sequence,
@@ -327,7 +327,7 @@ pub async fn rollback(
     let server = Arc::clone(&server);
     blocking(move || {
         let saved = server.common.home.rollback(&prompt, generation)?;
-        server.cameras.renew(&prompt);
+        server.cameras.renew_those_of(&prompt);
         server.common.events.send(Event::Prompt(PromptChange {
             prompt: prompt.clone(),
             what: PromptAct::Restored,

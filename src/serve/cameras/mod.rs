@@ -127,6 +127,12 @@ impl CameraView {
         taken.remove(place);
     }
 
+    /// Whether something stands in the way of naming one of its regions.
+    pub fn lacks_something(&self) -> bool {
+        let state = self.locked();
+        state.regions.iter().any(|region| region.error.is_some())
+    }
+
     fn locked(&self) -> MutexGuard<'_, CameraState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,12 +178,18 @@ struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
-/// All cameras, by name.
+/// Those that run.
+#[derive(Default)]
+struct Known {
+    by_name: BTreeMap<String, Running>,
+    /// The names in the order of the configuration.
+    order: Vec<String>,
+}
+
+/// All cameras.
 pub struct Cameras {
     common: Arc<Common>,
-    running: Mutex<BTreeMap<String, Running>>,
-    /// The names in the order of the configuration.
-    order: Mutex<Vec<String>>,
+    known: Mutex<Known>,
 }
 
 impl Cameras {
@@ -185,8 +197,7 @@ impl Cameras {
     pub fn new(common: Arc<Common>) -> Cameras {
         Cameras {
             common,
-            running: Mutex::default(),
-            order: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -194,7 +205,7 @@ impl Cameras {
     pub fn apply(&self, config: &Config) {
         let mut ended = Vec::new();
         {
-            let mut running = self.locked();
+            let running = &mut self.locked().by_name;
             let gone: Vec<String> = running
                 .iter()
                 .filter(|(name, is)| config.camera(name) != Some(&is.view.config))
@@ -210,9 +221,9 @@ impl Cameras {
         // A device can be opened by one alone: the old thread lets it go before the new one begins.
         let names: Vec<String> = ended.iter().map(|(name, _)| name.clone()).collect();
         join(ended.into_iter().map(|(_, old)| old).collect());
-        let mut running = self.locked();
+        let mut known = self.locked();
         for camera in &config.cameras {
-            if running.contains_key(&camera.name) {
+            if known.by_name.contains_key(&camera.name) {
                 continue;
             }
             let view = Arc::new(CameraView::new(camera.clone()));
@@ -220,39 +231,42 @@ impl Cameras {
             let sharing = Sharing::of(config.cameras.len());
             let thread = thread::start(Arc::clone(&view), Arc::clone(&self.common), sharing);
             let started = Running { view, thread };
-            running.insert(camera.name.clone(), started);
+            known.by_name.insert(camera.name.clone(), started);
         }
+        let order = config.cameras.iter().map(|camera| camera.name.clone());
+        known.order = order.collect();
+        drop(known);
         for camera in names {
             if config.camera(&camera).is_none() {
                 let gone = true;
                 self.common.events.send(Event::CameraGone { camera, gone });
             }
         }
-        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = config
-            .cameras
-            .iter()
-            .map(|camera| camera.name.clone())
-            .collect();
     }
 
     /// The camera of this name.
     pub fn get(&self, name: &str) -> Option<Arc<CameraView>> {
-        self.locked().get(name).map(|is| Arc::clone(&is.view))
+        let known = self.locked();
+        known.by_name.get(name).map(|is| Arc::clone(&is.view))
     }
 
     /// All, in the order of the configuration.
     pub fn all(&self) -> Vec<Arc<CameraView>> {
-        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = self.locked();
-        let found = order.iter().filter_map(|name| running.get(name));
+        let known = self.locked();
+        let found = known.order.iter();
+        let found = found.filter_map(|name| known.by_name.get(name));
         found.map(|is| Arc::clone(&is.view)).collect()
     }
 
     /// To be called where the prompt `name`, its labels or its model changed.
-    pub fn renew(&self, prompt: &str) {
-        for is in self.locked().values() {
-            let regions = &is.view.config.regions;
-            if regions.iter().any(|region| region.prompt == prompt) {
+    pub fn renew_those_of(&self, prompt: &str) {
+        self.renew(|view| view.config.regions.iter().any(|of| of.prompt == prompt));
+    }
+
+    /// Makes anew what names the regions of those that are `meant`.
+    pub fn renew(&self, meant: impl Fn(&CameraView) -> bool) {
+        for is in self.locked().by_name.values() {
+            if meant(&is.view) {
                 is.view.renew.store(true, Ordering::Relaxed);
             }
         }
@@ -260,15 +274,15 @@ impl Cameras {
 
     /// Ends all cameras.
     pub fn stop(&self) {
-        let all = std::mem::take(&mut *self.locked());
+        let all = std::mem::take(&mut self.locked().by_name);
         for is in all.values() {
             is.view.stop.store(true, Ordering::Relaxed);
         }
         join(all.into_values().collect());
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -130,7 +130,7 @@ fn a_prompt_that_is_damaged_is_told_in_its_region_and_the_other_camera_goes_on()
     goes_on(&cameras, "good");
     // It is still seen, and names pictures once the file is gone.
     disk.remove_file(&prompts.join("bad.rlp")).unwrap();
-    cameras.renew("bad");
+    cameras.renew_those_of("bad");
     goes_on(&cameras, "bad");
     cameras.stop();
 }
@@ -158,7 +158,7 @@ fn a_full_disk_is_told_both_cameras_go_on_and_what_was_confirmed_is_there() {
         .collect();
     assert_eq!(ids, [confirmed.id, next.id]);
     for prompt in ["good", "bad"] {
-        cameras.renew(prompt);
+        cameras.renew_those_of(prompt);
         until(&cameras, prompt, |state| state.regions[0].error.is_none());
     }
     cameras.stop();
@@ -191,7 +191,7 @@ fn a_generation_of_another_program_is_told_although_the_page_has_just_changed_th
         what: PromptAct::Accepted,
         generation: Some(page),
     }));
-    cameras.renew("good");
+    cameras.renew_those_of("good");
     until(&cameras, "good", |state| {
         state.regions[0].generation == Some(other)
     });
@@ -203,4 +203,32 @@ fn a_generation_of_another_program_is_told_although_the_page_has_just_changed_th
         }
     }
     assert!(all.contains(&(PromptAct::Replaced, Some(other))), "{all:?}");
+}
+
+/// Each of the two took two locks, in another order: the page's next look at a camera that was changed was the last.
+#[test]
+fn cameras_are_listed_while_they_are_changed() {
+    let cameras = cameras(&home(), Box::new(CameraConfig::open));
+    let other = parse(&TWO.replace("50ms", "60ms")).unwrap();
+    let configs = [parse(TWO).unwrap(), other];
+    let (done, over) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let changed = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| {
+                    while changed.load(Ordering::Relaxed) < 20 {
+                        assert!(cameras.all().len() <= 2);
+                    }
+                });
+            }
+            for nth in 0..20 {
+                cameras.apply(&configs[nth % 2]);
+                changed.store(nth + 1, Ordering::Relaxed);
+            }
+        });
+        cameras.stop();
+        done.send(()).unwrap();
+    });
+    over.recv_timeout(Duration::from_secs(120)).unwrap();
 }
