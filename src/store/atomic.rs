@@ -164,8 +164,17 @@ pub fn create_folder(files: &dyn FileSystem, folder: &Path, access: Access) -> i
 /// Removes temporary files that an interrupted write left in `folder`. The caller holds the lock, so that no
 /// write is under way; what cannot be removed is left for the next time.
 pub fn clean(files: &dyn FileSystem, folder: &Path) {
+    clean_all(files, folder, ".");
+}
+
+/// As [`clean`], of writes to the file `of` alone.
+pub fn clean_of(files: &dyn FileSystem, folder: &Path, of: &str) {
+    clean_all(files, folder, &format!(".{of}."));
+}
+
+fn clean_all(files: &dyn FileSystem, folder: &Path, begins: &str) {
     for name in files.list(folder).unwrap_or_default() {
-        if name.starts_with('.') && name.ends_with(TEMPORARY) {
+        if name.starts_with(begins) && name.ends_with(TEMPORARY) {
             let _ = files.remove_file(&folder.join(name));
         }
     }

@@ -43,7 +43,8 @@ pub fn remove_camera(document: &mut DocumentMut, name: &str) -> Result<(), Confi
     Ok(())
 }
 
-/// Makes the region `name` of `camera` lie at `area`, named by `prompt` if that is given; adds it where there is none.
+/// Makes the region `name` of `camera` lie at `area`, named by `prompt` if that is given; adds it where there is none. Its threshold
+/// stays.
 ///
 /// # Errors
 /// If there is no such camera.
@@ -67,10 +68,10 @@ pub fn put_region(
     let mut fields = Fields::new();
     fields.insert("area".into(), in_words(area).into());
     let Some(prompt) = prompt else {
-        return put_fields(table, &fields, &["name", "prompt"]);
+        return put_fields(table, &fields, &["name", "prompt", "threshold"]);
     };
     fields.insert("prompt".into(), prompt.into());
-    put_fields(table, &fields, &["name"])
+    put_fields(table, &fields, &["name", "threshold"])
 }
 
 /// Sets one key of a region; of the camera, where that is looked at whole. Everything else stays.

@@ -378,7 +378,10 @@ impl ConfigFile {
         };
         if let Some(folder) = self.path.parent().filter(|folder| *folder != Path::new("")) {
             atomic::create_folder(&*self.files, folder, Access::Owner).map_err(failed)?;
-            atomic::clean(&*self.files, folder);
+            // Other programs may have files there.
+            if let Some(name) = self.path.file_name() {
+                atomic::clean_of(&*self.files, folder, &name.to_string_lossy());
+            }
         }
         // It may hold passwords.
         atomic::write(&*self.files, &self.path, changed.as_bytes(), Access::Owner)

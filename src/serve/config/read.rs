@@ -147,9 +147,15 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spanned<Duratio
 pub fn parse(text: &str) -> Result<Config, (Place, String)> {
     let at = |offset: usize| Place::of(text, offset);
     let file: File = toml::from_str(text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
+        let span = error.span().unwrap_or_default();
         let words: Vec<&str> = error.message().split_whitespace().collect();
-        (at(offset), words.join(" "))
+        let fault = match text.get(span.clone()) {
+            Some(key) if error.message() == "duplicate key" => {
+                format!("{key} stands here a second time")
+            }
+            _ => words.join(" "),
+        };
+        (at(span.start), fault)
     })?;
     checked(file).map_err(|(span, fault)| (at(span.start), fault))
 }

@@ -84,6 +84,11 @@ fn what_is_wrong_is_said_with_its_line_and_column() {
             "unknown field `colour`",
         ),
         (
+            fault("language = \"en\"\nlanguage = \"de\""),
+            "line 2, column 1",
+            "language stands here a second time",
+        ),
+        (
             fault("[[camera]]\nname = \"a\""),
             "line 1",
             "missing field `source`",
@@ -375,4 +380,34 @@ fn a_file_that_disappears_is_no_wish_to_have_no_cameras() {
     };
     gone(file.edit(third).unwrap_err());
     assert!(!path.exists(), "nor are two cameras lost to a third");
+}
+
+#[test]
+fn a_region_that_is_moved_or_named_by_another_prompt_keeps_its_threshold() {
+    let disk = FaultyDisk::default();
+    let text = "[[camera]]\nname = \"a\"\nsource = \"demo\"\n[[camera.region]]\nname = \"b\"\narea = \"0,0,50,50%\"\n\
+                prompt = \"c\"\nthreshold = 0.9 # ours\n";
+    let file = file(&disk, text);
+    let area = share([0.0, 0.0, 0.5, 0.25]).unwrap();
+    for prompt in [None, Some("d")] {
+        let put = |document: &mut DocumentMut| put_region(document, "a", "b", area, prompt);
+        let config = file.edit(put).unwrap();
+        assert_eq!(config.cameras[0].regions[0].threshold, Some(0.9));
+    }
+    assert!(content(&disk).contains("threshold = 0.9 # ours"));
+}
+
+#[test]
+fn files_of_other_programs_beside_the_configuration_are_left_alone() {
+    let disk = FaultyDisk::default();
+    let file = file(&disk, EXAMPLE);
+    let [ours, others] = ["/box/.edge-rlp.toml.1.tmp", "/box/.history-1.tmp"];
+    for left in [ours, others] {
+        let written = disk.write_synced(left.as_ref(), b"", Access::Owner);
+        written.unwrap();
+    }
+    file.edit(|document| remove_camera(document, "door"))
+        .unwrap();
+    let there = [ours, others].map(|left| disk.kind(left.as_ref()).is_some());
+    assert_eq!(there, [false, true]);
 }
