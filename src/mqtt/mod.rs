@@ -189,6 +189,7 @@ impl Broker {
             discovery,
             state: Mutex::new(State {
                 plan,
+                changes: 0,
                 outbox,
                 closing: None,
             }),
@@ -238,6 +239,7 @@ impl Broker {
         }
         session::hold_plan(&mut state.outbox, &plan, prefix);
         state.plan = plan;
+        state.changes += 1;
         drop(state);
         self.shared.wake.notify_one();
         Ok(())

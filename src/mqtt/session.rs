@@ -1,6 +1,7 @@
 //! The thread that speaks to the broker: it asks for the root, reports, and begins anew after a pause when the broker is gone.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -147,11 +148,17 @@ async fn report(shared: &Shared, index: Index, memory: &mut Memory) -> Result<En
         Arrived::Connected { largest } => largest,
         _ => None,
     };
-    let filters = welcome(shared, &index, memory);
+    let changes = shared.lock().changes;
+    let feed_with = Feed {
+        filters: welcome(shared, &index, memory),
+        changes,
+        obeys: memory.too_large < 2,
+        largest,
+    };
     let flight = Flight::default();
     let ended = select! {
         ended = listen(shared, &mut receiver, &flight) => ended,
-        () = feed(shared, &sender, Feed { filters, largest }, &flight) => Ok(End::Closed),
+        () = feed(shared, &sender, feed_with, &flight) => Ok(End::Closed),
     };
     match &ended {
         Err(_) => {
@@ -347,21 +354,47 @@ fn commanded(shared: &Shared, topic: &str, payload: &[u8], retained: bool) {
 struct Feed {
     /// The topics that are to be heard.
     filters: Vec<String>,
+    /// How often the site had changed when they were written down.
+    changes: u64,
+    /// Whether commands of regions that come later are to be heard, too.
+    obeys: bool,
     /// The most bytes of a message, where the broker has said so.
     largest: Option<usize>,
 }
 
-/// Asks for what is to be heard, sends what waits, and ends once all has arrived and it is to end.
-async fn feed(shared: &Shared, sender: &Sender, feed: Feed, flight: &Flight) {
-    let Feed { filters, largest } = feed;
+async fn subscribe(sender: &Sender, filters: &[String]) {
     for filters in filters.chunks(32) {
+        // Where the connection has ended the other half knows why.
         let _ = sender.subscribe(filters).await;
     }
+}
+
+/// Asks for what is to be heard, sends what waits, and ends once all has arrived and it is to end.
+async fn feed(shared: &Shared, sender: &Sender, feed: Feed, flight: &Flight) {
+    let Feed {
+        filters,
+        mut changes,
+        obeys,
+        largest,
+    } = feed;
+    subscribe(sender, &filters).await;
+    let mut heard: BTreeSet<String> = filters.into_iter().collect();
     let mut skipped = false;
     let mut handed = 0;
     let mut introduced = false;
     loop {
-        let next = shared.lock().outbox.next();
+        let (next, commands) = {
+            let mut state = shared.lock();
+            let other = obeys && std::mem::replace(&mut changes, state.changes) != state.changes;
+            let commands = other.then(|| command::filters(&state.plan));
+            (state.outbox.next(), commands)
+        };
+        if let Some(mut commands) = commands {
+            // Home Assistant shows controls of a region that is new: they must do something.
+            commands.retain(|topic| !heard.contains(topic));
+            subscribe(sender, &commands).await;
+            heard.extend(commands);
+        }
         if let Some(message) = next {
             let bytes = message.payload.len() + message.topic.len() + 16;
             if largest.is_some_and(|largest| bytes > largest) {

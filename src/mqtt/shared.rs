@@ -30,6 +30,8 @@ pub(super) struct Shared {
 /// What changes.
 pub(super) struct State {
     pub plan: Plan,
+    /// How often the plan was changed.
+    pub changes: u64,
     pub outbox: Outbox,
     /// Until when the last messages may take, once it is to end.
     pub closing: Option<Instant>,

@@ -188,6 +188,17 @@ fn serve_reports_on_all_cameras_and_follows_what_is_asked_for_over_the_broker() 
         served.said().contains("there is no prompt \"nowhere\"")
     });
 
+    // A region that comes later obeys, too.
+    let area = json!({ "x": 0.5, "y": 0.0, "width": 0.5, "height": 1.0, "prompt": "things" });
+    let put = served.send("PUT", "/api/v1/cameras/till/regions/right", &area);
+    assert_eq!(put.status, 200, "{put:?}");
+    broker.wait_for("edge-rlp/shop/till/right/threshold", "None");
+    broker.wait("the command followed", |broker| {
+        broker.publish("edge-rlp/shop/till/right/threshold/set", b"55", false);
+        let shown = broker.retained("edge-rlp/shop/till/right/threshold");
+        shown.as_deref() == Some("55")
+    });
+
     assert_eq!(served.delete("/api/v1/cameras/till").status, 204);
     broker.wait("the till gone", |broker| {
         !broker.topics().iter().any(|topic| topic.contains("till"))
