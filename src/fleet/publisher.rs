@@ -173,11 +173,13 @@ impl<'a> Published<'a> {
         }
     }
 
-    /// The newest notice that brings another prompt than the newest of all does: what a rollback goes back to.
+    /// What a rollback goes back to: the newest notice before the one whose prompt is in use, that brings another prompt and is no
+    /// rollback itself. A second rollback so goes further back, and not to what the first one took away.
     ///
     /// # Errors
     /// If there is none.
     pub fn before(&self, key: &TrustedKey) -> Result<Notice, PublishError> {
+        // The digest of what is in use, and the generation that brought it first.
         let mut in_use = None;
         for generation in self.generations()?.into_iter().rev() {
             // One of another key, or damaged, is none to go back to.
@@ -185,16 +187,29 @@ impl<'a> Published<'a> {
                 continue;
             };
             let digest = notice.prompt_digest();
-            match &in_use {
-                None => in_use = Some(digest),
-                Some(used) if digest.is_some() && digest != *used => return Ok(notice),
-                Some(_) => {}
+            let Some((used, origin)) = &in_use else {
+                in_use = Some((digest, self.origin(&notice, key)));
+                continue;
+            };
+            let earlier = generation < *origin && notice.restores.is_none();
+            if earlier && digest.is_some() && digest != *used {
+                return Ok(notice);
             }
         }
         Err(PublishError::NothingBefore {
             group: self.group.clone(),
             region: self.region.into(),
         })
+    }
+
+    /// The generation that brought first what `notice` brings: a rollback may bring back what a rollback brought.
+    fn origin(&self, notice: &Notice, key: &TrustedKey) -> u64 {
+        let (mut origin, mut restores) = (notice.generation, notice.restores);
+        while let Some(earlier) = restores.filter(|&earlier| earlier < origin) {
+            origin = earlier;
+            restores = self.notice(earlier, key).ok().and_then(|of| of.restores);
+        }
+        origin
     }
 }
 
@@ -364,4 +379,50 @@ pub fn publish(
     published.remember(notice.generation, &bytes)?;
     publisher.publish(&notice, &bytes)?;
     Ok(notice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::Model;
+    use crate::fleet::{Kind, Password, SigningKey};
+    use crate::prompt::{Delta, Label, Prompt, Template, Tuning};
+
+    /// The second rollback brought back what the first one took away.
+    #[test]
+    fn each_rollback_goes_further_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, group) = (Home::new(dir.path()), "shops".parse().unwrap());
+        let key = SigningKey::generate(&Password::None).unwrap().0;
+        let published = Published::new(&home, &group, "shelf");
+        let model = Model::embedded().unwrap();
+        let prompt = |seed: u64| {
+            let labels = ["mug", "key"].map(|name| Label::new(name, None).unwrap());
+            let change = Delta::init(Tuning::Rlp, 4, model.text.width(), 1, seed).unwrap();
+            let fingerprint = model.fingerprint.0;
+            let template = Template::default();
+            Prompt::new(&model.name, fingerprint, template, labels.into(), change)
+        };
+        let tell = |generation: u64, restores: Option<u64>, prompt: Prompt| {
+            let kind = restores.map_or(Kind::Publish, |_| Kind::Rollback);
+            let notice = Notice::new(kind, group.clone(), "shelf", generation, Some(prompt));
+            let notice = Notice {
+                restores,
+                ..notice.unwrap()
+            };
+            let bytes = notice.sign(&key).unwrap();
+            published.remember(generation, &bytes).unwrap();
+        };
+        (1..=3).for_each(|generation| tell(generation, None, prompt(generation)));
+        for (generation, expected) in [(4, 2), (5, 1)] {
+            let before = published.before(key.public()).unwrap();
+            assert_eq!(before.generation, expected);
+            tell(generation, Some(expected), before.prompt.unwrap());
+        }
+        let none = published.before(key.public());
+        assert!(matches!(none, Err(PublishError::NothingBefore { .. })));
+        // One that brings back what a rollback brought is of the generation that brought it first.
+        tell(6, Some(4), prompt(2));
+        assert_eq!(published.before(key.public()).unwrap().generation, 1);
+    }
 }
