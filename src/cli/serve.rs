@@ -252,7 +252,13 @@ fn say(message: &Message, output: &Output) {
             "the password and the pictures cross the network readable for all in it: name a certificate and its key under [access], or put a proxy with https before it (docs/security.md)",
         ),
         Message::Noted(said) => output.note(said),
-        Message::Reloaded => output.note("the configuration was read again"),
+        Message::Reloaded { waiting } if waiting.is_empty() => {
+            output.note("the configuration was read again");
+        }
+        Message::Reloaded { waiting } => output.warn(format!(
+            "the configuration was read again; what it says now of {} takes a new start (systemctl restart edge-rlp)",
+            waiting.join(", ")
+        )),
         Message::Failed(said) => output.warn(said),
     }
 }

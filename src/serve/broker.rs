@@ -18,8 +18,8 @@ use super::held::Held;
 use super::{Message, Server};
 use crate::host::machine;
 use crate::mqtt::{
-    Broker, CameraReporter, Command, Controls, Happening, MqttError, PromptInUse, Reporter,
-    Request, Scope, Seen, Site, SiteCamera, SiteRegion,
+    Broker, BrokerSettings, CameraReporter, Command, Controls, Happening, MqttError, PromptInUse,
+    Reporter, Request, Scope, Seen, Site, SiteCamera, SiteRegion,
 };
 
 /// How often events are looked for.
@@ -30,6 +30,8 @@ const SITE_PACE: Duration = Duration::from_secs(1);
 const PROMPTS_PACE: Duration = Duration::from_secs(30);
 /// How long a label holds that was not confirmed.
 const EXPIRES: Duration = Duration::from_secs(60);
+/// How often it is tried to begin with a broker where a file for it cannot be used.
+const RETRY: Duration = Duration::from_secs(60);
 /// How long the last reports may take.
 const LAST: Duration = Duration::from_secs(3);
 /// How wide pictures are at most.
@@ -79,12 +81,40 @@ impl Reports {
 /// A broker that is reported to.
 struct Reporting {
     config: BrokerConfig,
+    settings: BrokerSettings,
+    reloads: u64,
     broker: Broker,
     happenings: Receiver<Happening>,
     cameras: HashMap<String, CameraReporter>,
     site: Site,
     shown: Instant,
     held: Held<Arc<Event>>,
+}
+
+/// A broker that could not be begun with: a file that is not there yet, say.
+struct Refused {
+    config: BrokerConfig,
+    at: Instant,
+    reloads: u64,
+    said: String,
+}
+
+impl Refused {
+    fn new(error: &MqttError, config: &BrokerConfig, server: &Server) -> Refused {
+        let cause = std::error::Error::source(error);
+        let cause = cause.map_or(String::new(), |cause| format!(" ({cause})"));
+        Refused {
+            config: config.clone(),
+            at: Instant::now(),
+            reloads: server.reloads(),
+            said: format!("{error}{cause}"),
+        }
+    }
+
+    /// Whether it is time to try again.
+    fn may_try(&self, wanted: &BrokerConfig, server: &Server) -> bool {
+        self.config != *wanted || self.reloads != server.reloads() || self.at.elapsed() > RETRY
+    }
 }
 
 /// The names of prompts, and when they were listed.
@@ -98,30 +128,32 @@ fn run(server: &Weak<Server>, stop: &AtomicBool, news: &Sender<Message>) {
     // Nothing is listened to while there is nobody to tell.
     let mut events = None;
     let mut reporting: Option<Reporting> = None;
-    // What could not be used is not tried again before it is changed.
-    let mut refused: Option<BrokerConfig> = None;
+    let mut refused: Option<Refused> = None;
     let mut prompts = Prompts::default();
     while !stop.load(Ordering::Relaxed) {
         let Some(server) = server.upgrade() else {
             break;
         };
         let config = server.config();
-        if reporting.as_ref().map(|of| &of.config) != config.mqtt.as_ref() {
+        let wanted = config.mqtt.as_ref();
+        if reporting.as_ref().map(|of| &of.config) != wanted
+            || reporting.as_mut().is_some_and(|of| of.is_outdated(&server))
+        {
             finish(reporting.take(), news);
-            if let Some(wanted) = config
-                .mqtt
-                .as_ref()
-                .filter(|of| refused.as_ref() != Some(of))
+            if let Some(wanted) =
+                wanted.filter(|of| refused.as_ref().is_none_or(|no| no.may_try(of, &server)))
             {
                 prompts.list(&server, &config);
                 let site = site_of(&server, &config, wanted, &prompts.names);
                 match begin(wanted, site, &server) {
-                    Ok(begun) => reporting = Some(begun),
+                    Ok(begun) => (reporting, refused) = (Some(begun), None),
                     Err(error) => {
-                        let cause = std::error::Error::source(&error);
-                        let cause = cause.map_or(String::new(), |cause| format!(" ({cause})"));
-                        let _ = news.send(Message::Failed(format!("[mqtt]: {error}{cause}")));
-                        refused = Some(wanted.clone());
+                        let now = Refused::new(&error, wanted, &server);
+                        if refused.as_ref().map(|before| &before.said) != Some(&now.said) {
+                            let said = format!("[mqtt]: {}", now.said);
+                            let _ = news.send(Message::Failed(said));
+                        }
+                        refused = Some(now);
                     }
                 }
             }
@@ -183,9 +215,12 @@ fn begin(config: &BrokerConfig, site: Site, server: &Server) -> Result<Reporting
         host: machine::name(),
     };
     let discovery = config.discovery.clone();
-    let (broker, happenings) = Broker::start(settings, site.clone(), reporter, discovery)?;
+    let broker = Broker::start(settings.clone(), site.clone(), reporter, discovery)?;
+    let (broker, happenings) = broker;
     let mut reporting = Reporting {
         config: config.clone(),
+        settings,
+        reloads: server.reloads(),
         broker,
         happenings,
         cameras: HashMap::new(),
@@ -257,6 +292,13 @@ fn site_of(server: &Server, config: &Config, broker: &BrokerConfig, prompts: &[S
 }
 
 impl Reporting {
+    /// Whether what its files hold is no longer what it was begun with; asked once after each reload.
+    fn is_outdated(&mut self, server: &Server) -> bool {
+        let reloads = server.reloads();
+        let asked = std::mem::replace(&mut self.reloads, reloads) != reloads;
+        asked && self.config.settings().is_ok_and(|now| now != self.settings)
+    }
+
     fn reporter(&mut self, camera: &str) -> Option<&mut CameraReporter> {
         if !self.site.cameras.iter().any(|known| known.name == camera) {
             return None;
@@ -400,9 +442,8 @@ fn change(
     command: &Command,
     (key, value): (&str, toml_edit::Value),
 ) -> Result<(), String> {
-    let changed = server.file.edit(|document| {
+    let changed = server.edit(|document| {
         config::set_in_region(document, &command.camera, &command.region, (key, value))
     });
-    server.apply(changed.map_err(|error| error.to_string())?);
-    Ok(())
+    changed.map_err(|error| error.to_string())
 }

@@ -49,8 +49,8 @@ pub struct Features {
 struct Key {
     model: [u8; 32],
     file: PathBuf,
-    /// None for the picture as it is alone.
-    crops: Option<usize>,
+    /// The place of the picture, how many views there are and the seed; none for the picture as it is alone.
+    crops: Option<(usize, usize, u64)>,
 }
 
 struct Entry {
@@ -112,7 +112,8 @@ impl Features {
             Some(Key {
                 model: model.fingerprint.0,
                 file: pictures.file(index)?.to_owned(),
-                crops: (extraction.views > 1).then(|| pictures.number(index)),
+                crops: (extraction.views > 1)
+                    .then(|| (pictures.number(index), extraction.views, extraction.seed)),
             })
         };
         let known = |index: usize| {

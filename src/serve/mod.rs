@@ -43,11 +43,16 @@ pub mod viewers;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+use toml_edit::DocumentMut;
+
 use access::{Access, AccessError};
-use cameras::{Cameras, Common};
+use cameras::{CameraView, Cameras, Common};
 use config::{Config, ConfigError, ConfigFile};
 use events::Events;
 use features::Features;
@@ -102,6 +107,23 @@ pub struct Settings {
     pub home: Home,
 }
 
+/// How much may be done at once of what takes minutes.
+pub struct Turns {
+    /// Reports on a prompt.
+    pub reports: Arc<Semaphore>,
+    /// What is said of all shots of a prompt.
+    pub advice: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            reports: Arc::new(Semaphore::new(1)),
+            advice: Arc::new(Semaphore::new(2)),
+        }
+    }
+}
+
 /// The whole of it: what every handler of a request may use.
 pub struct Server {
     /// What cameras and trainings share.
@@ -118,16 +140,20 @@ pub struct Server {
     pub access: Arc<Access>,
     /// Moving pictures and streams of events that are open.
     pub viewers: Viewers,
-    /// Held while a report is made.
-    pub reporting: Mutex<()>,
+    /// Whose turn it is with what takes long.
+    pub turns: Turns,
     /// Where it is served.
     pub address: SocketAddr,
     tls: Option<Arc<Tls>>,
+    /// The configuration that it was started with.
+    first: Arc<Config>,
     /// The configuration's file.
     pub file: ConfigFile,
     config: RwLock<Arc<Config>>,
-    /// Held while a configuration is brought into use.
+    /// Held while a configuration is changed and brought into use, so that the newest is in use.
     turn: Mutex<()>,
+    /// How often it was asked to read again what it knows.
+    reloads: AtomicU64,
     /// When it was started.
     pub started: Instant,
 }
@@ -139,7 +165,7 @@ impl Server {
     /// If the configuration, the certificate or what is kept of the password cannot be used.
     pub fn new(settings: &Settings) -> Result<Server, ServeError> {
         let file = ConfigFile::new(&settings.config);
-        let config = file.read()?;
+        let config = Arc::new(file.read()?);
         let home = settings.home.clone();
         let address = settings.listen.unwrap_or(config.listen);
         let access = Access::new(home.root(), address, &config.access)?;
@@ -162,13 +188,15 @@ impl Server {
             training: Arc::default(),
             access: Arc::new(access),
             viewers: Viewers::default(),
-            reporting: Mutex::default(),
+            turns: Turns::default(),
             address,
             tls,
+            first: Arc::clone(&config),
             common,
             file,
-            config: RwLock::new(Arc::new(config)),
+            config: RwLock::new(config),
             turn: Mutex::default(),
+            reloads: AtomicU64::new(0),
             started: Instant::now(),
         })
     }
@@ -179,9 +207,37 @@ impl Server {
         Arc::clone(&config.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Brings a configuration into use: cameras that it does not change go on undisturbed. May take a moment.
-    pub fn apply(&self, config: Config) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Brings the configuration that it was started with into use.
+    pub fn begin(&self) {
+        let _turn = self.turn();
+        self.apply(Config::clone(&self.first));
+    }
+
+    /// Changes the configuration's file, and brings it into use. May take a moment.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::edit`]; all is as it was then.
+    pub fn edit(
+        &self,
+        change: impl FnOnce(&mut DocumentMut) -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
+        let _turn = self.turn();
+        self.apply(self.file.edit(change)?);
+        Ok(())
+    }
+
+    /// How often it was asked to read again what it knows.
+    pub fn reloads(&self) -> u64 {
+        self.reloads.load(Ordering::Relaxed)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings a configuration into use: cameras that it does not change go on undisturbed.
+    fn apply(&self, config: Config) {
+        let before = self.config();
         self.common.recent.bound(config.recent.clone());
         self.shots.bound(config.shots.clone());
         let model = &self.common.model;
@@ -190,22 +246,53 @@ impl Server {
             .unwrap_or_else(PoisonError::into_inner)
             .clone_from(&config.model);
         self.cameras.apply(&config);
+        // Cameras take both when they begin to name.
+        if before.recent != config.recent || before.model != config.model {
+            self.cameras.renew(|_| true);
+        }
         let config = Arc::new(config);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// Reads the configuration's file again and brings it into use; what is in use stays where it cannot be.
+    /// Whether it serves https.
+    pub fn has_https(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Reads the configuration's file again and brings it into use; what is in use stays where it cannot be. Returns the keys
+    /// whose new values take a new start.
     ///
     /// # Errors
     /// If it, the certificate or what is kept of the password cannot be used.
-    pub fn reload(&self) -> Result<(), ServeError> {
+    pub fn reload(&self) -> Result<Vec<&'static str>, ServeError> {
+        let _turn = self.turn();
         let config = self.file.read()?;
         self.access.reload()?;
         if let Some(tls) = &self.tls {
             tls.reload()?;
         }
+        let waiting = self.waiting(&config);
         self.apply(config);
-        Ok(())
+        // What a region lacked may be there now: a model that was brought, say.
+        self.cameras.renew(CameraView::lacks_something);
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        Ok(waiting)
+    }
+
+    /// The keys of `config` whose values are not those that it was started with, and that are read only then.
+    fn waiting(&self, config: &Config) -> Vec<&'static str> {
+        // Another address that was asked for with the command stays, whatever the file says.
+        let of_file = self.address == self.first.listen;
+        let (then, now) = (&self.first.access, &config.access);
+        let changed = [
+            ("listen", of_file && self.first.listen != config.listen),
+            ("hosts", then.hosts != now.hosts),
+            ("certificate, key", then.tls != now.tls),
+            ("session", then.session != now.session),
+            ("behind_proxy", then.behind_proxy != now.behind_proxy),
+        ];
+        let changed = changed.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(key, _)| key).collect()
     }
 }
 
@@ -237,7 +324,10 @@ pub enum Message {
     /// A password is taken, and everybody between can read it.
     Readable,
     /// The configuration was read again.
-    Reloaded,
+    Reloaded {
+        /// The keys whose new values take a new start.
+        waiting: Vec<&'static str>,
+    },
     /// Something that is good to know.
     Noted(String),
     /// Something failed, and all else goes on.
@@ -263,11 +353,11 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
     if let Some(password) = server.access.first_password()? {
         (signals.say)(Message::Password(password));
     }
-    let https = server.tls.is_some();
+    let https = server.has_https();
     if server.access.takes_password() && !https && !server.config().access.behind_proxy {
         (signals.say)(Message::Readable);
     }
-    server.apply(Config::clone(&server.config()));
+    server.begin();
     // Cameras whose prompts are there go on without it.
     if let Err(error) = server.common.models.check(server.config().model.as_deref()) {
         (signals.say)(Message::Failed(error.to_string()));
@@ -302,30 +392,46 @@ pub fn run(settings: &Settings, signals: &Signals) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Does `work` on a thread of its own, which waits for none of those that requests share; none where the system gives no thread.
+fn beside<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<JoinHandle<T>> {
+    let thread = thread::Builder::new().name(name.into());
+    thread.spawn(work).ok()
+}
+
+/// What the work came to, once it has ended.
+fn ended<T>(work: &mut Option<JoinHandle<T>>) -> Option<thread::Result<T>> {
+    let done = work.take_if(|work| work.is_finished())?;
+    Some(done.join())
+}
+
 /// Looks for signals until one says to end.
 async fn attend(server: &Arc<Server>, signals: &Signals<'_>, news: &dyn Fn()) {
+    let (mut reloading, mut purging) = (None, None);
     let mut purged = None;
     while !(signals.stop)() {
         (signals.alive)();
         news();
-        if (signals.reload)() {
-            let reloaded = {
-                let server = Arc::clone(server);
-                tokio::task::spawn_blocking(move || server.reload()).await
-            };
+        if reloading.is_none() && (signals.reload)() {
+            let server = Arc::clone(server);
+            reloading = beside("reload", move || server.reload());
+        }
+        if let Some(reloaded) = ended(&mut reloading) {
             (signals.say)(match reloaded {
-                Ok(Ok(())) => Message::Reloaded,
+                Ok(Ok(waiting)) => Message::Reloaded { waiting },
                 Ok(Err(error)) => Message::Failed(format!("{error}; what was in use stays in use")),
                 Err(_) => Message::Failed("the configuration could not be read again".into()),
             });
         }
-        if purged.is_none_or(|at: Instant| at.elapsed() > recent::PURGE) {
+        if purging.is_none() && purged.is_none_or(|at: Instant| at.elapsed() > recent::PURGE) {
             purged = Some(Instant::now());
             let server = Arc::clone(server);
-            let done = tokio::task::spawn_blocking(move || purge(&server)).await;
-            if let Ok(Err(error)) = done {
-                (signals.say)(Message::Failed(error));
-            }
+            purging = beside("purge", move || purge(&server));
+        }
+        if let Some(Ok(Err(error))) = ended(&mut purging) {
+            (signals.say)(Message::Failed(error));
         }
         tokio::time::sleep(POLL).await;
     }

@@ -395,15 +395,24 @@ impl Shots {
             });
         };
         let known = labels.iter().position(|label| same_name(&label.name, to));
-        let name = match known.filter(|&known| known != place) {
+        let name = match known {
+            // Only written otherwise: shots are found under either, and the two may not both be listed.
+            Some(same) if same == place => {
+                let new = label(to)?;
+                let name = new.name.clone();
+                let old = &mut labels[place];
+                if old.words == old.name {
+                    old.words = new.words;
+                }
+                old.name.clone_from(&name);
+                name
+            }
             Some(other) => labels[other].name.clone(),
             None => {
                 let new = label(to)?;
                 let name = new.name.clone();
                 // Both until all shots are moved: whatever interrupts this, each shot has a label that is listed.
-                if !labels.iter().any(|label| label.name == name) {
-                    labels.insert(place, new);
-                }
+                labels.insert(place, new);
                 name
             }
         };

@@ -12,7 +12,7 @@ mod tests;
 mod tokens;
 
 pub use attempts::Wait;
-pub use audit::{Audit, Entry};
+pub use audit::{Audit, Entry, NOBODY};
 pub use hosts::Hosts;
 pub use password::{LEAST, PasswordFile};
 pub use sessions::Session;
@@ -71,6 +71,17 @@ pub struct Caller {
     pub who: String,
     /// What they may do.
     pub scopes: BTreeSet<Scope>,
+    /// By what they came in.
+    by: By,
+}
+
+/// By what somebody came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum By {
+    /// Everybody may.
+    Nothing,
+    Token(Token),
+    Session(sessions::Id),
 }
 
 /// Why nobody can be told apart.
@@ -193,19 +204,40 @@ impl Access {
             return Some(Caller {
                 who: "local".into(),
                 scopes: Scope::all(),
+                by: By::Nothing,
             });
         }
         if let Some(token) = token {
             let found = self.tokens.find(token)?;
             return Some(Caller {
-                who: found.name,
-                scopes: found.scopes,
+                who: found.name.clone(),
+                scopes: found.scopes.clone(),
+                by: By::Token(found),
             });
         }
-        self.sessions.find(session?).then(|| Caller {
+        let id = self.sessions.find(session?)?;
+        Some(Caller {
             who: "page".into(),
             scopes: Scope::all(),
+            by: By::Session(id),
         })
+    }
+
+    /// Whether somebody who came in may still be here: what is open for long asks now and then. It counts as use of a session.
+    pub fn still_admits(&self, caller: &Caller) -> bool {
+        match &caller.by {
+            By::Nothing => true,
+            By::Token(token) => self.tokens.has(token),
+            By::Session(id) => self.sessions.is_there(id),
+        }
+    }
+
+    /// How long the browser of `caller` is to keep its session from now on; none where it has none, or was told not long ago.
+    pub fn renewed(&self, caller: &Caller) -> Option<Duration> {
+        match &caller.by {
+            By::Session(id) => self.sessions.renewed(id),
+            By::Nothing | By::Token(_) => None,
+        }
     }
 
     /// Begins a session with the password. This takes a while, for it is to be slow to guess.

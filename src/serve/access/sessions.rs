@@ -18,11 +18,14 @@ pub struct Session {
     pub lasts: Duration,
 }
 
+/// A session, by the digest of what the browser carries for it.
+pub type Id = [u8; 32];
+
 /// All sessions.
 pub struct Sessions {
     lasts: Duration,
-    /// When each was used last.
-    used: Mutex<HashMap<[u8; 32], Instant>>,
+    /// When each was used last, and when the browser was told last how long it keeps what it carries.
+    used: Mutex<HashMap<Id, [Instant; 2]>>,
 }
 
 impl Sessions {
@@ -39,28 +42,44 @@ impl Sessions {
         let cookie = random_text().ok()?;
         let mut used = self.locked();
         let lasts = self.lasts;
-        used.retain(|_, last| last.elapsed() < lasts);
+        used.retain(|_, [last, _]| last.elapsed() < lasts);
         while used.len() >= MOST {
             let oldest = used
                 .iter()
-                .min_by_key(|(_, last)| **last)
+                .min_by_key(|(_, [last, _])| *last)
                 .map(|(key, _)| *key)?;
             used.remove(&oldest);
         }
-        used.insert(digest(&cookie), Instant::now());
+        used.insert(digest(&cookie), [Instant::now(); 2]);
         Some(Session { cookie, lasts })
     }
 
-    /// Whether there is one that the browser carries this for; it is used.
-    pub fn find(&self, cookie: &str) -> bool {
-        let mut used = self.locked();
-        match used.get_mut(&digest(cookie)) {
-            Some(last) if last.elapsed() < self.lasts => {
+    /// The one that the browser carries this for; it is used.
+    pub fn find(&self, cookie: &str) -> Option<Id> {
+        let id = digest(cookie);
+        self.is_there(&id).then_some(id)
+    }
+
+    /// Whether there is this one still; it is used.
+    pub fn is_there(&self, id: &Id) -> bool {
+        match self.locked().get_mut(id) {
+            Some([last, _]) if last.elapsed() < self.lasts => {
                 *last = Instant::now();
                 true
             }
             _ => false,
         }
+    }
+
+    /// How long the browser is to keep what it carries for a session; none where it was told not long ago.
+    pub fn renewed(&self, id: &Id) -> Option<Duration> {
+        let mut used = self.locked();
+        let [_, told] = used.get_mut(id)?;
+        if told.elapsed() < self.lasts / 20 {
+            return None;
+        }
+        *told = Instant::now();
+        Some(self.lasts)
     }
 
     /// Ends one.
@@ -73,7 +92,7 @@ impl Sessions {
         self.locked().clear();
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<[u8; 32], Instant>> {
+    fn locked(&self) -> MutexGuard<'_, HashMap<Id, [Instant; 2]>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -192,3 +192,68 @@ fn the_log_is_added_to_and_for_this_account_alone() {
         );
     }
 }
+
+/// Whoever is not known could push every change out of the log within a second.
+#[test]
+fn what_strangers_try_is_cut_and_kept_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::new(dir.path());
+    let long = format!("POST /{}", "\u{e9}".repeat(9000));
+    for (who, status) in [("nobody", 401), ("nobody", 200), ("page", 403)] {
+        let entry = Entry {
+            at: 1.0,
+            who,
+            from: "10.0.0.1".into(),
+            did: &long,
+            status,
+        };
+        audit.add(&entry).unwrap();
+    }
+    let lines = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!(lines("audit.log").lines().count(), 2);
+    let refused = lines("refused.log");
+    assert!(
+        refused.lines().count() == 1 && refused.len() < 400,
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_token_that_another_process_makes_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (page, command) = (
+        TokenFile::open(dir.path()).unwrap(),
+        TokenFile::open(dir.path()).unwrap(),
+    );
+    let made = command.add("home", [Scope::Read].into()).unwrap();
+    let other = page.add("other", [Scope::Read].into()).unwrap();
+    assert!(page.find(&made).is_some());
+    assert!(command.remove("other").unwrap());
+    page.reload().unwrap();
+    assert!(page.find(&made).is_some() && page.find(&other).is_none());
+}
+
+#[test]
+fn whoever_may_not_come_in_any_more_is_not_left_inside() {
+    let (_dir, access) = access("0.0.0.0:80", &AccessConfig::default());
+    let password = access.first_password().unwrap().unwrap();
+    let text = access.tokens().add("ha", [Scope::Read].into()).unwrap();
+    let session = access.sign_in(&password, "10.0.0.9".parse().unwrap());
+    let session = session.unwrap().cookie;
+    let page = access.caller(Some(&session), None).unwrap();
+    let token = access.caller(None, Some(&text)).unwrap();
+    assert!(access.still_admits(&page) && access.still_admits(&token));
+    access.sign_out(&session);
+    access.tokens().remove("ha").unwrap();
+    assert!(!access.still_admits(&page) && !access.still_admits(&token));
+}
+
+#[test]
+fn the_browser_is_told_now_and_then_that_a_session_in_use_goes_on() {
+    let sessions = Sessions::new(Duration::from_millis(400));
+    let id = sessions.find(&sessions.begin().unwrap().cookie).unwrap();
+    assert_eq!(sessions.renewed(&id), None, "it has just been told");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(sessions.renewed(&id), Some(Duration::from_millis(400)));
+    assert_eq!(sessions.renewed(&id), None);
+}

@@ -4,17 +4,20 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::{AccessError, Scope, digest, random_text};
 use crate::store::atomic;
-use crate::store::file_system::{Access, Disk, FileSystem};
+use crate::store::file_system::{Access, Disk, FileSystem, Lock};
 use crate::store::home::check_name;
 
 const MAX_BYTES: u64 = 1 << 20;
 /// The most tokens.
 const MOST: usize = 100;
+/// How long another process that changes them is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How a token begins, so that one that turns up in the wrong place is known for what it is.
 const PREFIX: &str = "edge-rlp-";
 
@@ -55,18 +58,22 @@ impl TokenFile {
     /// # Errors
     /// If it cannot be read, or holds something else.
     pub fn reload(&self) -> Result<(), AccessError> {
-        let read = match Disk.read(&self.path, MAX_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        let mut tokens = self.locked();
+        *tokens = self.read()?;
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Vec<Token>, AccessError> {
+        match Disk.read(&self.path, MAX_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             read => {
                 let bytes = read.map_err(|source| self.failed(source))?;
                 serde_json::from_slice(&bytes).map_err(|error| AccessError::Damaged {
                     path: self.path.clone(),
                     fault: error.to_string(),
-                })?
+                })
             }
-        };
-        *self.locked() = read;
-        Ok(())
+        }
     }
 
     /// All of them.
@@ -87,6 +94,9 @@ impl TokenFile {
         }
         let text = format!("{PREFIX}{}", random_text()?);
         let mut tokens = self.locked();
+        let _lock = self.lock()?;
+        // Another process may have made one.
+        *tokens = self.read()?;
         if tokens.iter().any(|token| token.name == name) {
             return Err(AccessError::Name(format!(
                 "there is a token {name:?} already"
@@ -114,6 +124,8 @@ impl TokenFile {
     /// If it cannot be written; then it is still there.
     pub fn remove(&self, name: &str) -> Result<bool, AccessError> {
         let mut tokens = self.locked();
+        let _lock = self.lock()?;
+        *tokens = self.read()?;
         let mut all = tokens.clone();
         all.retain(|token| token.name != name);
         if all.len() == tokens.len() {
@@ -122,6 +134,11 @@ impl TokenFile {
         self.write(&all)?;
         *tokens = all;
         Ok(true)
+    }
+
+    /// Whether this very token is still there.
+    pub fn has(&self, token: &Token) -> bool {
+        self.locked().contains(token)
     }
 
     /// The token that is carried as `text`.
@@ -134,11 +151,27 @@ impl TokenFile {
             .cloned()
     }
 
+    /// Processes that change the file take turns.
+    fn lock(&self) -> Result<Lock, AccessError> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let failed = |source| self.failed(source);
+        atomic::create_folder(&Disk, folder, Access::Owner).map_err(failed)?;
+        let begun = Instant::now();
+        loop {
+            let lock = Disk.try_lock(&folder.join("tokens.lock"), "tokens");
+            match lock.map_err(failed)? {
+                Some(lock) => return Ok(lock),
+                None if begun.elapsed() > PATIENCE => {
+                    return Err(failed(io::ErrorKind::ResourceBusy.into()));
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
     fn write(&self, tokens: &[Token]) -> Result<(), AccessError> {
         let bytes = serde_json::to_vec_pretty(tokens).unwrap_or_default();
-        let folder = self.path.parent().unwrap_or(&self.path);
-        atomic::create_folder(&Disk, folder, Access::Owner)
-            .and_then(|()| atomic::write(&Disk, &self.path, &bytes, Access::Owner))
+        atomic::write(&Disk, &self.path, &bytes, Access::Owner)
             .map_err(|source| self.failed(source))
     }
 

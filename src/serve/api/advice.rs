@@ -11,7 +11,7 @@ use axum::extract::{Path, Query};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Problem, State, blocking};
+use super::{Problem, State, in_turn};
 use crate::adapt::features::{Extraction, Monitor};
 use crate::adapt::inspection::{Wanted, enough as found_enough, influence, nearest};
 use crate::adapt::{AdaptError, Task};
@@ -38,7 +38,8 @@ pub fn lesson(server: &Server, prompt: &str) -> Result<Lesson, FeaturesError> {
 /// How right answers are by how many shots they are learnt from, and which labels more would help.
 pub async fn enough(server: State, Path(prompt): Path<String>) -> Result<Json<Value>, Problem> {
     let server = Arc::clone(&server);
-    blocking(move || {
+    let turns = Arc::clone(&server.turns.advice);
+    in_turn(&turns, move || {
         let lesson = match lesson(&server, &prompt) {
             Err(FeaturesError::Pictures(_)) => {
                 return Ok(Json(json!({ "curve": [], "advice": [] })));
@@ -94,7 +95,8 @@ pub async fn why(
 ) -> Result<Json<Value>, Problem> {
     let Query(question) = question?;
     let server = Arc::clone(&server);
-    blocking(move || explained(&server, &prompt, &question)).await
+    let turns = Arc::clone(&server.turns.advice);
+    in_turn(&turns, move || explained(&server, &prompt, &question)).await
 }
 
 fn explained(server: &Server, prompt: &str, question: &Question) -> Result<Json<Value>, Problem> {

@@ -71,10 +71,7 @@ pub async fn put(
 pub async fn remove(server: State, Path(camera): Path<String>) -> Result<StatusCode, Problem> {
     let server = Arc::clone(&server);
     blocking(move || {
-        let config = server
-            .file
-            .edit(|document| config::remove_camera(document, &camera))?;
-        server.apply(config);
+        server.edit(|document| config::remove_camera(document, &camera))?;
         Ok(StatusCode::NO_CONTENT)
     })
     .await
@@ -133,11 +130,10 @@ async fn edit(
     let server = Arc::clone(server);
     blocking(move || {
         let mut name = String::new();
-        let config = server.file.edit(|document| {
+        server.edit(|document| {
             name = change(&server, document)?;
             Ok(())
         })?;
-        server.apply(config);
         Ok(Json(found(&server, &name)?.state()))
     })
     .await

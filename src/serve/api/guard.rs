@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_SECURITY_POLICY, COOKIE, HOST, ORIGIN, REFERRER_POLICY,
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, COOKIE, HOST, ORIGIN, REFERRER_POLICY, SET_COOKIE,
     WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -17,12 +17,12 @@ use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
 
 use super::{Problem, State};
-use crate::serve::access::{Access, Caller, Entry, Scope};
+use crate::serve::access::{Access, Caller, Entry, NOBODY, Scope};
 use crate::serve::changes::now;
 use crate::store::home::check_name;
 
-/// The cookie of a session; with https it has a name that only https can set.
-pub const COOKIE_NAME: &str = "edge_rlp_session";
+/// The cookie of a session: without https, and with it, where it has a name that only https can set.
+const COOKIES: [&str; 2] = ["edge_rlp_session", "__Host-edge_rlp_session"];
 /// How long a change may take, its body included.
 const CHANGE: Duration = Duration::from_secs(180);
 
@@ -35,7 +35,12 @@ pub async fn guard(server: State, mut request: Request, next: Next) -> Response 
     let access = Arc::clone(&server.access);
     let connected = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = connected.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip());
-    let from = access.origin(peer, text(request.headers(), "x-forwarded-for"));
+    // A proxy may add a line of its own to those that came with the request.
+    let mut forwarded = request.headers().get_all("x-forwarded-for").iter();
+    let forwarded = forwarded.next_back().and_then(|line| line.to_str().ok());
+    let from = access.origin(peer, forwarded);
+    let https = server.has_https();
+    let carried = cookie(request.headers(), https).map(str::to_owned);
     let changes = !matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
@@ -45,17 +50,18 @@ pub async fn guard(server: State, mut request: Request, next: Next) -> Response 
         .path_and_query()
         .map_or("", |path| path.as_str());
     let did = format!("{} {path}", request.method());
-    let (who, mut answer) = match admitted(&access, &request) {
+    let (who, mut answer) = match admitted(&access, &request, carried.as_deref()) {
         Err((who, problem)) => (who, problem.into_response()),
         Ok(caller) => {
             let who = caller
                 .as_ref()
-                .map_or("nobody".into(), |caller| caller.who.clone());
+                .map_or(NOBODY.into(), |caller| caller.who.clone());
             request.extensions_mut().insert(From(from));
+            let lasts = caller.as_ref().and_then(|caller| access.renewed(caller));
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
-            let answer = if changes {
+            let mut answer = if changes {
                 let late = || {
                     Problem::new(StatusCode::REQUEST_TIMEOUT, "this took too long").into_response()
                 };
@@ -65,6 +71,13 @@ pub async fn guard(server: State, mut request: Request, next: Next) -> Response 
             } else {
                 next.run(request).await
             };
+            // A session that is used goes on in the browser, too.
+            if let (Some(lasts), Some(carried)) = (lasts, &carried)
+                && !answer.headers().contains_key(SET_COOKIE)
+            {
+                let kept = set_cookie(carried, lasts, https);
+                answer.headers_mut().insert(SET_COOKIE, kept);
+            }
             (who, answer)
         }
     };
@@ -90,8 +103,12 @@ pub async fn guard(server: State, mut request: Request, next: Next) -> Response 
 }
 
 /// Who asks, where that matters.
-fn admitted(access: &Access, request: &Request) -> Result<Option<Caller>, (String, Problem)> {
-    let nobody = |problem| ("nobody".to_owned(), problem);
+fn admitted(
+    access: &Access,
+    request: &Request,
+    session: Option<&str>,
+) -> Result<Option<Caller>, (String, Problem)> {
+    let nobody = |problem| (NOBODY.to_owned(), problem);
     let headers = request.headers();
     let host = text(headers, HOST.as_str())
         .or(request.uri().host())
@@ -100,8 +117,8 @@ fn admitted(access: &Access, request: &Request) -> Result<Option<Caller>, (Strin
         let said = "this is not the name of this machine: call it by its address, or name it in [access] hosts";
         return Err(nobody(Problem::new(StatusCode::MISDIRECTED_REQUEST, said)));
     }
-    of_this_page(headers, host, request.method()).map_err(nobody)?;
     let path = request.uri().path();
+    of_this_page(headers, host, (request.method(), path)).map_err(nobody)?;
     names(path).map_err(nobody)?;
     let Some(scope) = needed(path, request.method()) else {
         return Ok(None);
@@ -110,7 +127,7 @@ fn admitted(access: &Access, request: &Request) -> Result<Option<Caller>, (Strin
         .and_then(|value| value.split_once(' '))
         .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    let Some(caller) = access.caller(cookie(headers), token) else {
+    let Some(caller) = access.caller(session, token) else {
         let said = "a password or a token is needed: sign in at the page, or send Authorization: Bearer TOKEN";
         return Err(nobody(Problem::new(StatusCode::UNAUTHORIZED, said)));
     };
@@ -158,7 +175,7 @@ fn needed(path: &str, method: &Method) -> Option<Scope> {
     };
     match api {
         "/openapi.json" => None,
-        "/session" => (*method == Method::GET).then_some(Scope::Read),
+        "/session" => reads.then_some(Scope::Read),
         _ if api.starts_with("/tokens") => Some(Scope::Admin),
         _ if reads => Some(Scope::Read),
         _ if api.starts_with("/cameras") => Some(Scope::Admin),
@@ -167,7 +184,11 @@ fn needed(path: &str, method: &Method) -> Option<Scope> {
 }
 
 /// Refuses what the page of somebody else has a browser ask for.
-fn of_this_page(headers: &HeaderMap, host: &str, method: &Method) -> Result<(), Problem> {
+fn of_this_page(
+    headers: &HeaderMap,
+    host: &str,
+    (method, path): (&Method, &str),
+) -> Result<(), Problem> {
     let refused = || {
         Problem::new(
             StatusCode::FORBIDDEN,
@@ -175,9 +196,10 @@ fn of_this_page(headers: &HeaderMap, host: &str, method: &Method) -> Result<(), 
         )
     };
     let site = text(headers, "sec-fetch-site");
-    // A link to the page may stand anywhere.
-    let follows_link =
-        *method == Method::GET && text(headers, "sec-fetch-mode") == Some("navigate");
+    // A link to the page may stand anywhere. One to the interface would have a hidden frame do as much work as it likes.
+    let follows_link = *method == Method::GET
+        && text(headers, "sec-fetch-mode") == Some("navigate")
+        && !path.starts_with("/api/");
     if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) && !follows_link {
         return Err(refused());
     }
@@ -194,17 +216,29 @@ fn of_this_page(headers: &HeaderMap, host: &str, method: &Method) -> Result<(), 
     }
 }
 
-/// The session that a browser carries.
-pub fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// The session that a browser carries. With https an older one without it is not looked at.
+pub fn cookie(headers: &HeaderMap, https: bool) -> Option<&str> {
+    let wanted = cookie_name(https);
     let all = headers
         .get_all(COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok());
     all.flat_map(|list| list.split(';')).find_map(|one| {
         let (name, value) = one.trim().split_once('=')?;
-        let name = name.strip_prefix("__Host-").unwrap_or(name);
-        (name == COOKIE_NAME).then_some(value)
+        (name == wanted).then_some(value)
     })
+}
+
+fn cookie_name(https: bool) -> &'static str {
+    COOKIES[usize::from(https)]
+}
+
+/// Has a browser carry `value` for so long.
+pub fn set_cookie(value: &str, lasts: Duration, https: bool) -> HeaderValue {
+    let (name, seconds) = (cookie_name(https), lasts.as_secs());
+    let end = if https { "; Secure" } else { "" };
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{end}");
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The value of a header that stands there once, as text.
@@ -241,4 +275,18 @@ fn tell_browsers(headers: &mut HeaderMap) {
             .or_insert(HeaderValue::from_static("no-store"));
     }
     headers.remove(WWW_AUTHENTICATE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Browsers send the older one first, and nobody could sign in after https was turned on.
+    #[test]
+    fn a_session_from_before_https_does_not_hide_the_one_after() {
+        let carried = "other=1; edge_rlp_session=old; __Host-edge_rlp_session=new";
+        let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(carried))]);
+        assert_eq!(cookie(&headers, true), Some("new"));
+        assert_eq!(cookie(&headers, false), Some("old"));
+    }
 }

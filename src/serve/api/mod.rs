@@ -31,7 +31,7 @@ use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::Server;
-use problem::blocking;
+use problem::{blocking, in_turn};
 
 /// The longest body of a request, in bytes, but for pictures.
 const MAX_BODY: usize = 1 << 20;

@@ -1,10 +1,12 @@
 //! Pictures of cameras: the newest as a JPEG, and a moving one as motion JPEG. A picture is encoded when somebody asks, once
-//! for all who want the same size. A viewer that is slow gets fewer, and always the newest.
+//! for all who want the same size. A viewer that is slow gets fewer, and always the newest; where a camera is replaced by one of the
+//! same name, the viewer sees that one.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query};
@@ -13,11 +15,13 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::watch::Receiver;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::cameras::found;
 use super::{Problem, State, blocking};
 use crate::prompt::Region;
+use crate::serve::Server;
+use crate::serve::access::Caller;
 use crate::serve::cameras::{CameraView, Jpeg, Picture};
 use crate::serve::viewers::Viewing;
 
@@ -31,6 +35,10 @@ const RATE: f32 = 10.0;
 const FIRST: Duration = Duration::from_secs(5);
 /// A stream of a camera that sends nothing repeats its picture so often, so that a viewer that is gone is noticed.
 const REPEAT: Duration = Duration::from_secs(10);
+/// How long a camera that ended may take to come back: it is closed before it is opened anew.
+const AGAIN: Duration = Duration::from_secs(15);
+/// How often that is looked for.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What to see of a picture.
 #[derive(Deserialize)]
@@ -108,8 +116,10 @@ async fn newest(pictures: &mut Receiver<Option<Arc<Picture>>>) -> Option<Arc<Pic
 
 /// A viewer of a moving picture.
 struct Viewer {
-    /// Kept, so that the stream ends with its camera and not before.
-    camera: Arc<CameraView>,
+    server: Arc<Server>,
+    caller: Caller,
+    camera: String,
+    view: View,
     pictures: Receiver<Option<Arc<Picture>>>,
     region: Option<Region>,
     width: Option<u32>,
@@ -123,11 +133,12 @@ struct Viewer {
 /// A moving picture of a camera.
 pub async fn stream(
     server: State,
-    Path(camera): Path<String>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
     view: Result<Query<View>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(view) = view?;
-    let camera = found(&server, &camera)?;
+    let camera = found(&server, &name)?;
     let rate = view.fps.unwrap_or(RATE);
     if !(0.1..=60.0).contains(&rate) {
         return Err(Problem::refused("fps is from 0.1 to 60 pictures a second"));
@@ -140,7 +151,10 @@ pub async fn stream(
         next: Instant::now(),
         sent: 0,
         _open: server.viewers.enter().ok_or_else(too_many)?,
-        camera,
+        server: Arc::clone(&server),
+        caller,
+        camera: name,
+        view,
     };
     let parts = stream::unfold(viewer, |viewer| async move {
         let (part, viewer) = viewer.next().await?;
@@ -163,18 +177,27 @@ pub fn too_many() -> Problem {
 }
 
 impl Viewer {
-    /// The next picture of the stream; none where the camera is gone. It is asked for only once the one before was sent.
+    /// The next picture of the stream; none where the camera is gone, or may not be seen any more. It is asked for only once the one
+    /// before was sent.
     async fn next(mut self) -> Option<(Bytes, Viewer)> {
         sleep_until(self.next).await;
+        if !self.server.access.still_admits(&self.caller) {
+            return None;
+        }
         let sent = self.sent;
         let other = |picture: &Option<Arc<Picture>>| {
             picture
                 .as_ref()
                 .is_some_and(|picture| picture.number != sent)
         };
-        let found = match timeout(REPEAT, self.pictures.wait_for(other)).await {
-            Ok(found) => Some(found.ok()?.clone()?),
-            Err(_) => self.camera.picture(),
+        let waited = timeout(REPEAT, self.pictures.wait_for(other)).await;
+        let found = match waited.map(|found| found.map(|picture| picture.clone())) {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) => {
+                self.follow().await?;
+                None
+            }
+            Err(_) => self.pictures.borrow().clone(),
         };
         let Some(picture) = found else {
             // It has sent nothing yet: an empty line keeps the connection.
@@ -188,6 +211,23 @@ impl Viewer {
             Ok(jpeg) => Some((part(&jpeg), self)),
             // A region that lies beyond this picture may lie in the next.
             Err(_) => Some((Bytes::from_static(b"\r\n"), self)),
+        }
+    }
+
+    /// Goes over to the camera that has the name now; none where there is none, or none that has the region.
+    async fn follow(&mut self) -> Option<()> {
+        let begun = Instant::now();
+        loop {
+            if let Some(camera) = self.server.cameras.get(&self.camera) {
+                self.region = self.view.region(&camera).ok()?;
+                self.pictures = camera.pictures();
+                self.sent = 0;
+                return Some(());
+            }
+            if begun.elapsed() > AGAIN {
+                return None;
+            }
+            sleep(LOOK).await;
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What goes wrong with a request, as problem details (RFC 9457).
 
+use std::sync::Arc;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::rejection::reason;
 use crate::frames::PictureError;
@@ -165,4 +168,22 @@ pub async fn blocking<T: Send + 'static>(
             "this program has a fault here; what was kept before is whole",
         )),
     }
+}
+
+/// As [`blocking`], for work that may take minutes: it waits for its turn without a thread, so that many who ask, or ask again, leave
+/// threads to all others.
+///
+/// # Errors
+/// Those of `work`.
+pub async fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let turn = Arc::clone(turns).acquire_owned().await;
+    blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    })
+    .await
 }

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 
 use serde::Deserialize;
 
-use super::{Problem, State, blocking};
+use super::{Problem, State, in_turn};
 use crate::files;
 use crate::host::processes::this_program;
 use crate::serve::Server;
@@ -64,7 +64,9 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let Query(Wanted { language }) = wanted?;
     let server = Arc::clone(&server);
-    blocking(move || {
+    // One at a time: each takes what a training takes.
+    let turns = Arc::clone(&server.turns.reports);
+    in_turn(&turns, move || {
         let page = made(&server, &prompt, language)?;
         let headers = [
             (CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -89,11 +91,6 @@ fn made(server: &Server, prompt: &str, language: Language) -> Result<Vec<u8>, Pr
     let folder = home.root().join(FOLDER).join("reports");
     let folder = folder.join(language.name());
     let report = folder.join(format!("{prompt}.html"));
-    // One at a time: each takes what a training takes.
-    let _turn = server
-        .reporting
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if !is_newer(&report, &file, &shots) {
         let failed = |error: std::io::Error| {
             Problem::new(

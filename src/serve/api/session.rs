@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Path;
 use axum::extract::rejection::JsonRejection;
 use axum::http::header::{RETRY_AFTER, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::guard::{COOKIE_NAME, From, cookie};
+use super::guard::{From, cookie, set_cookie};
 use super::{Problem, State, blocking};
 use crate::serve::access::{AccessError, Caller, Scope};
 
@@ -47,9 +48,7 @@ pub async fn sign_in(
     let outcome = blocking(move || Ok(access.sign_in(&password, from))).await?;
     match outcome {
         Ok(session) => {
-            let secure = server.config().access.tls.is_some();
-            let lasts = session.lasts.as_secs();
-            let set = set_cookie(&session.cookie, lasts, secure);
+            let set = set_cookie(&session.cookie, session.lasts, server.has_https());
             let mut answer = Json(json!({ "scopes": Scope::all() })).into_response();
             answer.headers_mut().insert(SET_COOKIE, set);
             Ok(answer)
@@ -70,27 +69,15 @@ pub async fn sign_in(
 
 /// Ends the session.
 pub async fn sign_out(server: State, headers: HeaderMap) -> Response {
-    if let Some(session) = cookie(&headers) {
+    let https = server.has_https();
+    if let Some(session) = cookie(&headers, https) {
         server.access.sign_out(session);
     }
-    let secure = server.config().access.tls.is_some();
     let mut answer = StatusCode::NO_CONTENT.into_response();
     answer
         .headers_mut()
-        .insert(SET_COOKIE, set_cookie("", 0, secure));
+        .insert(SET_COOKIE, set_cookie("", Duration::ZERO, https));
     answer
-}
-
-fn set_cookie(value: &str, seconds: u64, secure: bool) -> HeaderValue {
-    let (prefix, end) = if secure {
-        ("__Host-", "; Secure")
-    } else {
-        ("", "")
-    };
-    let text = format!(
-        "{prefix}{COOKIE_NAME}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{end}"
-    );
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The tokens, without what they are carried as.

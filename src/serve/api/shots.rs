@@ -18,7 +18,7 @@ use super::advice::lesson;
 use super::cameras::found;
 use super::pictures::jpeg_answer;
 use super::rejection::unread;
-use super::{Problem, State, blocking};
+use super::{Problem, State, blocking, in_turn};
 use crate::adapt::{Task, inspection};
 use crate::files;
 use crate::prompt::Template;
@@ -60,19 +60,22 @@ pub async fn list(
 ) -> Result<Json<Vec<ShotInfo>>, Problem> {
     let Query(wanted) = wanted?;
     let server = Arc::clone(&server);
-    blocking(move || {
-        let mut shots = server.shots.list(&prompt, wanted.label.as_deref())?;
-        if wanted.order == Order::Suspicious {
-            let suspicions = suspicions(&server, &prompt)?;
-            for shot in &mut shots {
-                if let Some((doubt, seems)) = suspicions.get(&shot.id) {
-                    shot.suspicion = Some(*doubt);
-                    shot.seems = Some(seems.clone());
-                }
+    let Wanted { label, order } = wanted;
+    if order == Order::Newest {
+        return blocking(move || Ok(Json(server.shots.list(&prompt, label.as_deref())?))).await;
+    }
+    let turns = Arc::clone(&server.turns.advice);
+    in_turn(&turns, move || {
+        let mut shots = server.shots.list(&prompt, label.as_deref())?;
+        let suspicions = suspicions(&server, &prompt)?;
+        for shot in &mut shots {
+            if let Some((doubt, seems)) = suspicions.get(&shot.id) {
+                shot.suspicion = Some(*doubt);
+                shot.seems = Some(seems.clone());
             }
-            let doubt = |shot: &ShotInfo| shot.suspicion.unwrap_or(f32::NEG_INFINITY);
-            shots.sort_by(|a, b| doubt(b).total_cmp(&doubt(a)));
         }
+        let doubt = |shot: &ShotInfo| shot.suspicion.unwrap_or(f32::NEG_INFINITY);
+        shots.sort_by(|a, b| doubt(b).total_cmp(&doubt(a)));
         Ok(Json(shots))
     })
     .await

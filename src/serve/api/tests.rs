@@ -175,3 +175,53 @@ fn pages_of_others_and_other_names_are_refused() {
         assert!(page.headers().contains_key(header), "{header}");
     }
 }
+
+/// Reports that were asked for again and again had every thread, and stopping waited for them too.
+#[test]
+fn what_takes_long_leaves_threads_to_everything_else() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    let turns = Arc::new(tokio::sync::Semaphore::new(1));
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(std::sync::Mutex::new(wait));
+    runtime.block_on(async {
+        let mut long = Vec::new();
+        for _ in 0..9 {
+            let (turns, wait) = (Arc::clone(&turns), Arc::clone(&wait));
+            long.push(tokio::spawn(async move {
+                let work = move || {
+                    wait.lock().unwrap().recv().unwrap();
+                    Ok(())
+                };
+                in_turn(&turns, work).await.unwrap();
+            }));
+        }
+        tokio::task::yield_now().await;
+        blocking(|| Ok(())).await.unwrap();
+        (0..9).for_each(|_| go.send(()).unwrap());
+        for one in long {
+            one.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_frame_of_another_site_has_the_interface_do_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let routes = routes(server(dir.path()));
+    let link = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+    ];
+    let status = |path: &str, headers: &[(&str, &str)]| {
+        ask(&routes, &Method::GET, path, headers).status().as_u16()
+    };
+    assert_eq!(status("/", &link), 200, "a link to the page");
+    assert_eq!(status("/api/v1/cameras", &link), 403);
+    assert_eq!(status("/api/v1/cameras", &[]), 200);
+    let head = ask(&routes, &Method::HEAD, "/api/v1/session", &[]);
+    assert_eq!(head.status(), 200);
+}

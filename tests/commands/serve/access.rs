@@ -68,8 +68,15 @@ fn other_addresses_take_a_password_or_a_token() {
     served.headers = bearer(&other);
     served.signal("HUP");
     served.until("/api/v1/session", |session| session["who"] == "lab");
+    // What is open ends with what it was opened by.
+    served.headers = bearer(&token);
+    let path = "/api/v1/cameras/one/stream.mjpeg?fps=20&width=64";
+    let mut stream = served.open("GET", path, &[], b"");
     served.headers = session;
     assert_eq!(served.delete("/api/v1/tokens/ha").status, 204);
+    let mut seen = Vec::new();
+    stream.read_to_end(&mut seen).unwrap();
+    assert!(seen.starts_with(b"HTTP/1.1 200"));
     assert_eq!(served.delete("/api/v1/session").status, 204);
     assert_eq!(served.get("/api/v1/cameras").status, 401);
     served.headers = Vec::new();
@@ -80,7 +87,10 @@ fn other_addresses_take_a_password_or_a_token() {
     assert_eq!(waits.status, 429);
     assert!(waits.headers.contains_key("retry-after"));
 
-    let log = std::fs::read_to_string(dir.home().join("serve/audit.log")).unwrap();
+    let log = |name: &str| std::fs::read_to_string(dir.home().join("serve").join(name)).unwrap();
+    let refused = log("refused.log");
+    assert!(refused.contains("POST /api/v1/session") && refused.contains("429"));
+    let log = log("audit.log");
     assert!(
         log.contains(
             "\"who\":\"page\",\"from\":\"127.0.0.1\",\"did\":\"POST /api/v1/tokens\",\"status\":201"

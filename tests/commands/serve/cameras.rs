@@ -139,6 +139,23 @@ fn sighup_reads_the_configuration_again_and_keeps_the_old_one_where_it_is_wrong(
     dir.write("edge-rlp.toml", &TWO.replace("\"two\"", "\"other\""));
     served.signal("HUP");
     served.until("/api/v1/cameras", |all| all[1]["name"] == "other");
+    assert!(
+        !served.said().contains("takes a new start"),
+        "{}",
+        served.said()
+    );
+
+    // What was given with the command, here the address, is not the file's to change.
+    let moved = "listen = \"127.0.0.1:9\"\n[access]\nhosts = [\"box.local\"]\nsession = \"1h\"\n";
+    dir.write("edge-rlp.toml", &format!("{moved}{TWO}"));
+    served.signal("HUP");
+    let begun = std::time::Instant::now();
+    while !served
+        .said()
+        .contains("what it says now of hosts, session takes a new start")
+    {
+        assert!(begun.elapsed().as_secs() < 20, "{}", served.said());
+    }
     assert_eq!(served.end(), Some(0));
 }
 
@@ -199,4 +216,40 @@ fn check_says_what_is_wrong_and_nothing_is_started() {
         2,
         "none.toml: there is no such file",
     );
+}
+
+/// A picture that was shown over and over looked live on a dashboard, and took a seat for ever.
+#[test]
+fn a_moving_picture_goes_on_with_the_camera_that_replaces_its_own_and_ends_with_the_last() {
+    let dir = Directory::new();
+    let served = Served::start(&dir, TWO);
+    served.until("/api/v1/cameras/one", is_live);
+    let path = "/api/v1/cameras/one/stream.mjpeg?fps=20&width=64";
+    let mut stream = served.open("GET", path, &[], b"");
+    let mut pictures = |count: usize| {
+        let (mut bytes, mut read) = (vec![0; 64 << 10], Vec::new());
+        let seen = |read: &[u8]| {
+            let text = String::from_utf8_lossy(read);
+            text.matches("Content-Type: image/jpeg").count()
+        };
+        while seen(&read) < count {
+            let more = stream.read(&mut bytes).unwrap();
+            if more == 0 {
+                return false;
+            }
+            read.extend_from_slice(&bytes[..more]);
+        }
+        true
+    };
+    assert!(pictures(3));
+    let other = json!({ "source": "demo:fog", "every": "50ms", "prompt": "things" });
+    let put = served.send("PUT", "/api/v1/cameras/one", &other);
+    assert_eq!(put.status, 200, "{put:?}");
+    assert!(
+        pictures(20),
+        "the stream ended with the camera that was replaced"
+    );
+    assert_eq!(served.delete("/api/v1/cameras/one").status, 204);
+    assert!(!pictures(usize::MAX));
+    assert_eq!(served.end(), Some(0));
 }
