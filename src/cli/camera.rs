@@ -44,7 +44,7 @@ pub struct CameraArguments {
     )]
     rtsp_transport: RtspTransport,
     /// Give a camera up that has sent nothing for so long
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration, default_value = "30s")]
     pub camera_timeout: Duration,
 }
 

@@ -38,7 +38,11 @@ fn streams(camera: &Camera, context: &Context) -> anyhow::Result<Exit> {
         interval: std::time::Duration::ZERO,
     };
     let output = &context.output;
-    let found = rtsp::streams(url, request)?;
+    let found = rtsp::streams(url, request, &|| !context.stopped());
+    if context.stopped() {
+        anyhow::bail!("stopped");
+    }
+    let found = found?;
     for stream in &found {
         output.object(stream)?;
         let size = match (stream.width, stream.height) {

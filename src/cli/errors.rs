@@ -140,6 +140,7 @@ fn waiting_helps(error: &FramesError) -> bool {
         FramesError::Http(error) => !matches!(
             error,
             HttpError::LoginMissing
+                | HttpError::LoginElsewhere(_)
                 | HttpError::LoginRefused
                 | HttpError::LoginKind(_)
                 | HttpError::Tls(_)

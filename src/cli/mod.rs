@@ -220,6 +220,17 @@ impl Context {
     }
 }
 
+/// A length of time as in `500ms`, `2s` or `1m`.
+fn duration(given: &str) -> Result<Duration, String> {
+    /// Clocks can add so much to now.
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    match humantime::parse_duration(given) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) => Err("that is more than a hundred years".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// How a command that did not fail ended.
 enum Exit {
     Done,

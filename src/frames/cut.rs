@@ -5,7 +5,7 @@ use std::path::Path;
 use image::imageops::crop_imm;
 use image::{ImageReader, RgbImage};
 
-use super::{MAX_CAMERA_PIXELS, PictureError, read_picture};
+use super::{PictureError, read_picture};
 use crate::prompt::{Area, Region, RegionError};
 
 /// What `region` holds of `picture`.
@@ -51,7 +51,7 @@ fn is_reduced(picture: &RgbImage, path: &Path) -> bool {
         reader.into_dimensions().ok()
     };
     let read = pixels(picture.dimensions());
-    read <= MAX_CAMERA_PIXELS && file().is_some_and(|size| pixels(size) > read)
+    file().is_some_and(|size| pixels(size) > read)
 }
 
 #[cfg(test)]

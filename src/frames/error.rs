@@ -220,6 +220,11 @@ pub enum HttpError {
     /// No name and password were given.
     #[error("the camera asks for a name and a password, and none was given")]
     LoginMissing,
+    /// It leads to this host, which asks for them: those that were given stay with the camera that they were given for.
+    #[error(
+        "the camera redirects to {0}, which asks for a name and a password; those that were given are not sent there: give that address and its login"
+    )]
+    LoginElsewhere(String),
     /// Those that were given are wrong.
     #[error("the camera refuses the name and the password that were given")]
     LoginRefused,

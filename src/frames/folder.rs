@@ -1,10 +1,12 @@
 //! The picture files in a folder, or in any mixture of files and folders. What they are for is decided above.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use super::folder_changes::{Identity, identity};
 
 /// File name extensions taken for pictures, in any case.
 const EXTENSIONS: [&str; 14] = [
@@ -100,12 +102,14 @@ pub struct LeftOut {
     kinds: BTreeMap<String, (String, usize)>,
     /// By name: how many system folders.
     system: BTreeMap<String, usize>,
+    /// How many links lead to folders that were looked into by another name.
+    again: usize,
 }
 
 impl LeftOut {
     /// Whether nothing was left out.
     pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty() && self.system.is_empty()
+        self.kinds.is_empty() && self.system.is_empty() && self.again == 0
     }
 
     /// Counts what `other` counted, too.
@@ -116,6 +120,7 @@ impl LeftOut {
         for (name, count) in other.system {
             *self.system.entry(name).or_default() += count;
         }
+        self.again += other.again;
     }
 
     fn file(&mut self, path: &Path) {
@@ -172,6 +177,15 @@ impl fmt::Display for LeftOut {
                 names.join(", ")
             )?;
         }
+        if self.again > 0 {
+            let between = if files + folders > 0 { "; " } else { "" };
+            let s = if self.again == 1 { "" } else { "s" };
+            write!(
+                out,
+                "{between}{} folder{s} that is there by another name already",
+                self.again
+            )?;
+        }
         Ok(())
     }
 }
@@ -216,7 +230,7 @@ pub fn pictures_in(paths: &[impl AsRef<Path>]) -> Result<FoundPictures, FolderEr
             continue;
         }
         let mut inside = FoundPictures::default();
-        collect(path, &mut inside)?;
+        collect(path, &mut inside, &mut HashSet::new())?;
         if inside.paths.is_empty() {
             return Err(FolderError::NoPictures {
                 path: path.into(),
@@ -237,15 +251,23 @@ pub fn loose_pictures(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
     Ok(list(folder)?.pictures)
 }
 
-fn collect(folder: &Path, found: &mut FoundPictures) -> Result<(), FolderError> {
+/// Adds what is below `folder`, but for folders that were `visited` already: a link could lead round in a circle.
+fn collect(
+    folder: &Path,
+    found: &mut FoundPictures,
+    visited: &mut HashSet<Identity>,
+) -> Result<(), FolderError> {
+    if let Some(identity) = identity(folder)
+        && !visited.insert(identity)
+    {
+        found.left_out.again += 1;
+        return Ok(());
+    }
     let entries = list(folder)?;
     found.paths.extend(entries.pictures);
     found.left_out.extend(entries.left_out);
     for folder in entries.folders {
-        // A link to a folder could lead round in a circle.
-        if !folder.is_symlink() {
-            collect(&folder, found)?;
-        }
+        collect(&folder, found, visited)?;
     }
     Ok(())
 }
@@ -356,6 +378,20 @@ pub(super) mod tests {
     pub fn below(root: &Path, paths: &[PathBuf]) -> Vec<String> {
         let inner = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
         paths.iter().map(inner).collect()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_folders_are_followed_and_lead_nowhere_twice() {
+        let dir = folder(&["real/1.pgm", "set/fish/2.pgm"]);
+        let set = dir.path().join("set");
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, set.join(name));
+        link(&dir.path().join("real"), "mug").unwrap();
+        link(&set, "round").unwrap();
+        let found = pictures_in(std::slice::from_ref(&set)).unwrap();
+        assert_eq!(below(&set, &found.paths), ["fish/2.pgm", "mug/1.pgm"]);
+        let told = found.left_out.to_string();
+        assert_eq!(told, "1 folder that is there by another name already");
     }
 
     #[test]

@@ -164,7 +164,8 @@ impl Watcher {
     /// Watches until nobody wants more. `opened` hears once the folder was looked for.
     fn run(mut self, path: &Path, opened: &Sender<Result<(), FramesError>>) {
         let mut folder = loop {
-            match WatchedFolder::new(path) {
+            let alive = || lock(&self.shared).at = Instant::now();
+            match WatchedFolder::new(path, &alive) {
                 Ok(folder) => break folder,
                 Err(error) if is_no_folder(&error) => {
                     return drop(opened.send(Err(error)));
@@ -256,6 +257,7 @@ mod tests {
         stall: Duration::from_secs(5),
         pause: Duration::from_millis(20),
         give_up: Duration::from_millis(800),
+        goodbye: Duration::ZERO,
     };
     /// Of a machine that has much else to do.
     const PATIENT: Timeouts = Timeouts {

@@ -54,14 +54,16 @@ impl Changes {
         if is_shared(root) {
             return None;
         }
+        // The system tells of changes by paths from the top.
+        let root = std::path::absolute(root).ok()?;
         let noticed = Arc::new(Noticed::default());
         let of_watcher = Arc::clone(&noticed);
-        let below = root.to_owned();
+        let below = root.clone();
         let note = move |event| of_watcher.note(&below, event);
         let mut changes = Changes {
             noticed,
             watcher: notify::recommended_watcher(note).ok()?,
-            root: root.to_owned(),
+            root,
             followed: HashMap::new(),
         };
         changes.follow(Path::new("")).then_some(changes)

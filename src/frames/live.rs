@@ -20,8 +20,10 @@ pub struct Timeouts {
     pub stall: Duration,
     /// The pause before the first new try; each further one is twice as long, up to [`Timeouts::stall`] and to 5 s.
     pub pause: Duration,
-    /// Without a frame for so long, over all tries, it is given up.
+    /// Without a frame for so long, over all tries, it is given up. Only the time in which somebody waits for one counts.
     pub give_up: Duration,
+    /// Whoever lets go of the camera waits for so long at most until it has been told so.
+    pub goodbye: Duration,
 }
 
 impl Timeouts {
@@ -31,6 +33,7 @@ impl Timeouts {
             stall: Duration::from_secs(5),
             pause: Duration::from_millis(500),
             give_up,
+            goodbye: Duration::ZERO,
         }
     }
 
@@ -79,10 +82,12 @@ pub struct Live {
     capture: Arc<Capture>,
     shared: Arc<Shared>,
     timeouts: Timeouts,
-    /// When the last frame came, or the camera was first opened.
+    /// When the last frame came, or the camera was first opened; later by the time in which nobody waited for one.
     last_frame: Instant,
-    /// When the present capture was started.
+    /// When the present capture was started; the same.
     opened: Instant,
+    /// Since when nobody has waited.
+    unattended: Option<Instant>,
     /// When to open again, and how long the pause is.
     reopen: Option<Instant>,
     pause: Duration,
@@ -100,7 +105,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    newest: Option<RawFrame>,
+    /// With when it came.
+    newest: Option<(RawFrame, Instant)>,
     captured: u64,
     /// The capture that may hand over frames; others were given up.
     current: u64,
@@ -130,9 +136,8 @@ impl Sink {
             return false;
         }
         state.captured += 1;
-        if let Some(RawFrame::Planar { data, .. }) = state.newest.replace(frame) {
-            reuse::put(data);
-        }
+        let before = state.newest.replace((frame, Instant::now()));
+        before.into_iter().for_each(|(frame, _)| put_back(frame));
         self.shared.changed.notify_all();
         true
     }
@@ -162,6 +167,7 @@ impl Live {
             timeouts,
             last_frame: now,
             opened: now,
+            unattended: None,
             reopen: None,
             pause: timeouts.pause,
             last_failure: None,
@@ -207,6 +213,17 @@ impl Live {
     /// # Errors
     /// [`FramesError::GaveUp`] once no frame has come for as long as [`Timeouts::give_up`] allows.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Event, FramesError> {
+        // Whoever comes back after a minute has not waited for a minute.
+        if let Some(gap) = self.unattended.take().map(|since| since.elapsed()) {
+            self.last_frame += gap;
+            self.opened += gap;
+        }
+        let event = self.wait(stop);
+        self.unattended = Some(Instant::now());
+        event
+    }
+
+    fn wait(&mut self, stop: &dyn Fn() -> bool) -> Result<Event, FramesError> {
         loop {
             if stop() {
                 return Ok(Event::End);
@@ -217,7 +234,17 @@ impl Live {
                 let waited = shared.changed.wait_timeout(state, STOP_INTERVAL);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
-            if let Some(frame) = state.newest.take() {
+            if let Some((frame, came)) = state.newest.take() {
+                if self.is_stale(came, &state) {
+                    put_back(frame);
+                    // How the capture has ended is met next.
+                    if state.ended.is_some() {
+                        continue;
+                    }
+                    drop(state);
+                    let seconds = came.elapsed().as_secs_f32();
+                    return Ok(self.failed(FramesError::Stalled { seconds }));
+                }
                 // A capture may wait to hand over the next.
                 shared.changed.notify_all();
                 self.taken += 1;
@@ -253,6 +280,14 @@ impl Live {
                 None => {}
             }
         }
+    }
+
+    /// Whether a frame that `came` then, and nobody took, is no longer what the camera sees: it has been silent for as long as a
+    /// camera that hangs. What a stream ended with stays.
+    fn is_stale(&self, came: Instant, state: &State) -> bool {
+        self.shared.delivery == Delivery::Newest
+            && came.elapsed() >= self.timeouts.stall
+            && !matches!(state.ended, Some(Ok(())))
     }
 
     /// Gives the present capture up, and plans the next.
@@ -301,10 +336,20 @@ impl Live {
 }
 
 impl Drop for Live {
-    /// Tells the capture to end; one that hangs is left to the end of the process.
+    /// Tells the capture to end, and gives it time to say goodbye where its camera wants that; one that hangs is left to the end of
+    /// the process.
     fn drop(&mut self) {
-        lock(&self.shared.state).current += 1;
+        let mut state = lock(&self.shared.state);
+        state.current += 1;
         self.shared.changed.notify_all();
+        let shared = &self.shared.changed;
+        let _ = shared.wait_timeout_while(state, self.timeouts.goodbye, |state| state.running > 0);
+    }
+}
+
+fn put_back(frame: RawFrame) {
+    if let RawFrame::Planar { data, .. } = frame {
+        reuse::put(data);
     }
 }
 
@@ -323,6 +368,7 @@ mod tests {
         stall: Duration::from_millis(60),
         pause: Duration::from_millis(5),
         give_up: Duration::from_millis(600),
+        goodbye: Duration::ZERO,
     };
     /// Of captures that do not hang, on a machine that has much else to do.
     const PATIENT: Timeouts = Timeouts {
@@ -415,6 +461,49 @@ mod tests {
         assert_eq!(found, frame(7));
         assert_eq!(reported.len(), 2, "{reported:?}");
         assert!(reported[0].contains("unplugged"), "{reported:?}");
+    }
+
+    /// With `--every 1m` the first failure ended the program without one new try: its own rest counted as the camera's silence.
+    #[test]
+    fn time_in_which_nobody_waits_is_no_silence_of_the_camera() {
+        let tries = AtomicUsize::new(0);
+        let capture = move |sink: &Sink| {
+            assert!(sink.put(frame(tries.fetch_add(1, Ordering::SeqCst) as u8)));
+            Err(broken("unplugged"))
+        };
+        let timeouts = Timeouts {
+            give_up: Duration::from_secs(3),
+            ..PATIENT
+        };
+        let mut live = Live::start(Arc::new(capture), timeouts);
+        assert_eq!(next_frame(&mut live).0, frame(0));
+        thread::sleep(timeouts.give_up + timeouts.pause);
+        let (found, reported) = next_frame(&mut live);
+        assert_eq!((found, reported.len()), (frame(1), 1));
+    }
+
+    #[test]
+    fn a_frame_that_has_waited_since_the_camera_fell_silent_is_not_what_it_sees() {
+        let tries = AtomicUsize::new(0);
+        let timeouts = Timeouts {
+            stall: Duration::from_secs(1),
+            ..PATIENT
+        };
+        let capture = move |sink: &Sink| {
+            let nth = tries.fetch_add(1, Ordering::SeqCst) as u8;
+            assert!(sink.put(frame(nth)));
+            while sink.wanted() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        };
+        let mut live = Live::start(Arc::new(capture), timeouts);
+        while lock(&live.shared.state).newest.is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(timeouts.stall);
+        let (found, reported) = next_frame(&mut live);
+        assert_eq!((found, reported.len()), (frame(1), 1), "{reported:?}");
     }
 
     #[test]

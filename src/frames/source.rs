@@ -23,6 +23,10 @@ use super::troubles::Troubles;
 use super::watched_folder::Arrival;
 use super::{CameraUrl, Delivery, FramesError, LazyFrame, Login};
 
+/// How long an RTSP camera is given to be told that nobody watches any more: it allows few sessions, and keeps those that were not
+/// ended.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// The name of a camera, as [`CameraSource::from_str`] reads it and `Display` shows it: never with a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CameraSource {
@@ -43,6 +47,13 @@ pub enum CameraSource {
     /// Drawn scenes under one condition, or several in turn (indices into [`demo::CONDITIONS`]): `demo`,
     /// `demo:CONDITION` or `demo:CONDITION,CONDITION`.
     Demo(Vec<usize>),
+}
+
+impl CameraSource {
+    /// Whether it is a file, or what another program hands over: every picture counts, and there is an end to them.
+    pub fn is_recorded(&self) -> bool {
+        matches!(self, CameraSource::File(_) | CameraSource::Stdin)
+    }
 }
 
 impl FromStr for CameraSource {
@@ -174,16 +185,27 @@ impl CameraSource {
                     path: path.clone(),
                     source,
                 };
-                let file = Mutex::new(Some(File::open(path).map_err(failed)?));
+                // A pipe is opened once somebody writes to it, which is waited for with the camera's patience.
+                let waits = path
+                    .metadata()
+                    .is_ok_and(|of| !of.is_file() && !of.is_dir());
+                let opened = (!waits).then(|| File::open(path)).transpose();
+                let file = Mutex::new(Some(opened.map_err(failed)?));
                 let path = path.clone();
                 let quiet = timeouts.stall / 2;
                 Arc::new(move |sink: &Sink| {
-                    match file.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                        Some(file) => {
-                            split(file, quiet, sink).map_err(|error| error.in_file(&path))
-                        }
-                        None => Ok(()),
-                    }
+                    let file = file.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let Some(opened) = file else {
+                        return Ok(());
+                    };
+                    let open = || {
+                        File::open(&path).map_err(|source| FramesError::File {
+                            path: path.clone(),
+                            source,
+                        })
+                    };
+                    let file = opened.map_or_else(open, Ok)?;
+                    split(file, quiet, sink).map_err(|error| error.in_file(&path))
                 })
             }
             CameraSource::Http(url) => {
@@ -196,7 +218,10 @@ impl CameraSource {
                 Arc::new(move |sink: &Sink| http::capture(&url, patience, sink))
             }
             CameraSource::Rtsp(url) => {
-                timeouts = Timeouts::on_network(options.timeout);
+                timeouts = Timeouts {
+                    goodbye: GOODBYE,
+                    ..Timeouts::on_network(options.timeout)
+                };
                 capture_rtsp(url, quiet_of(&timeouts), options)?
             }
             CameraSource::Index(index) => self.device(*index, options.format)?,

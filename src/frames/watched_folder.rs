@@ -68,17 +68,22 @@ pub enum Arrival {
 }
 
 impl WatchedFolder {
-    /// Watches the folder at `path`. Pictures that lie there already, and in the folders in it, are left alone.
+    /// Watches the folder at `path`. Pictures that lie there already, and in the folders in it, are left alone. `alive` is called at
+    /// each file: a share may take minutes to tell of many.
     ///
     /// # Errors
     /// If the folder cannot be listed.
-    pub fn new(path: &Path) -> Result<WatchedFolder, FramesError> {
+    pub fn new(path: &Path, alive: &dyn Fn()) -> Result<WatchedFolder, FramesError> {
         // Before the listing, so that nothing comes in between unnoticed.
         let changes = Changes::of(path);
-        WatchedFolder::with_changes(path, changes)
+        WatchedFolder::with_changes(path, changes, alive)
     }
 
-    fn with_changes(path: &Path, changes: Option<Changes>) -> Result<WatchedFolder, FramesError> {
+    fn with_changes(
+        path: &Path,
+        changes: Option<Changes>,
+        alive: &dyn Fn(),
+    ) -> Result<WatchedFolder, FramesError> {
         let mut folder = WatchedFolder {
             path: path.to_owned(),
             identity: identity(path),
@@ -90,7 +95,7 @@ impl WatchedFolder {
             changes,
             next_listing: Instant::now(),
         };
-        folder.seen = folder.list()?;
+        folder.seen = folder.list(alive)?;
         Ok(folder)
     }
 
@@ -100,18 +105,22 @@ impl WatchedFolder {
     }
 
     /// Waits for the next picture, in the order in which they were written. `stop` is asked many times a second, each time
-    /// that the folder was found there.
+    /// that the folder, or a file in it, was found there.
     ///
     /// # Errors
     /// If the folder cannot be listed for now: to be called again, it forgets nothing.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Arrival, FramesError> {
+        let alive = || {
+            stop();
+        };
         loop {
             let found = fs::metadata(&self.path).map_err(|source| self.away(source));
             let found = found.map(|_| identity(&self.path))?;
             if found != self.identity {
-                return self.replaced(found);
+                return self.replaced(found, &alive);
             }
-            let mut fresh: Vec<(PathBuf, State)> = self.changed()?.into_iter().collect();
+            let changed = self.changed(&alive)?;
+            let mut fresh: Vec<(PathBuf, State)> = changed.into_iter().collect();
             fresh.retain(|(name, state)| self.seen.get(name) != Some(state));
             fresh.sort_by(|a, b| (a.1.1, &a.0).cmp(&(b.1.1, &b.0)));
             let mut arrival = None;
@@ -141,10 +150,14 @@ impl WatchedFolder {
 
     /// Watches the folder that has the path now. What it holds may be what a share held before it went away, or what lay
     /// there all the time: such pictures are not new.
-    fn replaced(&mut self, identity: Option<Identity>) -> Result<Arrival, FramesError> {
+    fn replaced(
+        &mut self,
+        identity: Option<Identity>,
+        alive: &dyn Fn(),
+    ) -> Result<Arrival, FramesError> {
         let changes = Changes::of(&self.path);
         let told = std::mem::replace(&mut self.changes, changes);
-        let present = self.list().inspect_err(|_| self.changes = told)?;
+        let present = self.list(alive).inspect_err(|_| self.changes = told)?;
         self.identity = identity;
         let waiting = self.pending.drain().map(|(name, (state, _))| (name, state));
         self.owed.extend(waiting);
@@ -169,7 +182,7 @@ impl WatchedFolder {
 
     /// The files that may have changed since the last look: those that the system names and those that may be unfinished, or
     /// all of them. What is gone is forgotten.
-    fn changed(&mut self) -> Result<Pictures, FramesError> {
+    fn changed(&mut self, alive: &dyn Fn()) -> Result<Pictures, FramesError> {
         let told = match &mut self.changes {
             Some(changes) => changes.take(),
             None => Names::These(Vec::new()),
@@ -194,7 +207,7 @@ impl WatchedFolder {
                 Ok(present)
             }
             _ => {
-                let present = self.list()?;
+                let present = self.list(alive)?;
                 self.seen.retain(|name, _| present.contains_key(name));
                 self.pending.retain(|name, _| present.contains_key(name));
                 Ok(present)
@@ -237,7 +250,7 @@ impl WatchedFolder {
     }
 
     /// All pictures that lie in the folder and in those in it now; and the system is asked to tell of each of these.
-    fn list(&mut self) -> Result<Pictures, FramesError> {
+    fn list(&mut self, alive: &dyn Fn()) -> Result<Pictures, FramesError> {
         let started = Instant::now();
         let mut found = HashMap::new();
         let mut folders = vec![PathBuf::new()];
@@ -248,7 +261,7 @@ impl WatchedFolder {
             {
                 self.changes = None;
             }
-            match self.list_one(&folder, &mut found, &mut folders) {
+            match self.list_one(&folder, (&mut found, &mut folders), alive) {
                 Ok(()) => {}
                 Err(error) if folder.as_os_str().is_empty() => return Err(self.away(error)),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -275,11 +288,12 @@ impl WatchedFolder {
     fn list_one(
         &self,
         folder: &Path,
-        found: &mut Pictures,
-        folders: &mut Vec<PathBuf>,
+        (found, folders): (&mut Pictures, &mut Vec<PathBuf>),
+        alive: &dyn Fn(),
     ) -> io::Result<()> {
         for entry in fs::read_dir(self.path.join(folder))? {
             let entry = entry?;
+            alive();
             let name = folder.join(entry.file_name());
             let kind = entry.file_type();
             // A link to a folder could lead round in a circle.

@@ -19,6 +19,10 @@ mod unix {
 
     pub fn stop(stop: &Arc<AtomicBool>) {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // Whoever starts this with nohup wants it to go on.
+            if signal == SIGHUP && is_ignored(SIGHUP) {
+                continue;
+            }
             // In this order: the first signal finds the flag unset, and the second set. Where a handler cannot be set the
             // program still ends, only less gently.
             let ends = flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(stop));
@@ -28,6 +32,14 @@ mod unix {
                 hang_up.extend(ends.into_iter().chain(sets));
             }
         }
+    }
+
+    /// Whether the program was started with a signal ignored, as far as the system says that in words.
+    fn is_ignored(signal: i32) -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+        ignored.is_some_and(|bits| bits >> (signal - 1) & 1 == 1)
     }
 
     pub fn reload(reload: &Arc<AtomicBool>) {

@@ -3,7 +3,7 @@
 use crate::support::{Directory, Invocation};
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -49,6 +49,49 @@ fn every_picture_of_a_pipe_or_a_file_is_named_where_that_is_asked_for() {
         watched.says("20 frames");
     }
     watch(&dir, "file:nowhere.mjpeg").fails(1, "nowhere.mjpeg ... cannot be read");
+}
+
+#[test]
+fn a_file_with_pictures_that_cannot_be_used_does_not_end_as_if_all_were_well() {
+    let dir = with_labels();
+    let lost = fs::read("tests/fixtures/picture/lost/tail.jpg").unwrap();
+    fs::write(dir.path().join("clip.mjpeg"), lost.repeat(2)).unwrap();
+    let ran = watch(&dir, "file:clip.mjpeg --every-frame").ends(3);
+    ran.says("2 could not be read");
+    let mixed = [&lost[..], STREAM].concat();
+    fs::write(dir.path().join("clip.mjpeg"), mixed).unwrap();
+    let ran = watch(&dir, "file:clip.mjpeg --every-frame").ends(3);
+    assert_eq!(ran.lines().len(), 5);
+}
+
+/// `nohup` has a program ignore that its terminal is closed, and this one ended all the same.
+#[cfg(unix)]
+#[test]
+fn a_program_that_is_to_outlive_its_terminal_does() {
+    use std::process::{Command, Stdio};
+    let dir = with_labels();
+    let program = env!("CARGO_BIN_EXE_edge-rlp");
+    let line = "trap '' HUP; exec \"$0\" --home home classify --labels labels.txt --camera demo --every 100ms --every-frame";
+    let mut child = Command::new("sh")
+        .args(["-c", line, program])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next().is_some());
+    let kill = |name: &str| {
+        let id = child.id().to_string();
+        let sent = Command::new("kill").args([name, &id]).status();
+        assert!(sent.unwrap().success());
+    };
+    kill("-HUP");
+    for _ in 0..20 {
+        assert!(lines.next().is_some_and(|line| line.is_ok()), "it ended");
+    }
+    kill("-TERM");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub struct PictureArguments {
     #[command(flatten)]
     pub regions: RegionArguments,
     /// Pictures to use of each label [default: all of a folder or all shots, 16 of a camera]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(2..))]
     shots: Option<u32>,
 }
 
@@ -141,7 +141,7 @@ pub struct UnlabelledArguments {
     #[arg(long, value_name = "N", requires = "unlabelled", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub pool: Option<u32>,
     /// How long to collect from a camera at most
-    #[arg(long, value_name = "DURATION", requires = "unlabelled", value_parser = humantime::parse_duration, default_value = "10m")]
+    #[arg(long, value_name = "DURATION", requires = "unlabelled", value_parser = crate::cli::duration, default_value = "10m")]
     pub collect_for: Duration,
     /// Times to label the pictures anew with the prompt just trained
     #[arg(long, value_name = "N", requires = "unlabelled", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10))]
@@ -150,10 +150,10 @@ pub struct UnlabelledArguments {
     #[arg(long, requires = "unlabelled", conflicts_with = "images")]
     pub watch: bool,
     /// The shortest time between two adaptations of --watch
-    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = humantime::parse_duration, default_value = "10m")]
+    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = crate::cli::duration, default_value = "10m")]
     pub pause: Duration,
     /// The time between two looks of --watch at a camera [default: 1s; demo scenes as fast as they are drawn]
-    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = crate::cli::duration)]
     pub every: Option<Duration>,
 }
 
@@ -208,6 +208,11 @@ impl TrainingArguments {
                 )));
             }
         };
+        if tuning == Tuning::Coop && self.rank.is_some() {
+            return Err(usage(
+                "--rank is of rlp's two factors: coop tunes the whole context and has none",
+            ));
+        }
         let recipe = Recipe::of(tuning);
         let dropout = self.dropout.unwrap_or(recipe.dropout);
         let holdout = self.holdout.unwrap_or(0.0);

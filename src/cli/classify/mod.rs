@@ -57,13 +57,13 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
     /// Time between frames of the camera, as in 500ms, 2s or 1m
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "every_frame")]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration, conflicts_with = "every_frame")]
     every: Option<Duration>,
     /// A line for every frame of the camera, not only where the label changes
     #[arg(long)]
     every_frame: bool,
     /// Average the answers of a camera over about so long, so that one odd frame changes no label
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "paths")]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration, conflicts_with = "paths")]
     smooth: Option<Duration>,
     /// Say that a camera shows something else only after so many answers alike
     #[arg(long, value_name = "N", conflicts_with = "paths", value_parser = clap::value_parser!(u32).range(1..))]
@@ -73,10 +73,10 @@ pub struct Arguments {
     #[arg(long, value_name = "COMMAND", conflicts_with = "paths")]
     exec: Option<String>,
     /// End the command of --exec after so long, with all that it started; 0s never does
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration, default_value = "30s")]
     exec_timeout: Duration,
     /// Say so when a live camera has sent the very same picture for so long; 0s never does
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "5m")]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration, default_value = "5m")]
     frozen_after: Duration,
     #[command(flatten)]
     regions: RegionArguments,
@@ -84,7 +84,7 @@ pub struct Arguments {
     #[arg(long, value_name = "SENSITIVITY", num_args = 0..=1, default_missing_value = "50", value_parser = clap::value_parser!(u8).range(1..=100), conflicts_with = "paths")]
     motion: Option<u8>,
     /// With --motion, name one at least so often
-    #[arg(long, requires = "motion", value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    #[arg(long, requires = "motion", value_name = "DURATION", value_parser = crate::cli::duration, default_value = "30s")]
     at_least: Duration,
     /// Keep the pictures that a camera's answers were unsure of, or at which the label changed: in a folder, 200 at most,
     /// or N of them in the home folder

@@ -157,7 +157,13 @@ impl Consumers<'_, '_> {
                 }
                 self.supervisor.status(&words);
             }
-            Event::Problem(problem) => self.report.warn(problem),
+            Event::Problem(problem) => {
+                // One of a file will not be followed by a better one of the same.
+                if self.camera.source.is_recorded() {
+                    self.report.skipped += 1;
+                }
+                self.report.warn(problem);
+            }
             Event::Ended => {}
         }
         Ok(())

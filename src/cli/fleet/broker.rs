@@ -29,7 +29,7 @@ pub struct BrokerArguments {
     #[arg(long, value_name = "N", default_value = "3", value_parser = ["3", "5"])]
     mqtt_version: String,
     /// How long the broker may take
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::cli::duration)]
     timeout: Duration,
 }
 

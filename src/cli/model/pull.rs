@@ -46,11 +46,11 @@ pub struct Arguments {
     /// The most bytes that one file may have, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1024))]
     max_size: u64,
-    #[arg(long, hide = true, value_parser = humantime::parse_duration, default_value = "15s")]
+    #[arg(long, hide = true, value_parser = crate::cli::duration, default_value = "15s")]
     connect_timeout: Duration,
-    #[arg(long, hide = true, value_parser = humantime::parse_duration, default_value = "60s")]
+    #[arg(long, hide = true, value_parser = crate::cli::duration, default_value = "60s")]
     stall_timeout: Duration,
-    #[arg(long, hide = true, value_parser = humantime::parse_duration, default_value = "1s")]
+    #[arg(long, hide = true, value_parser = crate::cli::duration, default_value = "1s")]
     retry_pause: Duration,
 }
 

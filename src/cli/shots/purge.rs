@@ -15,7 +15,7 @@ pub struct Arguments {
     #[arg(value_name = "NAME")]
     prompt: Option<String>,
     /// How old they may be, as in 90d or 12h [default: `keep` in the home folder's config.toml]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
     older_than: Option<Duration>,
 }
 

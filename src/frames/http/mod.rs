@@ -128,6 +128,7 @@ impl<'a> Asking<'a> {
         // A name and a password stay with the camera that they were given for: another address has its own.
         let mut elsewhere: Option<Authentication> = None;
         loop {
+            let kept_back = elsewhere.is_some() && self.camera.login().is_some();
             let authentication = elsewhere.as_mut().unwrap_or(&mut self.authentication);
             let Patience { quiet, trust } = self.patience;
             let (mut connection, address) = Connection::open(&url, trust, quiet, camera)?;
@@ -139,6 +140,10 @@ impl<'a> Asking<'a> {
             let (head, rest) = read_head(&mut stream)?;
             match Answer::of(&head)? {
                 Answer::Body => return Ok(Response::new(&head, stream, rest)),
+                Answer::Login if kept_back => {
+                    let host = url.host_str().unwrap_or_default().to_owned();
+                    return Err(HttpError::LoginElsewhere(host));
+                }
                 Answer::Login if logins.len() < MAX_LOGINS => {
                     authentication.challenged(&head.challenges, &mut logins)?;
                 }

@@ -83,6 +83,10 @@ impl<S: Read> Response<S> {
                     return Ok(false);
                 }
             }
+            // Some leave the connection open, or said that more would come.
+            if self.single && pictures > 0 {
+                return Ok(true);
+            }
             if splitter.skipped() - skipped > USUAL_GAP && last.elapsed() >= quiet {
                 return Err(self.no_picture(&splitter));
             }

@@ -11,15 +11,29 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::Scope;
 
-/// Frames that wait for ffmpeg; more are dropped.
-const WAITING: usize = 60;
+/// Frames that wait for ffmpeg: about a second. With more, all are left out up to the next key frame, for what refers to a frame that
+/// is missing would be smeared.
+const WAITING: usize = 25;
+/// How the names of this program's variables begin: some hold passwords, and an address with one.
+const OWN: &str = "EDGE_RLP_";
 
 /// Whether H.265 can be decoded here.
 pub fn ffmpeg_is_installed() -> bool {
-    let mut version = Command::new("ffmpeg");
+    let mut version = ffmpeg();
     let version = version.arg("-version").stdin(Stdio::null());
     let asked = version.stdout(Stdio::null()).stderr(Stdio::null()).status();
     asked.is_ok_and(|status| status.success())
+}
+
+/// What starts ffmpeg, which is told nothing that was told to this program.
+fn ffmpeg() -> Command {
+    let mut command = Command::new("ffmpeg");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with(OWN) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// A running ffmpeg. It ends with this.
@@ -38,7 +52,7 @@ impl<'a> Transcoder<'a> {
         scope: &'a Scope<'a, 'env>,
         sink: &'env Sink,
     ) -> Result<Transcoder<'a>, RtspError> {
-        let mut child = Command::new("ffmpeg")
+        let mut child = ffmpeg()
             // What the first frame says is enough; more is waited for by ffmpeg as long as it takes.
             .args(["-loglevel", "quiet", "-probesize", "32"])
             .args(["-fflags", "nobuffer", "-f", "hevc", "-i", "pipe:0"])
@@ -72,18 +86,16 @@ impl<'a> Transcoder<'a> {
         })
     }
 
-    /// Takes in a frame; one that ffmpeg is too slow for is dropped.
+    /// Takes in a frame. False for one that ffmpeg is too slow for, which is dropped: those that refer to it are of no use either.
     ///
     /// # Errors
     /// If ffmpeg has ended, and how.
-    pub fn take(&mut self, frame: Vec<u8>) -> Result<(), String> {
+    pub fn take(&mut self, frame: Vec<u8>) -> Result<bool, String> {
         if let Ok(Some(status)) = self.child.try_wait() {
             return Err(format!("ffmpeg ended, {status}"));
         }
-        if let Some(frames) = &self.frames {
-            let _ = frames.try_send(frame);
-        }
-        Ok(())
+        let sent = |frames: &SyncSender<Vec<u8>>| frames.try_send(frame).is_ok();
+        Ok(self.frames.as_ref().is_some_and(sent))
     }
 }
 

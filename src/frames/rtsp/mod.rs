@@ -96,16 +96,20 @@ pub fn capture(camera: &CameraUrl, request: Request, sink: &Sink) -> Result<(), 
     Ok(())
 }
 
-/// What `camera` sends.
+/// What `camera` sends, as long as that is `wanted`.
 ///
 /// # Errors
 /// Where the camera cannot be reached or refuses.
-pub fn streams(camera: &CameraUrl, request: Request) -> Result<Vec<RtspStream>, FramesError> {
+pub fn streams(
+    camera: &CameraUrl,
+    request: Request,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Vec<RtspStream>, FramesError> {
     let group = Arc::new(SessionGroup::default());
     let asking = Asking {
         camera,
         request,
-        wanted: &|| true,
+        wanted,
     };
     let found = run(&group, async {
         let session = asking.describe(&group).await?;
@@ -116,7 +120,7 @@ pub fn streams(camera: &CameraUrl, request: Request) -> Result<Vec<RtspStream>, 
             .collect();
         if let Some(index) = chosen {
             let stream = asking.play(session, index).await?;
-            let (rate, size) = measured(stream, request).await?;
+            let (rate, size) = measured(stream, request, wanted).await?;
             found[index].rate = found[index].rate.or(rate);
             if let Some((width, height)) = size {
                 (found[index].width, found[index].height) = (Some(width), Some(height));
@@ -231,20 +235,18 @@ enum Pictures<'a> {
 }
 
 impl Pictures<'_> {
-    /// Takes in a frame. The sink gets the picture, if there is one already and it is wanted.
-    fn take(&mut self, frame: VideoFrame, sink: &Sink) -> Result<(), String> {
+    /// Takes in a frame. The sink gets the picture, if there is one already and it is wanted. False where it was left out for want of
+    /// time.
+    fn take(&mut self, frame: VideoFrame, sink: &Sink) -> Result<bool, String> {
         let picture = match self {
             Pictures::Decoded(decoder) => decoder.decode(frame.data())?,
             Pictures::Jpeg => Some(RawFrame::Jpeg(frame.into_data())),
-            Pictures::Transcoded(transcoder) => {
-                transcoder.take(frame.into_data())?;
-                None
-            }
+            Pictures::Transcoded(transcoder) => return transcoder.take(frame.into_data()),
         };
         if let Some(picture) = picture {
             sink.put(picture);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -300,7 +302,12 @@ async fn frames(
         }
         let size = frame.data().len() as u64;
         match pictures.take(frame, sink) {
-            Ok(()) => (decoded, bytes) = (Instant::now(), 0),
+            Ok(taken) => {
+                (decoded, bytes) = (Instant::now(), 0);
+                if !taken {
+                    choice.wait_for_key_frame();
+                }
+            }
             Err(error) => {
                 bytes += size;
                 reason = error;
@@ -350,10 +357,12 @@ fn described_stream(stream: &Stream, used: bool) -> RtspStream {
 async fn measured(
     mut stream: Demuxed,
     request: Request,
+    wanted: &dyn Fn() -> bool,
 ) -> Result<(Option<f32>, Option<(u32, u32)>), RtspError> {
     let started = Instant::now();
     let (mut first, mut last, mut count) = (None, 0.0, 0);
-    while count < MEASURED && started.elapsed() < MEASURE.min(request.quiet) {
+    let longest = MEASURE.min(request.quiet);
+    while count < MEASURED && started.elapsed() < longest && wanted() {
         match tokio::time::timeout(LOOK, stream.next()).await {
             Err(_) => {}
             Ok(Some(Ok(CodecItem::VideoFrame(frame)))) => {

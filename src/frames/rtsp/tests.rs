@@ -30,6 +30,7 @@ fn watch(url: CameraUrl, request: Request, pictures: usize) -> (Vec<RawFrame>, V
         stall: request.quiet * 2,
         pause: Duration::from_millis(5),
         give_up: request.quiet * 4,
+        goodbye: Duration::ZERO,
     };
     let capture = move |sink: &Sink| capture(&url, request, sink);
     let mut live = Live::start(Arc::new(capture), timeouts);
@@ -346,7 +347,7 @@ fn what_a_camera_sends_is_told() {
         pause: Duration::from_millis(40),
         ..Behaviour::good()
     });
-    let found = streams(&url(&camera, ""), request()).unwrap();
+    let found = streams(&url(&camera, ""), request(), &|| true).unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!((found[0].media.as_str(), found[0].used), ("audio", false));
     let video = &found[1];

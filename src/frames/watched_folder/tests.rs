@@ -28,7 +28,7 @@ fn new_pictures_come_once_and_old_ones_never_whether_the_system_tells_or_not() {
         let changes = Changes::of(dir.path()).filter(|_| told);
         assert_eq!(changes.is_some(), told && cfg!(target_os = "linux"));
         new_pictures_come_once(
-            WatchedFolder::with_changes(dir.path(), changes).unwrap(),
+            WatchedFolder::with_changes(dir.path(), changes, &|| ()).unwrap(),
             &dir,
         );
     }
@@ -49,10 +49,28 @@ fn new_pictures_come_once(mut folder: WatchedFolder, dir: &tempfile::TempDir) {
     assert_eq!(picture(&mut folder), (4, "b.png".into()));
 }
 
+/// The system tells of changes by paths from the top, and a folder that was named from here heard of none of them.
+#[test]
+fn a_folder_that_is_named_from_here_hears_of_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = std::env::current_dir().unwrap();
+    let up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let path = up.join(dir.path().strip_prefix("/").unwrap());
+    let mut folder = WatchedFolder::new(&path, &|| ()).unwrap();
+    let told = folder.changes.is_some();
+    let begun = Instant::now();
+    save(dir.path(), "a.png", 5);
+    assert_eq!(picture(&mut folder), (5, "a.png".into()));
+    assert!(
+        !told || begun.elapsed() < RELIST / 2,
+        "it was found by listing"
+    );
+}
+
 #[test]
 fn a_file_that_is_being_written_is_waited_for_and_a_broken_one_reported() {
     let dir = tempfile::tempdir().unwrap();
-    let mut folder = WatchedFolder::new(dir.path()).unwrap();
+    let mut folder = WatchedFolder::new(dir.path(), &|| ()).unwrap();
     save(dir.path(), "whole.png", 9);
     let bytes = fs::read(dir.path().join("whole.png")).unwrap();
     fs::remove_file(dir.path().join("whole.png")).unwrap();
@@ -74,7 +92,7 @@ fn a_file_that_is_being_written_is_waited_for_and_a_broken_one_reported() {
 #[test]
 fn files_of_another_time_arrive_like_all_others() {
     let dir = tempfile::tempdir().unwrap();
-    let mut folder = WatchedFolder::new(dir.path()).unwrap();
+    let mut folder = WatchedFolder::new(dir.path(), &|| ()).unwrap();
     let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     let times = [SystemTime::UNIX_EPOCH, SystemTime::now() + century];
     for (shade, time) in (1..).zip(times) {
@@ -91,7 +109,7 @@ fn files_of_another_time_arrive_like_all_others() {
 
 #[test]
 fn a_folder_that_is_not_there_is_an_error() {
-    let message = WatchedFolder::new(Path::new("no/such/folder"))
+    let message = WatchedFolder::new(Path::new("no/such/folder"), &|| ())
         .err()
         .unwrap()
         .to_string();
@@ -103,7 +121,7 @@ fn a_folder_that_another_one_replaces_is_watched_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("shots");
     fs::create_dir(&path).unwrap();
-    let mut folder = WatchedFolder::new(&path).unwrap();
+    let mut folder = WatchedFolder::new(&path, &|| ()).unwrap();
     fs::rename(&path, dir.path().join("away")).unwrap();
     fs::create_dir(&path).unwrap();
     save(&path, "new.png", 5);
@@ -125,10 +143,10 @@ fn many_old_files_are_not_listed_all_the_time() {
     }
     for told in [true, false] {
         let changes = Changes::of(dir.path()).filter(|_| told);
-        let mut folder = WatchedFolder::with_changes(dir.path(), changes).unwrap();
+        let mut folder = WatchedFolder::with_changes(dir.path(), changes, &|| ()).unwrap();
         assert_eq!(folder.left_alone() % 3000, usize::from(!told));
         let started = Instant::now();
-        folder.list().unwrap();
+        folder.list(&|| ()).unwrap();
         let took = started.elapsed();
         let pause = folder.next_listing.saturating_duration_since(started);
         let least = if told { RELIST } else { POLL };
@@ -149,7 +167,7 @@ fn many_old_files_are_not_listed_all_the_time() {
 #[test]
 fn pictures_that_come_while_another_is_ready_are_not_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let mut folder = WatchedFolder::new(dir.path()).unwrap();
+    let mut folder = WatchedFolder::new(dir.path(), &|| ()).unwrap();
     let started = Instant::now();
     save(dir.path(), "1.png", 1);
     thread::sleep(2 * POLL);
@@ -174,7 +192,7 @@ fn folders_of_each_day_are_watched_too_and_those_of_the_system_are_not() {
         fs::create_dir_all(at("@eaDir")).unwrap();
         save(&at("2026-11-25/08"), "old.png", 1);
         let changes = Changes::of(dir.path()).filter(|_| told);
-        let mut folder = WatchedFolder::with_changes(dir.path(), changes).unwrap();
+        let mut folder = WatchedFolder::with_changes(dir.path(), changes, &|| ()).unwrap();
         assert_eq!(folder.left_alone(), 1);
         save(&at("2026-11-25/08"), "new.png", 2);
         assert_eq!(picture(&mut folder), (2, "new.png".into()));
