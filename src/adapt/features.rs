@@ -6,8 +6,8 @@ use crate::ops::pool::side_by_side;
 use crate::rng::Rng;
 use image::{RgbImage, imageops};
 use ndarray::{Array1, Array2, Array3, Axis};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The cached features of labelled pictures.
 #[derive(Debug, Clone)]
@@ -110,13 +110,6 @@ impl Monitor<'_> {
 #[doc(hidden)]
 pub type Encode<'a> = dyn Fn(usize, &RgbImage) -> Result<Vec<Array1<f32>>, ModelError> + Sync + 'a;
 
-/// The views of one picture.
-struct Encoded {
-    index: usize,
-    label: usize,
-    views: Vec<Array1<f32>>,
-}
-
 /// Encodes `pictures` and their crops.
 ///
 /// # Errors
@@ -143,7 +136,7 @@ pub fn extract_with(
     monitor: Monitor,
 ) -> Result<FeatureSet, ModelError> {
     let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let encoded: Mutex<Vec<Encoded>> = Mutex::new(Vec::new());
+    let encoded = Mutex::new(Encoded::new(pictures.count, extraction.views.max(1)));
     let failure: Mutex<Option<ModelError>> = Mutex::new(None);
     let work = || {
         while !monitor.stop.load(Ordering::Relaxed) {
@@ -153,11 +146,7 @@ pub fn extract_with(
             }
             if let Some((picture, label)) = (pictures.load)(index) {
                 match encode(index, &picture) {
-                    Ok(views) => lock(&encoded).push(Encoded {
-                        index,
-                        label,
-                        views,
-                    }),
+                    Ok(views) => lock(&encoded).add(index, label, &views),
                     Err(error) => *lock(&failure) = Some(error),
                 }
             }
@@ -169,23 +158,58 @@ pub fn extract_with(
     if let Some(error) = lock(&failure).take() {
         return Err(error);
     }
-    let mut encoded = std::mem::take(&mut *lock(&encoded));
-    encoded.sort_unstable_by_key(|picture| picture.index);
-    Ok(assembled(&encoded, extraction.views))
+    let encoded = encoded.into_inner();
+    Ok(encoded.unwrap_or_else(PoisonError::into_inner).finish())
 }
 
-/// One table of all views.
-fn assembled(encoded: &[Encoded], views: usize) -> FeatureSet {
-    let joint = encoded.first().map_or(0, |picture| picture.views[0].len());
-    let mut features = Array3::zeros((encoded.len(), views.max(1), joint));
-    for (mut place, picture) in features.outer_iter_mut().zip(encoded) {
-        for (mut row, view) in place.outer_iter_mut().zip(&picture.views) {
+/// The views of all pictures in one table: small pieces, each kept where a large picture was taken apart a moment ago, would hold
+/// that memory for as long.
+struct Encoded {
+    /// `[pictures, views, joint]`, once the first has come; a row stays zero where its picture has none.
+    features: Array3<f32>,
+    /// Of each picture that could be read.
+    labels: Vec<Option<usize>>,
+}
+
+impl Encoded {
+    fn new(pictures: usize, views: usize) -> Encoded {
+        Encoded {
+            features: Array3::zeros((0, views, 0)),
+            labels: vec![None; pictures],
+        }
+    }
+
+    fn add(&mut self, index: usize, label: usize, views: &[Array1<f32>]) {
+        let (_, count, joint) = self.features.dim();
+        assert_eq!(views.len(), count, "so many views were asked for");
+        if joint == 0 {
+            let joint = views[0].len();
+            self.features = Array3::zeros((self.labels.len(), count, joint));
+        }
+        self.labels[index] = Some(label);
+        for (mut row, view) in self
+            .features
+            .index_axis_mut(Axis(0), index)
+            .outer_iter_mut()
+            .zip(views)
+        {
             row.assign(view);
         }
     }
-    FeatureSet {
-        features,
-        labels: encoded.iter().map(|picture| picture.label).collect(),
+
+    /// Those that were read, in order.
+    fn finish(self) -> FeatureSet {
+        let read = |index: &usize| self.labels[*index].is_some();
+        let rows: Vec<usize> = (0..self.labels.len()).filter(read).collect();
+        let features = match rows.len() == self.labels.len() {
+            true => self.features,
+            false if rows.is_empty() => Array3::zeros((0, self.features.dim().1, 0)),
+            false => self.features.select(Axis(0), &rows),
+        };
+        FeatureSet {
+            features,
+            labels: self.labels.into_iter().flatten().collect(),
+        }
     }
 }
 

@@ -54,6 +54,11 @@ pub enum PreprocessError {
         "the preprocessor configuration is not JSON ({0}): take the preprocessor_config.json that came with the model"
     )]
     Json(#[from] serde_json::Error),
+    /// It is one of something else: of a processor of texts, say.
+    #[error(
+        "it says nothing of how pictures are prepared: take the preprocessor_config.json that came with the model"
+    )]
+    Silent,
     /// The configuration lacks this option.
     #[error("the preprocessor configuration lacks {0}: add it")]
     Missing(&'static str),

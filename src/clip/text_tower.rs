@@ -75,6 +75,14 @@ pub enum TextTowerError {
         /// How many the model reads.
         context_length: usize,
     },
+    /// A feature that is no number, or has no length.
+    #[error(
+        "the text tower yields no feature for text {text}: its weights, or the prompt's numbers, are too large to compute with"
+    )]
+    Features {
+        /// Its index among the texts.
+        text: usize,
+    },
     /// Nothing to read a feature from.
     #[error("text {text} has no tokens; end every text with the end token")]
     Empty {
@@ -91,6 +99,18 @@ pub enum TextTowerError {
         /// Numbers in a row of the token embedding.
         expected: usize,
     },
+}
+
+/// `features`, if each is one: not a number, it would speak for the first label of every picture.
+fn found(features: Array2<f32>) -> Result<Array2<f32>, TextTowerError> {
+    let lengths = features.rows().into_iter().map(|row| row.dot(&row));
+    match lengths
+        .map(|of| of.is_finite() && of > 0.0)
+        .position(|is| !is)
+    {
+        Some(text) => Err(TextTowerError::Features { text }),
+        None => Ok(features),
+    }
 }
 
 /// A frozen text tower.
@@ -215,7 +235,7 @@ impl TextTower {
     /// padding; nothing is shared between them.
     pub fn encode(&self, sequences: &[Vec<u32>]) -> Result<Array2<f32>, TextTowerError> {
         if self.reading != Reading::Causal {
-            return on_pool(|| self.whole_features(None, sequences));
+            return found(on_pool(|| self.whole_features(None, sequences))?);
         }
         let nothing = self.transformer.zero_keys_values(0);
         let mut features = Array2::zeros((sequences.len(), self.joint_width));
@@ -225,7 +245,7 @@ impl TextTower {
             let (found, _) = self.transformer.features(pass.rows, &pass.layout, &nothing);
             features.slice_mut(s![pass.classes, ..]).assign(&found);
         }
-        Ok(features)
+        found(features)
     }
 
     /// L2-normalised features `[classes, joint]` of the start token, the `context` rows (`[n, width]`, no positions
@@ -236,12 +256,12 @@ impl TextTower {
         suffixes: &[Vec<u32>],
     ) -> Result<Array2<f32>, TextTowerError> {
         if self.reading != Reading::Causal {
-            return on_pool(|| self.whole_features(Some(context), suffixes));
+            return found(on_pool(|| self.whole_features(Some(context), suffixes))?);
         }
         let mut features = Array2::zeros((suffixes.len(), self.joint_width));
         let passes = self.class_passes(context, suffixes, ROWS_A_PASS)?;
         on_pool(|| self.all_features(&passes, &mut features))?;
-        Ok(features)
+        found(features)
     }
 
     /// [`TextTower::class_features`], keeping what [`TextTower::backward`] needs. What one pass keeps, and needs while it

@@ -3,6 +3,7 @@
 use crate::adapt::pictures::labels_of;
 use crate::adapt::{AdaptError, PicturesError, Split};
 use crate::frames::{FolderError, LeftOut, SplitError, find_split, labelled_folder, read_split};
+use crate::prompt::labels::same_name;
 use crate::prompt::{Label, LabelFault};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,14 @@ pub enum DataSetError {
         name: String,
         /// What is wrong with the name.
         source: LabelFault,
+    },
+    /// A label that is no class of the split file.
+    #[error("{}: it has no class {label:?}", file.display())]
+    NoClass {
+        /// The split file.
+        file: PathBuf,
+        /// The label.
+        label: String,
     },
     /// No picture is left to test on.
     #[error("{}: there is no picture to test on", dir.display())]
@@ -82,7 +91,13 @@ impl DataSet {
             None => find_split(dir)?,
         };
         match found {
-            Some(file) => Self::from_split(&file, dir),
+            Some(file) => {
+                let all = Self::from_split(&file, dir)?;
+                match &reading.labels {
+                    Some(labels) => all.of(labels, &file),
+                    None => Ok(all),
+                }
+            }
             None => Self::from_folders(dir, reading),
         }
     }
@@ -112,6 +127,36 @@ impl DataSet {
             test: split.test,
             unused: Vec::new(),
             left_out: LeftOut::default(),
+        })
+    }
+
+    /// The part of it that is of `labels`, as they are written and in their order.
+    fn of(self, labels: &[Label], file: &Path) -> Result<DataSet, DataSetError> {
+        let mut places = vec![None; self.labels.len()];
+        for (place, label) in labels.iter().enumerate() {
+            let known = self.labels.iter();
+            let found = known.enumerate().find(|(_, known)| {
+                same_name(&known.name, &label.name) || same_name(&known.words, &label.name)
+            });
+            let Some((class, _)) = found else {
+                return Err(DataSetError::NoClass {
+                    file: file.into(),
+                    label: label.name.clone(),
+                });
+            };
+            places[class] = Some(place);
+        }
+        let renumbered = |files: Vec<File>| {
+            let of = |(path, class): File| places[class].map(|place| (path, place));
+            files.into_iter().filter_map(of).collect::<Vec<_>>()
+        };
+        let order = self.order.iter().filter_map(|&class| places[class]);
+        Ok(DataSet {
+            order: order.collect(),
+            labels: labels.into(),
+            train: renumbered(self.train),
+            test: renumbered(self.test),
+            ..self
         })
     }
 

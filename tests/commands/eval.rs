@@ -181,6 +181,34 @@ fn a_split_file_of_coop_is_read_directly() {
         report["parts"][1]["labels"],
         serde_json::json!(["key", "bottle"])
     );
+
+    // Labels that are named are those that are judged.
+    dir.write("two.txt", "bottle = a bottle of water\nfish/trout\n");
+    let of_two = format!("eval --images data --labels two.txt --methods ncm {QUICK}");
+    let report = json(&dir, &of_two);
+    assert_eq!(
+        report["labels"],
+        serde_json::json!(["bottle", "fish/trout"])
+    );
+    dir.write("two.txt", "bottle\nzebra\n");
+    dir.fails(
+        &of_two,
+        1,
+        "split_zhou_Things.json: it has no class \"zebra\"",
+    );
+}
+
+#[test]
+fn a_method_that_is_named_twice_is_tried_once() {
+    let dir = with_demo("clear", 2, 1);
+    let line =
+        "eval --images pictures --shots 2,1,2 --views 1 --steps 2 --seeds 2 --protocol few-shot";
+    let methods = |given: &str| {
+        let report = json(&dir, &format!("{line} --methods {given}"));
+        report["methods"].as_array().unwrap().len()
+    };
+    assert_eq!(methods("ncm,gda,ncm"), 3);
+    assert!(methods("ncm,all") > 5);
 }
 
 #[test]

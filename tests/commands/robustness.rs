@@ -64,6 +64,30 @@ fn a_prompt_that_does_not_fit_is_not_kept_and_both_models_are_named() {
         &|text| text["template"] = "a {}.".into(),
         "changed.json ... table",
     );
+    let rows = |table: &mut Value, change: fn(&mut Vec<Value>)| {
+        let rows = table.as_array_mut().unwrap().iter_mut();
+        rows.for_each(|row| change(row.as_array_mut().unwrap()));
+    };
+    import(
+        &|text| {
+            for factor in ["u", "v"] {
+                rows(&mut text["change"]["low_rank"][factor], |row| {
+                    row.iter_mut().for_each(|number| *number = 1e30.into());
+                });
+            }
+        },
+        "yields no feature",
+    );
+    import(
+        &|text| {
+            for table in ["means", "weight"] {
+                rows(&mut text["prototypes"][table]["rows"], |row| {
+                    row.truncate(10)
+                });
+            }
+        },
+        "prototypes are of 10 numbers",
+    );
     import(
         &|text| text["labels"][0]["label"] = "..".into(),
         "changed.json",

@@ -54,6 +54,8 @@ fn a_prompt_of_which_some_labels_were_never_shown_is_asked_the_next_time() {
     let adapt = "adapt --images pictures/train --labels pictures/labels.txt --unlabelled --json";
     let first = dir.ok(&format!("{adapt} --force --steps 40")).json();
     assert!(first["missing"].as_array().unwrap().len() >= 4, "{first}");
+    assert_eq!(first["accepted"], first["refusal"].is_null(), "{first}");
+    assert_eq!(first["kept"], true);
     let shown = dir.ok("prompt show default");
     shown.prints("no pictures to learn from");
     let again = dir.command(&format!("{adapt} --steps 40")).run();

@@ -214,13 +214,24 @@ fn load(name: &str, context: &Context) -> anyhow::Result<(String, LoadedPrompt)>
     Ok((name.to_owned(), loaded))
 }
 
+/// Each of `all` where it first occurs: what is tried twice with one seed is one trial.
+fn once<T: PartialEq>(all: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for one in all {
+        if !found.contains(&one) {
+            found.push(one);
+        }
+    }
+    found
+}
+
 /// Shots a class of each trial, none being all.
 fn shots(protocol: Protocol, given: &[u32]) -> Vec<Option<usize>> {
     match (protocol, given) {
         (Protocol::Holdout, []) => vec![None],
         (Protocol::FewShot, []) => [1, 2, 4, 8, 16].map(Some).to_vec(),
         (_, []) => vec![Some(16)],
-        (_, given) => given.iter().map(|&shots| Some(shots as usize)).collect(),
+        (_, given) => once(given.iter().map(|&shots| Some(shots as usize))),
     }
 }
 
@@ -228,11 +239,11 @@ fn shots(protocol: Protocol, given: &[u32]) -> Vec<Option<usize>> {
 fn methods(names: &[String], default: &[Method]) -> anyhow::Result<Vec<Method>> {
     let mut methods: Vec<Method> = match names {
         [] => default.to_vec(),
-        [all] if all == "all" => Method::ALL.to_vec(),
-        names => names
-            .iter()
-            .map(|name| name.trim().parse().map_err(usage))
-            .collect::<anyhow::Result<_>>()?,
+        names if names.iter().any(|name| name.trim() == "all") => Method::ALL.to_vec(),
+        names => {
+            let parsed = names.iter().map(|name| name.trim().parse().map_err(usage));
+            once(parsed.collect::<anyhow::Result<Vec<_>>>()?)
+        }
     };
     // Everything is read beside the plain template.
     if !methods.contains(&Method::ZeroShot) {

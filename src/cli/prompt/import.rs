@@ -1,7 +1,7 @@
 //! `edge-rlp prompt import`: a prompt that comes from elsewhere is kept, once all of it was checked.
 
 use super::describe::description;
-use crate::classifier::{ClassifierError, context_rows};
+use crate::classifier::{Classifier, ClassifierError};
 use crate::cli::errors::{sentence, usage};
 use crate::cli::{Context, model};
 use crate::clip::Model;
@@ -61,15 +61,26 @@ fn called(file: &Path) -> anyhow::Result<String> {
     })
 }
 
-/// Whether the prompt can be put before the labels as `model` reads them: the words of the template are as many tokens as
-/// the change has rows, of the text tower's width.
+/// Whether `model` can name pictures with the prompt: it can be put before the labels as the model reads them, the words of the
+/// template being as many tokens as the change has rows, of the text tower's width, and all that comes of it are numbers.
 fn fits(loaded: &LoadedPrompt, model: &Model) -> anyhow::Result<()> {
     let record = &loaded.record;
-    let layout = model.layout(&record.template, &record.labels)?;
-    match context_rows(&model.text, &layout, Some(&record.delta)) {
+    match Classifier::with_prompt(model, record) {
         Err(error @ ClassifierError::ChangeShape { .. }) => {
             anyhow::bail!("{error} {}", model.name)
         }
-        fits => Ok(fits.map(|_| ())?),
+        fits => fits.map(drop)?,
     }
+    // Prototypes of another width were refused.
+    let (statistics, prototypes) = (record.statistics.as_ref(), record.prototypes.as_ref());
+    if let (Some(statistics), Some(prototypes)) = (statistics, prototypes)
+        && statistics.mean.len() != prototypes.means.values.ncols()
+    {
+        anyhow::bail!(
+            "the statistics of its pictures are of {} numbers, and the model's features have {}",
+            statistics.mean.len(),
+            prototypes.means.values.ncols()
+        );
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 use tract_onnx::tensor::load_tensor;
 
 use super::nodes::{integer, label, number};
-use crate::clip::graph::guard::{GraphError, guarded};
+use crate::clip::graph::guard::{GraphError, MOST_VALUES, guarded};
 
 const OPERATORS: [&str; 3] = ["GatherBlockQuantized", "MatMulBnb4", "MatMulNBits"];
 /// What the sixteen values of bitsandbytes' FP4 and NF4 stand for.
@@ -161,35 +161,43 @@ impl Unpacker<'_> {
             return Err(unread(node, "a size of its blocks"));
         }
         let (bits, blocks) = (bits as usize, columns.div_ceil(block));
-        let a_block = (block * bits).div_ceil(8);
+        let sizes = || {
+            let weights = rows.checked_mul(columns)?;
+            let scales = rows.checked_mul(blocks)?;
+            let a_block = block.checked_mul(bits)?.div_ceil(8);
+            let a_row = blocks.checked_mul(bits)?.div_ceil(8);
+            (weights as u64 <= MOST_VALUES).then_some((weights, scales, a_block, a_row))
+        };
+        let Some((all, scales_of_all, a_block, a_row)) = sizes() else {
+            return Err(unread(node, "sizes that a matrix can have"));
+        };
         let packed = self.bytes(node, self.needed(graph, node, 1)?)?;
         let scales = self.floats(node, self.needed(graph, node, 2)?)?;
         let weights = rows
             .checked_mul(blocks)
             .and_then(|n| n.checked_mul(a_block));
-        if weights != Some(packed.len()) || scales.len() != rows * blocks {
+        if weights != Some(packed.len()) || scales.len() != scales_of_all {
             return Err(unread(node, "as many weights and scales as K and N say"));
         }
-        let a_row = (blocks * bits).div_ceil(8);
         let zero_point: Box<dyn Fn(usize, usize) -> f32> = match self.constant(graph, node, 3)? {
             None => Box::new(move |_, _| (1 << (bits - 1)) as f32),
             Some(tensor) if tensor.data_type == DataType::Uint8 as i32 => {
                 let points = self.bytes(node, tensor)?;
-                if points.len() != rows * a_row {
+                if Some(points.len()) != rows.checked_mul(a_row) {
                     return Err(unread(node, "a zero point for each scale"));
                 }
                 Box::new(move |row, index| unpacked(&points[row * a_row..], index, bits))
             }
             Some(tensor) => {
                 let points = self.floats(node, tensor)?;
-                if points.len() != rows * blocks {
+                if points.len() != scales_of_all {
                     return Err(unread(node, "a zero point for each scale"));
                 }
                 Box::new(move |row, index| points[row * blocks + index])
             }
         };
         // As ONNX multiplies: [K, N].
-        let mut floats = vec![0f32; columns * rows];
+        let mut floats = vec![0f32; all];
         for row in 0..rows {
             for index in 0..blocks {
                 let own = row * blocks + index;

@@ -398,7 +398,14 @@ fn range(
 ) -> Option<Vec<i64>> {
     let first = |values: Option<Vec<i64>>| values?.first().copied();
     let (start, limit, step) = (first(start)?, first(limit)?, first(step)?);
-    let length = (i128::from(limit) - i128::from(start)) / i128::from(step).max(1);
+    let apart = i128::from(limit) - i128::from(start);
+    // No exporter takes steps of fractions, which are read as none.
+    let length = match i128::from(step) {
+        0 if apart == 0 => 0,
+        0 => i128::from(i64::MAX),
+        step if (step < 0) != (apart < 0) => 0,
+        step => apart.abs() / step.abs(),
+    };
     Some(vec![i64::try_from(length).unwrap_or(i64::MAX)])
 }
 

@@ -318,6 +318,11 @@ fn shapes_that_a_graph_makes_are_bounded() {
         &[node("Range", &["a", "b", "c"], "embeds")],
         &[start, scalar("b", 1 << 40), scalar("c", 1)],
     );
+    // Downwards, and by steps of nothing.
+    for (from, step) in [(1 << 40, -1), (1 << 10, 0)] {
+        let ends = [scalar("a", from), scalar("b", 0), scalar("c", step)];
+        asks(&[node("Range", &["a", "b", "c"], "embeds")], &ends);
+    }
     // What depends on the input is bounded once its shape is known.
     let nodes = [
         node("Unsqueeze", &["ids", "zero"], "a"),

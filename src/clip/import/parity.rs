@@ -141,6 +141,23 @@ pub fn padded(sequence: &[u32], length: usize, padding: u32) -> Tensor {
     Array1::from_iter(ids).insert_axis(Axis(0)).into_tensor()
 }
 
+/// -1 where either is none: what is no number is not alike.
 pub fn cosine(a: &Array1<f32>, b: &Array1<f32>) -> f32 {
-    a.dot(b) / (a.dot(a) * b.dot(b)).sqrt()
+    let cosine = a.dot(b) / (a.dot(a) * b.dot(b)).sqrt();
+    if cosine.is_finite() { cosine } else { -1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is no number was left out of the lowest cosine, and a tower that yields nothing else passed.
+    #[test]
+    fn what_is_no_number_is_like_nothing() {
+        let [fine, none, nothing] = [1.0, f32::NAN, 0.0].map(|x| Array1::from_elem(3, x));
+        assert!((cosine(&fine, &fine) - 1.0).abs() < 1e-6);
+        for other in [&none, &nothing, &(&fine * f32::INFINITY)] {
+            assert_eq!((cosine(&fine, other), cosine(other, other)), (-1.0, -1.0));
+        }
+    }
 }

@@ -239,22 +239,24 @@ fn preprocess(
 ) -> Result<Preprocess, SettingsError> {
     const WHAT: &str = "preprocessing";
     let beside = layout::PREPROCESSING.map(|name| configs.folder.join(name));
-    let mut found = given
-        .preprocess
-        .clone()
-        .or_else(|| beside.into_iter().find(|path| path.is_file()));
-    if found.is_none() && !configs.open_clip["preprocess_cfg"].is_null() {
-        found = Some(configs.folder.join(layout::CONFIGS[1]));
+    let mut found: Vec<PathBuf> = match &given.preprocess {
+        Some(path) => vec![path.clone()],
+        None => beside.into_iter().filter(|path| path.is_file()).collect(),
+    };
+    if found.is_empty() && !configs.open_clip["preprocess_cfg"].is_null() {
+        found.push(configs.folder.join(layout::CONFIGS[1]));
     }
-    if let Some(path) = found {
-        return match Preprocess::from_json(&bytes(&path)?) {
+    for path in found {
+        match Preprocess::from_json(&bytes(&path)?) {
             Ok(preprocess) => {
                 let value = preprocess.to_string();
                 report.origins.push(Origin::read(WHAT, value, path));
-                Ok(preprocess)
+                return Ok(preprocess);
             }
-            Err(source) => Err(SettingsError::Preprocess { path, source }),
-        };
+            // One that lies there by the name alone.
+            Err(PreprocessError::Silent) if given.preprocess.is_none() => {}
+            Err(source) => return Err(SettingsError::Preprocess { path, source }),
+        }
     }
     let places = [
         "/vision_config/image_size",

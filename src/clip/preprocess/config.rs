@@ -6,6 +6,21 @@ use serde_json::{Map, Value};
 
 use super::{CLIP_MEAN, CLIP_STD, Filter, Preprocess, PreprocessError, Resize, unsupported};
 
+/// What a configuration of Hugging Face's says of pictures, in one version or another.
+const KEYS: [&str; 11] = [
+    "size",
+    "crop_size",
+    "resample",
+    "do_resize",
+    "do_center_crop",
+    "do_rescale",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+    "image_processor_type",
+    "feature_extractor_type",
+];
+
 impl Preprocess {
     /// Reads what says how pictures are prepared, whoever wrote it: a `preprocessor_config.json` or
     /// `processor_config.json` of Hugging Face, an `open_clip_config.json`, or its `preprocess_cfg` alone.
@@ -35,6 +50,9 @@ impl Preprocess {
         } else {
             let nested = &config["image_processor"];
             let own = if nested.is_object() { nested } else { &config };
+            if !KEYS.iter().any(|key| !own[key].is_null()) {
+                return Err(PreprocessError::Silent);
+            }
             HfConfig(own.clone()).read()?
         };
         preprocess.check()?;
@@ -286,6 +304,19 @@ mod tests {
         for (text, expected) in cases {
             let read = Preprocess::from_hf_json(text.as_bytes()).unwrap();
             assert_eq!(&read, expected, "{text}");
+        }
+    }
+
+    /// They were taken for CLIP's own preprocessing, with the file as its source.
+    #[test]
+    fn a_configuration_of_something_else_is_none_of_pictures() {
+        for text in [
+            "{}",
+            r#"{"processor_class": "SiglipProcessor"}"#,
+            r#"{"model_type": "siglip", "vision_config": {"image_size": 384}}"#,
+        ] {
+            let error = Preprocess::from_json(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, PreprocessError::Silent), "{error}");
         }
     }
 

@@ -18,7 +18,8 @@ impl TextTower {
 
     /// The bytes that a training step of texts with these suffixes keeps and needs at most, in one pass.
     pub fn step_memory(&self, context: usize, suffixes: &[Vec<u32>]) -> usize {
-        self.row_memory(context, suffixes) * self.rows(context, suffixes)
+        let rows = self.rows(context, suffixes);
+        self.row_memory(context, suffixes).saturating_mul(rows)
     }
 
     /// The bytes that such a step keeps and needs at most for each of its rows.

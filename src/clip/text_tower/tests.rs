@@ -365,3 +365,12 @@ fn passes_hold_every_text_once_and_keep_to_the_limit() {
         }
     }
 }
+
+#[test]
+fn a_feature_that_is_no_number_is_no_feature() {
+    let mut features = Array2::from_elem((3, 4), 0.5);
+    assert!(found(features.clone()).is_ok());
+    features[[1, 2]] = f32::NAN;
+    let error = found(features).unwrap_err();
+    assert!(matches!(error, TextTowerError::Features { text: 1 }));
+}

@@ -97,8 +97,10 @@ struct Collected<'a> {
 struct Attempt {
     /// None where there were too few sure pictures of a label.
     outcome: Option<Outcome<Consistency>>,
-    /// Why it is not kept; none where it is.
+    /// What speaks against keeping it, if anything does.
     refusal: Option<String>,
+    /// Whether it is kept all the same.
+    forced: bool,
     /// What puts the pictures right, where the model is far surer of them then.
     mounting: Option<Mounting>,
 }
@@ -240,16 +242,17 @@ impl Learner<'_> {
         let saved = match &attempt {
             Attempt {
                 outcome: Some(outcome),
-                refusal: None,
+                refusal,
+                forced,
                 ..
-            } => Some(self.save(outcome, collected.begun)?),
+            } if refusal.is_none() || *forced => Some(self.save(outcome, collected.begun)?),
             _ => None,
         };
         self.report(collected, &attempt, saved.as_ref())?;
         self.describe(collected, &attempt, saved.as_ref());
-        Ok(match attempt.refusal {
-            Some(_) => Exit::NothingAccepted,
-            None => Exit::Done,
+        Ok(match saved {
+            Some(_) => Exit::Done,
+            None => Exit::NothingAccepted,
         })
     }
 
@@ -280,19 +283,18 @@ impl Learner<'_> {
         bar.finish_and_clear();
         match trained {
             Ok(outcome) => {
-                let refusal = outcome
-                    .evidence
-                    .refusal
-                    .filter(|_| !self.adaptation.plan.force);
+                let refusal = outcome.evidence.refusal;
                 Ok(Attempt {
                     outcome: Some(outcome),
                     refusal: refusal.map(|why| why.to_string()),
+                    forced: self.adaptation.plan.force,
                     mounting,
                 })
             }
             Err(error @ AdaptError::TooFewSure { .. }) => Ok(Attempt {
                 outcome: None,
                 refusal: Some(error.to_string()),
+                forced: false,
                 mounting,
             }),
             Err(error) => Err(explained(error)),

@@ -18,6 +18,7 @@ impl Learner<'_> {
             outcome,
             refusal,
             mounting,
+            ..
         } = attempt;
         let outcome = outcome.as_ref();
         let evidence = outcome.map(|outcome| &outcome.evidence);
@@ -96,7 +97,10 @@ impl Learner<'_> {
             ));
         }
         if let Some(why) = &attempt.refusal {
-            output.line(format!("not kept: {why}; what was in use stays in use"));
+            output.line(match saved {
+                None => format!("not kept: {why}; what was in use stays in use"),
+                Some(_) => format!("kept because of --force, although {why}"),
+            });
         }
     }
 }
