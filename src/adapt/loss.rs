@@ -2,7 +2,10 @@
 //! about a classifier.
 
 use crate::classifier::{best, probabilities};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
+
+/// Numbers of the table of probabilities that are kept at once.
+const MOST_CELLS: usize = 1 << 22;
 
 /// What one pass over all pictures gives.
 #[derive(Debug, Clone)]
@@ -23,18 +26,41 @@ pub fn cross_entropy(
     texts: ArrayView2<f32>,
     scale: f32,
 ) -> LossReport {
+    // Thousands of labels have tables of gigabytes otherwise, one for each prompt that is trained.
+    let rows = (MOST_CELLS / texts.nrows().max(1)).max(1);
+    in_parts(rows, images, labels, texts, scale)
+}
+
+/// [`cross_entropy`], of so many pictures at a time.
+fn in_parts(
+    rows: usize,
+    images: ArrayView2<f32>,
+    labels: &[usize],
+    texts: ArrayView2<f32>,
+    scale: f32,
+) -> LossReport {
     let pictures = labels.len().max(1) as f32;
-    let mut probabilities = probabilities(images, texts, scale);
     let (mut loss, mut correct) = (0.0f64, 0usize);
-    for (mut row, &label) in probabilities.outer_iter_mut().zip(labels) {
-        correct += usize::from(best(row.view()) == label);
-        loss -= f64::from(row[label].max(f32::MIN_POSITIVE).ln());
-        row[label] -= 1.0;
+    let mut gradient: Option<Array2<f32>> = None;
+    let parts = images.axis_chunks_iter(Axis(0), rows);
+    for (images, labels) in parts.zip(labels.chunks(rows)) {
+        let mut probabilities = probabilities(images, texts, scale);
+        for (mut row, &label) in probabilities.outer_iter_mut().zip(labels) {
+            correct += usize::from(best(row.view()) == label);
+            loss -= f64::from(row[label].max(f32::MIN_POSITIVE).ln());
+            row[label] -= 1.0;
+        }
+        let of_part = probabilities.t().dot(&images);
+        gradient = Some(match gradient {
+            Some(sum) => sum + of_part,
+            None => of_part,
+        });
     }
+    let gradient = gradient.unwrap_or_else(|| Array2::zeros(texts.dim()));
     LossReport {
         loss: (loss / f64::from(pictures)) as f32,
         accuracy: correct as f32 / pictures,
-        text_gradient: probabilities.t().dot(&images) * (scale / pictures),
+        text_gradient: gradient * (scale / pictures),
     }
 }
 
@@ -67,6 +93,19 @@ pub fn confusion(scores: ArrayView2<f32>, labels: &[usize]) -> Array2<usize> {
 mod tests {
     use super::*;
     use crate::rng::Rng;
+
+    #[test]
+    fn pictures_in_parts_have_the_loss_of_all() {
+        let mut rng = Rng::new(8);
+        let (images, texts) = (unit_rows(&mut rng, 11, 6), unit_rows(&mut rng, 4, 6));
+        let labels: Vec<usize> = (0..11).map(|picture| picture % 4).collect();
+        let of = |rows| in_parts(rows, images.view(), &labels, texts.view(), 9.0);
+        let (whole, parts) = (of(20), of(3));
+        assert_eq!(whole.accuracy, parts.accuracy);
+        assert!((whole.loss - parts.loss).abs() < 1e-6);
+        let apart = whole.text_gradient - parts.text_gradient;
+        assert!(apart.iter().all(|x| x.abs() < 1e-6), "{apart}");
+    }
 
     fn unit_rows(rng: &mut Rng, rows: usize, width: usize) -> Array2<f32> {
         let mut drawn = Array2::from_shape_simple_fn((rows, width), || rng.normal());

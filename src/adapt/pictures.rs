@@ -6,7 +6,7 @@ use crate::frames::{
     FolderError, LeftOut, MAX_PIXELS, PictureError, cut, labelled_folder, loose_pictures,
     read_region,
 };
-use crate::prompt::labels::{self, LabelFault, LabelsError};
+use crate::prompt::labels::{self, LabelFault, LabelsError, same_name};
 use crate::prompt::{Label, Region};
 use crate::rng::Rng;
 use crate::store::{Home, LABELS_FILE, Shot, StoreError};
@@ -46,6 +46,16 @@ pub enum PicturesError {
         folder: PathBuf,
         /// What is wrong with the name.
         source: LabelFault,
+    },
+    /// Two folders that read as one label.
+    #[error("{}: the folders {first:?} and {second:?} read as the same label: make them one", dir.display())]
+    Alike {
+        /// The folder that they lie in.
+        dir: PathBuf,
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
     },
     /// No shots were kept.
     #[error("{} holds no shots", folder.display())]
@@ -366,7 +376,18 @@ pub fn labels_of(dir: &Path, pictures: &Path) -> Result<Vec<Label>, PicturesErro
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         label_of(&name, folder)
     };
-    folders.iter().map(label).collect()
+    let labels: Vec<Label> = folders.iter().map(label).collect::<Result<_, _>>()?;
+    for (place, label) in labels.iter().enumerate() {
+        let earlier = labels[..place].iter();
+        if let Some(first) = earlier.rev().find(|one| same_name(&one.name, &label.name)) {
+            return Err(PicturesError::Alike {
+                dir: pictures.into(),
+                first: first.name.clone(),
+                second: label.name.clone(),
+            });
+        }
+    }
+    Ok(labels)
 }
 
 /// The label called `name` as `folder` is.
@@ -380,6 +401,16 @@ fn label_of(name: &str, folder: &Path) -> Result<Label, PicturesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_that_read_alike_are_one_label_and_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["fish", "red car", "red_car"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let error = labels_of(dir.path(), dir.path()).unwrap_err().to_string();
+        assert!(error.contains("\"red car\" and \"red_car\""), "{error}");
+    }
 
     #[test]
     fn shots_taken_later_leave_the_crops_of_earlier_ones_as_they_are() {

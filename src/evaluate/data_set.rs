@@ -32,6 +32,14 @@ pub enum DataSetError {
         /// The label.
         label: String,
     },
+    /// Two labels that are one class of the split file.
+    #[error("{}: two of the labels are the class {class:?}", file.display())]
+    Twice {
+        /// The split file.
+        file: PathBuf,
+        /// The class.
+        class: String,
+    },
     /// No picture is left to test on.
     #[error("{}: there is no picture to test on", dir.display())]
     NothingToTest {
@@ -144,18 +152,29 @@ impl DataSet {
                     label: label.name.clone(),
                 });
             };
-            places[class] = Some(place);
+            if places[class].replace(place).is_some() {
+                return Err(DataSetError::Twice {
+                    file: file.into(),
+                    class: self.labels[class].name.clone(),
+                });
+            }
         }
         let renumbered = |files: Vec<File>| {
             let of = |(path, class): File| places[class].map(|place| (path, place));
             files.into_iter().filter_map(of).collect::<Vec<_>>()
         };
         let order = self.order.iter().filter_map(|&class| places[class]);
+        let test = renumbered(self.test);
+        if test.is_empty() {
+            return Err(DataSetError::NothingToTest {
+                dir: self.name.into(),
+            });
+        }
         Ok(DataSet {
             order: order.collect(),
             labels: labels.into(),
             train: renumbered(self.train),
-            test: renumbered(self.test),
+            test,
             ..self
         })
     }

@@ -173,8 +173,8 @@ impl<'a> Published<'a> {
         }
     }
 
-    /// What a rollback goes back to: the newest notice before the one whose prompt is in use, that brings another prompt and is no
-    /// rollback itself. A second rollback so goes further back, and not to what the first one took away.
+    /// What a rollback goes back to: the newest notice of another prompt from before what is in use was first brought. A second
+    /// rollback so goes further back, and not to what the first one took away.
     ///
     /// # Errors
     /// If there is none.
@@ -191,8 +191,7 @@ impl<'a> Published<'a> {
                 in_use = Some((digest, self.origin(&notice, key)));
                 continue;
             };
-            let earlier = generation < *origin && notice.restores.is_none();
-            if earlier && digest.is_some() && digest != *used {
+            if generation < *origin && digest.is_some() && digest != *used {
                 return Ok(notice);
             }
         }
@@ -401,7 +400,8 @@ mod tests {
             let change = Delta::init(Tuning::Rlp, 4, model.text.width(), 1, seed).unwrap();
             let fingerprint = model.fingerprint.0;
             let template = Template::default();
-            Prompt::new(&model.name, fingerprint, template, labels.into(), change)
+            let prompt = Prompt::new(&model.name, fingerprint, template, labels.into(), change);
+            Prompt { seed, ..prompt }
         };
         let tell = |generation: u64, restores: Option<u64>, prompt: Prompt| {
             let kind = restores.map_or(Kind::Publish, |_| Kind::Rollback);
@@ -424,5 +424,9 @@ mod tests {
         // One that brings back what a rollback brought is of the generation that brought it first.
         tell(6, Some(4), prompt(2));
         assert_eq!(published.before(key.public()).unwrap().generation, 1);
+        // What was gone back from before something else was published stays behind.
+        tell(7, None, prompt(7));
+        let before = published.before(key.public()).unwrap();
+        assert_eq!(before.prompt.unwrap().seed, 2);
     }
 }

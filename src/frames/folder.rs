@@ -1,12 +1,10 @@
 //! The picture files in a folder, or in any mixture of files and folders. What they are for is decided above.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use super::folder_changes::{Identity, identity};
 
 /// File name extensions taken for pictures, in any case.
 const EXTENSIONS: [&str; 14] = [
@@ -102,14 +100,16 @@ pub struct LeftOut {
     kinds: BTreeMap<String, (String, usize)>,
     /// By name: how many system folders.
     system: BTreeMap<String, usize>,
-    /// How many links lead to folders that were looked into by another name.
-    again: usize,
+    /// How many links to folders are not followed.
+    links: usize,
+    /// How many pictures lie in folders that are not looked into.
+    deeper: usize,
 }
 
 impl LeftOut {
     /// Whether nothing was left out.
     pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty() && self.system.is_empty() && self.again == 0
+        self.kinds.is_empty() && self.system.is_empty() && self.links + self.deeper == 0
     }
 
     /// Counts what `other` counted, too.
@@ -120,7 +120,14 @@ impl LeftOut {
         for (name, count) in other.system {
             *self.system.entry(name).or_default() += count;
         }
-        self.again += other.again;
+        self.links += other.links;
+        self.deeper += other.deeper;
+    }
+
+    /// Counts the pictures that lie in `folders` themselves, as far as they can be read.
+    pub(super) fn deeper(&mut self, folders: &[PathBuf]) {
+        let inside = folders.iter().filter_map(|folder| list(folder).ok());
+        self.deeper += inside.map(|entries| entries.pictures.len()).sum::<usize>();
     }
 
     fn file(&mut self, path: &Path) {
@@ -177,13 +184,30 @@ impl fmt::Display for LeftOut {
                 names.join(", ")
             )?;
         }
-        if self.again > 0 {
+        if self.links > 0 {
             let between = if files + folders > 0 { "; " } else { "" };
-            let s = if self.again == 1 { "" } else { "s" };
+            let words = match self.links {
+                1 => "1 link to a folder that holds this one, is looked into anyway, or cannot be read".to_owned(),
+                links => format!(
+                    "{links} links to folders that hold this one, are looked into anyway, or cannot be read"
+                ),
+            };
+            write!(out, "{between}{words}")?;
+        }
+        if self.deeper > 0 {
+            let between = if files + folders + self.links > 0 {
+                "; "
+            } else {
+                ""
+            };
+            let (pictures, lie) = match self.deeper {
+                1 => ("picture", "lies"),
+                _ => ("pictures", "lie"),
+            };
             write!(
                 out,
-                "{between}{} folder{s} that is there by another name already",
-                self.again
+                "{between}{} {pictures} that {lie} in folders inside that of a label",
+                self.deeper
             )?;
         }
         Ok(())
@@ -230,7 +254,8 @@ pub fn pictures_in(paths: &[impl AsRef<Path>]) -> Result<FoundPictures, FolderEr
             continue;
         }
         let mut inside = FoundPictures::default();
-        collect(path, &mut inside, &mut HashSet::new())?;
+        let mut trees = vec![fs::canonicalize(path).map_err(|source| unreadable(path, source))?];
+        collect(path, &mut inside, &mut trees)?;
         if inside.paths.is_empty() {
             return Err(FolderError::NoPictures {
                 path: path.into(),
@@ -251,23 +276,34 @@ pub fn loose_pictures(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
     Ok(list(folder)?.pictures)
 }
 
-/// Adds what is below `folder`, but for folders that were `visited` already: a link could lead round in a circle.
+/// Adds what is below `folder`. A link to a folder is followed where it leads out of all `trees` that are looked into, and not to one
+/// that holds them: neither in a circle nor to the same pictures twice.
 fn collect(
     folder: &Path,
     found: &mut FoundPictures,
-    visited: &mut HashSet<Identity>,
+    trees: &mut Vec<PathBuf>,
 ) -> Result<(), FolderError> {
-    if let Some(identity) = identity(folder)
-        && !visited.insert(identity)
-    {
-        found.left_out.again += 1;
-        return Ok(());
-    }
     let entries = list(folder)?;
     found.paths.extend(entries.pictures);
     found.left_out.extend(entries.left_out);
     for folder in entries.folders {
-        collect(&folder, found, visited)?;
+        if !folder.is_symlink() {
+            collect(&folder, found, trees)?;
+            continue;
+        }
+        let target = fs::canonicalize(&folder).ok();
+        let elsewhere = |target: &PathBuf| {
+            trees
+                .iter()
+                .all(|tree| !target.starts_with(tree) && !tree.starts_with(target))
+        };
+        match target.filter(elsewhere) {
+            Some(target) if fs::read_dir(&target).is_ok() => {
+                trees.push(target);
+                collect(&folder, found, trees)?;
+            }
+            _ => found.left_out.links += 1,
+        }
     }
     Ok(())
 }
@@ -388,10 +424,15 @@ pub(super) mod tests {
         let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, set.join(name));
         link(&dir.path().join("real"), "mug").unwrap();
         link(&set, "round").unwrap();
+        link(dir.path(), "up").unwrap();
+        link(&set.join("fish"), "twice").unwrap();
         let found = pictures_in(std::slice::from_ref(&set)).unwrap();
         assert_eq!(below(&set, &found.paths), ["fish/2.pgm", "mug/1.pgm"]);
         let told = found.left_out.to_string();
-        assert_eq!(told, "1 folder that is there by another name already");
+        assert_eq!(
+            told,
+            "3 links to folders that hold this one, are looked into anyway, or cannot be read"
+        );
     }
 
     #[test]

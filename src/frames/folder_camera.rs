@@ -257,6 +257,7 @@ mod tests {
         stall: Duration::from_secs(5),
         pause: Duration::from_millis(20),
         give_up: Duration::from_millis(800),
+        fresh: Duration::from_secs(60),
         goodbye: Duration::ZERO,
     };
     /// Of a machine that has much else to do.

@@ -22,6 +22,8 @@ pub struct Timeouts {
     pub pause: Duration,
     /// Without a frame for so long, over all tries, it is given up. Only the time in which somebody waits for one counts.
     pub give_up: Duration,
+    /// A frame that nobody has taken is what the camera sees for so long; after that it is taken for hanging.
+    pub fresh: Duration,
     /// Whoever lets go of the camera waits for so long at most until it has been told so.
     pub goodbye: Duration,
 }
@@ -29,10 +31,12 @@ pub struct Timeouts {
 impl Timeouts {
     /// The usual ones, but for when a camera is given up.
     pub fn within(give_up: Duration) -> Timeouts {
+        let stall = Duration::from_secs(5);
         Timeouts {
-            stall: Duration::from_secs(5),
+            stall,
             pause: Duration::from_millis(500),
             give_up,
+            fresh: stall,
             goodbye: Duration::ZERO,
         }
     }
@@ -40,8 +44,10 @@ impl Timeouts {
     /// Those of a camera on the network: it may take half of the time until it is given up for a picture.
     pub fn on_network(give_up: Duration) -> Timeouts {
         let usual = Timeouts::within(give_up);
+        let stall = (give_up / 2).max(usual.stall).min(give_up).mul_f32(1.25);
         Timeouts {
-            stall: (give_up / 2).max(usual.stall).min(give_up).mul_f32(1.25),
+            stall,
+            fresh: stall,
             ..usual
         }
     }
@@ -282,11 +288,10 @@ impl Live {
         }
     }
 
-    /// Whether a frame that `came` then, and nobody took, is no longer what the camera sees: it has been silent for as long as a
-    /// camera that hangs. What a stream ended with stays.
+    /// Whether a frame that `came` then, and nobody took, is no longer what the camera sees. What a stream ended with stays.
     fn is_stale(&self, came: Instant, state: &State) -> bool {
         self.shared.delivery == Delivery::Newest
-            && came.elapsed() >= self.timeouts.stall
+            && came.elapsed() >= self.timeouts.fresh
             && !matches!(state.ended, Some(Ok(())))
     }
 
@@ -368,6 +373,7 @@ mod tests {
         stall: Duration::from_millis(60),
         pause: Duration::from_millis(5),
         give_up: Duration::from_millis(600),
+        fresh: Duration::from_secs(60),
         goodbye: Duration::ZERO,
     };
     /// Of captures that do not hang, on a machine that has much else to do.
@@ -486,7 +492,7 @@ mod tests {
     fn a_frame_that_has_waited_since_the_camera_fell_silent_is_not_what_it_sees() {
         let tries = AtomicUsize::new(0);
         let timeouts = Timeouts {
-            stall: Duration::from_secs(1),
+            fresh: Duration::from_secs(1),
             ..PATIENT
         };
         let capture = move |sink: &Sink| {
@@ -501,7 +507,7 @@ mod tests {
         while lock(&live.shared.state).newest.is_none() {
             thread::sleep(Duration::from_millis(1));
         }
-        thread::sleep(timeouts.stall);
+        thread::sleep(timeouts.fresh);
         let (found, reported) = next_frame(&mut live);
         assert_eq!((found, reported.len()), (frame(1), 1), "{reported:?}");
     }

@@ -50,9 +50,9 @@ pub enum CameraSource {
 }
 
 impl CameraSource {
-    /// Whether it is a file, or what another program hands over: every picture counts, and there is an end to them.
+    /// Whether it is a file: every picture counts, and none comes again.
     pub fn is_recorded(&self) -> bool {
-        matches!(self, CameraSource::File(_) | CameraSource::Stdin)
+        matches!(self, CameraSource::File(_))
     }
 }
 
@@ -218,9 +218,12 @@ impl CameraSource {
                 Arc::new(move |sink: &Sink| http::capture(&url, patience, sink))
             }
             CameraSource::Rtsp(url) => {
+                let usual = Timeouts::on_network(options.timeout);
                 timeouts = Timeouts {
+                    // Where key frames come about as often as pictures are looked at, they alone are decoded.
+                    fresh: usual.fresh + 2 * options.interval,
                     goodbye: GOODBYE,
-                    ..Timeouts::on_network(options.timeout)
+                    ..usual
                 };
                 capture_rtsp(url, quiet_of(&timeouts), options)?
             }

@@ -2,7 +2,7 @@
 //! new picture becomes a frame, once it is whole. The system tells which files change, where it can; file systems shared over a
 //! network tell nobody, and are listed again and again, as seldom as their size asks for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -47,6 +47,11 @@ pub struct WatchedFolder {
     since: SystemTime,
     /// Files that may still be written to: as last seen, and when they first could not be read.
     pending: HashMap<PathBuf, (State, Instant)>,
+    /// Those of them that had not changed at the last look at all, in the order in which they were written: with thousands waiting, all
+    /// are not looked at again for each.
+    ready: VecDeque<(PathBuf, State)>,
+    /// What the system has told since that look.
+    told: HashSet<PathBuf>,
     /// Files that were still to be looked at when the folder went away.
     owed: Pictures,
     /// What the system tells; none where it cannot.
@@ -91,6 +96,8 @@ impl WatchedFolder {
             before: HashMap::new(),
             since: SystemTime::now(),
             pending: HashMap::new(),
+            ready: VecDeque::new(),
+            told: HashSet::new(),
             owed: HashMap::new(),
             changes,
             next_listing: Instant::now(),
@@ -119,6 +126,9 @@ impl WatchedFolder {
             if found != self.identity {
                 return self.replaced(found, &alive);
             }
+            if let Some(arrival) = self.next_ready() {
+                return Ok(arrival);
+            }
             let changed = self.changed(&alive)?;
             let mut fresh: Vec<(PathBuf, State)> = changed.into_iter().collect();
             fresh.retain(|(name, state)| self.seen.get(name) != Some(state));
@@ -128,6 +138,9 @@ impl WatchedFolder {
                 if arrival.is_none() {
                     arrival = self.look(name, state);
                 } else {
+                    if self.pending.get(&name).map(|(before, _)| before) == Some(&state) {
+                        self.ready.push_back((name.clone(), state));
+                    }
                     // The system tells of it once: it is not to be forgotten for the one before it.
                     self.note(name, state);
                 }
@@ -148,6 +161,32 @@ impl WatchedFolder {
         }
     }
 
+    /// The next of those that are ready, unless it is time to look at all.
+    fn next_ready(&mut self) -> Option<Arrival> {
+        if self.ready.is_empty() {
+            return None;
+        }
+        match self.changes.as_mut().map(Changes::take) {
+            Some(Names::These(names)) => self.told.extend(names),
+            Some(Names::All) => self.next_listing = Instant::now(),
+            None => {}
+        }
+        if Instant::now() >= self.next_listing {
+            self.ready.clear();
+        }
+        while let Some((name, before)) = self.ready.pop_front() {
+            // What has changed, or has gone, is met by looking at all.
+            let same = state(&self.path.join(&name)).is_ok_and(|now| now == Some(before));
+            if same && !self.told.contains(&name) {
+                let arrival = self.look(name, before);
+                if arrival.is_some() {
+                    return arrival;
+                }
+            }
+        }
+        None
+    }
+
     /// Watches the folder that has the path now. What it holds may be what a share held before it went away, or what lay
     /// there all the time: such pictures are not new.
     fn replaced(
@@ -159,6 +198,7 @@ impl WatchedFolder {
         let told = std::mem::replace(&mut self.changes, changes);
         let present = self.list(alive).inspect_err(|_| self.changes = told)?;
         self.identity = identity;
+        self.ready.clear();
         let waiting = self.pending.drain().map(|(name, (state, _))| (name, state));
         self.owed.extend(waiting);
         if !self.seen.is_empty() {
@@ -191,7 +231,8 @@ impl WatchedFolder {
             Names::These(names) if Instant::now() < self.next_listing => {
                 let mut present = HashMap::new();
                 let pending: Vec<PathBuf> = self.pending.keys().cloned().collect();
-                for name in names.into_iter().chain(pending) {
+                let told: Vec<PathBuf> = self.told.drain().collect();
+                for name in names.into_iter().chain(told).chain(pending) {
                     match state(&self.path.join(&name)) {
                         Ok(Some(state)) => {
                             present.insert(name, state);
@@ -208,6 +249,7 @@ impl WatchedFolder {
             }
             _ => {
                 let present = self.list(alive)?;
+                self.told.clear();
                 self.seen.retain(|name, _| present.contains_key(name));
                 self.pending.retain(|name, _| present.contains_key(name));
                 Ok(present)

@@ -383,11 +383,10 @@ async fn feed(shared: &Shared, sender: &Sender, feed: Feed, flight: &Flight) {
     let mut handed = 0;
     let mut introduced = false;
     loop {
-        let (next, commands) = {
-            let mut state = shared.lock();
+        let commands = {
+            let state = shared.lock();
             let other = obeys && std::mem::replace(&mut changes, state.changes) != state.changes;
-            let commands = other.then(|| command::filters(&state.plan));
-            (state.outbox.next(), commands)
+            other.then(|| command::filters(&state.plan))
         };
         if let Some(mut commands) = commands {
             // Home Assistant shows controls of a region that is new: they must do something.
@@ -395,6 +394,7 @@ async fn feed(shared: &Shared, sender: &Sender, feed: Feed, flight: &Flight) {
             subscribe(sender, &commands).await;
             heard.extend(commands);
         }
+        let next = shared.lock().outbox.next();
         if let Some(message) = next {
             let bytes = message.payload.len() + message.topic.len() + 16;
             if largest.is_some_and(|largest| bytes > largest) {

@@ -111,6 +111,11 @@ impl Refused {
         }
     }
 
+    /// Whether what is told of this tells of `other`, which was tried by itself.
+    fn is_told(&self, other: &Refused) -> bool {
+        self.said == other.said && self.config == other.config && self.reloads == other.reloads
+    }
+
     /// Whether it is time to try again.
     fn may_try(&self, wanted: &BrokerConfig, server: &Server) -> bool {
         self.config != *wanted || self.reloads != server.reloads() || self.at.elapsed() > RETRY
@@ -149,7 +154,7 @@ fn run(server: &Weak<Server>, stop: &AtomicBool, news: &Sender<Message>) {
                     Ok(begun) => (reporting, refused) = (Some(begun), None),
                     Err(error) => {
                         let now = Refused::new(&error, wanted, &server);
-                        if refused.as_ref().map(|before| &before.said) != Some(&now.said) {
+                        if refused.as_ref().is_none_or(|before| !before.is_told(&now)) {
                             let said = format!("[mqtt]: {}", now.said);
                             let _ = news.send(Message::Failed(said));
                         }

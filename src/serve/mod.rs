@@ -71,6 +71,9 @@ use crate::store::Home;
 /// How often signals are looked for.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How long a configuration that is being read is waited for at the end.
+const LAST: Duration = Duration::from_secs(5);
+
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -417,6 +420,11 @@ async fn attend(server: &Arc<Server>, signals: &Signals<'_>, news: &dyn Fn()) {
         if reloading.is_none() && (signals.reload)() {
             let server = Arc::clone(server);
             reloading = beside("reload", move || server.reload());
+            if reloading.is_none() {
+                let said =
+                    "the configuration was not read again: the system gives no thread for it";
+                (signals.say)(Message::Failed(said.into()));
+            }
         }
         if let Some(reloaded) = ended(&mut reloading) {
             (signals.say)(match reloaded {
@@ -433,6 +441,11 @@ async fn attend(server: &Arc<Server>, signals: &Signals<'_>, news: &dyn Fn()) {
         if let Some(Ok(Err(error))) = ended(&mut purging) {
             (signals.say)(Message::Failed(error));
         }
+        tokio::time::sleep(POLL).await;
+    }
+    // It may be starting cameras, which are to be stopped.
+    let begun = Instant::now();
+    while reloading.as_ref().is_some_and(|it| !it.is_finished()) && begun.elapsed() < LAST {
         tokio::time::sleep(POLL).await;
     }
 }

@@ -65,6 +65,12 @@ pub fn check_over(files: &dyn FileSystem, path: &Path, replace: Replace) -> io::
 }
 
 fn may_replace(files: &dyn FileSystem, path: &Path, replace: Replace) -> io::Result<()> {
+    if files.kind(path) == Some(Kind::Other) && files.list(path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "it is a folder",
+        ));
+    }
     let in_the_way = match (replace, files.kind(path)) {
         (_, None) | (Replace::Anything, _) | (Replace::File, Some(Kind::File)) => None,
         (Replace::Nothing, Some(Kind::File)) => Some("it exists"),

@@ -29,4 +29,5 @@ pub use home::{
     Exposure, Generation, Home, LABELS_FILE, Listed, LoadedPrompt, Saved, Settings, Shot,
 };
 pub use kept_pictures::KeptPictures;
+#[cfg(feature = "serve")]
 pub(crate) use kept_pictures::retire;

@@ -183,12 +183,12 @@ fn a_split_file_of_coop_is_read_directly() {
     );
 
     // Labels that are named are those that are judged.
-    dir.write("two.txt", "bottle = a bottle of water\nfish/trout\n");
+    dir.write("two.txt", "bottle = a bottle of water\nfish-trout\n");
     let of_two = format!("eval --images data --labels two.txt --methods ncm {QUICK}");
     let report = json(&dir, &of_two);
     assert_eq!(
         report["labels"],
-        serde_json::json!(["bottle", "fish/trout"])
+        serde_json::json!(["bottle", "fish-trout"])
     );
     dir.write("two.txt", "bottle\nzebra\n");
     dir.fails(

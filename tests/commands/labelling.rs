@@ -228,7 +228,7 @@ fn from_the_first_key_to_a_prompt_that_classifies_and_the_shots_are_there_again(
     again.press("\x03");
     let (code_of_view, told) = again.ends();
     assert_eq!(code_of_view, 3, "{told}");
-    assert!(told.contains("7 shots are in"), "{told}");
+    assert!(told.contains("7 shots in"), "{told}");
 
     let adapt = "adapt --shots-from --prompt shelf --views 1 --steps 40 --json --force";
     let report = dir.ok(adapt).json();

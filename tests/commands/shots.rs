@@ -112,6 +112,32 @@ fn old_shots_are_purged_when_asked_for_and_by_themselves_where_that_is_set() {
         .says("1 shot older than");
     assert_eq!(numbers(&dir, ""), [3, 4]);
     dir.ok("shots purge").prints("0 shots older than");
+    // What is kept to be labelled shows people, too.
+    dir.ok("classify --camera demo:peephole --frames 12 --keep-uncertain 3");
+    let waiting = || fs::read_dir(dir.home().join("uncertain")).unwrap();
+    let pictures = waiting().map(|entry| entry.unwrap().file_name());
+    let pictures = pictures.filter(|name| name.to_string_lossy().ends_with(".jpg"));
+    let pictures: Vec<String> = pictures
+        .map(|name| format!("uncertain/{}", name.to_string_lossy()))
+        .collect();
+    assert!(!pictures.is_empty());
+    pictures.iter().for_each(|picture| age(&dir, picture, 40));
+    let told = format!("{} picture", pictures.len());
+    dir.ok("shots purge")
+        .prints(&told)
+        .prints("of --keep-uncertain");
+    assert_eq!(waiting().count(), 1, "but for the mark");
+}
+
+/// Training goes by the list of labels, and left the shots of a new one out.
+#[test]
+fn shots_that_are_moved_to_a_new_label_are_trained_on_and_it_is_told() {
+    let dir = kept();
+    let list = dir.home().join("shots/shelf/labels.txt");
+    fs::write(&list, "mug\nfish\n").unwrap();
+    dir.ok("shots move shelf 1 --to scisors")
+        .says("scisors is a new label of shelf: there were mug, fish");
+    assert_eq!(fs::read_to_string(list).unwrap(), "mug\nfish\nscisors\n");
 }
 
 #[test]

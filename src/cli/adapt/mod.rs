@@ -10,6 +10,7 @@ mod view;
 pub use arguments::Arguments;
 
 use super::camera::Camera;
+use super::output::count;
 use super::shots::Retention;
 use super::{Context, Exit, usage};
 use crate::adapt::pictures::{Choice, LabelledPictures, demo_labels, drawn_class};
@@ -18,7 +19,7 @@ use crate::prompt::region::in_words;
 use crate::prompt::{Region, labels};
 use crate::store::LABELS_FILE;
 use adaptation::{Adaptation, Plan};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     Retention::new(context).apply_and_tell();
@@ -72,8 +73,8 @@ fn taught(
             )));
         }
         context.output.warn(format!(
-            "{} pictures in {} are in no folder of a label, and are left out",
-            waiting.len(),
+            "left out, for no folder of a label holds them: {} in {}",
+            count(waiting.len() as u64, "picture"),
             folder.display()
         ));
         return Ok(None);
@@ -111,7 +112,12 @@ fn remembered(arguments: &Arguments, context: &Context) -> anyhow::Result<Vec<Re
         let prompt = if named { from } else { &arguments.prompt };
         Some(context.home.load(prompt).ok()?.record.regions)
     };
-    let regions = context.home.shot_regions(&folder).or_else(of_prompt);
+    let noted = || match context.home.shots_in(&folder) {
+        // Those of a session whose shots are gone say nothing of the next.
+        Ok(shots) if shots.is_empty() => None,
+        _ => context.home.shot_regions(&folder),
+    };
+    let regions = noted().or_else(of_prompt);
     let regions = regions.unwrap_or_default();
     if !regions.is_empty() {
         context.output.note(format!(
@@ -204,5 +210,11 @@ fn shots_folder(from: &str, prompt: &str, context: &Context) -> anyhow::Result<P
         return Ok(from.into());
     }
     let name = if from.is_empty() { prompt } else { from };
-    context.home.shots_folder(name).map_err(usage)
+    let folder = context.home.shots_folder(name).map_err(usage)?;
+    if !from.is_empty() && !folder.exists() && Path::new(from).is_dir() {
+        return Err(usage(format!(
+            "there are no shots of a prompt {from:?}; for the folder of that name write ./{from}"
+        )));
+    }
+    Ok(folder)
 }

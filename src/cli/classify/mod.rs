@@ -54,13 +54,13 @@ pub struct Arguments {
     #[arg(long, value_name = "P")]
     threshold: Option<f32>,
     /// Stop after so many frames of the camera
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "paths")]
     frames: Option<u64>,
     /// Time between frames of the camera, as in 500ms, 2s or 1m
     #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration, conflicts_with = "every_frame")]
     every: Option<Duration>,
     /// A line for every frame of the camera, not only where the label changes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "paths")]
     every_frame: bool,
     /// Average the answers of a camera over about so long, so that one odd frame changes no label
     #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration, conflicts_with = "paths")]

@@ -9,7 +9,7 @@ use crate::cli::output::{count, percent};
 use crate::cli::sentence;
 use crate::cli::shots::Retention;
 use crate::cli::usage;
-use crate::frames::{CameraSource, CaptureCounts, Delivery};
+use crate::frames::{CameraProblem, CameraSource, CaptureCounts, Delivery};
 use crate::host::supervisor::Supervisor;
 use crate::prompt::{Label, Region};
 use crate::store::KeptPictures;
@@ -133,7 +133,7 @@ impl Consumers<'_, '_> {
         match event {
             Event::Named(named) => {
                 self.supervisor.ready();
-                self.rates.add(named.latency);
+                self.rates.add(named.frame.index, named.latency);
                 self.report.picture(&Picture::of(&named))?;
                 if let Some(uncertain) = &mut self.uncertain
                     && let Err(error) = uncertain.offer(&named, Instant::now())
@@ -160,7 +160,10 @@ impl Consumers<'_, '_> {
             Event::Problem(problem) => {
                 // One of a file will not be followed by a better one of the same.
                 if self.camera.source.is_recorded() {
-                    self.report.skipped += 1;
+                    self.report.skipped += match &problem {
+                        CameraProblem::Repeated { more, .. } => *more as usize,
+                        _ => 1,
+                    };
                 }
                 self.report.warn(problem);
             }
@@ -315,6 +318,8 @@ fn say(change: &PromptChange, report: &Report) {
 struct Rates {
     started: Instant,
     all: Meter,
+    /// The newest frame: each of its regions is an answer of its own.
+    frame: Option<u64>,
     reported: Instant,
     since: Meter,
     pace: Duration,
@@ -327,13 +332,17 @@ impl Rates {
         Rates {
             started: now,
             all: Meter::default(),
+            frame: None,
             reported: now,
             since: Meter::default(),
             pace: if terminal { TERMINAL_PACE } else { LOG_PACE },
         }
     }
 
-    fn add(&mut self, latency: Duration) {
+    fn add(&mut self, frame: u64, latency: Duration) {
+        if self.frame.replace(frame) == Some(frame) {
+            return;
+        }
         self.all.add(latency);
         self.since.add(latency);
     }

@@ -239,10 +239,15 @@ fn shots(protocol: Protocol, given: &[u32]) -> Vec<Option<usize>> {
 fn methods(names: &[String], default: &[Method]) -> anyhow::Result<Vec<Method>> {
     let mut methods: Vec<Method> = match names {
         [] => default.to_vec(),
-        names if names.iter().any(|name| name.trim() == "all") => Method::ALL.to_vec(),
         names => {
-            let parsed = names.iter().map(|name| name.trim().parse().map_err(usage));
-            once(parsed.collect::<anyhow::Result<Vec<_>>>()?)
+            let mut parsed = Vec::new();
+            for name in names.iter().map(|name| name.trim()) {
+                match name {
+                    "all" => parsed.extend(Method::ALL),
+                    name => parsed.push(name.parse().map_err(usage)?),
+                }
+            }
+            once(parsed)
         }
     };
     // Everything is read beside the plain template.

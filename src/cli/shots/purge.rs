@@ -48,11 +48,30 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
             .object(&json!({ "prompt": prompt, "removed": removed }))?;
         all += removed;
     }
+    let mut unsure = 0;
+    if arguments.prompt.is_none() {
+        unsure = remove_unsure(age, context)?;
+        let object = json!({ "prompt": null, "removed": unsure });
+        context.output.object(&object)?;
+    }
     let age = days(age);
+    let unsure = match unsure {
+        0 => String::new(),
+        unsure => format!(
+            "; {} of --keep-uncertain",
+            output::count(unsure as u64, "picture")
+        ),
+    };
     context
         .output
-        .line(format!("{} older than {age} removed", count(all)));
+        .line(format!("{} older than {age} removed{unsure}", count(all)));
     Ok(Exit::Done)
+}
+
+/// Removes what `--keep-uncertain N` keeps in the home folder.
+fn remove_unsure(age: Duration, context: &Context) -> anyhow::Result<usize> {
+    let kept = KeptPictures::uncertain(&context.home, KeptPictures::MOST);
+    Ok(kept.remove_older(age, SystemTime::now())?)
 }
 
 fn remove_old(prompt: &str, age: Duration, context: &Context) -> anyhow::Result<usize> {
@@ -124,8 +143,7 @@ impl<'a> Retention<'a> {
         for prompt in home.shots_of()? {
             removed += remove_old(&prompt, age, self.context)?;
         }
-        removed += KeptPictures::uncertain(home, KeptPictures::MOST)
-            .remove_older(age, SystemTime::now())?;
+        removed += remove_unsure(age, self.context)?;
         let age = days(age);
         Ok((removed > 0).then(|| {
             format!(

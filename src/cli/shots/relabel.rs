@@ -4,7 +4,8 @@ use super::chosen::Chosen;
 use super::count;
 use crate::cli::{Context, Exit, usage};
 use crate::prompt::Label;
-use crate::prompt::labels::same_name;
+use crate::prompt::labels::{self, same_name};
+use crate::store::LABELS_FILE;
 use serde_json::json;
 
 #[derive(clap::Args)]
@@ -38,6 +39,22 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
             .find(|known| same_name(known, &label))
             .unwrap_or(label),
     };
+    // Training goes by the list: what is not in it is left out.
+    let folder = home.shots_folder(&chosen.prompt)?;
+    let listed = folder.join(LABELS_FILE);
+    if listed.is_file() {
+        let mut labels = labels::read(&listed)?;
+        if !labels.iter().any(|known| same_name(&known.name, &label)) {
+            let known: Vec<&str> = labels.iter().map(|known| known.name.as_str()).collect();
+            context.output.warn(format!(
+                "{label} is a new label of {}: there were {}",
+                chosen.prompt,
+                known.join(", ")
+            ));
+            labels.push(Label::new(&label, None).map_err(usage)?);
+            home.keep_shot_labels(&chosen.prompt, &labels)?;
+        }
+    }
     let moved = context.home.move_shots(&chosen.prompt, &shots, &label)?;
     for shot in &moved {
         context.output.object(&json!({

@@ -243,7 +243,7 @@ fn preprocess(
         Some(path) => vec![path.clone()],
         None => beside.into_iter().filter(|path| path.is_file()).collect(),
     };
-    if found.is_empty() && !configs.open_clip["preprocess_cfg"].is_null() {
+    if given.preprocess.is_none() && !configs.open_clip["preprocess_cfg"].is_null() {
         found.push(configs.folder.join(layout::CONFIGS[1]));
     }
     for path in found {

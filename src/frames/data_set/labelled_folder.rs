@@ -110,6 +110,7 @@ pub fn labelled_folder(
         let inside = list(folder)?;
         paths.push(inside.pictures);
         left_out.extend(inside.left_out);
+        left_out.deeper(&inside.folders);
     }
     let unused = folders.iter().filter(|folder| !taken.contains(folder));
     let unused = unused.cloned().collect();

@@ -65,6 +65,17 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The same socket once more, for its patience; none where the system gives none.
+    pub fn socket(&self) -> Option<TcpStream> {
+        match self {
+            Connection::Plain(stream) => stream.try_clone().ok(),
+            #[cfg(feature = "https")]
+            Connection::Tls(stream) => stream.socket(),
+        }
+    }
+}
+
 /// A host without the brackets around an IPv6 address.
 fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')

@@ -136,10 +136,11 @@ impl<'a> Asking<'a> {
             let uri = uri(&url);
             connection.write_all(request_head(&url, &uri, authentication).as_bytes())?;
             connection.flush()?;
+            let socket = connection.socket();
             let mut stream = Paced::new(connection, wanted);
             let (head, rest) = read_head(&mut stream)?;
             match Answer::of(&head)? {
-                Answer::Body => return Ok(Response::new(&head, stream, rest)),
+                Answer::Body => return Ok(Response::new(&head, stream, rest).from(socket)),
                 Answer::Login if kept_back => {
                     let host = url.host_str().unwrap_or_default().to_owned();
                     return Err(HttpError::LoginElsewhere(host));

@@ -4,10 +4,21 @@ use super::HttpError;
 use super::head::Head;
 use crate::frames::mjpeg::Splitter;
 use std::io::{self, Read};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Bytes that may come between two pictures without being told: heads of parts, and what cameras put there.
 const USUAL_GAP: u64 = 16 << 10;
+
+/// So soon after a snapshot more has to come where it is one of many.
+const SOON: Duration = Duration::from_millis(300);
+
+fn is_silence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
 
 /// The body of an answer.
 pub struct Response<S> {
@@ -19,6 +30,8 @@ pub struct Response<S> {
     single: bool,
     /// What it is compressed with, if it is.
     coding: Option<String>,
+    /// What it comes from, where it can be waited for less patiently.
+    socket: Option<TcpStream>,
 }
 
 /// How much of the body is left.
@@ -45,7 +58,19 @@ impl<S: Read> Response<S> {
             },
             single: head.kind.starts_with("image/"),
             coding: head.coding.clone(),
+            socket: None,
         }
+    }
+
+    /// The same, which comes from `socket`.
+    pub fn from(self, socket: Option<TcpStream>) -> Response<S> {
+        Response { socket, ..self }
+    }
+
+    /// Has the socket wait for so long.
+    fn wait(&self, patience: Duration) -> bool {
+        let socket = self.socket.as_ref();
+        socket.is_some_and(|socket| socket.set_read_timeout(Some(patience)).is_ok())
     }
 
     /// Hands all pictures to `put` until it wants no more: false then, and true where the camera is to be asked again, since
@@ -60,6 +85,7 @@ impl<S: Read> Response<S> {
         let mut bytes = [0; 16 << 10];
         let (mut pictures, mut longer) = (0, false);
         let (mut last, mut skipped) = (Instant::now(), 0);
+        let mut hurried = false;
         loop {
             let count = match self.read(&mut bytes) {
                 // The body is longer than was said.
@@ -74,6 +100,8 @@ impl<S: Read> Response<S> {
                     return Ok(true);
                 }
                 Err(_) if longer && pictures == 0 => break,
+                // Some leave the connection open, or said that more would come.
+                Err(error) if hurried && is_silence(&error) => return Ok(true),
                 Err(error) => return Err(error.into()),
             };
             for picture in splitter.push(&bytes[..count]) {
@@ -83,9 +111,11 @@ impl<S: Read> Response<S> {
                     return Ok(false);
                 }
             }
-            // Some leave the connection open, or said that more would come.
-            if self.single && pictures > 0 {
-                return Ok(true);
+            // One that is a stream all the same sends the next soon.
+            match pictures {
+                1 if self.single && !hurried => hurried = self.wait(SOON),
+                2.. if hurried => hurried = !self.wait(quiet),
+                _ => {}
             }
             if splitter.skipped() - skipped > USUAL_GAP && last.elapsed() >= quiet {
                 return Err(self.no_picture(&splitter));

@@ -43,6 +43,13 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The socket once more, for its patience.
+    pub fn socket(&self) -> Option<TcpStream> {
+        self.0.sock.try_clone().ok()
+    }
+}
+
 fn failed(error: io::Error) -> HttpError {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {

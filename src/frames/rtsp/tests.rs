@@ -30,6 +30,7 @@ fn watch(url: CameraUrl, request: Request, pictures: usize) -> (Vec<RawFrame>, V
         stall: request.quiet * 2,
         pause: Duration::from_millis(5),
         give_up: request.quiet * 4,
+        fresh: Duration::from_secs(60),
         goodbye: Duration::ZERO,
     };
     let capture = move |sink: &Sink| capture(&url, request, sink);

@@ -89,6 +89,35 @@ fn a_file_that_is_being_written_is_waited_for_and_a_broken_one_reported() {
     assert!(error.to_string().contains("broken.png"), "{error}");
 }
 
+/// All that waited were looked at for each: twenty thousand took ten times as long as two hundred.
+#[test]
+fn many_that_come_at_once_come_in_their_order_whatever_happens_to_others_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut folder = WatchedFolder::new(dir.path(), &|| ()).unwrap();
+    let name = |shade: u8| format!("{shade:03}.png");
+    for shade in 1..=40 {
+        save(dir.path(), &name(shade), shade);
+    }
+    assert_eq!(picture(&mut folder), (1, name(1)));
+    let waiting = folder.ready.len();
+    assert_eq!(picture(&mut folder), (2, name(2)));
+    assert!(
+        waiting == 0 || folder.ready.len() == waiting - 1,
+        "all were looked at"
+    );
+    fs::remove_file(dir.path().join(name(20))).unwrap();
+    save(dir.path(), &name(30), 99);
+    save(dir.path(), "new.png", 77);
+    let found: Vec<u8> = (0..38).map(|_| picture(&mut folder).0).collect();
+    assert!(matches!(folder.next(&|| true).unwrap(), Arrival::Stopped));
+    let expected: Vec<u8> = (3..=40).filter(|shade| ![20, 30].contains(shade)).collect();
+    assert_eq!(found[..36], expected);
+    // Both were written after all others.
+    let mut late = [found[36], found[37]];
+    late.sort_unstable();
+    assert_eq!(late, [77, 99]);
+}
+
 #[test]
 fn files_of_another_time_arrive_like_all_others() {
     let dir = tempfile::tempdir().unwrap();

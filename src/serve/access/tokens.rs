@@ -93,9 +93,10 @@ impl TokenFile {
             ));
         }
         let text = format!("{PREFIX}{}", random_text()?);
-        let mut tokens = self.locked();
+        // Requests ask for the tokens: they must not wait for another process.
         let _lock = self.lock()?;
-        // Another process may have made one.
+        let mut tokens = self.locked();
+        // That may have made one.
         *tokens = self.read()?;
         if tokens.iter().any(|token| token.name == name) {
             return Err(AccessError::Name(format!(
@@ -123,8 +124,8 @@ impl TokenFile {
     /// # Errors
     /// If it cannot be written; then it is still there.
     pub fn remove(&self, name: &str) -> Result<bool, AccessError> {
-        let mut tokens = self.locked();
         let _lock = self.lock()?;
+        let mut tokens = self.locked();
         *tokens = self.read()?;
         let mut all = tokens.clone();
         all.retain(|token| token.name != name);

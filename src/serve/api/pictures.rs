@@ -224,7 +224,7 @@ impl Viewer {
                 self.sent = 0;
                 return Some(());
             }
-            if begun.elapsed() > AGAIN {
+            if begun.elapsed() > AGAIN || !self.server.access.still_admits(&self.caller) {
                 return None;
             }
             sleep(LOOK).await;

@@ -200,11 +200,15 @@ fn what_takes_long_leaves_threads_to_everything_else() {
             }));
         }
         tokio::task::yield_now().await;
-        blocking(|| Ok(())).await.unwrap();
+        let other = blocking(|| Ok(()));
+        let patience = std::time::Duration::from_secs(60);
+        let done = tokio::time::timeout(patience, other).await;
+        let done = done.map(|done| done.is_ok());
         (0..9).for_each(|_| go.send(()).unwrap());
         for one in long {
             one.await.unwrap();
         }
+        assert_eq!(done, Ok(true));
     });
 }
 

@@ -219,6 +219,7 @@ fn cameras_are_listed_while_they_are_changed() {
                 threads.spawn(|| {
                     while changed.load(Ordering::Relaxed) < 20 {
                         assert!(cameras.all().len() <= 2);
+                        sleep(Duration::from_millis(1));
                     }
                 });
             }

@@ -36,18 +36,34 @@ async function route() {
   leave = () => {};
   clearToasts();
   view = VIEWS[known];
+  // What was asked is about the view before.
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  // Tabs and the choice of prompts are drawn before the view is.
+  if (view.tab !== "live" && asked.parts[0]) state.prompt = asked.parts[0];
   drawTabs(view.tab);
   const page = h("div", { class: `view view-${known}` });
   main.replaceChildren(subtabs(view.tab, known), page);
   window.scrollTo(0, 0);
   document.title = `${t(`view_${known}`)} · edge-rlp`;
-  const shown = await tried(() => view.show(page, asked.parts));
+  let shown;
+  try {
+    shown = await view.show(page, asked.parts);
+  } catch (error) {
+    if (page.isConnected) failed(page, error);
+    return;
+  }
   // Somebody may have gone on meanwhile.
   if (!page.isConnected) {
     if (typeof shown === "function") shown();
     return;
   }
   if (typeof shown === "function") leave = shown;
+}
+
+/** A view that could not be shown says so, and is tried again by hand or once the box is back. */
+function failed(page, error) {
+  page.replaceChildren(h("p", { class: "note failed", role: "alert" }, error.message), button(t("again"), route, "main"));
+  leave = error.status === 0 ? api.listen("open", route) : () => {};
 }
 
 function subtabs(tab, known) {
@@ -63,7 +79,8 @@ function subtabs(tab, known) {
 /** Which prompt is taught, where there are several. */
 function promptChoice(known) {
   if (state.prompts.length < 2) return null;
-  const options = state.prompts.map((prompt) => [prompt.name, prompt.name]);
+  const names = new Set([...state.prompts.map((prompt) => prompt.name), state.prompt].filter(Boolean));
+  const options = [...names].map((name) => [name, name]);
   const control = choice(options, state.prompt, (name) => {
     state.prompt = name;
     location.hash = `#/${known === "why" ? "teach" : known}/${encodeURIComponent(name)}`;

@@ -174,16 +174,40 @@ export async function tried(work) {
   }
 }
 
-/** A dialog with a form; resolves with what `read` gives, or nothing if it was closed. */
-export function ask({ title, content, ok, read, danger = false }) {
+/** A dialog with a form; resolves with what `read` gives, or nothing if it was closed. Where there is `work` to be done with that, it
+    stays open until it is done, and says what is wrong: what was typed is not lost. */
+export function ask({ title, content, ok, read, work, danger = false }) {
   return new Promise((resolve) => {
     let answer;
     const box = h("dialog", { "aria-labelledby": "dialog-title", onclose: () => { box.remove(); resolve(answer); } });
+    const wrong = h("p", { class: "note failed", role: "alert", hidden: true });
+    const submit = async (event) => {
+      const given = read ? read(form) : true;
+      if (!work) {
+        answer = given;
+        return;
+      }
+      event.preventDefault();
+      const go = form.querySelector("button[type=submit]");
+      if (go.disabled) return;
+      go.disabled = true;
+      try {
+        await work(given);
+        answer = given;
+        box.close();
+      } catch (error) {
+        wrong.textContent = error.message;
+        wrong.hidden = false;
+      } finally {
+        go.disabled = false;
+      }
+    };
     const form = h(
       "form",
-      { method: "dialog", onsubmit: () => { answer = read ? read(form) : true; } },
+      { method: "dialog", onsubmit: submit },
       h("h2", { id: "dialog-title" }, title),
       content,
+      wrong,
       h(
         "div",
         { class: "row end" },

@@ -124,8 +124,9 @@ class Gallery {
     const label = labelsOf(state.prompt)[place]?.label;
     const ids = this.ids();
     if (!label || !ids.length) return;
-    if ((await tried(() => this.work.label(ids, label).then(() => true))) !== true) return;
-    toast(t("labelled", { count: ids.length, label }), "good");
+    const count = await tried(() => this.work.label(ids, label));
+    if (count === undefined) return;
+    toast(t("labelled", { count, label }), "good");
     this.gone(ids);
   }
 
@@ -207,6 +208,8 @@ export const recent = {
     usePrompt(prompt);
     const fetched = () => api.get(api.query(api.path("recent"), { prompt: state.prompt }));
     let [items] = await Promise.all([fetched(), loadPrompts()]);
+    // Somebody has gone on: keys are for what is shown there.
+    if (!page.isConnected) return undefined;
     items = api.list(items, "recent");
     const heading = h("h1", {}, t("view_recent"));
     const fresh = button("", () => renew(), "wide", "undo");
@@ -219,7 +222,7 @@ export const recent = {
       nothing: [t("no_recent"), t("no_recent_text")],
       image: (item) => `${api.path("recent", item.id)}.jpg`,
       caption: (item) => [h("b", {}, shown(item.label)), " ", isKnown(item.label) ? `${percent(item.probability)} ` : null, h("span", { class: `why ${item.reason}` }, t(`reason_${item.reason}`)), h("span", { class: "when" }, `${item.camera ?? ""} ${clock(item.at)}`)],
-      label: async (ids, label) => { await api.post(api.path("recent", "label"), { ids, label }); await loadPrompts(); },
+      label: async (ids, label) => { const answer = await api.post(api.path("recent", "label"), { ids, label }); await loadPrompts(); return answer.shots?.length ?? ids.length; },
       acts: (ids, one) => [whyButton(ids, "recent"), button(t("delete"), () => remove(ids, one), "quiet")],
       discard: remove,
     });
@@ -270,6 +273,7 @@ export const review = {
     page.append(h("div", { class: "row" }, which), box);
     const shots = (...parts) => api.path("prompts", state.prompt, "shots", ...parts);
     const items = api.list(await api.get(api.query(shots(), { label, order: "suspicious" })), "shots");
+    if (!page.isConnected) return undefined;
     const remove = (ids, one) => discard(ids, one, (id) => shots(id));
     gallery = new Gallery({
       title: t("view_review"),
@@ -277,7 +281,7 @@ export const review = {
       nothing: [t("no_shots"), t("no_shots_text")],
       image: (item) => `${shots(item.id)}.jpg`,
       caption: (item) => [h("b", {}, item.label), " ", item.suspicion > 0 ? h("span", { class: "why uncertain" }, item.seems ? t("looks_like", { label: item.seems }) : t("suspicious")) : null, h("span", { class: "when" }, clock(item.at))],
-      label: async (ids, name) => { await api.patch(shots(), { ids, label: name }); await loadPrompts(); },
+      label: async (ids, name) => { await api.patch(shots(), { ids, label: name }); await loadPrompts(); return ids.length; },
       acts: (ids, one) => [whyButton(ids, "shot"), button(t("delete"), () => remove(ids, one), "quiet")],
       discard: remove,
     });

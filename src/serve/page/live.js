@@ -24,14 +24,16 @@ export async function show(page) {
     button(t("add_camera"), addCamera, "", "plus"),
   );
   const draw = () => {
-    for (const card of cards.values()) card.end();
+    // Those that stay keep what is being drawn on them.
+    const before = new Map(cards);
     cards.clear();
-    grid.replaceChildren();
     for (const camera of state.cameras.values()) {
-      const card = new Card(camera, anew);
+      const card = before.get(camera.name) ?? new Card(camera, anew);
+      if (before.delete(camera.name)) card.update(camera);
       cards.set(camera.name, card);
-      grid.append(card.element);
     }
+    for (const card of before.values()) card.end();
+    grid.replaceChildren(...[...cards.values()].map((card) => card.element));
     heading.hidden = !cards.size;
     if (!cards.size) {
       grid.append(empty(t("no_camera"), t("no_camera_text"), button(t("add_camera"), addCamera, "main", "plus")));
@@ -66,7 +68,11 @@ export async function show(page) {
     api.listen("change", (data) => cards.get(data.camera)?.changed(data)),
   ];
   // Frames and drops have no event.
-  const timer = setInterval(() => document.hidden || refresh(), 5000);
+  const timer = setInterval(() => {
+    if (document.hidden) return;
+    refresh();
+    for (const card of cards.values()) card.mend();
+  }, 5000);
   return () => {
     clearInterval(timer);
     document.removeEventListener("visibilitychange", seen);
@@ -160,7 +166,7 @@ class Card {
     const width = Math.min(1280, Math.ceil((this.view.clientWidth || 480) * Math.min(2, window.devicePixelRatio || 1)));
     const base = `cameras/${encodeURIComponent(this.name)}`;
     const fps = navigator.connection?.saveData ? 1 : 8;
-    const address = this.how === "stream" ? api.query(`api/v1/${base}/stream.mjpeg`, { fps, width }) : api.query(`api/v1/${base}/snapshot.jpg`, { width, t: Date.now() });
+    const address = this.how === "stream" ? api.query(`api/v1/${base}/stream.mjpeg`, { fps, width, t: Date.now() }) : api.query(`api/v1/${base}/snapshot.jpg`, { width, t: Date.now() });
     this.picture.src = address;
     if (this.how === "still") this.timer = setTimeout(() => this.next(), STILL);
   }
@@ -177,6 +183,11 @@ class Card {
     this.view.classList.remove("seen");
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.next(), 3000);
+  }
+
+  /** A browser tells nothing of a moving picture that broke off. */
+  mend() {
+    if (this.how === "stream" && this.picture.complete && !this.picture.naturalWidth) this.lost();
   }
 
   update(camera) {
@@ -315,22 +326,25 @@ async function cameraForm(camera) {
     content,
     ok: camera ? t("save") : t("add"),
     read: () => ({ name: name.value.trim(), source: source.value.trim(), prompt: prompt.value.trim(), go: go.checked }),
+    work: async (given) => {
+      if (camera && (given.go || !given.source)) return;
+      if (!camera && state.cameras.has(given.name)) throw new Error(t("camera_there", { camera: given.name }));
+      const body = { source: given.source };
+      const named = camera ? camera.regions?.[0]?.prompt : given.prompt;
+      if (named) body.prompt = named;
+      await api.put(api.path("cameras", given.name), body);
+    },
   });
   if (!answer) return false;
-  const address = api.path("cameras", answer.name);
   return tried(async () => {
     if (camera && answer.go) {
       const sure = await ask({ title: t("remove_camera_sure", { camera: camera.name }), content: h("p", {}, t("remove_camera_text")), ok: t("remove"), danger: true });
       if (!sure) return false;
-      await api.remove(address);
+      await api.remove(api.path("cameras", camera.name));
       toast(t("removed", { what: camera.name }));
       return true;
     }
     if (camera && !answer.source) return false;
-    const body = { source: answer.source };
-    const named = camera ? camera.regions?.[0]?.prompt : answer.prompt;
-    if (named) body.prompt = named;
-    await api.put(address, body);
     await loadPrompts();
     return true;
   });

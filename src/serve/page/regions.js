@@ -51,6 +51,8 @@ export class Regions {
 
   edit(on) {
     this.editing = on;
+    /** As they were: only what is changed from here on is sent. */
+    if (on) this.start = new Map(this.list.map((region) => [region.name, { ...region }]));
     this.selected = on ? (this.list[0]?.name ?? null) : null;
     this.toggle.setAttribute("aria-pressed", String(on));
     this.card.view.classList.toggle("editing", on);
@@ -224,7 +226,7 @@ export class Regions {
     const saved = await tried(async () => {
       for (const region of this.list) {
         const { x, y, width, height, prompt } = region;
-        const before = (this.card.camera.regions || []).find((one) => one.name === region.name);
+        const before = this.start.get(region.name);
         const same = before && ["x", "y", "width", "height", "prompt"].every((key) => before[key] === region[key]);
         if (!same) await api.put(this.address(region), { x, y, width, height, prompt });
         region.fresh = false;
@@ -234,6 +236,7 @@ export class Regions {
     if (!saved) return;
     toast(t("saved"), "good");
     await this.redraw();
+    this.edit(false);
   }
 
   async remove(region) {
@@ -241,8 +244,7 @@ export class Regions {
       const sure = await ask({ title: t("remove_region_sure", { region: region.name }), content: h("p", {}, t("remove_region_text")), ok: t("remove"), danger: true });
       if (!sure) return;
       if ((await tried(() => api.remove(this.address(region)).then(() => true))) !== true) return;
-      await this.redraw();
-      return;
+      await tried(this.redraw);
     }
     this.list = this.list.filter((one) => one !== region);
     this.selected = this.list[0]?.name ?? null;

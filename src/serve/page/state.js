@@ -77,8 +77,8 @@ export async function loadCameras() {
 
 export async function loadPrompts() {
   state.prompts = api.list(await api.get(api.path("prompts")), "prompts");
-  const names = state.prompts.map((prompt) => prompt.name);
-  if (!names.includes(state.prompt)) state.prompt = names[0] ?? firstOfCameras();
+  // One that is being taught stays, whatever becomes of it elsewhere.
+  state.prompt ??= state.prompts[0]?.name ?? firstOfCameras();
   return state.prompts;
 }
 

@@ -15,6 +15,7 @@ let view = null;
 export async function show(page, [prompt]) {
   usePrompt(prompt);
   await Promise.all([loadCameras(), loadPrompts()]);
+  if (!page.isConnected) return undefined;
   if (!state.prompt) state.prompt = "default";
   view = new Teach(page);
   const ends = [
@@ -22,7 +23,13 @@ export async function show(page, [prompt]) {
     api.listen("prompt", () => view.refresh()),
     api.listen("open", () => view.refresh()),
   ];
+  const seen = () => view.seen();
+  document.addEventListener("visibilitychange", seen);
+  // A browser tells nothing of a moving picture that broke off.
+  const timer = setInterval(() => view.mend(), 3000);
   return () => {
+    clearInterval(timer);
+    document.removeEventListener("visibilitychange", seen);
     ends.forEach((end) => end());
     view.picture?.removeAttribute("src");
     view = null;
@@ -30,9 +37,9 @@ export async function show(page, [prompt]) {
 }
 
 export function keys(event) {
-  if (!view || typing(event)) return;
+  if (!view || event.repeat || typing(event)) return;
   if (event.key === "u" || (event.key === "Backspace" && !event.target.closest("button"))) view.undo();
-  else if (placeOf(event) >= 0 && !event.repeat) view.keep(placeOf(event), event.shiftKey);
+  else if (placeOf(event) >= 0) view.keep(placeOf(event), event.shiftKey);
 }
 
 class Teach {
@@ -71,16 +78,27 @@ class Teach {
       this.place = { camera: all[place].camera, region: all[place].region?.name ?? null };
       state.place = this.place;
       this.picture.alt = t("picture_of", { camera: this.place.camera });
-      this.picture.src = api.query(`${api.path("cameras", this.place.camera)}/stream.mjpeg`, { fps: 8, width: 640, region: this.place.region });
+      this.picture.src = api.query(`${api.path("cameras", this.place.camera)}/stream.mjpeg`, { fps: 8, width: 640, region: this.place.region, t: Date.now() });
     };
-    this.picture.addEventListener("error", () => setTimeout(() => this.picture.isConnected && look(Number(which.value)), 3000));
+    this.picture.addEventListener("error", () => setTimeout(() => this.picture.isConnected && !document.hidden && this.look(), 3000));
     const names = all.map((one, place) => [String(place), one.region && one.region.name !== one.camera ? `${one.camera} · ${one.region.name}` : one.camera]);
     const which = choice(names, String(chosen), (place) => look(Number(place)));
     which.setAttribute("aria-label", t("camera"));
     which.hidden = all.length < 2;
-    look(chosen);
+    this.look = () => look(Number(which.value));
+    this.look();
     this.flash = h("div", { class: "view-of teach-view" }, this.picture);
     return h("section", { class: "card" }, which, this.flash);
+  }
+
+  /** A page that is not in view asks for no pictures: a browser has few connections to one host. */
+  seen() {
+    if (document.hidden) this.picture?.removeAttribute("src");
+    else this.look?.();
+  }
+
+  mend() {
+    if (!document.hidden && this.picture?.complete && !this.picture.naturalWidth) this.look();
   }
 
   next() {
@@ -163,12 +181,14 @@ class Teach {
 
   async add() {
     const names = h("textarea", { rows: 4, placeholder: t("labels_example"), required: true, spellcheck: "false" });
-    const answer = await ask({ title: t("add_label"), content: field(t("labels_each"), names), ok: t("add"), read: () => names.value });
-    const fresh = (answer || "").split("\n").map((line) => line.trim()).filter(Boolean);
-    if (!fresh.length) return;
-    const all = labelsOf(state.prompt).map((one) => one.label);
-    await tried(() => api.put(api.path("prompts", state.prompt, "labels"), { labels: [...all, ...fresh.filter((one) => !all.includes(one))] }));
-    await this.refresh();
+    const prompt = state.prompt;
+    const add = async (text) => {
+      const fresh = text.split("\n").map((line) => line.trim()).filter(Boolean);
+      const all = labelsOf(prompt).map((one) => one.label);
+      if (fresh.length) await api.put(api.path("prompts", prompt, "labels"), { labels: [...all, ...fresh.filter((one) => !all.includes(one))] });
+    };
+    const answer = await ask({ title: t("add_label"), content: field(t("labels_each"), names), ok: t("add"), read: () => names.value, work: add });
+    if (answer !== undefined) await this.refresh();
   }
 
   /** Renames, merges and takes away labels. */
@@ -242,6 +262,7 @@ class Teach {
     const chosen = await this.ofWhat(known, folders, pictures.length);
     if (!chosen) return;
     const labelled = pictures.map((one) => ({ file: one.file, label: chosen.folders && one.label ? one.label : chosen.label })).filter((one) => one.label);
+    if (labelled.length < pictures.length) toast(t("in_no_folder", { count: pictures.length - labelled.length }), "failed");
     const fresh = [...new Set(labelled.map((one) => one.label))].filter((one) => !known.includes(one));
     if (fresh.length && (await tried(() => api.put(api.path("prompts", state.prompt, "labels"), { labels: [...known, ...fresh] }).then(() => true))) !== true) return;
     let done = 0;
@@ -261,7 +282,7 @@ class Teach {
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
-    if (failed.length) toast(`${t("not_sent", { count: failed.length })} ${failed[0]}`, "failed");
+    if (failed.length) toast(`${t("not_sent", { count: labelled.length - done })} ${failed[0]}`, "failed");
     await this.refresh();
   }
 
@@ -270,8 +291,8 @@ class Teach {
     const options = [];
     if (folders.length) options.push(["folders", t("by_folder", { folders: folders.slice(0, 6).join(", ") + (folders.length > 6 ? " …" : "") })]);
     options.push(...known.map((label, place) => [`label${place}`, label]), ["new", t("another_label")]);
-    const which = choice(options, options[0][0], (value) => { name.parentElement.hidden = value !== "new"; });
-    const name = h("input", { autocomplete: "off", maxlength: 80 });
+    const which = choice(options, options[0][0], (value) => { name.parentElement.hidden = value !== "new"; name.required = value === "new"; });
+    const name = h("input", { autocomplete: "off", maxlength: 80, required: options[0][0] === "new" });
     const named = field(t("new_name"), name);
     named.hidden = options[0][0] !== "new";
     return ask({
@@ -279,7 +300,7 @@ class Teach {
       content: h("div", {}, field(t("label"), which), named),
       ok: t("keep_them"),
       read: () => {
-        if (which.value === "folders") return { folders: true, label: known[0] };
+        if (which.value === "folders") return { folders: true, label: null };
         if (which.value === "new") return { folders: false, label: name.value.trim() };
         return { folders: false, label: known[Number(which.value.slice(5))] };
       },
@@ -300,20 +321,24 @@ async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return withLabels([...transfer.files]);
   const found = [];
-  const walk = async (entry, folder) => {
+  const walk = async (entry, folder, top) => {
     if (entry.isFile) {
       const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
       found.push({ file, label: folder });
       return;
     }
     const reader = entry.createReader();
+    const all = [];
     // A reader gives a hundred at a time.
     for (;;) {
       const inner = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-      if (!inner.length) return;
-      for (const one of inner) await walk(one, entry.name);
+      if (!inner.length) break;
+      all.push(...inner);
     }
+    // One that holds the folders of labels is none itself.
+    const own = top && all.some((one) => one.isDirectory) ? null : entry.name;
+    for (const one of all) await walk(one, own, false);
   };
-  for (const entry of entries) await walk(entry, null);
+  for (const entry of entries) await walk(entry, null, true);
   return found;
 }

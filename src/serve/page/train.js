@@ -54,8 +54,12 @@ class Train {
   }
 
   async act(work) {
+    // A second tap on a slow line would be told that there is nothing to do.
+    if (this.busy) return;
+    this.busy = true;
     await tried(work);
     await tried(() => this.refresh());
+    this.busy = false;
   }
 
   idle(training) {

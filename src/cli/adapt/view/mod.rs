@@ -11,6 +11,7 @@ mod terminal;
 mod train;
 mod watch;
 
+use super::super::output::count as count_of;
 use super::super::{Context, Exit};
 use super::adaptation::{Adaptation, Trained};
 use crate::adapt::LabelledPictures;
@@ -147,8 +148,8 @@ fn finish(end: anyhow::Result<End>, view: &View, context: &Context) -> anyhow::R
         }
         Ok(End::Quit) => {
             context.output.note(format!(
-                "no prompt was kept; {shots} shots are in {}: the same command goes on with them, `edge-rlp adapt \
-                 --shots-from{}` trains on them",
+                "no prompt was kept; {} in {}: the same command goes on there, `edge-rlp adapt --shots-from{}` trains on them",
+                count_of(shots as u64, "shot"),
                 folder.display(),
                 match prompt.as_str() {
                     "default" => String::new(),
@@ -159,7 +160,8 @@ fn finish(end: anyhow::Result<End>, view: &View, context: &Context) -> anyhow::R
         }
         Err(error) => {
             let kept = format!(
-                "the view ended; {shots} shots are kept in {}",
+                "the view ended; {} kept in {}",
+                count_of(shots as u64, "shot"),
                 folder.display()
             );
             Err(error.context(kept))
@@ -221,7 +223,10 @@ impl<'a> Session<'a> {
         state.regions = Regions::new(view.regions().to_vec());
         match kept.len() {
             0 => state.note("press a label's key while the camera shows it; ? for help"),
-            count => state.note(format!("{count} shots of earlier are here; ? for help")),
+            kept => state.note(format!(
+                "of earlier: {}; ? for help",
+                count_of(kept as u64, "shot")
+            )),
         }
         let screen = Screen::open().context("the terminal cannot be taken")?;
         let depth = Depth::of(|name| std::env::var(name).ok());

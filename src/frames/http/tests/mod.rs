@@ -14,6 +14,7 @@ const QUICK: Timeouts = Timeouts {
     stall: Duration::from_millis(800),
     pause: Duration::from_millis(5),
     give_up: Duration::from_millis(2500),
+    fresh: Duration::from_secs(60),
     goodbye: Duration::ZERO,
 };
 

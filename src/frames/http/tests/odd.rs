@@ -74,6 +74,7 @@ fn watch_with(
         stall: quiet * 3,
         pause: Duration::from_millis(5),
         give_up: quiet * 8,
+        fresh: Duration::from_secs(60),
         goodbye: Duration::ZERO,
     };
     let patience = Patience { quiet, trust };
