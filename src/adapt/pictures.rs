@@ -6,7 +6,7 @@ use crate::frames::{
     FolderError, LeftOut, MAX_PIXELS, PictureError, cut, labelled_folder, loose_pictures,
     read_region,
 };
-use crate::prompt::labels::{self, LabelFault, LabelsError, same_name};
+use crate::prompt::labels::{self, LabelFault, LabelsError, normal};
 use crate::prompt::{Label, Region};
 use crate::rng::Rng;
 use crate::store::{Home, LABELS_FILE, Shot, StoreError};
@@ -377,12 +377,12 @@ pub fn labels_of(dir: &Path, pictures: &Path) -> Result<Vec<Label>, PicturesErro
         label_of(&name, folder)
     };
     let labels: Vec<Label> = folders.iter().map(label).collect::<Result<_, _>>()?;
-    for (place, label) in labels.iter().enumerate() {
-        let earlier = labels[..place].iter();
-        if let Some(first) = earlier.rev().find(|one| same_name(&one.name, &label.name)) {
+    let mut read = BTreeMap::new();
+    for label in &labels {
+        if let Some(first) = read.insert(normal(&label.name), &label.name) {
             return Err(PicturesError::Alike {
                 dir: pictures.into(),
-                first: first.name.clone(),
+                first: first.clone(),
                 second: label.name.clone(),
             });
         }

@@ -23,6 +23,8 @@ use super::troubles::Troubles;
 use super::watched_folder::Arrival;
 use super::{CameraUrl, Delivery, FramesError, LazyFrame, Login};
 
+/// Key frames of a camera are no further apart.
+const KEY_FRAMES: Duration = Duration::from_secs(30);
 /// How long an RTSP camera is given to be told that nobody watches any more: it allows few sessions, and keeps those that were not
 /// ended.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -220,8 +222,8 @@ impl CameraSource {
             CameraSource::Rtsp(url) => {
                 let usual = Timeouts::on_network(options.timeout);
                 timeouts = Timeouts {
-                    // Where key frames come about as often as pictures are looked at, they alone are decoded.
-                    fresh: usual.fresh + 2 * options.interval,
+                    // Where key frames come about as often as pictures are looked at, they alone are decoded; they are seconds apart.
+                    fresh: usual.fresh + 2 * options.interval.min(KEY_FRAMES),
                     goodbye: GOODBYE,
                     ..usual
                 };

@@ -39,23 +39,11 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
             .find(|known| same_name(known, &label))
             .unwrap_or(label),
     };
-    // Training goes by the list: what is not in it is left out.
-    let folder = home.shots_folder(&chosen.prompt)?;
-    let listed = folder.join(LABELS_FILE);
-    if listed.is_file() {
-        let mut labels = labels::read(&listed)?;
-        if !labels.iter().any(|known| same_name(&known.name, &label)) {
-            let known: Vec<&str> = labels.iter().map(|known| known.name.as_str()).collect();
-            context.output.warn(format!(
-                "{label} is a new label of {}: there were {}",
-                chosen.prompt,
-                known.join(", ")
-            ));
-            labels.push(Label::new(&label, None).map_err(usage)?);
-            home.keep_shot_labels(&chosen.prompt, &labels)?;
-        }
-    }
+    let longer = longer_list(&chosen.prompt, &label, context)?;
     let moved = context.home.move_shots(&chosen.prompt, &shots, &label)?;
+    if let Some(labels) = longer {
+        home.keep_shot_labels(&chosen.prompt, &labels)?;
+    }
     for shot in &moved {
         context.output.object(&json!({
             "prompt": chosen.prompt,
@@ -75,4 +63,34 @@ pub fn run(arguments: &Arguments, context: &Context) -> anyhow::Result<Exit> {
         chosen.prompt
     ));
     Ok(Exit::Done)
+}
+
+/// The labels that the shots of `prompt` are listed with, and `label`, where it is none of them: training goes by the list, and what is
+/// not in it is left out.
+///
+/// # Errors
+/// If the list cannot be read, or could not be read again with this label.
+fn longer_list(prompt: &str, label: &str, context: &Context) -> anyhow::Result<Option<Vec<Label>>> {
+    let listed = context.home.shots_folder(prompt)?.join(LABELS_FILE);
+    if !listed.is_file() {
+        return Ok(None);
+    }
+    let mut labels = labels::read(&listed)?;
+    if labels.iter().any(|known| same_name(&known.name, label)) {
+        return Ok(None);
+    }
+    let known: Vec<&str> = labels.iter().map(|known| known.name.as_str()).collect();
+    let said = format!(
+        "{label} is a new label of {prompt}: there were {}",
+        known.join(", ")
+    );
+    labels.push(Label::new(label, None).map_err(usage)?);
+    let read = labels::parse(&labels::to_text(&labels), "labels");
+    if !read.is_ok_and(|read| read == labels) {
+        return Err(usage(format!(
+            "{label:?} cannot stand in a list of labels: take one without = and #"
+        )));
+    }
+    context.output.warn(said);
+    Ok(Some(labels))
 }

@@ -13,13 +13,6 @@ const USUAL_GAP: u64 = 16 << 10;
 /// So soon after a snapshot more has to come where it is one of many.
 const SOON: Duration = Duration::from_millis(300);
 
-fn is_silence(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
-}
-
 /// The body of an answer.
 pub struct Response<S> {
     stream: S,
@@ -100,8 +93,8 @@ impl<S: Read> Response<S> {
                     return Ok(true);
                 }
                 Err(_) if longer && pictures == 0 => break,
-                // Some leave the connection open, or said that more would come.
-                Err(error) if hurried && is_silence(&error) => return Ok(true),
+                // Some leave the connection open, said that more would come, or reset the connection.
+                Err(_) if hurried => return Ok(true),
                 Err(error) => return Err(error.into()),
             };
             for picture in splitter.push(&bytes[..count]) {

@@ -36,8 +36,7 @@ async function route() {
   leave = () => {};
   clearToasts();
   view = VIEWS[known];
-  // What was asked is about the view before.
-  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  closeDialogs();
   // Tabs and the choice of prompts are drawn before the view is.
   if (view.tab !== "live" && asked.parts[0]) state.prompt = asked.parts[0];
   drawTabs(view.tab);
@@ -60,6 +59,11 @@ async function route() {
   if (typeof shown === "function") leave = shown;
 }
 
+/** What was asked is about the view before. */
+function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+}
+
 /** A view that could not be shown says so, and is tried again by hand or once the box is back. */
 function failed(page, error) {
   page.replaceChildren(h("p", { class: "note failed", role: "alert" }, error.message), button(t("again"), route, "main"));
@@ -78,8 +82,8 @@ function subtabs(tab, known) {
 
 /** Which prompt is taught, where there are several. */
 function promptChoice(known) {
-  if (state.prompts.length < 2) return null;
   const names = new Set([...state.prompts.map((prompt) => prompt.name), state.prompt].filter(Boolean));
+  if (names.size < 2) return null;
   const options = [...names].map((name) => [name, name]);
   const control = choice(options, state.prompt, (name) => {
     state.prompt = name;
@@ -151,6 +155,7 @@ function settings() {
 /** Asks for the password, until it is right. */
 function signIn() {
   api.disconnect();
+  closeDialogs();
   leave();
   leave = () => {};
   document.getElementById("tabs").replaceChildren();

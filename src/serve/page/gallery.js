@@ -250,7 +250,7 @@ export const recent = {
     ];
     return () => ends.forEach((end) => end());
   },
-  keys: (event) => gallery?.key(event),
+  keys: (event) => gallery?.element.isConnected && gallery.key(event),
 };
 
 /** The labelled pictures of a label, the most suspicious first. */
@@ -288,5 +288,5 @@ export const review = {
     box.replaceChildren(gallery.element);
     return undefined;
   },
-  keys: (event) => gallery?.key(event),
+  keys: (event) => gallery?.element.isConnected && gallery.key(event),
 };

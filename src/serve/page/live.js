@@ -191,7 +191,9 @@ class Card {
   }
 
   update(camera) {
+    const other = this.camera.source !== camera.source;
     this.camera = camera;
+    if (other && this.how === "stream") this.next();
     state.cameras.set(camera.name, camera);
     this.state(camera);
     this.drawAnswers();

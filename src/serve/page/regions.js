@@ -227,7 +227,7 @@ export class Regions {
       for (const region of this.list) {
         const { x, y, width, height, prompt } = region;
         const before = this.start.get(region.name);
-        const same = before && ["x", "y", "width", "height", "prompt"].every((key) => before[key] === region[key]);
+        const same = !region.fresh && before && ["x", "y", "width", "height", "prompt"].every((key) => before[key] === region[key]);
         if (!same) await api.put(this.address(region), { x, y, width, height, prompt });
         region.fresh = false;
       }
@@ -244,6 +244,7 @@ export class Regions {
       const sure = await ask({ title: t("remove_region_sure", { region: region.name }), content: h("p", {}, t("remove_region_text")), ok: t("remove"), danger: true });
       if (!sure) return;
       if ((await tried(() => api.remove(this.address(region)).then(() => true))) !== true) return;
+      this.start.delete(region.name);
       await tried(this.redraw);
     }
     this.list = this.list.filter((one) => one !== region);

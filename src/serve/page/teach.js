@@ -80,7 +80,6 @@ class Teach {
       this.picture.alt = t("picture_of", { camera: this.place.camera });
       this.picture.src = api.query(`${api.path("cameras", this.place.camera)}/stream.mjpeg`, { fps: 8, width: 640, region: this.place.region, t: Date.now() });
     };
-    this.picture.addEventListener("error", () => setTimeout(() => this.picture.isConnected && !document.hidden && this.look(), 3000));
     const names = all.map((one, place) => [String(place), one.region && one.region.name !== one.camera ? `${one.camera} · ${one.region.name}` : one.camera]);
     const which = choice(names, String(chosen), (place) => look(Number(place)));
     which.setAttribute("aria-label", t("camera"));
@@ -260,9 +259,9 @@ class Teach {
       return;
     }
     const chosen = await this.ofWhat(known, folders, pictures.length);
-    if (!chosen) return;
+    if (!chosen || !(chosen.folders || chosen.label)) return;
     const labelled = pictures.map((one) => ({ file: one.file, label: chosen.folders && one.label ? one.label : chosen.label })).filter((one) => one.label);
-    if (labelled.length < pictures.length) toast(t("in_no_folder", { count: pictures.length - labelled.length }), "failed");
+    if (chosen.folders && labelled.length < pictures.length) toast(t("in_no_folder", { count: pictures.length - labelled.length }), "failed");
     const fresh = [...new Set(labelled.map((one) => one.label))].filter((one) => !known.includes(one));
     if (fresh.length && (await tried(() => api.put(api.path("prompts", state.prompt, "labels"), { labels: [...known, ...fresh] }).then(() => true))) !== true) return;
     let done = 0;
@@ -339,6 +338,6 @@ async function dropped(transfer) {
     const own = top && all.some((one) => one.isDirectory) ? null : entry.name;
     for (const one of all) await walk(one, own, false);
   };
-  for (const entry of entries) await walk(entry, null, true);
+  for (const entry of entries) await walk(entry, null, entries.length === 1);
   return found;
 }

@@ -223,10 +223,8 @@ impl<'a> Session<'a> {
         state.regions = Regions::new(view.regions().to_vec());
         match kept.len() {
             0 => state.note("press a label's key while the camera shows it; ? for help"),
-            kept => state.note(format!(
-                "of earlier: {}; ? for help",
-                count_of(kept as u64, "shot")
-            )),
+            1 => state.note("a shot of earlier is here; ? for help"),
+            kept => state.note(format!("{kept} shots of earlier are here; ? for help")),
         }
         let screen = Screen::open().context("the terminal cannot be taken")?;
         let depth = Depth::of(|name| std::env::var(name).ok());
