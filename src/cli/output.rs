@@ -2,13 +2,15 @@
 //! to standard error. Without it, results go to standard output, and progress, warnings and errors to standard
 //! error. Whatever is printed passes through [`crate::visible`], line by line: names and messages come from outside.
 
+use super::usage;
 use crate::frames::{self, FolderError, LeftOut};
 use crate::masked::mask_urls;
 use crate::visible::{VisibleJson, shown};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -196,6 +198,23 @@ pub fn print_error(line: impl Display) {
 /// `1 picture`, `2 pictures`.
 pub fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Refuses to write over a file that holds something else than `what`, such as the list of labels that was meant to be read; `is` tells
+/// by how a file begins.
+///
+/// # Errors
+/// If it does.
+pub fn check_replaced(path: &Path, what: &str, is: impl Fn(&[u8]) -> bool) -> anyhow::Result<()> {
+    let mut begin = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(512).read_to_end(&mut begin));
+    if read.is_err() || begin.is_empty() || is(&begin) {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "{} holds something else than {what}: nothing was begun; name another file, or remove that one",
+        path.display()
+    )))
 }
 
 /// A share as people read it: `87.5 %`.

@@ -117,6 +117,15 @@ fn a_home_that_cannot_be_written_stops_nothing_but_the_keeping() {
     dir.write("occupied", "a file, not a folder");
     dir.ok("classify --camera demo:fog --frames 2 --home occupied --prompt shelf.rlp");
     dir.fails("adapt --camera demo:fog --home occupied", 1, "--out");
+    // Nor is what was meant to be read written over.
+    dir.write("labels.txt", "mug\nfish\n");
+    let over = "adapt --camera demo:fog --labels labels.txt --out labels.txt";
+    dir.fails(over, 2, "labels.txt holds something else than a prompt");
+    dir.ok("demo --out drawn --shots 2 --test 1");
+    let over = "eval --images drawn --labels labels.txt --methods zero-shot --report labels.txt";
+    dir.fails(over, 2, "labels.txt holds something else than a report");
+    let kept = fs::read_to_string(dir.path().join("labels.txt")).unwrap();
+    assert_eq!(kept, "mug\nfish\n");
     for list in ["prompt list", "model list", "shots list"] {
         dir.fails(
             &format!("{list} --home occupied"),

@@ -1,7 +1,7 @@
 //! One adaptation, from pictures to a kept prompt, in steps that can be taken one by one: pictures become features,
 //! features a trained and judged prompt, and that a file.
 
-use super::super::output::percent;
+use super::super::output::{check_replaced, percent};
 use super::super::{Context, Exit, model, usage};
 use super::sisters::{FLEETS, sisters};
 use crate::adapt::features::{
@@ -91,7 +91,15 @@ impl Plan {
     pub fn check_out(&self, context: &Context) -> anyhow::Result<()> {
         let hint = "nothing was begun";
         match &self.out {
-            Some(path) => (context.home.check_export(path, self.replace())).context(hint),
+            Some(path) => {
+                if !self.force && path.is_file() {
+                    check_replaced(path, "a prompt", |begin| {
+                        let text = String::from_utf8_lossy(begin);
+                        begin.starts_with(b"\x89RLP") || text.contains("edge-rlp prompt")
+                    })?;
+                }
+                (context.home.check_export(path, self.replace())).context(hint)
+            }
             None => context.home.check_writable().with_context(|| {
                 format!("{hint} (--out FILE writes the prompt to a file instead)")
             }),

@@ -5,6 +5,7 @@ pub(super) mod evaluation;
 mod features;
 pub(super) mod summary;
 
+use super::output::check_replaced;
 use super::regions::RegionArguments;
 use super::report::Thumbnails;
 use super::report::texts::Language;
@@ -261,6 +262,9 @@ pub fn run(arguments: Arguments, context: &Context) -> anyhow::Result<Exit> {
     let configuration = Configuration::new(&arguments, context)?;
     let unwritable = |path: &Path| format!("{}: cannot be written", path.display());
     if let Some(path) = &arguments.report {
+        check_replaced(path, "a report", |begin| {
+            begin.starts_with(b"<!doctype html>")
+        })?;
         atomic::check_over(&Disk, path, Replace::File).with_context(|| unwritable(path))?;
     }
     let source = source(&arguments, &configuration, context)?;
