@@ -277,7 +277,8 @@ fn print_refusal(error: clap::Error, arguments: &[OsString]) {
     };
     let said = error.render().to_string();
     let masked = camera::without_logins(&said, &seen);
-    if masked != said {
+    // Help says nothing of what was given.
+    if error.use_stderr() && masked != said {
         masked.trim_end().lines().for_each(output::print_error);
         return;
     }

@@ -1,5 +1,7 @@
 //! What others ask of a box over the broker.
 
+use std::fmt;
+
 use super::discovery::PRESS;
 use super::site::Plan;
 
@@ -27,6 +29,18 @@ pub enum Request {
     UsePrompt(String),
     /// Answer "unknown" where the best label's probability is lower, in `0..=1`.
     Threshold(f32),
+}
+
+impl fmt::Display for Command {
+    /// For people: `camera door, region shelf: threshold 45 %`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "camera {}, region {}: ", self.camera, self.region)?;
+        match &self.what {
+            Request::Train => out.write_str("train"),
+            Request::UsePrompt(prompt) => write!(out, "use the prompt {prompt}"),
+            Request::Threshold(share) => write!(out, "threshold {:.1} %", 100.0 * share),
+        }
+    }
 }
 
 /// What cannot be done, and why.

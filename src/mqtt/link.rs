@@ -458,6 +458,9 @@ fn of_handshake(error: &rustls::Error) -> LinkError {
         Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "its certificate has expired, or this box's clock is wrong".into(),
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "its certificate is not valid yet: this box's clock is behind".into(),
         Error::InvalidMessage(_) => "it speaks no TLS on that port".into(),
         Error::AlertReceived(alert) => {
             format!(

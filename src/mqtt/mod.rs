@@ -140,11 +140,7 @@ impl fmt::Display for Happening {
                 "reports in place of a program on {host}, which does not answer any more"
             ),
             Happening::Ignored { reason } => out.write_str(reason),
-            Happening::Command(command) => write!(
-                out,
-                "camera {}, region {}: {:?}",
-                command.camera, command.region, command.what
-            ),
+            Happening::Command(command) => command.fmt(out),
         }
     }
 }

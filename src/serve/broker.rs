@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::broadcast::error::TryRecvError;
 
+use super::access::Entry;
 use super::api::prompts::how;
 use super::cameras::{CameraState, Phase};
+use super::changes::now;
 use super::config::{self, BrokerConfig, CameraConfig, Config};
 use super::events::Event;
 use super::held::Held;
@@ -82,6 +84,8 @@ impl Reports {
 struct Reporting {
     config: BrokerConfig,
     settings: BrokerSettings,
+    /// When the files with certificates were written.
+    written: Vec<Option<SystemTime>>,
     reloads: u64,
     broker: Broker,
     happenings: Receiver<Happening>,
@@ -120,6 +124,15 @@ impl Refused {
     fn may_try(&self, wanted: &BrokerConfig, server: &Server) -> bool {
         self.config != *wanted || self.reloads != server.reloads() || self.at.elapsed() > RETRY
     }
+}
+
+fn written(settings: &BrokerSettings) -> Vec<Option<SystemTime>> {
+    let identity = settings.identity.iter();
+    let identity = identity.flat_map(|of| [&of.certificate, &of.key]);
+    let files = settings.authorities.iter().chain(identity);
+    files
+        .map(|file| file.metadata().ok()?.modified().ok())
+        .collect()
 }
 
 /// The names of prompts, and when they were listed.
@@ -224,6 +237,7 @@ fn begin(config: &BrokerConfig, site: Site, server: &Server) -> Result<Reporting
     let (broker, happenings) = broker;
     let mut reporting = Reporting {
         config: config.clone(),
+        written: written(&settings),
         settings,
         reloads: server.reloads(),
         broker,
@@ -301,7 +315,9 @@ impl Reporting {
     fn is_outdated(&mut self, server: &Server) -> bool {
         let reloads = server.reloads();
         let asked = std::mem::replace(&mut self.reloads, reloads) != reloads;
-        asked && self.config.settings().is_ok_and(|now| now != self.settings)
+        asked
+            && (self.config.settings())
+                .is_ok_and(|now| now != self.settings || written(&now) != self.written)
     }
 
     fn reporter(&mut self, camera: &str) -> Option<&mut CameraReporter> {
@@ -407,9 +423,19 @@ impl Reporting {
         let happenings: Vec<Happening> = self.happenings.try_iter().collect();
         for happening in happenings {
             let _ = news.send(said(&self.config, &happening));
-            if let Happening::Command(command) = happening
-                && let Err(error) = follow(&command, server)
-            {
+            let Happening::Command(command) = happening else {
+                continue;
+            };
+            let done = follow(&command, server);
+            // Where it cannot be written, the cameras go on all the same.
+            let _ = server.access.audit.add(&Entry {
+                at: now(),
+                who: "mqtt",
+                from: self.config.address.to_string(),
+                did: &command.to_string(),
+                status: if done.is_ok() { 200 } else { 409 },
+            });
+            if let Err(error) = done {
                 let _ = news.send(Message::Failed(format!(
                     "broker {}: what was asked for was not done: {error}",
                     self.config.address

@@ -121,6 +121,7 @@ impl Wanted {
 fn run(server: &Weak<Server>, stop: &AtomicBool, news: &Sender<Message>) {
     step_back(10);
     let mut member: Option<(Wanted, Member)> = None;
+    let mut reloads = 0;
     // What was told not to be enough, or could not be used: it is told once.
     let mut told: Option<String> = None;
     while !stop.load(Ordering::Relaxed) {
@@ -133,7 +134,9 @@ fn run(server: &Weak<Server>, stop: &AtomicBool, news: &Sender<Message>) {
             Some(Ok(wanted)) => (Some(wanted), None),
             Some(Err(fault)) => (None, Some(fault.to_owned())),
         };
-        if member.as_ref().map(|(known, _)| known) != wanted.as_ref() {
+        // Files that it names may hold something else since.
+        let asked = std::mem::replace(&mut reloads, server.reloads()) != server.reloads();
+        if asked || member.as_ref().map(|(known, _)| known) != wanted.as_ref() {
             if let Some((_, member)) = member.take() {
                 member.leave(LAST);
             }

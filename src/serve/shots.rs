@@ -409,8 +409,15 @@ impl Shots {
             }
             Some(other) => labels[other].name.clone(),
             None => {
+                let old = &labels[place];
+                // Words of its own are what the model reads: the name is for people.
+                let own = (old.words != old.name).then(|| old.words.clone());
                 let new = label(to)?;
                 let name = new.name.clone();
+                let new = Label {
+                    words: own.unwrap_or(new.words),
+                    ..new
+                };
                 // Both until all shots are moved: whatever interrupts this, each shot has a label that is listed.
                 labels.insert(place, new);
                 name

@@ -55,7 +55,11 @@ pub async fn put(
                         fields.insert("user".into(), login.user.clone().into());
                         fields.insert("password".into(), login.password.clone().into());
                     }
-                    if let Some(file) = old.login_file.as_ref().and_then(|file| file.to_str()) {
+                    // As it stands in the file.
+                    let folder = server.file.folder();
+                    let file = old.login_file.as_deref();
+                    let file = file.map(|file| file.strip_prefix(folder).unwrap_or(file));
+                    if let Some(file) = file.and_then(|file| file.to_str()) {
                         fields.insert("login_file".into(), file.into());
                     }
                 }

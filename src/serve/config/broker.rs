@@ -45,6 +45,14 @@ impl std::fmt::Debug for BrokerConfig {
 }
 
 impl BrokerConfig {
+    /// The files that it names.
+    pub fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let identity = self.identity.iter_mut();
+        let identity = identity.flat_map(|of| [&mut of.certificate, &mut of.key]);
+        let others = [&mut self.password_file, &mut self.authorities];
+        others.into_iter().flatten().chain(identity)
+    }
+
     /// Whether the file holds a password for it.
     pub fn has_password(&self) -> bool {
         let settings = BrokerSettings::new(self.address.clone());

@@ -32,6 +32,7 @@ use std::{fmt, io};
 
 use toml_edit::DocumentMut;
 
+use super::listen::Tls;
 use crate::store::atomic;
 use crate::store::file_system::{Access, Disk, FileSystem};
 
@@ -324,6 +325,7 @@ impl ConfigFile {
     /// If it cannot be read, is gone, is wrong anywhere, or lets others at a password.
     pub fn read(&self) -> Result<Config, ConfigError> {
         let config = parse(&self.text()?).map_err(|fault| self.fault(fault))?;
+        let config = self.beside(config);
         let secret = config.cameras.iter().any(CameraConfig::has_password);
         #[cfg(feature = "mqtt")]
         let secret = secret || config.mqtt.as_ref().is_some_and(BrokerConfig::has_password);
@@ -335,7 +337,7 @@ impl ConfigFile {
         Ok(config)
     }
 
-    /// What it says, where the files with logins that it names can be used, too.
+    /// What it says, where the files that it names can be used, too.
     ///
     /// # Errors
     /// As [`ConfigFile::read`], and if one of those files cannot be used.
@@ -347,6 +349,24 @@ impl ConfigFile {
                 let place = place.unwrap_or(Place { line: 1, column: 1 });
                 return Err(self.fault((place, error.to_string())));
             }
+        }
+        let unusable = |said: String| self.fault((Place { line: 1, column: 1 }, said));
+        if let Some((certificate, key)) = &config.access.tls {
+            Tls::open(certificate, key).map_err(|error| unusable(error.to_string()))?;
+        }
+        #[cfg(feature = "mqtt")]
+        if let Some(mqtt) = &config.mqtt {
+            mqtt.settings()
+                .map_err(|error| unusable(format!("[mqtt]: {error}")))?;
+        }
+        #[cfg(feature = "fleet")]
+        if let Some(broker) = config
+            .fleet
+            .as_ref()
+            .and_then(|fleet| fleet.broker.as_ref())
+        {
+            let said = |error| unusable(format!("[fleet.broker]: {error}"));
+            broker.settings().map_err(said)?;
         }
         Ok(config)
     }
@@ -387,7 +407,35 @@ impl ConfigFile {
         atomic::write(&*self.files, &self.path, changed.as_bytes(), Access::Owner)
             .map_err(failed)?;
         self.seen.store(true, Ordering::Relaxed);
-        Ok(config)
+        Ok(self.beside(config))
+    }
+
+    /// The folder that the files lie in which it names without a folder of their own: a service is started from anywhere.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    fn beside(&self, mut config: Config) -> Config {
+        let folder = self.folder();
+        let put = |path: &mut PathBuf| *path = folder.join(&*path);
+        if let Some((certificate, key)) = &mut config.access.tls {
+            put(certificate);
+            put(key);
+        }
+        for camera in &mut config.cameras {
+            camera.login_file.iter_mut().for_each(put);
+        }
+        #[cfg(feature = "mqtt")]
+        config
+            .mqtt
+            .iter_mut()
+            .for_each(|of| of.files().for_each(put));
+        #[cfg(feature = "fleet")]
+        if let Some(fleet) = &mut config.fleet {
+            let broker = fleet.broker.iter_mut();
+            broker.for_each(|of| of.files().for_each(put));
+        }
+        config
     }
 
     fn text(&self) -> Result<String, ConfigError> {

@@ -193,3 +193,25 @@ fn a_configuration_that_was_named_and_is_not_there_is_told() {
     let nowhere = "serve --config no/such/shop.toml --listen 127.0.0.1:0";
     dir.fails(nowhere, 2, "no/such/shop.toml ... no folder no/such");
 }
+
+/// A service is started from anywhere: what the file names lies beside it.
+#[test]
+fn files_that_the_configuration_names_lie_beside_it() {
+    let dir = Directory::new();
+    std::fs::create_dir(dir.path().join("etc")).unwrap();
+    let tls = "[access]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n";
+    dir.write("etc/edge-rlp.toml", tls);
+    dir.fails(
+        "serve --check --config etc/edge-rlp.toml",
+        2,
+        "etc/cert.pem",
+    );
+    let camera =
+        "[[camera]]\nname = \"a\"\nsource = \"http://127.0.0.1:9/\"\nlogin_file = \"door.conf\"\n";
+    dir.write("etc/edge-rlp.toml", camera);
+    dir.fails(
+        "serve --check --config etc/edge-rlp.toml",
+        2,
+        "etc/door.conf",
+    );
+}
