@@ -92,7 +92,7 @@ impl Plan {
         let hint = "nothing was begun";
         match &self.out {
             Some(path) => {
-                if !self.force && path.is_file() {
+                if !self.force {
                     check_replaced(path, "a prompt", |begin| {
                         let text = String::from_utf8_lossy(begin);
                         begin.starts_with(b"\x89RLP") || text.contains("edge-rlp prompt")
