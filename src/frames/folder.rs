@@ -148,6 +148,7 @@ impl LeftOut {
 impl fmt::Display for LeftOut {
     /// For people: `6 files of kinds that are not read: .HEIC (convert them to JPEG, ...); 2 folders of the system (@eaDir)`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = Vec::new();
         let files: usize = self.kinds.values().map(|(_, count)| count).sum();
         if files > 0 {
             let written: Vec<&str> = self.kinds.values().map(|(kind, _)| kind.as_str()).collect();
@@ -156,11 +157,7 @@ impl fmt::Display for LeftOut {
             } else {
                 ("s", "kinds that are")
             };
-            write!(
-                out,
-                "{files} file{s} of {are} not read: {}",
-                written.join(", ")
-            )?;
+            let mut part = format!("{files} file{s} of {are} not read: {}", written.join(", "));
             let mut advices: Vec<&str> = Vec::new();
             for advice in self.kinds.keys().filter_map(|kind| advice(kind)) {
                 if !advices.contains(&advice) {
@@ -168,49 +165,37 @@ impl fmt::Display for LeftOut {
                 }
             }
             if !advices.is_empty() {
-                write!(out, " ({})", advices.join("; "))?;
+                part += &format!(" ({})", advices.join("; "));
             }
+            parts.push(part);
         }
         let folders: usize = self.system.values().sum();
         if folders > 0 {
             let names: Vec<&str> = self.system.keys().map(String::as_str).collect();
-            let (between, s) = (
-                if files > 0 { "; " } else { "" },
-                if folders == 1 { "" } else { "s" },
-            );
-            write!(
-                out,
-                "{between}{folders} folder{s} of the system or of thumbnails ({})",
+            let s = if folders == 1 { "" } else { "s" };
+            parts.push(format!(
+                "{folders} folder{s} of the system or of thumbnails ({})",
                 names.join(", ")
-            )?;
+            ));
         }
-        if self.links > 0 {
-            let between = if files + folders > 0 { "; " } else { "" };
-            let words = match self.links {
-                1 => "1 link to a folder that holds this one, is looked into anyway, or cannot be read".to_owned(),
-                links => format!(
-                    "{links} links to folders that hold this one, are looked into anyway, or cannot be read"
-                ),
-            };
-            write!(out, "{between}{words}")?;
+        match self.links {
+            0 => {}
+            1 => parts.push(
+                "1 link to a folder that holds this one, is looked into anyway, or cannot be read"
+                    .into(),
+            ),
+            links => parts.push(format!(
+                "{links} links to folders that hold this one, are looked into anyway, or cannot be read"
+            )),
         }
-        if self.deeper > 0 {
-            let between = if files + folders + self.links > 0 {
-                "; "
-            } else {
-                ""
-            };
-            let (pictures, lie) = match self.deeper {
-                1 => ("picture", "lies"),
-                _ => ("pictures", "lie"),
-            };
-            write!(
-                out,
-                "{between}{} {pictures} that {lie} in folders inside that of a label",
-                self.deeper
-            )?;
+        match self.deeper {
+            0 => {}
+            1 => parts.push("1 picture that lies in folders inside that of a label".into()),
+            deeper => parts.push(format!(
+                "{deeper} pictures that lie in folders inside that of a label"
+            )),
         }
-        Ok(())
+        out.write_str(&parts.join("; "))
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// The largest text that is read: the numbers of the largest prompt file, written out.
 pub const MAX_JSON_BYTES: u64 = 64 << 20;
 /// What the text says that it is.
-const FORMAT: &str = "edge-rlp prompt";
+pub const FORMAT: &str = "edge-rlp prompt";
 /// The version that is written, and the only one there is.
 const VERSION: u32 = 1;
 

@@ -16,7 +16,7 @@ use crate::host::memory;
 use crate::host::temperature::Pacing;
 use crate::prompt::{FactorsError, Label, Prompt, Region, Template, TokenLayout};
 use crate::store::atomic::Replace;
-use crate::store::{DiskError, Saved, StoreError};
+use crate::store::{DiskError, Saved, StoreError, format, json};
 use anyhow::Context as _;
 use image::RgbImage;
 use ndarray::Array1;
@@ -95,7 +95,7 @@ impl Plan {
                 if !self.force {
                     check_replaced(path, "a prompt", |begin| {
                         let text = String::from_utf8_lossy(begin);
-                        begin.starts_with(b"\x89RLP") || text.contains("edge-rlp prompt")
+                        begin.starts_with(&format::MAGIC[..4]) || text.contains(json::FORMAT)
                     })?;
                 }
                 (context.home.check_export(path, self.replace())).context(hint)

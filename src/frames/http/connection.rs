@@ -63,9 +63,7 @@ impl Connection {
             Err(HttpError::NotBuilt)
         }
     }
-}
 
-impl Connection {
     /// The same socket once more, for its patience; none where the system gives none.
     pub fn socket(&self) -> Option<TcpStream> {
         match self {

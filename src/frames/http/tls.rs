@@ -41,9 +41,7 @@ impl Stream {
         }
         Ok(Stream(rustls::StreamOwned::new(connection, stream)))
     }
-}
 
-impl Stream {
     /// The socket once more, for its patience.
     pub fn socket(&self) -> Option<TcpStream> {
         self.0.sock.try_clone().ok()

@@ -99,8 +99,6 @@ struct Attempt {
     outcome: Option<Outcome<Consistency>>,
     /// What speaks against keeping it, if anything does.
     refusal: Option<String>,
-    /// Whether it is kept all the same.
-    forced: bool,
     /// What puts the pictures right, where the model is far surer of them then.
     mounting: Option<Mounting>,
 }
@@ -243,9 +241,10 @@ impl Learner<'_> {
             Attempt {
                 outcome: Some(outcome),
                 refusal,
-                forced,
                 ..
-            } if refusal.is_none() || *forced => Some(self.save(outcome, collected.begun)?),
+            } if refusal.is_none() || self.adaptation.plan.force => {
+                Some(self.save(outcome, collected.begun)?)
+            }
             _ => None,
         };
         self.report(collected, &attempt, saved.as_ref())?;
@@ -287,14 +286,12 @@ impl Learner<'_> {
                 Ok(Attempt {
                     outcome: Some(outcome),
                     refusal: refusal.map(|why| why.to_string()),
-                    forced: self.adaptation.plan.force,
                     mounting,
                 })
             }
             Err(error @ AdaptError::TooFewSure { .. }) => Ok(Attempt {
                 outcome: None,
                 refusal: Some(error.to_string()),
-                forced: false,
                 mounting,
             }),
             Err(error) => Err(explained(error)),

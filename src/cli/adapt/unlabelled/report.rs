@@ -18,7 +18,6 @@ impl Learner<'_> {
             outcome,
             refusal,
             mounting,
-            ..
         } = attempt;
         let outcome = outcome.as_ref();
         let evidence = outcome.map(|outcome| &outcome.evidence);
